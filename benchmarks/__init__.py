@@ -1,0 +1,1 @@
+"""Measures model files; knows nothing of training."""

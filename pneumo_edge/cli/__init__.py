@@ -1,0 +1,53 @@
+"""The command line: one file per verb. Nothing else imports this package."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from pneumo_edge.cli import data
+from pneumo_edge.errors import ExitCode, PneumoEdgeError
+
+
+class _Verbs(TyperGroup):
+    """Turns what a user can act on into one line on standard error and a documented exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PneumoEdgeError as error:
+            _fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _fail("interrupted. What was finished is kept; run the same command to go on", ExitCode.INTERRUPTED)
+        except BrokenPipeError:
+            # The reader of the pipe has gone: nothing to say, and nobody to say it to.
+            sys.stdout = None  # type: ignore[assignment]
+            raise typer.Exit(ExitCode.FAILED) from None
+        except OSError as error:
+            place = f" {error.filename}" if error.filename else ""
+            _fail(
+                f"cannot use{place}: {error.strerror or error}. Check path, permissions and free space", ExitCode.FAILED
+            )
+
+
+def _fail(message: str, code: ExitCode) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    raise typer.Exit(code) from None
+
+
+app = typer.Typer(
+    cls=_Verbs,
+    name="pneumo-edge",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Train, convert, prove, run and measure chest X-ray classifiers for edge devices. "
+    "Research software; not a medical device.",
+    epilog="Exit codes: 0 done; 2 wrong usage; 3 nothing could be done; 4 some images could not be judged; "
+    "5 a converted file missed its gate; 130 interrupted; 1 a bug.",
+)
+app.add_typer(data.app, name="data")

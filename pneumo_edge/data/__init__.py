@@ -1,0 +1,1 @@
+"""Data sets of chest X-rays: sources, audit, splits, tensors."""

@@ -1,0 +1,155 @@
+"""Which image is for what: validation drawn out of train by patient, the same for everyone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pneumo_edge import files, records
+from pneumo_edge.data.sources import Sample, Source, SplitName, describe_counts
+from pneumo_edge.errors import DataError
+
+VALIDATION_SHARE = 0.1
+#: Part of every hash, so that another rule would give another split and another fingerprint.
+_RULE_VERSION = "pneumo-edge-validation-1"
+
+BY_PATIENT = (
+    f"train and val pooled; {VALIDATION_SHARE:.0%} of each class to val, whole patients, in the order of a hash"
+)
+BY_IMAGE = f"train and val pooled; {VALIDATION_SHARE:.0%} of each class to val in the order of a hash; patients unknown"
+AS_GIVEN = "as the source has it; patients unknown, so train and val may share some"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of the manifest."""
+
+    name: str
+    split: SplitName
+    label: int
+    patient: str
+    kind: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Every image that is used and its split, and every image that is left out with the reason."""
+
+    source: str
+    real: bool
+    licence: str
+    rule: str
+    fingerprint: str
+    entries: tuple[Entry, ...]
+    left_out: dict[str, str]
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Images by split and class name."""
+        return describe_counts(self.entries)
+
+    def save(self, path: Path) -> None:
+        """Write the manifest as JSON."""
+        files.write_text(path, records.dumps(self))
+
+    @staticmethod
+    def load(path: Path) -> Manifest:
+        """Read a manifest; raises DataError where the file is missing or not valid."""
+        try:
+            return records.loads(Manifest, path.read_bytes())
+        except (OSError, records.RecordError) as error:
+            raise DataError(f"{path} is no split manifest ({error})", "a split.json", "Train again") from error
+
+
+def make_manifest(source: Source, digests: Mapping[str, str], left_out: Mapping[str, str]) -> Manifest:
+    """Draw validation and write down what every image is for.
+
+    Args:
+        source: The data set.
+        digests: SHA-256 of the file bytes by sample name, for every sample that could be read.
+        left_out: Reason by sample name, for every sample that cannot be used.
+
+    Returns:
+        The manifest. Training images whose bytes also stand in test are left out, with that reason.
+
+    Raises:
+        DataError: Nothing is left of a class in train or val.
+    """
+    left_out = dict(left_out)
+    usable = [sample for sample in source.samples if sample.name not in left_out]
+    tested = {digests[sample.name]: sample.name for sample in usable if sample.split == "test"}
+    entries = []
+    for sample in usable:
+        digest = digests[sample.name]
+        if sample.split != "test" and digest in tested:
+            left_out[sample.name] = f"the same bytes as {tested[digest]}, which is a test image"
+            continue
+        entries.append(Entry(sample.name, sample.split, sample.label, sample.patient, sample.kind, digest))
+    rule = AS_GIVEN
+    if not source.own_validation:
+        rule = BY_PATIENT if source.has_patients else BY_IMAGE
+        entries = _draw_validation(entries)
+    manifest = Manifest(
+        source.title, source.real, source.licence, rule, _fingerprint(entries), tuple(entries), left_out
+    )
+    for split in ("train", "val"):
+        if 0 in manifest.counts.get(split, {"none": 0}).values():
+            raise DataError(
+                f"{source.title} leaves {manifest.counts.get(split, 'nothing')} for {split}",
+                "images of both classes",
+                "Use a larger data set, or mend the images that were left out",
+            )
+    return manifest
+
+
+def _draw_validation(entries: list[Entry]) -> list[Entry]:
+    pool = [entry for entry in entries if entry.split != "test"]
+    group_of = _group(pool)
+    validation: set[str] = set()
+    for label in sorted({entry.label for entry in pool}):
+        sizes: dict[str, int] = defaultdict(int)
+        for entry in pool:
+            if entry.label == label:
+                sizes[group_of[entry.name]] += 1
+        wanted = round(VALIDATION_SHARE * sum(sizes.values()))
+        for group in sorted(sizes, key=_order):
+            if wanted <= 0:
+                break
+            validation.add(group)
+            wanted -= sizes[group]
+    return [
+        entry
+        if entry.split == "test"
+        else replace(entry, split="val" if group_of[entry.name] in validation else "train")
+        for entry in entries
+    ]
+
+
+def _group(entries: Iterable[Entry]) -> dict[str, str]:
+    """Group key by name: images of one patient, and patients who share an identical image, together."""
+    root: dict[str, str] = {}
+
+    def find(key: str) -> str:
+        while root.setdefault(key, key) != key:
+            key = root[key]
+        return key
+
+    entries = list(entries)
+    for entry in entries:
+        first, second = sorted((find(f"patient {entry.patient}"), find(f"sha256 {entry.sha256}")))
+        root[second] = first
+    return {entry.name: find(f"patient {entry.patient}") for entry in entries}
+
+
+def _order(group: str) -> str:
+    return hashlib.sha256(f"{_RULE_VERSION} {group}".encode()).hexdigest()
+
+
+def _fingerprint(entries: Iterable[Entry]) -> str:
+    """SHA-256 over split, label and content of every image, whatever the files are called."""
+    lines = sorted(f"{entry.split} {entry.label} {entry.sha256}" for entry in entries)
+    return hashlib.sha256("\n".join([_RULE_VERSION, *lines]).encode()).hexdigest()

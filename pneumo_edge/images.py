@@ -1,0 +1,180 @@
+"""The one way from the bytes of an image file to the pixels that a model takes.
+
+Training, calibration, verification, benchmarks and the device all call these functions, so that
+preprocessing cannot differ between them: decode to 8-bit greyscale, resize with antialiasing, stack
+to three equal channels. Every further scaling is inside the model's graph.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from pneumo_edge.errors import ImageError
+
+Pixels = npt.NDArray[np.uint8]
+
+#: Decoders that are tried, as Pillow names them; anything else is refused unread.
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
+#: File name endings that a folder is searched for.
+SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
+#: Larger images are refused before they are decoded; the largest X-ray detectors give about 20 million pixels.
+MAX_PIXELS = 50_000_000
+MAX_BYTES = 200_000_000
+#: The smallest side with enough detail to be judged: that of the smallest MedMNIST images.
+MIN_SIDE = 28
+
+_READABLE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"})
+_RESIZE_FILTERS = {"bilinear": Image.Resampling.BILINEAR}
+_CONVERT = "Convert it to an 8-bit greyscale or RGB JPEG or PNG"
+
+
+def read(path: Path) -> bytes:
+    """Read an image file.
+
+    Returns:
+        Its bytes, not decoded.
+
+    Raises:
+        ImageError: The file is missing, empty, too large, or cannot be read.
+    """
+    expected = "the path of an image file"
+    try:
+        size = path.stat().st_size
+        if path.is_dir():
+            raise ImageError("this is a folder", expected, "Name the files in it, or give the folder to `predict`")
+        if size > MAX_BYTES:
+            raise ImageError(f"the file has {size:,} bytes", f"at most {MAX_BYTES:,}", "Save it at a lower resolution")
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ImageError("there is no such file", expected, "Check the path") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"the file cannot be read ({reason})", expected, "Check its permissions") from error
+    if not data:
+        raise ImageError("the file is empty", "an image", "Copy the file again from its source")
+    return data
+
+
+def decode(data: bytes) -> Image.Image:
+    """Decode the bytes of an image file to 8-bit greyscale at its own size.
+
+    Args:
+        data: A JPEG, PNG, BMP, TIFF, WebP or single-frame GIF file, whole.
+
+    Returns:
+        A Pillow image of mode ``"L"``, turned upright by its EXIF orientation.
+
+    Raises:
+        ImageError: The bytes are no image of these kinds, truncated, of more than 8 bits per channel,
+            in a colour space other than grey or RGB, of several frames, or of a size out of bounds.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise _too_large("more than 178 million") from error
+    except Exception as error:  # Pillow's decoders promise no common base class for broken input
+        raise _not_an_image(data) from error
+    with image:
+        return to_grey(image)
+
+
+def to_grey(image: Image.Image) -> Image.Image:
+    """Check an opened image and turn it into 8-bit greyscale at its own size.
+
+    Returns:
+        A Pillow image of mode ``"L"``, turned upright by its EXIF orientation.
+
+    Raises:
+        ImageError: As :func:`decode`.
+    """
+    kind = image.format or "image"
+    _check_before_decoding(image, kind)
+    try:
+        image.load()
+        return ImageOps.exif_transpose(image).convert("L")
+    except Exception as error:  # as in decode
+        raise ImageError(
+            f"the {kind} data is truncated or corrupt ({error})",
+            "a whole image file",
+            "Copy the file again from its source",
+        ) from error
+
+
+def resize(image: Image.Image, height: int, width: int, resize_filter: str = "bilinear") -> Image.Image:
+    """Resize to ``height`` x ``width`` pixels with antialiasing; the aspect ratio is not kept.
+
+    Args:
+        image: A Pillow image of mode ``"L"``.
+        height: Target height in pixels.
+        width: Target width in pixels.
+        resize_filter: Name of the filter, as in ``ModelSpec.input.resize_filter``.
+    """
+    return image.resize((width, height), _RESIZE_FILTERS[resize_filter])
+
+
+def to_tensor(image: Image.Image) -> Pixels:
+    """Turn a greyscale image into the RGB pixels of a model's input.
+
+    Returns:
+        uint8 array of shape (height, width, 3), values 0 to 255, three equal channels.
+    """
+    return grey_to_rgb(np.asarray(image, dtype=np.uint8))
+
+
+def grey_to_rgb(grey: Pixels) -> Pixels:
+    """Repeat greyscale pixels of shape (..., height, width) to three channels, (..., height, width, 3)."""
+    return np.repeat(grey[..., np.newaxis], 3, axis=-1)
+
+
+def load(data: bytes, height: int, width: int, resize_filter: str = "bilinear") -> Pixels:
+    """Go the whole way from file bytes to a model's pixels: decode, resize, stack.
+
+    Returns:
+        uint8 array of shape (height, width, 3), values 0 to 255.
+
+    Raises:
+        ImageError: As :func:`decode`.
+    """
+    return to_tensor(resize(decode(data), height, width, resize_filter))
+
+
+def _check_before_decoding(image: Image.Image, kind: str) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise _too_large(f"{width}x{height} = {width * height:,}")
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(
+            f"the image is {width}x{height} pixels",
+            f"at least {MIN_SIDE} pixels a side",
+            "Use the X-ray at its original resolution",
+        )
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ImageError(f"the {kind} has {frames} frames", "a single image", "Save the one frame to be judged")
+    # Pillow opens a 16-bit RGB PNG as 8-bit RGB; only its tile tells.
+    if image.mode.startswith(("I", "F")) or ";16" in str(getattr(image, "tile", "")):
+        raise ImageError(
+            f"the {kind} has more than 8 bits per channel",
+            "8 bits, because the window that maps more to 8 decides what can be seen",
+            "Export it with the window a reader would use, as an 8-bit greyscale JPEG or PNG",
+        )
+    if image.mode not in _READABLE_MODES:
+        raise ImageError(f"the {kind} is in the colour space {image.mode}", "greyscale or RGB", _CONVERT)
+
+
+def _too_large(pixels: str) -> ImageError:
+    return ImageError(f"the image has {pixels} pixels", f"at most {MAX_PIXELS:,}", "Save it at a lower resolution")
+
+
+def _not_an_image(data: bytes) -> ImageError:
+    kinds = ", ".join(FORMATS[:-1]) + f" or {FORMATS[-1]}"
+    if data[128:132] == b"DICM":
+        return ImageError("this is a DICOM file", f"a {kinds} image", "Export the X-ray as an 8-bit PNG or JPEG")
+    return ImageError(
+        f"this is not an image that can be read (it starts with {data[:8]!r})", f"a {kinds} file", _CONVERT
+    )

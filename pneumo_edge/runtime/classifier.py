@@ -1,0 +1,180 @@
+"""A model file as an object that takes an image and gives a verdict."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pneumo_edge import extras, images, spec
+from pneumo_edge.errors import ModelFileError
+from pneumo_edge.runtime import engines
+from pneumo_edge.spec import ModelSpec
+
+#: How far the probabilities of an answer may sum from 1: an int8 output holds multiples of 1/256.
+_SUM_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Wall time of each stage of one prediction, in milliseconds."""
+
+    read: float
+    decode: float
+    resize: float
+    tensor: float
+    inference: float
+    decision: float
+
+    @property
+    def total(self) -> float:
+        """From file to verdict, in milliseconds."""
+        return sum(asdict(self).values())
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The verdict on one image.
+
+    ``source`` is the path that was given, or the type of an image that was not a file. ``label`` is the positive class where its probability is at least ``threshold``, and otherwise the
+    most probable other class. ``probabilities`` maps each class name to a value within 0 to 1.
+    """
+
+    source: str
+    label: str
+    probabilities: Mapping[str, float]
+    threshold: float
+    timings: Timings
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: the fields as they are, and the total time."""
+        return {**asdict(self), "total_ms": self.timings.total}
+
+
+class Classifier:
+    """Judges chest X-rays with one model file, on one engine.
+
+    Not for several threads at once: make one for each thread.
+
+    Args:
+        model: A ``.tflite`` or ``.onnx`` file that carries a ModelSpec.
+        engine: ``"litert"``, ``"tflite-runtime"`` or ``"onnxruntime"``; by default the first of them
+            that runs the file and is installed.
+        threads: Threads for one inference, at least 1.
+
+    Raises:
+        ModelFileError: The file is missing, broken, without a valid ModelSpec, or at odds with it.
+        MissingExtraError: No engine for the file is installed.
+    """
+
+    def __init__(self, model: str | os.PathLike[str], *, engine: str | None = None, threads: int = 1) -> None:
+        self.path = Path(model)
+        self.spec = read_spec(self.path)
+        self.engine = engines.load(self.path, engines.choose(self.path, engine), threads)
+        self._check_engine()
+
+    def predict(self, image: str | os.PathLike[str] | bytes | Image.Image) -> Prediction:
+        """Judge one image.
+
+        Args:
+            image: The path of an image file, its bytes, or a decoded Pillow image.
+
+        Raises:
+            ImageError: The image cannot be judged; the message says why and what to do.
+            ModelFileError: The model gave something that is not a probability.
+        """
+        clock = _Clock()
+        if isinstance(image, str | os.PathLike):
+            source, image = str(Path(image)), images.read(Path(image))
+        else:
+            source = type(image).__name__
+        clock.lap()
+        grey = images.decode(image) if isinstance(image, bytes) else images.to_grey(image)
+        clock.lap()
+        size = self.spec.input
+        grey = images.resize(grey, size.height, size.width, size.resize_filter)
+        clock.lap()
+        tensor = self.as_input(images.to_tensor(grey))
+        clock.lap()
+        output = self.engine.run(tensor)
+        clock.lap()
+        probabilities = self._probabilities(output)
+        label = self.decide(probabilities)
+        clock.lap()
+        return Prediction(source, label, probabilities, self.spec.decision.threshold, Timings(*clock.laps))
+
+    def as_input(self, pixels: images.Pixels) -> engines.Tensor:
+        """Turn pixels of shape (height, width, 3) into the tensor that the engine takes."""
+        return pixels[np.newaxis].astype(self.spec.input.dtype, copy=False)
+
+    def decide(self, probabilities: Mapping[str, float]) -> str:
+        """The label for class probabilities, by the threshold of the spec."""
+        positive = self.spec.decision.positive_class
+        if probabilities[positive] >= self.spec.decision.threshold:
+            return positive
+        return max((name for name in self.spec.class_names if name != positive), key=probabilities.__getitem__)
+
+    def _probabilities(self, output: engines.Probabilities) -> dict[str, float]:
+        names = self.spec.class_names
+        if output.shape != (len(names),) or not np.isfinite(output).all() or abs(output.sum() - 1) > _SUM_TOLERANCE:
+            raise ModelFileError(
+                f"{self.path} gave {output.tolist()} on {self.engine.name}",
+                f"{len(names)} probabilities that sum to 1",
+                "Export the model again; the gate of `pneumo-edge export` finds such files",
+            )
+        return dict(zip(names, output.tolist(), strict=True))
+
+    def _check_engine(self) -> None:
+        size = self.spec.input
+        promised = ((1, size.height, size.width, size.channels), size.dtype)
+        found = (self.engine.input_shape, self.engine.input_dtype)
+        if promised != found:
+            raise ModelFileError(
+                f"{self.path} takes {found[1]} of shape {found[0]}",
+                f"{promised[1]} of shape {promised[0]}, as its ModelSpec says",
+                "Export the model again",
+            )
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """Read the ModelSpec of a model file; for an ONNX file this takes onnxruntime.
+
+    Raises:
+        ModelFileError: The file is missing, broken, or carries no valid ModelSpec.
+        MissingExtraError: The file is ONNX and onnxruntime is not installed.
+    """
+    if path.suffix != ".onnx":
+        return spec.read_tflite(path)
+    spec.check_file(path)
+    row = engines.choose(path)
+    extras.need(row.library, row.extra)
+    from pneumo_edge.runtime.engines.onnxruntime import read_metadata
+
+    try:
+        metadata = read_metadata(path)
+    except Exception as error:  # onnxruntime has several exception types for a broken file
+        raise ModelFileError(
+            f"{row.name} cannot read {path} ({error})", "a whole ONNX file", "Copy it again, or export it again"
+        ) from error
+    if spec.SPEC_NAME not in metadata:
+        raise spec.no_spec(path)
+    return spec.parse(metadata[spec.SPEC_NAME], path)
+
+
+class _Clock:
+    """Collects the milliseconds between laps."""
+
+    def __init__(self) -> None:
+        self.laps: list[float] = []
+        self._last = time.perf_counter_ns()
+
+    def lap(self) -> None:
+        now = time.perf_counter_ns()
+        self.laps.append((now - self._last) / 1e6)
+        self._last = now

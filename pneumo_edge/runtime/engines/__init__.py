@@ -1,0 +1,144 @@
+"""Inference engines: one file each, imported only when that engine is asked for.
+
+An engine is a module with a function ``load(path, threads) -> Engine``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumo_edge import extras
+from pneumo_edge.errors import MissingExtraError, ModelFileError
+
+Tensor = npt.NDArray[Any]
+Probabilities = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Delegation:
+    """The kernel library that an engine handed work to, and in how many pieces of the graph."""
+
+    to: str
+    partitions: int
+
+
+class Engine(Protocol):
+    """A model file loaded by one inference library with a fixed number of threads."""
+
+    name: str
+    version: str
+    threads: int
+    input_shape: tuple[int, ...]
+    input_dtype: str
+    delegation: Delegation
+
+    def run(self, tensor: Tensor) -> Probabilities:
+        """Infer once.
+
+        Args:
+            tensor: Array of the engine's ``input_shape`` and ``input_dtype``.
+
+        Returns:
+            float32 array of shape (number of classes,).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """A row of the table of engines: its library, the extra that brings it, the files it runs."""
+
+    name: str
+    module: str
+    library: str
+    extra: str
+    suffix: str
+
+
+#: In order of preference for each kind of file.
+ENGINES: dict[str, EngineInfo] = {
+    row.name: row
+    for row in (
+        EngineInfo("litert", "litert", "ai_edge_litert", "litert", ".tflite"),
+        EngineInfo("tflite-runtime", "tflite_runtime", "tflite_runtime", "tflite", ".tflite"),
+        EngineInfo("onnxruntime", "onnxruntime", "onnxruntime", "onnx", ".onnx"),
+    )
+}
+
+
+def engines_for(path: Path) -> tuple[EngineInfo, ...]:
+    """Engines that run this kind of file, best first, installed or not."""
+    return tuple(row for row in ENGINES.values() if row.suffix == path.suffix)
+
+
+def installed_engines_for(path: Path) -> tuple[EngineInfo, ...]:
+    """Engines that run this kind of file and are installed here, best first."""
+    return tuple(row for row in engines_for(path) if extras.is_installed(row.library))
+
+
+def choose(path: Path, name: str | None = None) -> EngineInfo:
+    """Pick the engine for a model file.
+
+    Args:
+        path: The model file; its ending decides which engines can run it.
+        name: An engine's name, or None for the best one that is installed.
+
+    Raises:
+        ModelFileError: No engine of that name runs this kind of file.
+        MissingExtraError: No engine for this kind of file is installed.
+    """
+    rows = engines_for(path)
+    if name is not None:
+        for row in rows:
+            if row.name == name:
+                return row
+        names = " or ".join(row.name for row in rows) or "a .tflite or .onnx file"
+        raise ModelFileError(
+            f"the engine {name!r} does not run {path.name}", names, "Name an engine that runs this kind of file"
+        )
+    installed = installed_engines_for(path)
+    if installed:
+        return installed[0]
+    if not rows:
+        raise ModelFileError(
+            f"{path} is no model file", "a .tflite or .onnx file", "Give the path of an exported model"
+        )
+    raise MissingExtraError(
+        f"no engine for {path.suffix} files is installed",
+        " or ".join(row.library for row in rows),
+        "Run: " + " or: ".join(f'pip install "pneumo-edge[{row.extra}]"' for row in rows),
+    )
+
+
+def load(path: Path, engine: EngineInfo, threads: int = 1) -> Engine:
+    """Load a model file into an engine.
+
+    Args:
+        path: The model file.
+        engine: A row of :data:`ENGINES`.
+        threads: Number of threads for one inference, at least 1.
+
+    Raises:
+        MissingExtraError: The engine's library is not installed.
+        ModelFileError: The engine refuses the file; the message holds the engine's own words.
+    """
+    extras.need(engine.library, engine.extra)
+    module = importlib.import_module(f"{__name__}.{engine.module}")
+    factory: Callable[[Path, int], Engine] = module.load
+    try:
+        return factory(path, threads)
+    except (MemoryError, KeyboardInterrupt, MissingExtraError):
+        raise
+    except Exception as error:  # each library has its own exception types for a bad model
+        raise ModelFileError(
+            f"{engine.name} cannot load {path} ({error})",
+            "a whole model file that this engine supports",
+            "Copy it again, or try another format or --engine",
+        ) from error

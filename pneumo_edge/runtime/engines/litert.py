@@ -1,0 +1,15 @@
+"""TFLite files through ai-edge-litert, the maintained successor of tflite-runtime."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+from ai_edge_litert.interpreter import Interpreter
+
+from pneumo_edge.runtime.engines.interpreter import InterpreterEngine
+
+
+def load(path: Path, threads: int) -> InterpreterEngine:
+    """Load a TFLite file; see :func:`pneumo_edge.runtime.engines.load`."""
+    return InterpreterEngine("litert", version("ai-edge-litert"), Interpreter, path, threads)

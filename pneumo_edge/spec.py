@@ -1,0 +1,197 @@
+"""ModelSpec: what a device must know to use a model file, written inside that file."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pneumo_edge import records
+from pneumo_edge.errors import ModelFileError
+
+SCHEMA_VERSION = 1
+#: Name of the file inside a TFLite file's metadata archive, and of the ONNX metadata property.
+SPEC_NAME = "pneumo_edge_spec.json"
+MODEL_SUFFIXES = frozenset({".tflite", ".onnx"})
+
+_MAX_SPEC_BYTES = 1_000_000
+_TFLITE_IDENTIFIER = slice(4, 8)
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The tensor a model takes: RGB pixels of shape (1, height, width, channels), values 0 to 255."""
+
+    height: int
+    width: int
+    channels: int
+    dtype: Literal["float32", "uint8"]
+    resize_filter: Literal["bilinear"]
+    name: str = "image"
+    minimum: int = 0
+    maximum: int = 255
+
+
+@dataclass(frozen=True)
+class DecisionSpec:
+    """When the positive class is reported: where its probability is at least ``threshold``."""
+
+    positive_class: str
+    threshold: float
+    rule: str
+    chosen_on: str
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.threshold <= 1.0:
+            raise ValueError(f"threshold is {self.threshold}, not within 0 to 1")
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """The data a model was trained on.
+
+    ``real`` is False for phantom images; ``fingerprint`` is that of the split manifest.
+    """
+
+    name: str
+    real: bool
+    fingerprint: str
+    counts: dict[str, dict[str, int]]
+    licence: str
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """How a model was trained; ``validation`` holds metrics on the validation split only."""
+
+    recipe: str
+    seed: int
+    initial_weights: str
+    epochs: int
+    validation: dict[str, float]
+
+
+@dataclass(frozen=True)
+class VerificationSpec:
+    """The gate that a file passed before it got its name: what was compared, and what was measured."""
+
+    engines: dict[str, str]
+    images: int
+    images_from: str
+    bounds: dict[str, float]
+    measured: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The contract that travels inside every model file.
+
+    ``class_names`` are in the order of the model's output, a float32 tensor of shape
+    (1, len(class_names)) that holds a probability for each class. ``temperature`` was fitted on
+    validation and is already folded into the graph: a device does not apply it again.
+    """
+
+    name: str
+    backbone: str
+    format: str
+    class_names: tuple[str, ...]
+    input: InputSpec
+    decision: DecisionSpec
+    temperature: float
+    data: DataSpec
+    training: TrainingSpec
+    versions: dict[str, str]
+    notice: str
+    verification: VerificationSpec | None = None
+    calibration: dict[str, str] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if self.schema_version > SCHEMA_VERSION:
+            raise ValueError(f"schema_version is {self.schema_version}, newer than {SCHEMA_VERSION}")
+        if len(set(self.class_names)) != len(self.class_names) or len(self.class_names) < 2:
+            raise ValueError(f"class_names are {list(self.class_names)}, not two or more different names")
+        if self.decision.positive_class not in self.class_names:
+            raise ValueError(f"decision.positive_class {self.decision.positive_class!r} is not in class_names")
+
+    @property
+    def positive_index(self) -> int:
+        """Index of the positive class in the model's output."""
+        return self.class_names.index(self.decision.positive_class)
+
+
+def parse(text: str | bytes, path: Path) -> ModelSpec:
+    """Read a ModelSpec from its JSON text.
+
+    Raises:
+        ModelFileError: The text is not a valid ModelSpec, or one of a newer schema.
+    """
+    try:
+        return records.loads(ModelSpec, text)
+    except records.RecordError as error:
+        raise ModelFileError(
+            f"the ModelSpec inside {path} is not valid: {error}",
+            f"a ModelSpec of schema {SCHEMA_VERSION}",
+            "Export the model again, or install the version of pneumo-edge that made it",
+        ) from error
+
+
+def check_file(path: Path) -> None:
+    """Refuse a path that cannot be a model file, before any engine is asked.
+
+    Raises:
+        ModelFileError: The file is missing, empty, of another kind than its ending says, or unreadable.
+    """
+    if path.suffix not in MODEL_SUFFIXES:
+        raise ModelFileError(
+            f"{path} is no model file", "a .tflite or .onnx file", "Give the path of an exported model"
+        )
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(8)
+    except FileNotFoundError as error:
+        raise ModelFileError(
+            f"there is no file {path}", "the path of a model file", "Make one with: pneumo-edge export"
+        ) from error
+    except OSError as error:
+        raise ModelFileError(
+            f"{path} cannot be read ({error.strerror})", "a readable model file", "Check its permissions"
+        ) from error
+    if not head or (path.suffix == ".tflite" and head[_TFLITE_IDENTIFIER] != b"TFL3"):
+        raise ModelFileError(
+            f"{path} does not hold a {path.suffix[1:]} model", "a whole model file", "Copy it again, or export it again"
+        )
+
+
+def read_tflite(path: Path) -> ModelSpec:
+    """Read the ModelSpec inside a TFLite file, with the standard library alone.
+
+    Raises:
+        ModelFileError: The file is missing, no TFLite file, cut short, or carries no valid ModelSpec.
+    """
+    check_file(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(SPEC_NAME).file_size > _MAX_SPEC_BYTES:
+                raise no_spec(path)
+            return parse(archive.read(SPEC_NAME), path)
+    except (
+        zipfile.BadZipFile,
+        KeyError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        OSError,
+        zipfile.zlib.error,
+    ) as e:
+        raise no_spec(path) from e
+
+
+def no_spec(path: Path) -> ModelFileError:
+    """The error for a model file without a ModelSpec."""
+    return ModelFileError(
+        f"{path} carries no ModelSpec: it comes from elsewhere or was cut short",
+        "a file made by `pneumo-edge export`",
+        "Copy it again, or export the model with pneumo-edge",
+    )

@@ -1,0 +1,1 @@
+"""Backbones, recipes, fitting and the operating point."""
