@@ -2,4 +2,6 @@
 
 from pneumo_edge.cli import app
 
-app(prog_name="pneumo-edge")
+# The converters' child process imports this module again, under another name.
+if __name__ == "__main__":
+    app(prog_name="pneumo-edge")

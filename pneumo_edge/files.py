@@ -14,20 +14,20 @@ from pathlib import Path
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` that takes its place when the block ends without an error.
 
-    The temporary name keeps the suffix, because several libraries choose the format by it.
+    The temporary name ends with the final one, because several libraries choose the format by its ending.
 
     Raises:
         OSError: The folder cannot be written, or the disk is full; ``path`` is then as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=".", suffix=f"-{path.name}", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
         # mkstemp makes private files; what takes the final name gets the usual permissions.
         temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass, field
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -73,6 +74,14 @@ class TrainingSpec:
 
 
 @dataclass(frozen=True)
+class CalibrationSpec:
+    """The representative dataset of a quantized file; ``manifest`` is the SHA-256 of its manifest."""
+
+    images: int
+    manifest: str
+
+
+@dataclass(frozen=True)
 class VerificationSpec:
     """The gate that a file passed before it got its name: what was compared, and what was measured."""
 
@@ -104,7 +113,7 @@ class ModelSpec:
     versions: dict[str, str]
     notice: str
     verification: VerificationSpec | None = None
-    calibration: dict[str, str] = field(default_factory=dict)
+    calibration: CalibrationSpec | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -183,7 +192,7 @@ def read_tflite(path: Path) -> ModelSpec:
         NotImplementedError,
         RuntimeError,
         OSError,
-        zipfile.zlib.error,
+        zlib.error,
     ) as e:
         raise no_spec(path) from e
 

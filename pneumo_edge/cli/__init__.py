@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from pneumo_edge.cli import data
+from pneumo_edge.cli import benchmark, data, demo, export, info, predict, train
 from pneumo_edge.errors import ExitCode, PneumoEdgeError
 
 
@@ -25,7 +24,7 @@ class _Verbs(TyperGroup):
             _fail("interrupted. What was finished is kept; run the same command to go on", ExitCode.INTERRUPTED)
         except BrokenPipeError:
             # The reader of the pipe has gone: nothing to say, and nobody to say it to.
-            sys.stdout = None  # type: ignore[assignment]
+            sys.stdout = None
             raise typer.Exit(ExitCode.FAILED) from None
         except OSError as error:
             place = f" {error.filename}" if error.filename else ""
@@ -50,4 +49,10 @@ app = typer.Typer(
     epilog="Exit codes: 0 done; 2 wrong usage; 3 nothing could be done; 4 some images could not be judged; "
     "5 a converted file missed its gate; 130 interrupted; 1 a bug.",
 )
+app.command("predict")(predict.predict)
+app.command("info")(info.info)
 app.add_typer(data.app, name="data")
+app.command("train")(train.train)
+app.command("export")(export.export)
+app.command("benchmark")(benchmark.benchmark)
+app.command("demo")(demo.demo)

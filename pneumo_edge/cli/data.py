@@ -2,6 +2,237 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
+from pneumo_edge import extras, files, records
+from pneumo_edge.cache import cache_folder
+
+if TYPE_CHECKING:
+    from pneumo_edge.data.audit import Alike, Audit, Baselines, Patients
+
 app = typer.Typer(no_args_is_help=True, help="Get, make and check data sets.")
+
+#: Findings that are shown of each kind; all of them are in the JSON. Unusable files are always shown.
+_SHOWN = 10
+
+
+@app.command()
+def fetch() -> None:
+    """Download PneumoniaMNIST at 224 pixels into the cache, and print its path.
+
+    These are real X-rays (CC BY 4.0). The file is checked by its MD5 and
+    not downloaded twice. The cache is $PNEUMO_EDGE_CACHE, or pneumo-edge in
+    the user's cache folder. Without a network the message says which file
+    to put where by hand.
+    """
+    from pneumo_edge.data.fetch import fetch_medmnist
+
+    typer.echo(fetch_medmnist(cache_folder()))
+
+
+@app.command()
+def phantom(
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make; an older phantom is replaced.")],
+    seed: Annotated[int, typer.Option(min=0, help="Chooses the images; the same seed gives the same bytes.")] = 0,
+    train_per_class: Annotated[int, typer.Option(min=10, help="Training images of each class.")] = 200,
+    test_per_class: Annotated[int, typer.Option(min=2, help="Test images of each class.")] = 60,
+) -> None:
+    """Draw X-ray-like images for a machine with no data. They are NOT X-rays.
+
+    The folder has the layout and the file names of the Kermany et al. data
+    set on Kaggle, and a file PHANTOM.txt by which everything that is made
+    from it is labelled as not real.
+    """
+    from pneumo_edge.data.phantom import make_phantom
+
+    make_phantom(target, seed, train_per_class, test_per_class)
+    typer.echo(f"{target}: {2 * (train_per_class + test_per_class)} phantom images. They are drawings, not X-rays.")
+
+
+@app.command()
+def audit(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR_OR_NPZ",
+            help="A folder with train|val|test / NORMAL|PNEUMONIA, or MedMNIST's pneumoniamnist*.npz.",
+        ),
+    ],
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write every finding as JSON.")] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Also draw the classes of each split and samples of each class."),
+    ] = None,
+) -> None:
+    """Check a data set before anything is trained on it.
+
+    Shows images by split and class, sizes and colour modes, files that
+    cannot be used (each with the reason), exact and near duplicates,
+    patients in more than one split, the validation split that training
+    will draw, and how well file size, brightness and contrast alone tell
+    the classes apart.
+
+    The exit code is 0 where the audit ran, whatever it found, and 3 where
+    the path holds no data set.
+    """
+    from pneumo_edge.data.audit import audit as run_audit
+    from pneumo_edge.data.figures import FORMATS, draw_audit
+    from pneumo_edge.data.sources import open_source
+
+    if figure:
+        if figure.suffix not in FORMATS:
+            raise typer.BadParameter(f"{figure} does not end in {', '.join(FORMATS)}", param_hint="--figure")
+        extras.need("matplotlib", "data")
+    source = open_source(data)
+    findings = run_audit(source)
+    _print_audit(findings)
+    if json:
+        files.write_text(json, records.dumps(findings))
+    if figure:
+        draw_audit(findings, source, figure)
+
+
+def _print_audit(audit: Audit) -> None:
+    from pneumo_edge.data.figures import PHANTOM_WARNING
+
+    _heading(f"Audit of {audit.source}")
+    if not audit.real:
+        typer.secho(PHANTOM_WARNING, fg="red", bold=True)
+    typer.echo(f"Licence: {audit.licence}")
+    found = sum(sum(of_split.values()) for of_split in audit.counts.values())
+
+    _heading("Images found")
+    _print_counts(audit.counts)
+    if audit.formats:
+        typer.echo(f"Formats: {_frequencies(audit.formats)}")
+    typer.echo(f"Modes: {_frequencies(audit.modes)}")
+    typer.echo(f"Sizes: {_sizes(audit.sizes)}")
+
+    _heading("Files")
+    typer.echo(f"Cannot be used, and left out of training: {len(audit.unreadable):,} of {found:,}")
+    for name, reason in audit.unreadable.items():
+        typer.echo(f"  {name}: {reason}")
+    typer.echo(f"Of another type than their ending says, and used all the same: {len(audit.wrong_endings):,}")
+    for file in audit.wrong_endings:
+        typer.echo(f"  {file.name}: {file.content}")
+
+    _heading("Duplicates")
+    _print_alike("Groups of identical files", audit.exact_duplicates)
+    _print_alike("Pairs of near duplicates by perceptual hash", audit.near_duplicates)
+
+    _heading("Patients")
+    if audit.patients:
+        _print_patients(audit.patients)
+    else:
+        typer.echo("The names tell nothing of patients, so it cannot be checked whether splits share some.")
+
+    _heading("What training will use")
+    if audit.training_split:
+        _print_counts(audit.training_split.counts)
+        typer.echo(f"Rule: {audit.training_split.rule}")
+        typer.echo(f"Fingerprint: {audit.training_split.fingerprint}")
+        copies = audit.training_split.left_out.keys() - audit.unreadable.keys()
+        typer.echo(f"Left out because they cannot be used: {len(audit.unreadable):,}")
+        typer.echo(f"Left out because they are copies of test or validation images: {len(copies):,}")
+        _print_some(f"{name}: {audit.training_split.left_out[name]}" for name in sorted(copies))
+    else:
+        typer.echo(f"Nothing: {audit.training_problem}")
+
+    _heading("Shortcuts: what a model has to beat on the test split")
+    if audit.baselines:
+        _print_baselines(audit.baselines)
+    else:
+        typer.echo("Not computed: this takes at least two usable test images of each class.")
+
+
+def _print_counts(counts: dict[str, dict[str, int]]) -> None:
+    class_names = list(next(iter(counts.values())))
+    rows = [
+        [split, *(f"{of_split[name]:,}" for name in class_names), f"{sum(of_split.values()):,}"]
+        for split, of_split in counts.items()
+    ]
+    _print_table(["split", *class_names, "total"], rows)
+
+
+def _print_alike(what: str, groups: tuple[Alike, ...]) -> None:
+    across_splits = [group for group in groups if len(group.splits) > 1]
+    across_classes = [group for group in groups if len(group.classes) > 1]
+    typer.echo(
+        f"{what}: {len(groups):,} (across splits: {len(across_splits):,}, across classes: {len(across_classes):,})"
+    )
+    # The harmful ones first.
+    ordered = sorted(groups, key=lambda group: (-len(group.classes), -len(group.splits)))
+    _print_some(" = ".join(group.names) + (f" ({group.distance} bits)" if group.distance else "") for group in ordered)
+
+
+def _print_patients(patients: Patients) -> None:
+    typer.echo(f"Patients, by person and kind of pneumonia: {_frequencies(patients.counts)}")
+    typer.echo(f"Most images of one patient: {patients.most_images}")
+    typer.echo(f"Images whose name holds no patient: {patients.unnamed:,}")
+    typer.echo(f"Patients in more than one split: {len(patients.shared):,}")
+    _print_some(
+        f"{shared.patient} {shared.kind}".rstrip() + ": " + _frequencies(shared.images) for shared in patients.shared
+    )
+    if patients.repeated_numbers:
+        typer.echo(
+            f"Bare person numbers in more than one split: {patients.repeated_numbers:,} (each split may number its "
+            "persons from 1; this alone shows no shared patient)"
+        )
+
+
+def _print_baselines(baselines: Baselines) -> None:
+    rows = [
+        [row.measure, f"{row.pneumonia_is} in pneumonia", f"{row.train_auc:.3f}", str(row.test_auc)]
+        for row in baselines.shortcuts
+    ]
+    _print_table(["alone", "direction (from train)", "train AUC", "test AUC [95 % interval]"], rows)
+    typer.echo(f"Always {baselines.majority_class}: test accuracy {baselines.majority_accuracy}")
+
+
+def _frequencies(counts: dict[str, int]) -> str:
+    shown = ", ".join(f"{name} ({count:,})" for name, count in list(counts.items())[:_SHOWN])
+    rest = len(counts) - _SHOWN
+    return f"{shown} and {rest:,} others" if rest > 0 else shown or "none"
+
+
+def _sizes(sizes: dict[str, int]) -> str:
+    if len(sizes) <= _SHOWN:
+        return _frequencies(sizes)
+    widths, heights = zip(*(map(int, size.split("x")) for size in sizes), strict=True)
+    return (
+        f"{len(sizes):,} different ones, {min(widths):,} to {max(widths):,} pixels wide "
+        f"and {min(heights):,} to {max(heights):,} high"
+    )
+
+
+def _print_some(lines: Iterable[str]) -> None:
+    """Print findings one to a line, and how many there are beyond the first ones."""
+    found = list(lines)
+    for line in found[:_SHOWN]:
+        typer.echo(f"  {line}")
+    if len(found) > _SHOWN:
+        typer.echo(f"  and {len(found) - _SHOWN:,} more; --json FILE has them all")
+
+
+def _heading(text: str) -> None:
+    typer.echo()
+    typer.secho(text, bold=True)
+
+
+def _print_table(header: list[str], rows: list[list[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*header, box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(*row)
+    # In a pipe there is no width to keep to.
+    console = Console(highlight=False)
+    console.print(table, width=None if console.is_terminal else 120)

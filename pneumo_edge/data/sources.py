@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
 import re
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +27,7 @@ POSITIVE_CLASS = "PNEUMONIA"
 PHANTOM_MARKER = "PHANTOM.txt"
 
 _LAYOUT = "folders train/NORMAL, train/PNEUMONIA, test/NORMAL, test/PNEUMONIA, or a MedMNIST pneumoniamnist*.npz"
-_PNEUMONIA_NAME = re.compile(r"(?P<person>person\d+)_(?P<kind>bacteria|virus)_\d+", re.IGNORECASE)
+_PNEUMONIA_NAME = re.compile(r"(?P<person>person\d+)_(?P<kind>bacteria|virus)(?:_\d+)+", re.IGNORECASE)
 _NORMAL_NAME = re.compile(r"(?P<study>(?:NORMAL2-)?IM-\d+)(?:-\d+)+", re.IGNORECASE)
 
 
@@ -65,7 +65,8 @@ class Source(Protocol):
     """A data set.
 
     ``has_patients`` is False where its images cannot be grouped by patient; ``own_validation`` is True
-    where its val split is taken as it is.
+    where its val split is taken as it is; ``has_files`` is False where the bytes of an image are made on
+    the spot, so that their number and the ending of a name say nothing.
     """
 
     title: str
@@ -73,6 +74,7 @@ class Source(Protocol):
     licence: str
     has_patients: bool
     own_validation: bool
+    has_files: bool
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -92,6 +94,7 @@ class FolderSource:
     """
 
     own_validation = False
+    has_files = True
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -102,15 +105,21 @@ class FolderSource:
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:
-        """Every file with the ending of an image, sorted by name."""
+        """Every file in a class folder that is not hidden, whatever its ending, sorted by name.
+
+        A file that turns out to be no image is so left out with its name and a reason, not in silence.
+        """
         found = []
         for split in SPLITS:
             for label, class_name in enumerate(CLASS_NAMES):
                 for path in sorted((self.root / split / class_name).rglob("*")):
-                    if path.suffix.lower() in images.SUFFIXES and not path.name.startswith("."):
-                        name = path.relative_to(self.root).as_posix()
-                        patient, kind = parse_patient(path.stem) or (name, "")
-                        found.append(Sample(name, split, label, patient, kind))
+                    parts = path.relative_to(self.root).parts
+                    if path.is_dir() or any(part.startswith(".") for part in parts):
+                        continue
+                    # A name that is not UTF-8 fits into no manifest; escaped, its file is reported as not found.
+                    name = os.fsencode("/".join(parts)).decode("utf-8", "backslashreplace")
+                    patient, kind = parse_patient(path.stem) or (name, "")
+                    found.append(Sample(name, split, label, patient, kind))
         if {sample.label for sample in found if sample.split == "train"} != {0, 1}:
             raise DataError(f"{self.root} has no training images of both classes", _LAYOUT, "Check the folder's layout")
         return tuple(found)
@@ -135,13 +144,15 @@ class MedMnistSource:
     licence = "CC BY 4.0 (MedMNIST v2, after Kermany et al. 2018)"
     has_patients = False
     own_validation = True
+    has_files = False
 
     def __init__(self, path: Path) -> None:
         self.title = f"PneumoniaMNIST ({path.name})"
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            # np.load leaves a broken archive open when it is given a path.
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 arrays = {key: archive[key] for key in _medmnist_keys()}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        except Exception as error:  # numpy and zipfile promise no common base class for broken input
             raise DataError(
                 f"{path} cannot be read as PneumoniaMNIST ({error})",
                 "an .npz with " + ", ".join(_medmnist_keys()),
@@ -162,18 +173,19 @@ class MedMnistSource:
         )
 
     def read(self, sample: Sample) -> bytes:
-        """The image as the bytes of a PNG file."""
+        """The image as the bytes of a BMP file, which depend on its pixels and not on a compressor's version."""
         split, index = sample.name.split("/")
         stream = io.BytesIO()
-        Image.fromarray(self._images[split][int(index)]).save(stream, "PNG", compress_level=1)
+        Image.fromarray(self._images[split][int(index)]).save(stream, "BMP")
         return stream.getvalue()
 
     def _check(self, path: Path, split: str) -> None:
         pixels, labels = self._images[split], self._labels[split]
-        if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or len(pixels) != len(labels):
+        is_grey_or_rgb = pixels.ndim == 3 or (pixels.ndim == 4 and pixels.shape[3] == 3)
+        if pixels.dtype != np.uint8 or not is_grey_or_rgb or len(pixels) != len(labels):
             raise DataError(
                 f"{path} holds {split} images of {pixels.dtype} {pixels.shape} for {len(labels)} labels",
-                "uint8 images, one for each label",
+                "grey or RGB uint8 images, one for each label",
                 "Fetch it again with: pneumo-edge data fetch",
             )
         if not np.isin(labels, (0, 1)).all():

@@ -14,13 +14,13 @@ from pneumo_edge.errors import DataError
 
 VALIDATION_SHARE = 0.1
 #: Part of every hash, so that another rule would give another split and another fingerprint.
-_RULE_VERSION = "pneumo-edge-validation-1"
+RULE_VERSION = "pneumo-edge-validation-1"
 
 BY_PATIENT = (
     f"train and val pooled; {VALIDATION_SHARE:.0%} of each class to val, whole patients, in the order of a hash"
 )
 BY_IMAGE = f"train and val pooled; {VALIDATION_SHARE:.0%} of each class to val in the order of a hash; patients unknown"
-AS_GIVEN = "as the source has it; patients unknown, so train and val may share some"
+AS_GIVEN = "as the source has it; patients unknown, so train and val may share some of them"
 
 
 @dataclass(frozen=True)
@@ -74,19 +74,25 @@ def make_manifest(source: Source, digests: Mapping[str, str], left_out: Mapping[
         left_out: Reason by sample name, for every sample that cannot be used.
 
     Returns:
-        The manifest. Training images whose bytes also stand in test are left out, with that reason.
+        The manifest. An image whose bytes also stand in test is left out of training, with that reason;
+        so is one whose bytes stand in a validation split that is taken as it is.
 
     Raises:
         DataError: Nothing is left of a class in train or val.
     """
     left_out = dict(left_out)
     usable = [sample for sample in source.samples if sample.name not in left_out]
-    tested = {digests[sample.name]: sample.name for sample in usable if sample.split == "test"}
+    judges: dict[str, Sample] = {}
+    for split in ("test", "val") if source.own_validation else ("test",):
+        for sample in usable:
+            if sample.split == split:
+                judges.setdefault(digests[sample.name], sample)
     entries = []
     for sample in usable:
         digest = digests[sample.name]
-        if sample.split != "test" and digest in tested:
-            left_out[sample.name] = f"the same bytes as {tested[digest]}, which is a test image"
+        twin = judges.get(digest)
+        if twin is not None and twin.split != sample.split:
+            left_out[sample.name] = f"the same bytes as {twin.name}, which is a {twin.split} image"
             continue
         entries.append(Entry(sample.name, sample.split, sample.label, sample.patient, sample.kind, digest))
     rule = AS_GIVEN
@@ -115,8 +121,9 @@ def _draw_validation(entries: list[Entry]) -> list[Entry]:
         for entry in pool:
             if entry.label == label:
                 sizes[group_of[entry.name]] += 1
-        wanted = round(VALIDATION_SHARE * sum(sizes.values()))
-        for group in sorted(sizes, key=_order):
+        # A patient with images of both classes may stand in validation already.
+        wanted = round(VALIDATION_SHARE * sum(sizes.values())) - sum(sizes[g] for g in validation & sizes.keys())
+        for group in sorted(sizes.keys() - validation, key=_order):
             if wanted <= 0:
                 break
             validation.add(group)
@@ -146,10 +153,10 @@ def _group(entries: Iterable[Entry]) -> dict[str, str]:
 
 
 def _order(group: str) -> str:
-    return hashlib.sha256(f"{_RULE_VERSION} {group}".encode()).hexdigest()
+    return hashlib.sha256(f"{RULE_VERSION} {group}".encode()).hexdigest()
 
 
 def _fingerprint(entries: Iterable[Entry]) -> str:
     """SHA-256 over split, label and content of every image, whatever the files are called."""
     lines = sorted(f"{entry.split} {entry.label} {entry.sha256}" for entry in entries)
-    return hashlib.sha256("\n".join([_RULE_VERSION, *lines]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([RULE_VERSION, *lines]).encode()).hexdigest()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge import files, images
-from pneumo_edge.data.sources import Sample, Source, SplitName
-from pneumo_edge.data.splits import Entry, Manifest, make_manifest
+from pneumo_edge.data.reading import read_each
+from pneumo_edge.data.sources import Source, SplitName
+from pneumo_edge.data.splits import RULE_VERSION, Entry, Manifest, make_manifest
 from pneumo_edge.errors import ImageError
-from pneumo_edge.progress import track
 
 #: Part of the cache's key: raise it when the way from bytes to pixels changes.
 _PREPROCESSING_VERSION = "1"
@@ -65,43 +63,32 @@ def prepare(source: Source, cache: Path, height: int, width: int) -> Dataset:
         DataError: Too little of the data set is usable.
         OSError: The cache cannot be written.
     """
-    samples = source.samples
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        digests = dict(track(pool.map(lambda s: _digest(source, s), samples), "Reading images", len(samples)))
-        key = _cache_key(source, digests, height, width)
-        pixels_path, manifest_path = cache / f"{key}.npy", cache / f"{key}.json"
-        if not (pixels_path.exists() and manifest_path.exists()):
-            decoded: dict[str, images.Pixels] = {}
-            left_out: dict[str, str] = {}
-            jobs = pool.map(lambda s: _decode(source, s, height, width), samples)
-            for sample, result in zip(track(samples, "Decoding images"), jobs, strict=True):
-                if isinstance(result, ImageError):
-                    left_out[sample.name] = str(result)
-                else:
-                    decoded[sample.name] = result
-            manifest = make_manifest(source, digests, left_out)
-            with files.atomic(pixels_path) as temporary:
-                np.save(temporary, np.stack([decoded[entry.name] for entry in manifest.entries]))
-            manifest.save(manifest_path)
+    digests = {
+        sample.name: "" if isinstance(digest, ImageError) else digest
+        for sample, digest in read_each(source, lambda data: hashlib.sha256(data).hexdigest(), "Reading images")
+    }
+    key = _cache_key(source, digests, height, width)
+    pixels_path, manifest_path = cache / f"{key}.npy", cache / f"{key}.json"
+    if not (pixels_path.exists() and manifest_path.exists()):
+        decoded: dict[str, images.Pixels] = {}
+        left_out: dict[str, str] = {}
+        for sample, result in read_each(source, lambda data: _decode(data, height, width), "Decoding images"):
+            if isinstance(result, ImageError):
+                left_out[sample.name] = str(result)
+            else:
+                decoded[sample.name] = result
+        manifest = make_manifest(source, digests, left_out)
+        with files.atomic(pixels_path) as temporary:
+            np.save(temporary, np.stack([decoded[entry.name] for entry in manifest.entries]))
+        manifest.save(manifest_path)
     return Dataset(Manifest.load(manifest_path), np.load(pixels_path, mmap_mode="r"))
 
 
-def _digest(source: Source, sample: Sample) -> tuple[str, str]:
-    try:
-        return sample.name, hashlib.sha256(source.read(sample)).hexdigest()
-    except ImageError:
-        return sample.name, ""
-
-
-def _decode(source: Source, sample: Sample, height: int, width: int) -> images.Pixels | ImageError:
-    try:
-        grey = images.resize(images.decode(source.read(sample)), height, width)
-    except ImageError as error:
-        return error
-    return np.asarray(grey, dtype=np.uint8)
+def _decode(data: bytes, height: int, width: int) -> images.Pixels:
+    return np.asarray(images.resize(images.decode(data), height, width), dtype=np.uint8)
 
 
 def _cache_key(source: Source, digests: dict[str, str], height: int, width: int) -> str:
-    head = (_PREPROCESSING_VERSION, source.title, str(source.real), f"{height}x{width}")
-    lines = (f"{name} {digest}" for name, digest in sorted(digests.items()))
+    head = (_PREPROCESSING_VERSION, RULE_VERSION, source.title, str(source.real), f"{height}x{width}")
+    lines = (f"{sample.name} {sample.label} {digests[sample.name]}" for sample in source.samples)
     return hashlib.sha256("\n".join((*head, *lines)).encode()).hexdigest()[:16]

@@ -35,15 +35,16 @@ class Timings:
     @property
     def total(self) -> float:
         """From file to verdict, in milliseconds."""
-        return sum(asdict(self).values())
+        return float(sum(asdict(self).values()))
 
 
 @dataclass(frozen=True)
 class Prediction:
     """The verdict on one image.
 
-    ``source`` is the path that was given, or the type of an image that was not a file. ``label`` is the positive class where its probability is at least ``threshold``, and otherwise the
-    most probable other class. ``probabilities`` maps each class name to a value within 0 to 1.
+    ``source`` is the path that was given, or the type of an image that was not a file. ``label`` is
+    the positive class where its probability is at least ``threshold``, and otherwise the most
+    probable other class. ``probabilities`` maps each class name to a value within 0 to 1.
     """
 
     source: str

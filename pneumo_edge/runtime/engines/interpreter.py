@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pneumo_edge import native
 from pneumo_edge.runtime.engines import Delegation, Probabilities, Tensor
 
 
@@ -17,8 +18,9 @@ class InterpreterEngine:
         self.name = name
         self.version = version
         self.threads = threads
-        self._interpreter = interpreter_class(model_path=str(path), num_threads=threads)
-        self._interpreter.allocate_tensors()
+        with native.quiet_stderr():
+            self._interpreter = interpreter_class(model_path=str(path), num_threads=threads)
+            self._interpreter.allocate_tensors()
         (image,) = self._interpreter.get_input_details()
         probability = self._interpreter.get_output_details()[0]
         self._input = image["index"]

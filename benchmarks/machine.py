@@ -1,0 +1,41 @@
+"""What the machine is, and which libraries do the work."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+
+from benchmarks.results import Machine
+from pneumo_edge import extras
+
+_LIBRARIES = ("pneumo-edge", "numpy", "pillow")
+
+
+def describe() -> Machine:
+    """Describe the machine that this runs on; takes about a second.
+
+    Raises:
+        MissingExtraError: psutil or py-cpuinfo is not installed.
+    """
+    cpuinfo, psutil = extras.need("cpuinfo", "bench"), extras.need("psutil", "bench")
+    return Machine(
+        cpu=cpuinfo.get_cpu_info().get("brand_raw") or platform.processor() or "unknown",
+        architecture=platform.machine(),
+        cores=usable_cores(),
+        memory_bytes=psutil.virtual_memory().total,
+        system=platform.platform(),
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+    )
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that every unit uses, by distribution name."""
+    return {name: version(name) for name in _LIBRARIES}

@@ -1,0 +1,1 @@
+"""One file for each measure: how its samples are taken, and how they are summarised."""

@@ -1,0 +1,55 @@
+"""How well a model file judges the test split, on the engine that it is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.results import AccuracySamples
+from pneumo_edge.evaluation import metrics
+from pneumo_edge.images import Pixels
+from pneumo_edge.runtime.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Agreement with the labels, each with its 95 % interval; decisions are at the ModelSpec's threshold."""
+
+    auc: metrics.Interval
+    confusion: metrics.Confusion
+
+
+def measure(classifier: Classifier, grey: Pixels, done: Callable[[], None]) -> AccuracySamples:
+    """Judge every test image once.
+
+    Args:
+        classifier: The model file on its engine.
+        grey: uint8 array of shape (images, height, width), values 0 to 255, at the model's input size.
+        done: Called after each image.
+
+    Raises:
+        ModelFileError: The model gave something that is not a probability.
+    """
+    positive = classifier.spec.decision.positive_class
+    probabilities = []
+    for image in grey:
+        probabilities.append(classifier.predict(Image.fromarray(image)).probabilities[positive])
+        done()
+    engine = classifier.engine
+    return AccuracySamples(engine.version, engine.delegation.to, engine.delegation.partitions, tuple(probabilities))
+
+
+def summarise(labels: Mapping[str, int], probabilities: Mapping[str, float], threshold: float) -> Accuracy:
+    """Compare probabilities with labels.
+
+    Args:
+        labels: 0 or 1 by sample name, at least two of each.
+        probabilities: Probability of class 1 by sample name, for the same names.
+        threshold: An image is called positive where its probability is at least this.
+    """
+    truth = np.array(list(labels.values()), dtype=np.int64)
+    scores = np.array([probabilities[name] for name in labels], dtype=np.float64)
+    return Accuracy(metrics.auc_interval(truth, scores), metrics.confusion(truth, scores >= threshold))

@@ -1,0 +1,134 @@
+"""The test split of a data set: decoded once, so that every unit gets the same pixels and the same files."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.protocol import Settings, TimedImage
+from benchmarks.results import TestSet
+from pneumo_edge import images
+from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source
+from pneumo_edge.errors import DataError, ImageError
+from pneumo_edge.progress import track
+from pneumo_edge.spec import InputSpec
+
+#: An interval of the AUC takes at least two images of each class.
+_MIN_IMAGES = 2
+
+
+@dataclass(frozen=True)
+class PreparedTestSet:
+    """The test set, its pixels in a ``.npy`` file for each input size, and the images for timed calls."""
+
+    test_set: TestSet
+    pixels: dict[InputSize, Path]
+    timed: tuple[TimedImage, ...]
+
+
+@dataclass(frozen=True)
+class InputSize:
+    """The pixels that a model takes; models of one size share a file."""
+
+    height: int
+    width: int
+    resize_filter: str
+
+    @classmethod
+    def of(cls, spec: InputSpec) -> InputSize:
+        """The size in a ModelSpec."""
+        return cls(spec.height, spec.width, spec.resize_filter)
+
+
+def prepare(source: Source, sizes: Iterable[InputSize], folder: Path, settings: Settings) -> PreparedTestSet:
+    """Decode the test split.
+
+    Args:
+        source: The data set.
+        sizes: Input sizes of the models.
+        folder: Where the pixels and the files of the timed images go.
+        settings: How many images are timed, and the seed of their choice.
+
+    Returns:
+        The prepared test set; images that cannot be decoded are in ``test_set.left_out``.
+
+    Raises:
+        DataError: Fewer than two images of a class can be decoded.
+        OSError: The folder cannot be written.
+    """
+    sizes = sorted(set(sizes), key=str)
+    samples = [sample for sample in source.samples if sample.split == "test"]
+    usable: list[Sample] = []
+    digests: list[str] = []
+    left_out: dict[str, str] = {}
+    pixels: dict[InputSize, list[images.Pixels]] = {size: [] for size in sizes}
+    with ThreadPoolExecutor() as pool:
+        decoded = pool.map(lambda sample: _decode(source, sample, sizes), samples)
+        for sample, result in zip(track(samples, "Decoding the test images"), decoded, strict=True):
+            if isinstance(result, ImageError):
+                left_out[sample.name] = str(result)
+                continue
+            digest, arrays = result
+            usable.append(sample)
+            digests.append(digest)
+            for size, array in zip(sizes, arrays, strict=True):
+                pixels[size].append(array)
+    _check(source, usable)
+    files = {size: folder / f"{size.height}x{size.width}-{size.resize_filter}.npy" for size in sizes}
+    for size, path in files.items():
+        np.save(path, np.stack(pixels[size]))
+    return PreparedTestSet(
+        TestSet(
+            title=source.title,
+            real=source.real,
+            licence=source.licence,
+            class_names=CLASS_NAMES,
+            labels={sample.name: sample.label for sample in usable},
+            left_out=left_out,
+            fingerprint=_fingerprint(usable, digests),
+        ),
+        files,
+        _write_timed(source, usable, folder, settings),
+    )
+
+
+def _decode(source: Source, sample: Sample, sizes: list[InputSize]) -> tuple[str, list[images.Pixels]] | ImageError:
+    try:
+        data = source.read(sample)
+        grey = images.decode(data)
+    except ImageError as error:
+        return error
+    arrays = [np.asarray(images.resize(grey, size.height, size.width, size.resize_filter)) for size in sizes]
+    return hashlib.sha256(data).hexdigest(), arrays
+
+
+def _check(source: Source, usable: list[Sample]) -> None:
+    for label, class_name in enumerate(CLASS_NAMES):
+        found = sum(sample.label == label for sample in usable)
+        if found < _MIN_IMAGES:
+            raise DataError(
+                f"{source.title} has {found} test images of {class_name} that can be decoded",
+                f"at least {_MIN_IMAGES} of each class",
+                "Give a data set with a test split",
+            )
+
+
+def _write_timed(source: Source, usable: list[Sample], folder: Path, settings: Settings) -> tuple[TimedImage, ...]:
+    chosen = random.Random(settings.seed).sample(range(len(usable)), min(settings.images, len(usable)))
+    timed = []
+    for index in chosen:
+        path = folder / f"{index:05d}{Path(usable[index].name).suffix}"
+        path.write_bytes(source.read(usable[index]))
+        timed.append(TimedImage(index, str(path)))
+    return tuple(timed)
+
+
+def _fingerprint(usable: list[Sample], digests: list[str]) -> str:
+    lines = sorted(f"{sample.label} {digest}" for sample, digest in zip(usable, digests, strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,143 @@
+"""The fresh process that measures: a plan as JSON on standard input, messages as JSON lines on standard output.
+
+:func:`work` runs it as ``python -m benchmarks.worker``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measures import accuracy, latency, memory
+from benchmarks.protocol import Job, Plan
+from benchmarks.results import AccuracySamples, LatencySamples, MemorySample
+from pneumo_edge import images, records
+from pneumo_edge.errors import PneumoEdgeError, ResultsError
+from pneumo_edge.runtime.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Message:
+    """One line from the worker: what it is doing, steps done since the last line, or how it ended.
+
+    It ends with the samples of the plan's measure, or with the three parts of an error.
+    """
+
+    doing: str = ""
+    done: int = 0
+    accuracy: AccuracySamples | None = None
+    memory: MemorySample | None = None
+    latency: tuple[LatencySamples, ...] = ()
+    error: tuple[str, ...] = ()
+
+
+def work(plan: Plan, done: Callable[[int], None]) -> Message:
+    """Carry out a plan in a fresh process.
+
+    Args:
+        plan: What to measure.
+        done: Called with the number of steps done since the last call: images judged, or rounds. Where
+            it raises, the process is ended.
+
+    Returns:
+        The message that holds the samples.
+
+    Raises:
+        ResultsError: A unit cannot be measured, or the process crashed; the message says which and why.
+    """
+    # -P, because a folder called benchmarks where the user happens to be is not this package.
+    command = [sys.executable, "-P", "-m", "benchmarks.worker"]
+    doing = "starting"
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr) as process:
+            try:
+                for line in _talk(process, records.dumps(plan, indent=None)):
+                    message = records.loads(Message, line)
+                    if message.error:
+                        raise ResultsError(*message.error)
+                    if message.accuracy or message.memory or message.latency:
+                        return message
+                    doing = message.doing or doing
+                    done(message.done)
+                code = process.wait()
+            finally:
+                process.kill()
+        stderr.seek(0)
+        last = ([line.strip() for line in stderr if line.strip()] or ["it left no message"])[-1]
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    raise ResultsError(
+        f"the process that measured {', '.join(job.unit.name for job in plan.jobs)} "
+        f"ended with {how} while {doing} ({last})",
+        "a process that lives until it has measured",
+        "Leave out the file, or name other engines with --engine",
+    )
+
+
+def main() -> None:
+    """Read a plan, carry it out, tell the samples."""
+    # Native libraries print to standard output as they please, so the messages keep the pipe to themselves.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as stream:
+        os.dup2(2, 1)
+
+        def send(message: Message) -> None:
+            stream.write(records.dumps(message, indent=None))
+            stream.flush()
+
+        try:
+            plan = records.loads(Plan, sys.stdin.buffer.read())
+            send(_measure(plan, send))
+        except PneumoEdgeError as error:
+            send(Message(error=(error.given, error.expected, error.remedy)))
+
+
+def _measure(plan: Plan, send: Callable[[Message], None]) -> Message:
+    def done() -> None:
+        send(Message(done=1))
+
+    files = [Path(image.file) for image in plan.images]
+    first = plan.jobs[0]
+    if plan.measure == "memory":
+        send(Message(doing=f"judging with {first.unit.name}"))
+        return Message(memory=memory.measure(Path(first.path), first.unit.engine, first.unit.threads, files))
+    classifiers = [_load(job, send) for job in plan.jobs]
+    if plan.measure == "accuracy":
+        send(Message(doing=f"judging with {first.unit.name}"))
+        return Message(accuracy=accuracy.measure(classifiers[0], np.load(first.pixels, mmap_mode="r"), done))
+    indices = [image.index for image in plan.images]
+    pixels = {
+        path: images.grey_to_rgb(np.load(path, mmap_mode="r")[indices]) for path in {job.pixels for job in plan.jobs}
+    }
+    send(Message(doing="timing"))
+    units = [
+        latency.LoadedUnit(classifier, pixels[job.pixels], files)
+        for classifier, job in zip(classifiers, plan.jobs, strict=True)
+    ]
+    return Message(latency=latency.measure(units, plan.settings, plan.process, done))
+
+
+def _load(job: Job, send: Callable[[Message], None]) -> Classifier:
+    send(Message(doing=f"loading {job.unit.name}"))
+    return Classifier(job.path, engine=job.unit.engine, threads=job.unit.threads)
+
+
+def _talk(process: subprocess.Popen[bytes], plan: str) -> Iterator[bytes]:
+    """Give the process its plan, and yield its lines until it ends."""
+    assert process.stdin
+    assert process.stdout
+    # A process that died before it had read its plan is noticed by its silence.
+    with contextlib.suppress(BrokenPipeError), process.stdin:
+        process.stdin.write(plan.encode())
+    yield from process.stdout
+
+
+if __name__ == "__main__":
+    main()

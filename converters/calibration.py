@@ -1,0 +1,90 @@
+"""The representative dataset of full-integer quantization, and its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumo_edge import files, records
+from pneumo_edge.data.sources import CLASS_NAMES
+from pneumo_edge.data.tensors import Dataset
+
+IMAGES = 200
+RULE = "training images, one per patient, classes in equal number where there are enough, in the order of a hash"
+
+
+@dataclass(frozen=True)
+class CalibrationImage:
+    """One image of the manifest."""
+
+    name: str
+    label: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class CalibrationManifest:
+    """Which images calibrated a file."""
+
+    rule: str
+    data_fingerprint: str
+    images: tuple[CalibrationImage, ...]
+
+
+def choose(dataset: Dataset, count: int = IMAGES) -> npt.NDArray[np.intp]:
+    """Choose the representative dataset out of the training split, the same for everyone.
+
+    Returns:
+        Sorted indices into the data set, at most ``count``.
+    """
+    chosen: list[int] = []
+    patients: set[str] = set()
+    train = dataset.indices("train")
+    labels = dataset.labels(train)
+    for label in range(len(CLASS_NAMES)):
+        of_class = [int(index) for index in train[labels == label]]
+        of_class.sort(key=lambda index: _order(dataset.manifest.entries[index].sha256))
+        quota = count // len(CLASS_NAMES)
+        for index in of_class:
+            patient = dataset.manifest.entries[index].patient
+            if quota and patient not in patients:
+                chosen.append(index)
+                patients.add(patient)
+                quota -= 1
+    return np.array(sorted(chosen), dtype=np.intp)
+
+
+def pixels(dataset: Dataset, indices: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
+    """Pixels of the representative dataset, uint8 of shape (images, height, width, 3).
+
+    One corner of the first image holds 0 and 255: with both ends of the range seen, the input's scale
+    is exactly 1, so that a device can hand over bytes as they are.
+    """
+    images = dataset.rgb(indices)
+    images[0, 0, 0], images[0, 0, 1] = 0, 255
+    return images
+
+
+def write_manifest(dataset: Dataset, indices: npt.NDArray[np.intp], path: Path) -> str:
+    """Write the manifest as JSON.
+
+    Returns:
+        The SHA-256 of the written file.
+    """
+    entries = dataset.entries(indices)
+    manifest = CalibrationManifest(
+        RULE,
+        dataset.manifest.fingerprint,
+        tuple(CalibrationImage(entry.name, CLASS_NAMES[entry.label], entry.sha256) for entry in entries),
+    )
+    files.write_text(path, records.dumps(manifest))
+    return files.sha256(path)
+
+
+def _order(digest: str) -> str:
+    # Hashed once more, so that the order is independent of the one that draws validation.
+    return hashlib.sha256(f"pneumo-edge-calibration-1 {digest}".encode()).hexdigest()

@@ -1,0 +1,107 @@
+"""The table of formats: one frozen row each. Converter settings, gate, command line and docs read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pneumo_edge.errors import ConversionError
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a file's probabilities must keep, against the Keras model on validation images.
+
+    Attributes:
+        max_difference: Largest absolute difference of the positive class's probability, 0 to 1.
+        mean_difference: Mean of that difference.
+        min_agreement: Share of images with the same decision. Images whose probability in Keras is
+            within ``undecided`` of the threshold do not count.
+        max_auc_loss: AUC of Keras less AUC of the file.
+        undecided: See ``min_agreement``.
+    """
+
+    max_difference: float
+    mean_difference: float
+    min_agreement: float
+    max_auc_loss: float
+    undecided: float = 0.0
+
+
+@dataclass(frozen=True)
+class Format:
+    """One row: a kind of model file.
+
+    Attributes:
+        target: The kind of file, which decides suffix and converter.
+        name: Its name within the target, and in file names.
+        summary: What is quantized and how, for a person.
+        input_dtype: What the file takes; the values are pixels of 0 to 255 in either case.
+        engines: Names of the engines it must run on.
+        bounds: The gate it must pass on each of them.
+        calibrated: Whether activations are quantized with ranges from training images; the
+            decision threshold is then chosen again, on the file's own validation probabilities.
+    """
+
+    target: Literal["tflite", "onnx"]
+    name: str
+    summary: str
+    input_dtype: Literal["float32", "uint8"]
+    engines: tuple[str, ...]
+    bounds: Bounds
+    calibrated: bool = False
+
+    @property
+    def id(self) -> str:
+        """Unique name, ``target-name``."""
+        return f"{self.target}-{self.name}"
+
+    def file_name(self, backbone: str) -> str:
+        """Name of the file for a backbone, for example ``mobilenetv2-int8.tflite``."""
+        return f"{backbone}-{self.name}.{self.target}"
+
+
+_TFLITE_ENGINES = ("litert", "tflite-runtime")
+_EXACT = Bounds(max_difference=1e-3, mean_difference=1e-4, min_agreement=1.0, max_auc_loss=1e-3, undecided=1e-3)
+
+FORMATS: dict[str, Format] = {
+    row.id: row
+    for row in (
+        Format("tflite", "fp32", "float32 throughout", "float32", _TFLITE_ENGINES, _EXACT),
+        Format(
+            "tflite",
+            "fp16",
+            "float16 weights, float32 arithmetic",
+            "float32",
+            _TFLITE_ENGINES,
+            Bounds(max_difference=0.05, mean_difference=5e-3, min_agreement=1.0, max_auc_loss=2e-3, undecided=0.05),
+        ),
+        Format(
+            "tflite",
+            "int8",
+            "int8 weights per channel and int8 activations, calibrated; uint8 pixels in; softmax in float32",
+            "uint8",
+            _TFLITE_ENGINES,
+            Bounds(max_difference=1.0, mean_difference=0.2, min_agreement=0.9, max_auc_loss=0.02),
+            calibrated=True,
+        ),
+        Format("onnx", "fp32", "float32 throughout", "float32", ("onnxruntime",), _EXACT),
+    )
+}
+
+
+def select(wanted: list[str]) -> list[Format]:
+    """Rows for what a user asked for: ``all``, an id such as ``tflite-int8``, or a name such as ``int8``.
+
+    Raises:
+        ConversionError: A word matches no row.
+    """
+    chosen = []
+    for word in wanted:
+        rows = [row for row in FORMATS.values() if word in ("all", row.id, row.name, row.target)]
+        if not rows:
+            raise ConversionError(
+                f"there is no format {word!r}", "all, or one of " + ", ".join(FORMATS), "Name another --format"
+            )
+        chosen += [row for row in rows if row not in chosen]
+    return chosen

@@ -1,0 +1,112 @@
+"""``pneumo-edge benchmark``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmarks.protocol import Settings
+from pneumo_edge.cli import options
+from pneumo_edge.errors import ExitCode
+from pneumo_edge.runtime.engines import ENGINES
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+    from benchmarks.report.content import Report, Table
+    from benchmarks.results import Skipped
+
+_DEFAULT = Settings()
+#: Wide enough for any table, where no terminal sets a limit.
+_PIPE_WIDTH = 250
+
+
+def _check_engines(names: list[str] | None) -> list[str]:
+    for name in names or ():
+        if name not in ENGINES:
+            raise typer.BadParameter(f"{name!r} is not one of {', '.join(ENGINES)}")
+    return names or list(ENGINES)
+
+
+def benchmark(
+    models: Annotated[
+        list[Path], typer.Argument(metavar="MODEL|DIR...", help="Model files, or folders that are searched for them.")
+    ],
+    data: options.Data,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="|".join(ENGINES),
+            callback=_check_engines,
+            help="Measure on this engine; may be given again. By default on every one that is installed.",
+        ),
+    ] = None,
+    threads: options.Threads = 1,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Fresh processes, each of which times every model.")
+    ] = _DEFAULT.processes,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Rounds in each process; in a round every model has a turn, in a drawn order.")
+    ] = _DEFAULT.rounds,
+    seed: Annotated[int, typer.Option(help="Seed of the order and of the choice of images.")] = _DEFAULT.seed,
+    out: Annotated[Path, typer.Option(help="Folder for results.json, report.md and report.html.")] = Path("reports"),
+) -> None:
+    """Measure model files: accuracy on the test split, latency, peak memory, size.
+
+    Exit code 0 where everything was measured that can run here, 4 where a file or an engine failed; each of those is
+    named with the reason, and the others are measured all the same.
+    """
+    from benchmarks import report, results
+    from benchmarks.report import content
+    from benchmarks.run import run
+    from benchmarks.summary import summarise
+    from pneumo_edge import extras
+    from pneumo_edge.data.sources import open_source
+
+    # What the report lacks should be known before minutes of measuring, not after.
+    extras.need("jinja2", "bench")
+    extras.need("matplotlib", "bench")
+    out.mkdir(parents=True, exist_ok=True)
+    settings = Settings(processes=processes, rounds=rounds, seed=seed)
+    measured = run(models, open_source(data), settings, engines=engine or (), threads=threads, tell=_tell_skipped)
+    results.write(out / "results.json", measured)
+    summary = summarise(measured)
+    written = report.write(summary, out)
+    _print(content.compose(summary), content.main_table(summary))
+    typer.echo(f"Raw results: {out / 'results.json'}\nReport: {written.markdown}\nReport with figures: {written.html}")
+    if any(skip.failed for skip in measured.skipped):
+        raise typer.Exit(ExitCode.SOME_UNJUDGED)
+
+
+def _tell_skipped(skipped: Skipped) -> None:
+    on = f" on {skipped.engine}" if skipped.engine else ""
+    typer.echo(f"{'error' if skipped.failed else 'skipped'}: {skipped.model}{on}: {skipped.reason}", err=True)
+
+
+def _print(report: Report, table: Table) -> None:
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PIPE_WIDTH)
+    for title, text in report.warnings:
+        console.print(f"WARNING: {title}", style="bold red", markup=False, highlight=False)
+        console.print(text, style="red", markup=False, highlight=False)
+    in_full = _layout(table, details=True)
+    has_room = console.measure(in_full).maximum <= console.width
+    console.print(in_full if has_room else _layout(table, details=False))
+
+
+def _layout(table: Table, *, details: bool) -> RichTable:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    laid_out = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(table.columns):
+        laid_out.add_column(column, justify="left" if index < table.labels else "right")
+    for row in table.rows:
+        laid_out.add_row(*(Text(str(cell) if details else cell.text) for cell in row))
+    return laid_out

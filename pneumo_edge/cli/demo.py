@@ -1,0 +1,94 @@
+"""``pneumo-edge demo``: the whole road, by the same verbs that a user has."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pneumo_edge.cli import options
+from pneumo_edge.errors import DataError, ExitCode
+from pneumo_edge.training.backbones import BACKBONES
+
+if TYPE_CHECKING:
+    from pneumo_edge.data.sources import Source
+
+_RECIPE = "quick"
+_IMAGES_PER_CLASS = 3
+
+
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PNEUMO_EDGE_DATA",
+            help="A data set; without it, one already fetched, else it is fetched, else phantom images are made.",
+        ),
+    ] = None,
+    weights: options.Weights = None,
+    out: Annotated[Path, typer.Option(help="Folder for everything that is made.")] = Path("out"),
+) -> None:
+    """Train both backbones quickly, convert, verify, predict and benchmark; every command is shown as it runs."""
+    from pneumo_edge.data.sources import open_source
+
+    path = data or _find_data()
+    place = out / "-".join([path.stem, *(["weights"] if weights else [])])
+    models, report = place / "models", place / "report"
+    runs = [place / "runs" / f"{backbone}-{_RECIPE}" for backbone in BACKBONES]
+    for backbone, run in zip(BACKBONES, runs, strict=True):
+        given = ["--weights", str(weights)] if weights else []
+        _run("train", "--data", path, "--backbone", backbone, "--recipe", _RECIPE, *given, "--out", run)
+    # A format that misses its gate is named and left out; the road goes on with the files that passed.
+    _run("export", *runs, "--out", models, allowed=(ExitCode.OK, ExitCode.GATE_MISSED))
+    images = _some_images(open_source(path), place / "images")
+    for model in sorted(models.glob("*-int8.tflite")):
+        _run("info", model)
+        _run("predict", *images, "--model", model)
+    _run("benchmark", models, "--data", path, "--out", report)
+
+
+def _find_data() -> Path:
+    """A data set that was fetched before, else one fetched now, else phantom images."""
+    from pneumo_edge.cache import cache_folder
+    from pneumo_edge.data.fetch import find_fetched
+
+    if fetched := find_fetched():
+        return fetched
+    try:
+        _run("data", "fetch")
+    except typer.Exit:
+        phantom = cache_folder() / "phantom"
+        typer.echo("No data set could be fetched: going on with PHANTOM images, which are not X-rays.", err=True)
+        _run("data", "phantom", phantom)
+        return phantom
+    fetched = find_fetched()
+    if fetched is None:
+        raise DataError("the data set was fetched but is not there", "a file in the cache", "Give it with --data")
+    return fetched
+
+
+def _some_images(source: Source, folder: Path) -> list[Path]:
+    """Copy a few test images of each class to files that `predict` can be shown on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen: list[Path] = []
+    for label in (0, 1):
+        samples = [sample for sample in source.samples if sample.split == "test" and sample.label == label]
+        for sample in samples[:_IMAGES_PER_CLASS]:
+            name = sample.name.replace("/", "-")
+            path = folder / (name if "." in name else f"{name}.png")
+            path.write_bytes(source.read(sample))
+            chosen.append(path)
+    return chosen
+
+
+def _run(*words: str | Path, allowed: Iterable[ExitCode] = (ExitCode.OK,)) -> None:
+    arguments = [str(word) for word in words]
+    typer.echo(f"\n$ pneumo-edge {shlex.join(arguments)}")
+    code = subprocess.run([sys.executable, "-m", "pneumo_edge", *arguments], check=False).returncode
+    if code not in tuple(allowed):
+        raise typer.Exit(code)

@@ -1,0 +1,78 @@
+"""An audit as a picture: how the classes are distributed, and what the images look like."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pneumo_edge import extras, files, images
+from pneumo_edge.data.audit import Audit
+from pneumo_edge.data.sources import CLASS_NAMES, SPLITS, Source
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+
+#: Blue and orange of Okabe and Ito's palette, which people with any colour vision can tell apart.
+CLASS_COLOURS = ("#0072B2", "#E69F00")
+#: Endings of the file names that a figure can have.
+FORMATS = (".png", ".svg", ".pdf")
+PHANTOM_WARNING = "PHANTOM: procedural images, not real X-rays"
+
+_SAMPLES = 6
+
+
+def draw_audit(audit: Audit, source: Source, path: Path) -> None:
+    """Draw the classes of each split and some images of each class.
+
+    Args:
+        audit: The findings on ``source``.
+        source: The data set, from which the images are read again.
+        path: The file to write; its ending, one of :data:`FORMATS`, chooses the format.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        OSError: The file cannot be written.
+    """
+    extras.need("matplotlib", "data")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 4.8), layout="constrained", dpi=150)
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 2.7))[0]
+    counts = audit.training_split.counts if audit.training_split else audit.counts
+    title = "as training uses them" if audit.training_split else "as found"
+    _draw_counts(left.subplots(), {split: counts[split] for split in SPLITS if split in counts}, title)
+    _draw_samples(right, audit, source)
+    figure.suptitle(audit.source, fontsize=13, fontweight="bold")
+    if not audit.real:
+        figure.suptitle(PHANTOM_WARNING, fontsize=13, fontweight="bold", color="#B00020")
+    with files.atomic(path) as temporary:
+        figure.savefig(temporary)
+
+
+def _draw_counts(axes: Axes, counts: dict[str, dict[str, int]], title: str) -> None:
+    for label, (class_name, colour) in enumerate(zip(CLASS_NAMES, CLASS_COLOURS, strict=True)):
+        places = [position + 0.4 * (label - 0.5) for position in range(len(counts))]
+        bars = axes.bar(places, [of_split[class_name] for of_split in counts.values()], 0.38, color=colour)
+        axes.bar_label(bars, fmt="{:,.0f}", padding=2, fontsize=9)
+        bars.set_label(class_name)
+    axes.set_xticks(range(len(counts)), list(counts))
+    axes.set_ylabel("images")
+    axes.set_title(f"Images by split and class, {title}", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(y=0.1)
+    axes.legend(frameon=False)
+
+
+def _draw_samples(figure: SubFigure, audit: Audit, source: Source) -> None:
+    grid = figure.subplots(len(CLASS_NAMES), _SAMPLES)
+    for label, (row, class_name, colour) in enumerate(zip(grid, CLASS_NAMES, CLASS_COLOURS, strict=True)):
+        usable = [s for s in source.samples if s.label == label and s.name not in audit.unreadable]
+        # In the order of a hash: always the same images, and not all of the first patient.
+        usable.sort(key=lambda sample: hashlib.sha256(sample.name.encode()).digest())
+        for axes in row:
+            axes.set_axis_off()
+        for axes, sample in zip(row, usable, strict=False):
+            axes.imshow(images.decode(source.read(sample)), cmap="gray", vmin=0, vmax=255)
+        row[0].set_title(class_name, loc="left", fontsize=11, fontweight="bold", color=colour)

@@ -1,0 +1,44 @@
+"""Every image of a data set, read once, in parallel and in order; one that cannot be used says why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from pneumo_edge.data.sources import Sample, Source
+from pneumo_edge.errors import ImageError
+from pneumo_edge.progress import track
+
+Result = TypeVar("Result")
+
+
+def read_each(
+    source: Source, work: Callable[[bytes], Result], description: str
+) -> Iterator[tuple[Sample, Result | ImageError]]:
+    """Call a function on the bytes of every image, in threads.
+
+    Args:
+        source: The data set.
+        work: What to do with an image's bytes; Pillow and hashlib let other threads run meanwhile.
+        description: What is being done, for the progress bar.
+
+    Yields:
+        (sample, result) in the order of ``source.samples``; the result is the ImageError where the
+        image could not be read or ``work`` raised one.
+    """
+
+    def read(sample: Sample) -> Result | ImageError:
+        try:
+            return work(source.read(sample))
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            results = pool.map(read, source.samples)
+            yield from zip(track(source.samples, description), results, strict=True)
+        finally:
+            # Without this an interrupt would wait until every image has been read.
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,65 @@
+"""The decision threshold and the temperature, both chosen on validation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pneumo_edge.evaluation.metrics import Labels, Scores, roc
+
+#: Keeps the logarithm finite where a probability is exactly 0 or 1.
+_TINY = 1e-7
+
+YOUDEN = "Youden: largest sensitivity + specificity - 1"
+
+
+def youden_threshold(labels: Labels, scores: Scores) -> float:
+    """The threshold with the largest Youden index (Youden, Cancer 1950), midway to the next lower score.
+
+    Midway, because the observed score itself sits at the edge: a change in its last bit would flip it.
+
+    Args:
+        labels: 0 or 1, shape (images,).
+        scores: Probabilities of class 1, shape (images,).
+
+    Raises:
+        ValueError: Only one class is present.
+    """
+    thresholds, sensitivity, false_positive_rate = roc(labels, scores)
+    best = int(np.argmax(sensitivity - false_positive_rate))
+    next_lower = thresholds[best + 1] if best + 1 < len(thresholds) else 0.0
+    return float((thresholds[best] + next_lower) / 2)
+
+
+def fit_temperature(labels: Labels, scores: Scores) -> float:
+    """The temperature that minimizes the log loss of the rescaled logits (Guo et al., ICML 2017).
+
+    Args:
+        labels: 0 or 1, shape (images,).
+        scores: Probabilities of class 1, shape (images,).
+
+    Returns:
+        A factor within 0.05 to 20 that the logits are to be divided by; above 1 the model was too sure.
+    """
+    # The log loss is convex in the inverse temperature, so a grid in its logarithm that is refined
+    # around the best point finds the minimum to three digits.
+    low, high = np.log(0.05), np.log(20.0)
+    best = 1.0
+    for _ in range(6):
+        grid = np.exp(np.linspace(low, high, 21))
+        best = float(grid[int(np.argmin([log_loss(labels, rescale(scores, t)) for t in grid]))])
+        width = (high - low) / 10
+        low, high = max(np.log(0.05), np.log(best) - width), min(np.log(20.0), np.log(best) + width)
+    return best
+
+
+def rescale(scores: Scores, temperature: float) -> Scores:
+    """Probabilities after their logits were divided by a temperature."""
+    clipped = np.clip(np.asarray(scores, dtype=np.float64), _TINY, 1 - _TINY)
+    logits = np.log(clipped / (1 - clipped)) / temperature
+    return np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float64)
+
+
+def log_loss(labels: Labels, scores: Scores) -> float:
+    """Mean binary cross-entropy in nats."""
+    clipped = np.clip(np.asarray(scores, dtype=np.float64), _TINY, 1 - _TINY)
+    return float(-np.mean(np.where(labels == 1, np.log(clipped), np.log1p(-clipped))))

@@ -1,0 +1,28 @@
+"""Keeps the chatter of native libraries away from the user."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+
+_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Discard what is written to file descriptor 2, past Python, while the block runs.
+
+    TensorFlow and the TFLite delegates announce themselves there and offer no switch for it.
+    """
+    # The descriptor belongs to the whole process: two threads must not both put "the old one" back.
+    with _lock:
+        kept = os.dup(2)
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

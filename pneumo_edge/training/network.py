@@ -1,0 +1,143 @@
+"""Builds the network: initial weights, backbone, head."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pneumo_edge import extras, files
+from pneumo_edge.data.sources import CLASS_NAMES
+from pneumo_edge.errors import TrainingError
+from pneumo_edge.images import Pixels
+from pneumo_edge.training.backbones import Backbone
+
+HEIGHT = WIDTH = 224
+#: Names of layers that other parts of the code ask a model for.
+FEATURES, LOGITS = "features", "logits"
+
+_STATISTICS_BATCH = 32
+_STATISTICS_BATCHES = 8
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """Where a backbone starts from: a file, a download by Keras (``path`` None), or random numbers."""
+
+    description: str
+    path: Path | None = None
+    random: bool = False
+
+
+def find_weights(backbone: Backbone, given: Path | None) -> InitialWeights:
+    """Settle the initial weights.
+
+    Args:
+        backbone: The backbone.
+        given: A weights file, a folder that has ``backbone.weights_file``, or None to let Keras
+            download its ImageNet weights.
+
+    Returns:
+        The given file, else the download, else random weights, with a warning on standard error.
+
+    Raises:
+        TrainingError: The given path has no such file.
+    """
+    if given is None:
+        return _download(backbone)
+    path = given / backbone.weights_file if given.is_dir() else given
+    if not path.is_file():
+        raise TrainingError(
+            f"there are no weights at {path}",
+            f"a weights file of {backbone.application} without its top, or a folder with {backbone.weights_file}",
+            "Give another --weights, or leave it out to download them",
+        )
+    return InitialWeights(f"ImageNet, from {path.name} (sha256 {files.sha256(path)[:16]})", path)
+
+
+def build(backbone: Backbone, weights: InitialWeights, dropout: float, pixels: Pixels) -> Any:
+    """Build the classifier: pixels, scaling, backbone, global average pooling, one dense layer, softmax.
+
+    Args:
+        backbone: The backbone.
+        weights: From :func:`find_weights`.
+        dropout: Share of features dropped in training, 0 to 1.
+        pixels: Training images, uint8 of shape (images, 224, 224, 3); random weights take their
+            batch-norm statistics from them, and nothing else does.
+
+    Returns:
+        A ``keras.Model`` from float32 pixels (batch, 224, 224, 3) of 0 to 255 to probabilities
+        (batch, classes).
+
+    Raises:
+        TrainingError: The weights file does not fit the backbone.
+    """
+    keras = extras.need("keras", "train")
+    base = _build_base(backbone, weights)
+    image = keras.Input((HEIGHT, WIDTH, 3), name="image")
+    scaled = image
+    if backbone.rescaling:
+        scale, offset = backbone.rescaling
+        scaled = keras.layers.Rescaling(scale, offset=offset, name="rescaling")(image)
+    pooled = keras.layers.GlobalAveragePooling2D(name=FEATURES)(base(scaled))
+    logits = keras.layers.Dense(len(CLASS_NAMES), name=LOGITS)(keras.layers.Dropout(dropout)(pooled))
+    model = keras.Model(image, keras.layers.Softmax(name="probability")(logits), name=backbone.name)
+    if weights.random:
+        _estimate_statistics(model, pixels)
+    return model
+
+
+def batch_norm_layers(model: Any) -> list[Any]:
+    """Every batch-normalization layer of a model, at any depth."""
+    keras = extras.need("keras", "train")
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found += batch_norm_layers(layer)
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            found.append(layer)
+    return found
+
+
+def _build_base(backbone: Backbone, weights: InitialWeights) -> Any:
+    application = getattr(extras.need("keras", "train").applications, backbone.application)
+    source = None if weights.random else str(weights.path or "imagenet")
+    try:
+        return application(include_top=False, weights=source, input_shape=(HEIGHT, WIDTH, 3))
+    except (ValueError, OSError, KeyError) as error:
+        raise TrainingError(
+            f"{weights.path} does not hold weights of {backbone.application} ({error})",
+            "weights saved by Keras from that application with include_top=False",
+            "Give another --weights",
+        ) from error
+
+
+def _download(backbone: Backbone) -> InitialWeights:
+    weights = InitialWeights("ImageNet, downloaded by Keras")
+    try:
+        _build_base(backbone, weights)
+    except Exception as error:  # Keras raises a bare Exception where a download fails
+        print(
+            f"WARNING: the ImageNet weights of {backbone.application} could not be downloaded "
+            f"({str(error)[:120]}). Training starts from RANDOM weights: the result shows that the road "
+            "works, and says nothing of accuracy. Give --weights or set PNEUMO_EDGE_WEIGHTS.",
+            file=sys.stderr,
+        )
+        return InitialWeights("random", random=True)
+    return weights
+
+
+def _estimate_statistics(model: Any, pixels: Pixels) -> None:
+    """Give a random network batch-norm statistics of real activations; without them its features vanish."""
+    layers = batch_norm_layers(model)
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.5
+    for start in range(0, _STATISTICS_BATCH * _STATISTICS_BATCHES, _STATISTICS_BATCH):
+        batch = pixels[np.arange(start, start + _STATISTICS_BATCH) % len(pixels)]
+        model(batch.astype("float32"), training=True)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum

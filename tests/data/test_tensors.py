@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pneumo_edge import images
+from pneumo_edge.data.sources import open_source
+from pneumo_edge.data.tensors import prepare
+from pneumo_edge.errors import DataError
+
+MakeFolder = Callable[[dict[str, bytes]], Path]
+Picture = Callable[..., bytes]
+
+
+def _image(mode: str, size: tuple[int, int], kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    Image.new(mode, size).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def bad_files(picture: Picture) -> dict[str, tuple[bytes, str]]:
+    """Content and a word of the reason by name."""
+    frames = [Image.new("L", (64, 64), shade) for shade in (0, 99)]
+    animated = io.BytesIO()
+    frames[0].save(animated, "GIF", save_all=True, append_images=frames[1:])
+    return {
+        "train/NORMAL/empty.jpeg": (b"", "empty"),
+        "train/NORMAL/truncated.jpeg": (picture(1)[:-500], "truncated"),
+        "train/NORMAL/text.jpeg": (b"this is a letter", "not an image"),
+        "train/NORMAL/tiny.png": (_image("L", (1, 1), "PNG"), "1x1"),
+        "train/PNEUMONIA/deep.png": (_image("I;16", (64, 64), "PNG"), "8 bits"),
+        "train/PNEUMONIA/cmyk.jpeg": (_image("CMYK", (64, 64), "JPEG"), "CMYK"),
+        "test/NORMAL/film.gif": (animated.getvalue(), "2 frames"),
+        "test/NORMAL/scan.dcm": (b"\0" * 128 + b"DICM", "DICOM"),
+        "test/NORMAL/Thumbs.db": (b"\xd0\xcf\x11\xe0", "not an image"),
+    }
+
+
+def test_pixels_are_those_that_a_device_computes(
+    tmp_path: Path, make_folder: MakeFolder, healthy: dict[str, bytes]
+) -> None:
+    dataset = prepare(open_source(make_folder(healthy)), tmp_path / "cache", 48, 64)
+    assert dataset.grey.shape == (48, 48, 64)
+    assert dataset.grey.dtype == np.uint8
+    everything = np.arange(len(dataset.grey))
+    for entry, rgb in zip(dataset.manifest.entries, dataset.rgb(everything), strict=True):
+        np.testing.assert_array_equal(rgb, images.load(healthy[entry.name], 48, 64))
+
+
+def test_indices_and_labels_go_with_the_manifest(
+    tmp_path: Path, make_folder: MakeFolder, healthy: dict[str, bytes]
+) -> None:
+    dataset = prepare(open_source(make_folder(healthy)), tmp_path / "cache", 32, 32)
+    assert {split: len(dataset.indices(split)) for split in ("train", "val", "test")} == {
+        "train": 36,
+        "val": 4,
+        "test": 8,
+    }
+    tested = dataset.indices("test")
+    assert dataset.labels(tested).tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert all(entry.name.startswith("test/") for entry in dataset.entries(tested))
+
+
+def test_bad_files_are_left_out_by_name_with_the_reason_and_nothing_stops(
+    tmp_path: Path, make_folder: MakeFolder, healthy: dict[str, bytes], bad_files: dict[str, tuple[bytes, str]]
+) -> None:
+    root = make_folder({**healthy, **{name: data for name, (data, _) in bad_files.items()}})
+    dataset = prepare(open_source(root), tmp_path / "cache", 32, 32)
+    assert dataset.manifest.left_out.keys() == bad_files.keys()
+    for name, (_, word) in bad_files.items():
+        assert word in dataset.manifest.left_out[name]
+    assert {entry.name for entry in dataset.manifest.entries} == healthy.keys()
+
+
+def test_a_broken_link_is_left_out(tmp_path: Path, make_folder: MakeFolder, healthy: dict[str, bytes]) -> None:
+    root = make_folder(healthy)
+    (root / "train/NORMAL/gone.jpeg").symlink_to(tmp_path / "nowhere")
+    dataset = prepare(open_source(root), tmp_path / "cache", 32, 32)
+    assert "no such file" in dataset.manifest.left_out["train/NORMAL/gone.jpeg"]
+
+
+def test_nothing_usable_is_refused(tmp_path: Path, make_folder: MakeFolder) -> None:
+    root = make_folder({f"train/{c}/{i}.jpeg": b"x" for c in ("NORMAL", "PNEUMONIA") for i in range(9)})
+    with pytest.raises(DataError, match="both classes"):
+        prepare(open_source(root), tmp_path / "cache", 32, 32)
+    assert not list((tmp_path / "cache").glob("*"))
+
+
+def test_the_second_time_nothing_is_decoded(
+    tmp_path: Path, make_folder: MakeFolder, healthy: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_folder(healthy)
+    first = prepare(open_source(root), tmp_path / "cache", 32, 32)
+    monkeypatch.setattr(images, "decode", lambda data: pytest.fail("an image was decoded again"))
+    second = prepare(open_source(root), tmp_path / "cache", 32, 32)
+    assert second.manifest == first.manifest
+    np.testing.assert_array_equal(second.grey, first.grey)
+
+
+def test_a_mended_file_and_another_size_are_noticed(
+    tmp_path: Path, make_folder: MakeFolder, healthy: dict[str, bytes]
+) -> None:
+    name = "train/NORMAL/IM-0003-0001.jpeg"
+    root = make_folder({**healthy, name: b"broken"})
+    broken = prepare(open_source(root), tmp_path / "cache", 32, 32)
+    (root / name).write_bytes(healthy[name])
+    mended = prepare(open_source(root), tmp_path / "cache", 32, 32)
+    assert broken.manifest.left_out.keys() == {name}
+    assert mended.manifest.left_out == {}
+    assert mended.manifest.fingerprint != broken.manifest.fingerprint
+    assert prepare(open_source(root), tmp_path / "cache", 48, 48).grey.shape == (48, 48, 48)
+
+
+def test_other_labels_for_the_same_pixels_are_noticed(tmp_path: Path) -> None:
+    rng, path = np.random.default_rng(0), tmp_path / "pneumoniamnist.npz"
+    arrays = {}
+    for split, count in (("train", 20), ("val", 4), ("test", 4)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        arrays[f"{split}_labels"] = (np.arange(count) % 2).astype(np.uint8)[:, np.newaxis]
+    np.savez(path, **arrays)
+    first = prepare(open_source(path), tmp_path / "cache", 28, 28)
+    np.testing.assert_array_equal(first.grey[first.indices("test")], arrays["test_images"])
+    np.savez(path, **{key: 1 - array if key.endswith("labels") else array for key, array in arrays.items()})
+    second = prepare(open_source(path), tmp_path / "cache", 28, 28)
+    assert second.labels(second.indices("test")).tolist() == [1, 0, 1, 0]
+
+
+def test_an_interrupt_leaves_no_cache_that_looks_whole(
+    tmp_path: Path, make_folder: MakeFolder, healthy: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, decode = make_folder(healthy), images.decode
+    calls = iter(range(1000))
+
+    def interrupted(data: bytes) -> Image.Image:
+        if next(calls) == 30:
+            raise KeyboardInterrupt
+        return decode(data)
+
+    monkeypatch.setattr(images, "decode", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(open_source(root), tmp_path / "cache", 32, 32)
+    assert not list((tmp_path / "cache").glob("*"))
+    monkeypatch.setattr(images, "decode", decode)
+    assert len(prepare(open_source(root), tmp_path / "cache", 32, 32).grey) == 48
