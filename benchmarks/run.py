@@ -6,6 +6,7 @@ import os
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def run(
             judged = _judge(jobs, prepared, settings, max(1, described.cores // threads), skip)
         if not judged:
             raise ResultsError(
-                f"nothing can be measured: {skipped[0].reason}", "a model file that runs here", "Give another"
+                "none of the model files can be measured here", "at least one that can", "See the reason for each"
             )
         latency = _time([each.job for each in judged], prepared, settings)
     return Results(
@@ -143,11 +144,8 @@ def find_models(paths: Iterable[Path]) -> list[Path]:
 
 
 def _read_models(paths: list[Path], skip: Callable[[Skipped], None]) -> list[_ModelFile]:
-    # The part of the path that tells the files apart, and no more of this machine's folders.
-    common = os.path.commonpath([path.absolute().parent for path in paths])
     models = []
-    for path in paths:
-        name = Path(os.path.relpath(path, common)).as_posix()
+    for path, name in _names(paths).items():
         try:
             spec = read_spec(path)
             if spec.decision.positive_class != POSITIVE_CLASS:
@@ -158,6 +156,15 @@ def _read_models(paths: list[Path], skip: Callable[[Skipped], None]) -> list[_Mo
         except PneumoEdgeError as error:
             skip(Skipped(name, "", str(error), failed=not isinstance(error, MissingExtraError)))
     return models
+
+
+def _names(paths: list[Path]) -> dict[Path, str]:
+    """What each file is called in the results: its file name, with as much of its path as tells it apart."""
+    count = Counter(path.name for path in paths)
+    common = os.path.commonpath([path.absolute().parent for path in paths])
+    return {
+        path: path.name if count[path.name] == 1 else Path(os.path.relpath(path, common)).as_posix() for path in paths
+    }
 
 
 def _make_units(

@@ -18,11 +18,11 @@ def quiet_stderr() -> Iterator[None]:
     """
     # The descriptor belongs to the whole process: two threads must not both put "the old one" back.
     with _lock:
-        kept = os.dup(2)
+        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
         try:
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), 2)
+            os.dup2(nowhere, 2)
             yield
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+            os.close(nowhere)

@@ -98,7 +98,7 @@ def draw_latency(summary: Summary, layout: Layout) -> str:
     wide = layout == "wide"
     places = list(enumerate(reversed(summary.rows)))
     with _figure(layout, 0.36 * len(places) + 1.0 if wide else 2 * (0.5 * len(places) + 0.8)) as figure:
-        all_axes = figure.subplots(*((1, 2) if wide else (2, 1)), sharey=True)
+        all_axes = figure.subplots(*((1, 2) if wide else (2, 1)), sharex=True, sharey=True)
         for axes, (title, kind) in zip(all_axes, kinds.items(), strict=True):
             for place, row in places:
                 samples = [getattr(process, kind).wall_ns for process in row.result.latency]
@@ -106,15 +106,15 @@ def draw_latency(summary: Summary, layout: Layout) -> str:
                     axes, np.concatenate(samples) / 1e6, place, 0.75 if wide else 0.5, _colour(summary, row)
                 )
                 if not wide:
-                    axes.text(0, place + 0.6, unit_title(row), transform=axes.get_yaxis_transform())
+                    axes.text(0, place + 0.6, unit_title(row), transform=axes.get_yaxis_transform(), in_layout=False)
             axes.set_title(title)
             axes.set_ylim(-0.3, len(places))
             axes.set_yticks(range(len(places)), [unit_title(row) if wide else "" for _, row in places])
             axes.tick_params(axis="y", length=0)
+            axes.tick_params(axis="x", labelbottom=True)
             axes.grid(visible=False, axis="y")
             axes.spines["left"].set_visible(False)
             _log_milliseconds(axes)
-        all_axes[0].sharex(all_axes[1])
         return _svg(figure, f"latency-{layout}")
 
 
