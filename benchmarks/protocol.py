@@ -48,7 +48,7 @@ class Settings:
     processes: int = 5
     rounds: int = 100
     warmups: int = 5
-    turn_seconds: float = 0.6
+    turn_seconds: float = 0.5
     images: int = 64
     seed: int = 0
 

@@ -19,12 +19,11 @@ from benchmarks.protocol import Job, Plan, Settings, Unit
 from benchmarks.results import AccuracySamples, LatencySamples, MemorySample, Model, Results, Skipped, UnitResult
 from benchmarks.testset import InputSize, PreparedTestSet
 from benchmarks.worker import work
-from pneumo_edge import extras
 from pneumo_edge.data.sources import POSITIVE_CLASS, Source
 from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeError, ResultsError
 from pneumo_edge.progress import bar
 from pneumo_edge.runtime.classifier import read_spec
-from pneumo_edge.runtime.engines import ENGINES, engines_for
+from pneumo_edge.runtime.engines import ENGINES, engines_for, import_engine
 from pneumo_edge.spec import MODEL_SUFFIXES, ModelSpec
 
 #: Images that a unit judges while its memory is measured.
@@ -178,7 +177,7 @@ def _make_units(
             skip(Skipped(file.model.file, "", reason, failed=False))
         for row in rows:
             try:
-                extras.need(row.library, row.extra)
+                import_engine(row)
                 units.append((Unit(file.model.file, row.name, threads), file))
             except MissingExtraError as error:
                 skip(Skipped(file.model.file, row.name, str(error), failed=False))

@@ -81,10 +81,9 @@ class Summary:
 def summarise(results: Results) -> Summary:
     """Compute every number of the report."""
     counts = Counter(results.test_set.labels.values())
-    models = results.models
     phantom = [] if results.test_set.real else [f"the test images are {results.test_set.title}"]
-    if on_phantom := [model for model in models if not model.trained_on_real]:
-        phantom.append(f"{len(on_phantom)} of {len(models)} model files were trained on {on_phantom[0].trained_on}")
+    if on_phantom := {model.trained_on for model in results.models if not model.trained_on_real}:
+        phantom.append(f"models were trained on {', '.join(sorted(on_phantom))}")
     rows = _in_order([_summarise_unit(results, unit) for unit in results.units])
     return Summary(
         results=results,
@@ -92,7 +91,7 @@ def summarise(results: Results) -> Summary:
         ratios=tuple(_compare(*pair) for pair in _pairs(rows)),
         class_counts={name: counts[label] for label, name in enumerate(results.test_set.class_names)},
         phantom=tuple(phantom),
-        random_weights=tuple(model.file for model in models if model.initial_weights == _RANDOM_WEIGHTS),
+        random_weights=tuple(model.file for model in results.models if model.initial_weights == _RANDOM_WEIGHTS),
     )
 
 

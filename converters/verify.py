@@ -150,5 +150,5 @@ def _missed(path: Path, engine: str, measured: str, bound: str) -> GateError:
     return GateError(
         f"{path.name} on {engine} has {measured} against the Keras model",
         bound,
-        "The file was not kept; try another format, or train longer",
+        "The file was not kept; use another format, or a model trained longer and from ImageNet weights",
     )

@@ -17,6 +17,13 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+def printable(text: object) -> str:
+    """Text with every control character and undecodable byte as its escape, so that it stays on one line."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in str(text)
+    )
+
+
 class PneumoEdgeError(Exception):
     """An error that a user can act on, told in one line.
 
@@ -36,8 +43,9 @@ class PneumoEdgeError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        line = f"{self.given}; expected {self.expected}. {self.remedy}."
-        return " ".join(line.split())
+        text = f"{self.given}; expected {self.expected}. {self.remedy}."
+        # A library's own words, quoted in an error, may run over several lines.
+        return printable(" ".join(line.strip() for line in text.splitlines()))
 
 
 class ImageError(PneumoEdgeError):

@@ -9,12 +9,14 @@ from types import ModuleType
 from pneumo_edge.errors import MissingExtraError
 
 
-def need(module: str, extra: str) -> ModuleType:
+def need(module: str, extra: str, library: str | None = None) -> ModuleType:
     """Import a library that an extra of this distribution brings.
 
     Args:
-        module: Import name, for example ``"onnxruntime"``.
+        module: What to import, for example ``"onnxruntime"``.
         extra: The extra that installs it, for example ``"onnx"``.
+        library: The library to blame where the module is one of this distribution that imports it; by
+            default the module itself.
 
     Returns:
         The imported module.
@@ -24,12 +26,11 @@ def need(module: str, extra: str) -> ModuleType:
     """
     try:
         return importlib.import_module(module)
-    except (ImportError, SystemError, AttributeError) as error:
-        # tflite-runtime 2.14 raises SystemError or AttributeError when it meets numpy 2.
-        state = "does not import" if is_installed(module) else "is not installed"
-        reason = f" ({error})" if is_installed(module) else ""
+    except Exception as error:  # tflite-runtime 2.14, for one, raises SystemError when it meets numpy 2
+        name = library or module
+        state = f"does not import ({error})" if is_installed(name) else "is not installed"
         raise MissingExtraError(
-            given=f"the Python package {module} {state}{reason}",
+            given=f"the Python package {name} {state}",
             expected=f"the extra '{extra}' of pneumo-edge",
             remedy=f'Run: pip install "pneumo-edge[{extra}]"',
         ) from error

@@ -7,13 +7,17 @@ to three equal channels. Every further scaling is inside the model's graph.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import re
+import stat
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from pneumo_edge import native
 from pneumo_edge.errors import ImageError
 
 Pixels = npt.NDArray[np.uint8]
@@ -28,9 +32,11 @@ MAX_BYTES = 200_000_000
 #: The smallest side with enough detail to be judged: that of the smallest MedMNIST images.
 MIN_SIDE = 28
 
+#: Pillow opens a 16-bit RGB file as 8-bit RGB; only its tile tells. (A BMP's BGR;16 has 5 or 6 bits a channel.)
+_16_BITS = re.compile(r";16[BLN]")
 _READABLE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"})
 _RESIZE_FILTERS = {"bilinear": Image.Resampling.BILINEAR}
-_CONVERT = "Convert it to an 8-bit greyscale or RGB JPEG or PNG"
+_BEST = "an 8-bit greyscale or RGB JPEG or PNG"
 
 
 def read(path: Path) -> bytes:
@@ -44,17 +50,23 @@ def read(path: Path) -> bytes:
     """
     expected = "the path of an image file"
     try:
-        size = path.stat().st_size
-        if path.is_dir():
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
             raise ImageError("this is a folder", expected, "Name the files in it, or give the folder to `predict`")
-        if size > MAX_BYTES:
-            raise ImageError(f"the file has {size:,} bytes", f"at most {MAX_BYTES:,}", "Save it at a lower resolution")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("this is a device or a pipe", expected, "Save the image to a file first")
+        if status.st_size > MAX_BYTES:
+            raise ImageError(
+                f"the file has {status.st_size:,} bytes", f"at most {MAX_BYTES:,}", "Save it at a lower resolution"
+            )
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise ImageError("there is no such file", expected, "Check the path") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"the file cannot be read ({reason})", expected, "Check its permissions") from error
+        raise ImageError(
+            f"the file cannot be read ({reason})", expected, "Check the path and its permissions"
+        ) from error
     if not data:
         raise ImageError("the file is empty", "an image", "Copy the file again from its source")
     return data
@@ -75,8 +87,8 @@ def decode(data: bytes) -> Image.Image:
     """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise _too_large("more than 178 million") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(f"more than {Image.MAX_IMAGE_PIXELS:,}") from error
     except Exception as error:  # Pillow's decoders promise no common base class for broken input
         raise _not_an_image(data) from error
     with image:
@@ -93,13 +105,19 @@ def to_grey(image: Image.Image) -> Image.Image:
         ImageError: As :func:`decode`.
     """
     kind = image.format or "image"
-    _check_before_decoding(image, kind)
     try:
-        image.load()
-        return ImageOps.exif_transpose(image).convert("L")
+        _check_before_decoding(image, kind)
+        with native.quiet_stderr() if kind == "TIFF" else contextlib.nullcontext():  # libtiff prints its errors
+            image.load()
+        upright = ImageOps.exif_transpose(image)
+        # Transparency says nothing of the X-ray, and Pillow warns of it where it is a palette's.
+        upright.info.pop("transparency", None)
+        return upright.convert("L")
+    except ImageError:
+        raise
     except Exception as error:  # as in decode
         raise ImageError(
-            f"the {kind} data is truncated or corrupt ({error})",
+            f"the {kind} data is truncated or corrupt ({str(error) or type(error).__name__})",
             "a whole image file",
             "Copy the file again from its source",
         ) from error
@@ -153,18 +171,19 @@ def _check_before_decoding(image: Image.Image, kind: str) -> None:
             f"at least {MIN_SIDE} pixels a side",
             "Use the X-ray at its original resolution",
         )
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1:
-        raise ImageError(f"the {kind} has {frames} frames", "a single image", "Save the one frame to be judged")
-    # Pillow opens a 16-bit RGB PNG as 8-bit RGB; only its tile tells.
-    if image.mode.startswith(("I", "F")) or ";16" in str(getattr(image, "tile", "")):
+    # Their number is not asked for: to count them, Pillow walks through the file.
+    if getattr(image, "is_animated", False):
+        raise ImageError(f"the {kind} has several frames", "a single image", "Save the one frame to be judged")
+    if image.mode.startswith(("I", "F")) or _16_BITS.search(str(getattr(image, "tile", ""))):
         raise ImageError(
             f"the {kind} has more than 8 bits per channel",
             "8 bits, because the window that maps more to 8 decides what can be seen",
             "Export it with the window a reader would use, as an 8-bit greyscale JPEG or PNG",
         )
     if image.mode not in _READABLE_MODES:
-        raise ImageError(f"the {kind} is in the colour space {image.mode}", "greyscale or RGB", _CONVERT)
+        raise ImageError(
+            f"the {kind} is in the colour space {image.mode}", "greyscale or RGB", f"Convert it to {_BEST}"
+        )
 
 
 def _too_large(pixels: str) -> ImageError:
@@ -176,5 +195,7 @@ def _not_an_image(data: bytes) -> ImageError:
     if data[128:132] == b"DICM":
         return ImageError("this is a DICOM file", f"a {kinds} image", "Export the X-ray as an 8-bit PNG or JPEG")
     return ImageError(
-        f"this is not an image that can be read (it starts with {data[:8]!r})", f"a {kinds} file", _CONVERT
+        f"this is not an image that can be read (it starts with {data[:8]!r})",
+        f"a {kinds} file",
+        f"Copy it again, or convert it to {_BEST}",
     )

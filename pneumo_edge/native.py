@@ -18,7 +18,11 @@ def quiet_stderr() -> Iterator[None]:
     """
     # The descriptor belongs to the whole process: two threads must not both put "the old one" back.
     with _lock:
-        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        kept = _copy_of_stderr()
+        if kept is None:
+            yield
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
         try:
             os.dup2(nowhere, 2)
             yield
@@ -26,3 +30,10 @@ def quiet_stderr() -> Iterator[None]:
             os.dup2(kept, 2)
             os.close(kept)
             os.close(nowhere)
+
+
+def _copy_of_stderr() -> int | None:
+    try:
+        return os.dup(2)
+    except OSError:  # it is closed, as in a service without a console
+        return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -24,10 +24,12 @@ class RecordError(ValueError):
 def dumps(record: Any, *, indent: int | None = 2) -> str:
     """Write a dataclass instance as JSON text with a final newline.
 
+    The text is ASCII, so that a file name that is not UTF-8 survives in it.
+
     Raises:
         ValueError: A number in it is not finite, which JSON cannot say.
     """
-    return json.dumps(dataclasses.asdict(record), indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
+    return json.dumps(dataclasses.asdict(record), indent=indent, allow_nan=False) + "\n"
 
 
 def loads(cls: type[Record], text: str | bytes) -> Record:
@@ -52,7 +54,8 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         return None if value is None else _read(arguments[0], value, where)
     if origin is typing.Literal:
-        return value if value in arguments else _refuse(where, f"one of {list(arguments)}", value)
+        known = any(value == argument and type(value) is type(argument) for argument in arguments)
+        return value if known else _refuse(where, " or ".join(map(repr, arguments)), value)
     if origin is tuple:
         if not isinstance(value, list):
             _refuse(where, "a list", value)
@@ -61,11 +64,10 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             _refuse(where, "an object", value)
         return {key: _read(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value) if math.isfinite(value) else _refuse(where, "a finite number", value)
-    if kind is int and isinstance(value, bool):
-        _refuse(where, "int", value)
-    if kind in (int, str, bool) and isinstance(value, kind):
+    if kind is float and type(value) in (int, float):
+        # An integer may be too large for a float, and NaN compares as false.
+        return float(value) if abs(value) <= sys.float_info.max else _refuse(where, "a finite number", value)
+    if kind in (int, str, bool) and type(value) is kind:
         return value
     return _refuse(where, getattr(kind, "__name__", str(kind)), value)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks.results import MemorySample
-from pneumo_edge import extras
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import Classifier
 
@@ -41,9 +39,7 @@ def measure(model: Path, engine: str, threads: int, images: Iterable[Path]) -> M
         ModelFileError: The engine refuses the file.
         ImageError: An image cannot be judged.
     """
-    row = engines.choose(model, engine)
-    extras.need(row.library, row.extra)
-    importlib.import_module(f"{engines.__name__}.{row.module}")
+    engines.import_engine(engines.choose(model, engine))
     baseline = peak_rss()
     classifier = Classifier(model, engine=engine, threads=threads)
     for image in images:

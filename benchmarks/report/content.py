@@ -167,7 +167,8 @@ def _warnings(summary: Summary) -> tuple[tuple[str, str], ...]:
         warnings.append(
             (
                 "Random initial weights. The accuracies below say nothing about the backbones.",
-                f"No ImageNet weights were at hand when these files were trained: {', '.join(summary.random_weights)}.",
+                f"{len(summary.random_weights)} of {_count(len(summary.results.models), 'model file')} had no "
+                "pretrained weights to start from.",
             )
         )
     return tuple(warnings)
@@ -198,14 +199,15 @@ def _overview(summary: Summary) -> Section:
 
 def _latency(summary: Summary) -> Section:
     settings = summary.results.settings
+    images = min(settings.images, sum(summary.class_counts.values()))
     return Section(
         "Latency",
         (
             f"{_count(settings.processes, 'fresh process', 'es')}; in each, every unit is loaded, warmed up with "
             f"{_count(settings.warmups, 'call')} of each kind, and timed in {_count(settings.rounds, 'round')}, in an "
             "order that is drawn anew for every round. A call too slow for a turn in each round gets fewer, evenly "
-            f"spread, so as to take about {settings.turn_seconds:g} s of a process. All units see the same real test "
-            "images. No sample is left out.",
+            f"spread, so as to take about {settings.turn_seconds:g} s of a process. All units see the same {images} "
+            "test images. No sample is left out.",
         ),
         Figure(
             "latency",
@@ -222,7 +224,6 @@ def _latency(summary: Summary) -> Section:
                 "CPU ms",
                 "File to verdict ms",
                 "CPU ms",
-                "Delegate",
             ),
             3,
             tuple(
@@ -233,7 +234,6 @@ def _latency(summary: Summary) -> Section:
                     _cpu(row.inference),
                     _median_p90(row.file_to_verdict),
                     _cpu(row.file_to_verdict),
-                    _delegate(row),
                 )
                 for row in summary.rows
             ),
@@ -242,8 +242,7 @@ def _latency(summary: Summary) -> Section:
         (
             "Inference is the engine on a ready tensor; file to verdict is everything from the path of an image file "
             "(in the page cache) to the label. CPU time is the median over processes of each process's median, with "
-            "the least and the greatest; where wall time is well above it, the machine was busy with something else. "
-            "The delegate is the kernel library that the engine handed work to, and in how many pieces of the graph.",
+            "the least and the greatest; where wall time is well above it, the machine was busy with something else.",
         ),
     )
 
@@ -379,12 +378,6 @@ def _unit_cells(row: Row) -> tuple[Cell, Cell, Cell]:
 
 def _engine(engine: str, threads: int) -> str:
     return f"{engine}, {threads} threads" if threads > 1 else engine
-
-
-def _delegate(row: Row) -> Cell:
-    if row.result.delegate == "none":
-        return Cell("none")
-    return Cell(row.result.delegate, f"in {row.result.partitions}")
 
 
 def _interval(interval: Interval) -> Cell:

@@ -6,7 +6,6 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,6 +18,7 @@ from pneumo_edge import extras
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 #: Narrow figures put their panels below each other, for a phone.
 Layout = Literal["wide", "narrow"]
@@ -141,33 +141,69 @@ def _draw_dots(axes: Axes, summary: Summary, rows: Sequence[Row]) -> None:
 
 
 def _label_dots(axes: Axes, summary: Summary, rows: Sequence[Row]) -> None:
-    """Write each dot's format beside it, at the first place where it covers no other label and no dot."""
+    """Write the formats beside the dots, or at an end of the interval where that is free and the sides are not."""
+    taken = [box for row in rows for box in _extents(axes, row)]
+    for dots in _coincident(axes, rows):
+        first, auc = dots[0], dots[0].accuracy.auc
+        beside, line = _radius(first) + 3, 11
+        candidates = (
+            (auc.value, (beside, 0), "left", "center"),
+            (auc.value, (-beside, 0), "right", "center"),
+            (auc.high, (0, 3), "center", "bottom"),
+            (auc.low, (0, -3), "center", "top"),
+            (auc.high, (0, 3 + line), "center", "bottom"),
+            (auc.low, (0, -3 - line), "center", "top"),
+        )
+        label = axes.annotate(
+            ", ".join(_distinct(row.model.format for row in dots)),
+            _place(first),
+            (0, 0),
+            textcoords="offset points",
+            color=_colour(summary, first),
+        )
+        for y, offset, horizontal, vertical in candidates:
+            label.xy = (first.inference.median_ms, y)
+            label.xyann = offset
+            label.set(ha=horizontal, va=vertical)
+            if not any(label.get_window_extent().overlaps(box) for box in taken):
+                break
+        taken.append(label.get_window_extent())
+
+
+def _coincident(axes: Axes, rows: Sequence[Row]) -> list[list[Row]]:
+    """Dots of one backbone that lie on each other share a label; the largest comes first."""
+    groups: list[list[Row]] = []
+    for row in sorted(rows, key=_area, reverse=True):
+        for group in groups:
+            apart = axes.transData.transform(_place(row)) - axes.transData.transform(_place(group[0]))
+            if row.model.backbone == group[0].model.backbone and np.hypot(*apart) < _pixels(axes, group[0]):
+                group.append(row)
+                break
+        else:
+            groups.append([row])
+    return groups
+
+
+def _extents(axes: Axes, row: Row) -> list[Bbox]:
+    """Where a dot and its interval are, in pixels."""
     from matplotlib.transforms import Bbox
 
-    scale = axes.figure.dpi / 72
-    taken = []
-    for row in rows:
-        x, y = axes.transData.transform((row.inference.median_ms, row.accuracy.auc.value))
-        radius = scale * _radius(row)
-        taken.append(Bbox.from_extents(x - radius, y - radius, x + radius, y + radius))
-    for row in rows:
-        point = (row.inference.median_ms, row.accuracy.auc.value)
-        for angle, distance in product((0, 180, 45, 135, 315, 225), (4, 14, 24)):
-            away = (_radius(row) + distance) * np.exp(1j * np.radians(angle))
-            label = axes.annotate(
-                row.model.format,
-                point,
-                (away.real, away.imag),
-                textcoords="offset points",
-                color=_colour(summary, row),
-                ha="left" if away.real > 0 else "right",
-                va="center",
-            )
-            box = label.get_window_extent()
-            if not any(box.overlaps(other) for other in taken):
-                break
-            label.remove()
-        taken.append(box)
+    x, y = axes.transData.transform(_place(row))
+    _, low = axes.transData.transform((row.inference.median_ms, row.accuracy.auc.low))
+    _, high = axes.transData.transform((row.inference.median_ms, row.accuracy.auc.high))
+    radius = _pixels(axes, row)
+    return [
+        Bbox.from_extents(x - radius, y - radius, x + radius, y + radius),
+        Bbox.from_extents(x - 1, low, x + 1, high),
+    ]
+
+
+def _place(row: Row) -> tuple[float, float]:
+    return row.inference.median_ms, row.accuracy.auc.value
+
+
+def _pixels(axes: Axes, row: Row) -> float:
+    return _radius(row) * axes.figure.dpi / 72
 
 
 def _name_backbones(figure: Figure, summary: Summary) -> None:

@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import warnings
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from pneumo_edge.cli import benchmark, data, demo, export, info, predict, train
-from pneumo_edge.errors import ExitCode, PneumoEdgeError
+from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
 
 
 class _Verbs(TyperGroup):
     """Turns what a user can act on into one line on standard error and a documented exit code."""
 
     def invoke(self, ctx: Any) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A file name is whatever bytes it is; printing it must not end a run.
+            sys.stdout.reconfigure(errors="backslashreplace")
+        # What Pillow says of an image in a warning is in the error, or it does not matter.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         try:
             return super().invoke(ctx)
         except PneumoEdgeError as error:
             _fail(str(error), error.exit_code)
         except KeyboardInterrupt:
-            _fail("interrupted. What was finished is kept; run the same command to go on", ExitCode.INTERRUPTED)
+            _fail("interrupted; what was finished is kept", ExitCode.INTERRUPTED)
         except BrokenPipeError:
             # The reader of the pipe has gone: nothing to say, and nobody to say it to.
             sys.stdout = None
             raise typer.Exit(ExitCode.FAILED) from None
         except OSError as error:
-            place = f" {error.filename}" if error.filename else ""
-            _fail(
-                f"cannot use{place}: {error.strerror or error}. Check path, permissions and free space", ExitCode.FAILED
-            )
+            what = f"use {error.filename}" if error.filename else "go on"
+            reason = error.strerror or error
+            _fail(f"cannot {what}: {reason}. Check path, permissions and free space", ExitCode.FAILED)
 
 
 def _fail(message: str, code: ExitCode) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    typer.echo(f"error: {printable(message)}", err=True)
     raise typer.Exit(code) from None
 
 

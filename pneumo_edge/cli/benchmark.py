@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 _DEFAULT = Settings()
 #: Wide enough for any table, where no terminal sets a limit.
 _PIPE_WIDTH = 250
+#: Headings for a narrow terminal.
+_SHORT = {
+    "Accuracy": "Acc.",
+    "Sensitivity": "Sens.",
+    "Specificity": "Spec.",
+    "Inference ms": "Infer ms",
+    "File to verdict ms": "Total ms",
+    "Peak memory MiB": "Peak MiB",
+}
 
 
 def _check_engines(names: list[str] | None) -> list[str]:
@@ -94,19 +104,33 @@ def _print(report: Report, table: Table) -> None:
     for title, text in report.warnings:
         console.print(f"WARNING: {title}", style="bold red", markup=False, highlight=False)
         console.print(text, style="red", markup=False, highlight=False)
-    in_full = _layout(table, details=True)
-    has_room = console.measure(in_full).maximum <= console.width
-    console.print(in_full if has_room else _layout(table, details=False))
+    in_full = _lay_out(table)
+    has_room = console.measure(in_full, options=console.options.update(width=_PIPE_WIDTH)).maximum <= console.width
+    console.print(in_full if has_room else _lay_out_narrowly(table))
 
 
-def _layout(table: Table, *, details: bool) -> RichTable:
+def _lay_out(table: Table) -> RichTable:
+    return _rich_table(table.columns, table.labels, ([str(cell) for cell in row] for row in table.rows))
+
+
+def _lay_out_narrowly(table: Table) -> RichTable:
+    """Words in one column, numbers without their intervals."""
+    rows = (
+        [f"{row[0]}\n{', '.join(map(str, row[1 : table.labels]))}", *(cell.text for cell in row[table.labels :])]
+        for row in table.rows
+    )
+    headings = (_SHORT.get(column, column) for column in (table.columns[0], *table.columns[table.labels :]))
+    return _rich_table(headings, 1, rows)
+
+
+def _rich_table(columns: Iterable[str], labels: int, rows: Iterable[Sequence[str]]) -> RichTable:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    laid_out = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, column in enumerate(table.columns):
-        laid_out.add_column(column, justify="left" if index < table.labels else "right")
-    for row in table.rows:
-        laid_out.add_row(*(Text(str(cell) if details else cell.text) for cell in row))
+    laid_out = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for index, column in enumerate(columns):
+        laid_out.add_column(column, justify="left" if index < labels else "right", no_wrap=index < labels)
+    for row in rows:
+        laid_out.add_row(*map(Text, row))
     return laid_out

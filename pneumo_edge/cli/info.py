@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from pneumo_edge.errors import printable
+
 
 def info(
-    model: Annotated[Path, typer.Argument(help="A model file, .tflite or .onnx.")],
+    model: Annotated[Path, typer.Argument(readable=False, help="A model file, .tflite or .onnx.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the ModelSpec as JSON.")] = False,
 ) -> None:
     """Print what a model file says of itself: classes, input, threshold, training data, verification."""
@@ -46,4 +48,4 @@ def info(
     rows["notice"] = spec.notice
     width = max(map(len, rows))
     for key, value in rows.items():
-        typer.echo(f"{key:<{width}}  {value}")
+        typer.echo(f"{key:<{width}}  {printable(value)}")

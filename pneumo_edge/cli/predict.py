@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-import sys
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pneumo_edge.cli import options
-from pneumo_edge.errors import ExitCode, ImageError
+from pneumo_edge.errors import ExitCode, ImageError, printable
 
 if TYPE_CHECKING:
     from pneumo_edge.runtime.classifier import Classifier, Prediction
 
 
 def predict(
-    inputs: Annotated[list[Path], typer.Argument(metavar="IMAGE|DIR...", help="Images, or folders of images.")],
-    model: Annotated[Path, typer.Option(help="A model file, .tflite or .onnx.")],
+    # Paths that cannot be read are named one by one, not refused by the command line.
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE|DIR", readable=False, help="Images, or folders of images.")
+    ],
+    model: Annotated[Path, typer.Option(readable=False, help="A model file, .tflite or .onnx.")],
     engine: Annotated[
         str | None, typer.Option(help="litert, tflite-runtime or onnxruntime; by default the best one installed.")
     ] = None,
@@ -39,7 +43,9 @@ def predict(
     if as_json and as_csv:
         raise typer.BadParameter("give --json or --csv, not both")
     classifier = Classifier(model, engine=engine, threads=threads)
-    unjudged: list[ImageError] = []
+    if not classifier.spec.data.real:
+        typer.echo("This model was trained on PHANTOM images, not X-rays: of no use on patients.", err=True)
+    unjudged: list[Path] = []
     verdicts = _judge(classifier, inputs, unjudged)
     if as_json:
         _write_json(verdicts, classifier)
@@ -60,29 +66,44 @@ class _Verdict:
     error: str = ""
 
 
-def _judge(classifier: Classifier, inputs: Iterable[Path], unjudged: list[ImageError]) -> Iterator[_Verdict]:
-    for path in inputs:
-        found = _images(path) if path.is_dir() else [path]
-        if not found:
-            error = ImageError("the folder holds no images", "files such as .jpeg or .png", "Give another folder")
-            yield _refuse(path, error, unjudged)
-        for image in found:
-            try:
-                yield _Verdict(image, classifier.predict(image))
-            except ImageError as error:
-                yield _refuse(image, error, unjudged)
+def _judge(classifier: Classifier, inputs: Iterable[Path], unjudged: list[Path]) -> Iterator[_Verdict]:
+    for path, problem in _find(inputs):
+        try:
+            if problem:
+                raise problem
+            verdict = _Verdict(path, classifier.predict(path))
+        except ImageError as error:
+            unjudged.append(path)
+            typer.echo(f"error: {printable(path)}: {error}", err=True)
+            verdict = _Verdict(path, None, str(error))
+        yield verdict
 
 
-def _images(folder: Path) -> list[Path]:
+def _find(inputs: Iterable[Path]) -> Iterator[tuple[Path, ImageError | None]]:
+    """Images in the order they were given, those of a folder sorted; a folder without any with the reason."""
     from pneumo_edge.images import SUFFIXES
 
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    for path in inputs:
+        if not _is_folder(path):
+            yield path, None
+            continue
+        closed: list[OSError] = []
+        names = ((place, name) for place, _, names in os.walk(path, onerror=closed.append) for name in names)
+        found = sorted(Path(place, name) for place, name in names if Path(name).suffix.lower() in SUFFIXES)
+        for error in closed:
+            problem = f"the folder cannot be read ({error.strerror})"
+            yield Path(error.filename), ImageError(problem, "a readable folder", "Check its permissions")
+        if not found and not closed:
+            problem = "the folder holds no images"
+            yield path, ImageError(problem, "files such as .jpeg or .png", "Give another folder")
+        yield from ((image, None) for image in found)
 
 
-def _refuse(path: Path, error: ImageError, unjudged: list[ImageError]) -> _Verdict:
-    unjudged.append(error)
-    typer.echo(f"error: {path}: {error}", err=True)
-    return _Verdict(path, None, str(error))
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # too long a path, or one in a private folder: reading it will say so
+        return False
 
 
 def _write_table(verdicts: Iterable[_Verdict], classifier: Classifier) -> None:
@@ -94,10 +115,8 @@ def _write_table(verdicts: Iterable[_Verdict], classifier: Classifier) -> None:
             probability = f"{result.probabilities[positive]:>{len(positive) + 3}.4f}"
             typer.echo(
                 f"{result.label:<{width}}  {probability}  {result.threshold:>9.4f}  {result.timings.total:>6.1f}  "
-                f"{verdict.source}"
+                f"{printable(verdict.source)}"
             )
-    if not classifier.spec.data.real:
-        typer.echo("This model was trained on PHANTOM images, not X-rays: of no use on patients.", err=True)
 
 
 def _write_json(verdicts: Iterable[_Verdict], classifier: Classifier) -> None:
@@ -111,11 +130,17 @@ def _write_json(verdicts: Iterable[_Verdict], classifier: Classifier) -> None:
 
 def _write_csv(verdicts: Iterable[_Verdict], classifier: Classifier) -> None:
     names = classifier.spec.class_names
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["image", "label", *names, "threshold", "total_ms", "error"])
+    _write_row("image", "label", *names, "threshold", "total_ms", "error")
     for verdict in verdicts:
         if result := verdict.prediction:
             shares = (result.probabilities[name] for name in names)
-            writer.writerow([verdict.source, result.label, *shares, result.threshold, result.timings.total, ""])
+            _write_row(verdict.source, result.label, *shares, result.threshold, result.timings.total, "")
         else:
-            writer.writerow([verdict.source, "", *("" for _ in names), "", "", verdict.error])
+            _write_row(verdict.source, "", *("" for _ in names), "", "", verdict.error)
+
+
+def _write_row(*cells: object) -> None:
+    # Each row is printed as soon as it is known.
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    typer.echo(line.getvalue(), nl=False)

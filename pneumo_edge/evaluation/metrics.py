@@ -75,14 +75,16 @@ def wilson(successes: int, trials: int) -> Interval:
     spread = _Z95 * math.sqrt(share * (1 - share) / trials + _Z95**2 / (4 * trials**2))
     scale = 1 + _Z95**2 / trials
     centre = share + _Z95**2 / (2 * trials)
-    return Interval(share, max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale))
+    # At 0 and at 1 the interval ends at the share itself, which rounding must not put outside of it.
+    low, high = (centre - spread) / scale, (centre + spread) / scale
+    return Interval(share, min(share, max(0.0, low)), max(share, min(1.0, high)))
 
 
 def auc(labels: Labels, scores: Scores) -> float:
     """Area under the ROC curve: the chance that a positive scores above a negative, ties counted half.
 
     Raises:
-        ValueError: Only one class is present.
+        ValueError: Only one class is present, or a score is NaN.
     """
     above_negatives, _ = _placements(labels, scores)
     return float(above_negatives.mean())
@@ -91,8 +93,10 @@ def auc(labels: Labels, scores: Scores) -> float:
 def auc_interval(labels: Labels, scores: Scores) -> Interval:
     """AUC with the interval of DeLong, DeLong and Clarke-Pearson (Biometrics 1988), cut to 0 to 1.
 
+    Where no positive scores below a negative, the interval has no width, however few images there are.
+
     Raises:
-        ValueError: Fewer than two images of a class are present.
+        ValueError: Fewer than two images of a class are present, or a score is NaN.
     """
     above_negatives, above_positives = _placements(labels, scores)
     if min(len(above_negatives), len(above_positives)) < 2:
@@ -111,7 +115,7 @@ def roc(labels: Labels, scores: Scores) -> tuple[Scores, Scores, Scores]:
         positive where its score is at least the threshold.
 
     Raises:
-        ValueError: Only one class is present.
+        ValueError: Only one class is present, or a score is NaN.
     """
     positives, negatives = _by_class(labels, scores)
     thresholds = np.unique(scores)[::-1]
@@ -119,7 +123,7 @@ def roc(labels: Labels, scores: Scores) -> tuple[Scores, Scores, Scores]:
 
 
 def _share_at_least(sorted_scores: Scores, thresholds: Scores) -> Scores:
-    return 1.0 - np.searchsorted(sorted_scores, thresholds, side="left") / len(sorted_scores)
+    return (len(sorted_scores) - np.searchsorted(sorted_scores, thresholds, side="left")) / len(sorted_scores)
 
 
 def _placements(labels: Labels, scores: Scores) -> tuple[Scores, Scores]:
@@ -134,6 +138,9 @@ def _placements(labels: Labels, scores: Scores) -> tuple[Scores, Scores]:
 
 def _by_class(labels: Labels, scores: Scores) -> tuple[Scores, Scores]:
     scores = np.asarray(scores, dtype=np.float64)
+    if np.isnan(scores).any():
+        # NaN sorts last, and would count as the highest score.
+        raise ValueError("a score is NaN")
     positives, negatives = np.sort(scores[labels == 1]), np.sort(scores[labels == 0])
     if not len(positives) or not len(negatives):
         raise ValueError("the ROC curve takes images of both classes")

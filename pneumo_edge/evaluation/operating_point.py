@@ -16,16 +16,18 @@ def youden_threshold(labels: Labels, scores: Scores) -> float:
     """The threshold with the largest Youden index (Youden, Cancer 1950), midway to the next lower score.
 
     Midway, because the observed score itself sits at the edge: a change in its last bit would flip it.
+    Of several thresholds with that index it is the highest.
 
     Args:
         labels: 0 or 1, shape (images,).
         scores: Probabilities of class 1, shape (images,).
 
     Raises:
-        ValueError: Only one class is present.
+        ValueError: Only one class is present, or a score is NaN.
     """
     thresholds, sensitivity, false_positive_rate = roc(labels, scores)
-    best = int(np.argmax(sensitivity - false_positive_rate))
+    # Equal indices may differ in the last bit.
+    best = int(np.argmax(np.round(sensitivity - false_positive_rate, 12)))
     next_lower = thresholds[best + 1] if best + 1 < len(thresholds) else 0.0
     return float((thresholds[best] + next_lower) / 2)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pneumo_edge import extras, images, spec
+from pneumo_edge import images, spec
 from pneumo_edge.errors import ModelFileError
 from pneumo_edge.runtime import engines
 from pneumo_edge.spec import ModelSpec
@@ -70,8 +70,10 @@ class Classifier:
         threads: Threads for one inference, at least 1.
 
     Raises:
-        ModelFileError: The file is missing, broken, without a valid ModelSpec, or at odds with it.
-        MissingExtraError: No engine for the file is installed.
+        ValueError: ``threads`` is less than 1.
+        ModelFileError: The file is missing, broken, without a valid ModelSpec, or at odds with it; or
+            the engine does not run this kind of file.
+        MissingExtraError: No engine for the file is installed, or the one that was named is not.
     """
 
     def __init__(self, model: str | os.PathLike[str], *, engine: str | None = None, threads: int = 1) -> None:
@@ -123,7 +125,8 @@ class Classifier:
 
     def _probabilities(self, output: engines.Probabilities) -> dict[str, float]:
         names = self.spec.class_names
-        if output.shape != (len(names),) or not np.isfinite(output).all() or abs(output.sum() - 1) > _SUM_TOLERANCE:
+        # Written so that NaN fails it.
+        if not ((output >= 0).all() and (output <= 1).all() and abs(output.sum() - 1) <= _SUM_TOLERANCE):
             raise ModelFileError(
                 f"{self.path} gave {output.tolist()} on {self.engine.name}",
                 f"{len(names)} probabilities that sum to 1",
@@ -132,15 +135,17 @@ class Classifier:
         return dict(zip(names, output.tolist(), strict=True))
 
     def _check_engine(self) -> None:
-        size = self.spec.input
-        promised = ((1, size.height, size.width, size.channels), size.dtype)
-        found = (self.engine.input_shape, self.engine.input_dtype)
-        if promised != found:
+        size, engine = self.spec.input, self.engine
+        found = _describe(engine.input_dtype, engine.input_shape, engine.output_shape)
+        promised = _describe(size.dtype, (1, size.height, size.width, size.channels), (1, len(self.spec.class_names)))
+        if found != promised:
             raise ModelFileError(
-                f"{self.path} takes {found[1]} of shape {found[0]}",
-                f"{promised[1]} of shape {promised[0]}, as its ModelSpec says",
-                "Export the model again",
+                f"{self.path} {found}", f"that it {promised}, as its ModelSpec says", "Export the model again"
             )
+
+
+def _describe(dtype: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> str:
+    return f"takes {dtype} of shape {input_shape} and gives shape {output_shape}"
 
 
 def read_spec(path: Path) -> ModelSpec:
@@ -154,11 +159,9 @@ def read_spec(path: Path) -> ModelSpec:
         return spec.read_tflite(path)
     spec.check_file(path)
     row = engines.choose(path)
-    extras.need(row.library, row.extra)
-    from pneumo_edge.runtime.engines.onnxruntime import read_metadata
-
+    engine = engines.import_engine(row)
     try:
-        metadata = read_metadata(path)
+        metadata: dict[str, str] = engine.read_metadata(path)
     except Exception as error:  # onnxruntime has several exception types for a broken file
         raise ModelFileError(
             f"{row.name} cannot read {path} ({error})", "a whole ONNX file", "Copy it again, or export it again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,8 +107,10 @@ def _build_base(backbone: Backbone, weights: InitialWeights) -> Any:
     application = getattr(extras.need("keras", "train").applications, backbone.application)
     source = None if weights.random else str(weights.path or "imagenet")
     try:
-        return application(include_top=False, weights=source, input_shape=(HEIGHT, WIDTH, 3))
-    except (ValueError, OSError, KeyError) as error:
+        # Keras only warns of layers that it found no weights for, and leaves them random.
+        with warnings.catch_warnings(action="error", category=UserWarning):
+            return application(include_top=False, weights=source, input_shape=(HEIGHT, WIDTH, 3))
+    except (ValueError, OSError, KeyError, UserWarning) as error:
         raise TrainingError(
             f"{weights.path} does not hold weights of {backbone.application} ({error})",
             "weights saved by Keras from that application with include_top=False",

@@ -5,10 +5,10 @@ An engine is a module with a function ``load(path, threads) -> Engine``.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,6 +37,7 @@ class Engine(Protocol):
     threads: int
     input_shape: tuple[int, ...]
     input_dtype: str
+    output_shape: tuple[int, ...]
     delegation: Delegation
 
     def run(self, tensor: Tensor) -> Probabilities:
@@ -117,6 +118,15 @@ def choose(path: Path, name: str | None = None) -> EngineInfo:
     )
 
 
+def import_engine(engine: EngineInfo) -> ModuleType:
+    """Import an engine's module, and with it the engine's library.
+
+    Raises:
+        MissingExtraError: The library is not installed or does not import.
+    """
+    return extras.need(f"{__name__}.{engine.module}", engine.extra, engine.library)
+
+
 def load(path: Path, engine: EngineInfo, threads: int = 1) -> Engine:
     """Load a model file into an engine.
 
@@ -126,15 +136,16 @@ def load(path: Path, engine: EngineInfo, threads: int = 1) -> Engine:
         threads: Number of threads for one inference, at least 1.
 
     Raises:
-        MissingExtraError: The engine's library is not installed.
+        ValueError: ``threads`` is less than 1.
+        MissingExtraError: The engine's library is not installed or does not import.
         ModelFileError: The engine refuses the file; the message holds the engine's own words.
     """
-    extras.need(engine.library, engine.extra)
-    module = importlib.import_module(f"{__name__}.{engine.module}")
-    factory: Callable[[Path, int], Engine] = module.load
+    if threads < 1:
+        raise ValueError(f"threads is {threads}, not at least 1")
+    factory: Callable[[Path, int], Engine] = import_engine(engine).load
     try:
         return factory(path, threads)
-    except (MemoryError, KeyboardInterrupt, MissingExtraError):
+    except MemoryError:
         raise
     except Exception as error:  # each library has its own exception types for a bad model
         raise ModelFileError(

@@ -27,6 +27,7 @@ class InterpreterEngine:
         self._output = probability["index"]
         self.input_shape: tuple[int, ...] = tuple(int(size) for size in image["shape"])
         self.input_dtype = np.dtype(image["dtype"]).name
+        self.output_shape: tuple[int, ...] = tuple(int(size) for size in probability["shape"])
 
     @property
     def delegation(self) -> Delegation:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 
+from ai_edge_litert import __version__
 from ai_edge_litert.interpreter import Interpreter
 
 from pneumo_edge.runtime.engines.interpreter import InterpreterEngine
@@ -12,4 +12,4 @@ from pneumo_edge.runtime.engines.interpreter import InterpreterEngine
 
 def load(path: Path, threads: int) -> InterpreterEngine:
     """Load a TFLite file; see :func:`pneumo_edge.runtime.engines.load`."""
-    return InterpreterEngine("litert", version("ai-edge-litert"), Interpreter, path, threads)
+    return InterpreterEngine("litert", __version__, Interpreter, path, threads)

@@ -24,9 +24,11 @@ class OnnxRuntimeEngine:
         self.threads = threads
         self._session = _session(path, threads)
         (image,) = self._session.get_inputs()
+        probability = self._session.get_outputs()[0]
         self._input = image.name
         self.input_shape: tuple[int, ...] = tuple(image.shape)
         self.input_dtype = _DTYPES.get(image.type, image.type)
+        self.output_shape: tuple[int, ...] = tuple(probability.shape)
 
     def run(self, tensor: Tensor) -> Probabilities:
         """Infer once; see :class:`pneumo_edge.runtime.engines.Engine`."""
@@ -41,13 +43,16 @@ def load(path: Path, threads: int) -> OnnxRuntimeEngine:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Read the metadata properties of an ONNX file."""
-    metadata: dict[str, str] = _session(path, 1).get_modelmeta().custom_metadata_map
+    # Nothing is run in this session, so the time to optimize its graph would be lost.
+    metadata: dict[str, str] = _session(path, 1, optimize=False).get_modelmeta().custom_metadata_map
     return metadata
 
 
-def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def _session(path: Path, threads: int, *, optimize: bool = True) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

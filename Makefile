@@ -1,0 +1,45 @@
+# The front door. `make help` lists what there is.
+#
+# Variables: DATA=folder or .npz of X-rays, WEIGHTS=folder of ImageNet weights, PYTHON=interpreter.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/.ready
+OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)")
+
+.PHONY: help demo test lint bench models clean
+.DEFAULT_GOAL := help
+
+help: ## List these targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(READY) ## Train both backbones quickly, convert, verify, predict, benchmark (DATA=, WEIGHTS=)
+	$(BIN)/pneumo-edge demo $(OPTIONS)
+
+test: $(READY) ## Run all tests
+	$(BIN)/pytest
+
+lint: $(READY) ## Check style, types and the arrows between the rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+models: $(READY) ## Train both backbones with the standard recipe and export every format (DATA=, WEIGHTS=)
+	$(BIN)/pneumo-edge train $(OPTIONS) --backbone mobilenetv2
+	$(BIN)/pneumo-edge train $(OPTIONS) --backbone efficientnetb0
+	$(BIN)/pneumo-edge export runs/mobilenetv2-standard runs/efficientnetb0-standard
+
+bench: $(READY) ## Benchmark the files in models/ (DATA=)
+	$(BIN)/pneumo-edge benchmark models $(if $(DATA),--data "$(DATA)")
+
+clean: ## Remove the environment and everything that was made
+	rm -rf .venv out runs models reports .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "error: $(PYTHON) is not Python 3.11, the version that holds every engine at once. Run: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	@echo "Installing into .venv (about 2 GB, some minutes) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[all,dev]"
+	@touch $@

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from benchmarks import report
+from benchmarks.report import content
+from benchmarks.results import Results
+from benchmarks.summary import summarise
+
+MakeResults = Callable[..., Results]
+
+
+class _Text(HTMLParser):
+    """The words of a page outside its style."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.references: list[str] = []
+        self._in_style = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._in_style = tag == "style"
+        self.references += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "srcset")]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_style = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._in_style:
+            self.words.append(data)
+
+
+def pages(results: Results, folder: Path) -> tuple[str, str, _Text]:
+    written = report.write(summarise(results), folder)
+    page = written.html.read_text(encoding="utf-8")
+    parser = _Text()
+    parser.feed(page)
+    return written.markdown.read_text(encoding="utf-8"), page, parser
+
+
+def test_both_reports_hold_every_number_of_every_unit(tmp_path: Path, make_results: MakeResults) -> None:
+    results = make_results()
+    markdown, _, parsed = pages(results, tmp_path)
+    page = " ".join(parsed.words)
+    summary = summarise(results)
+    for row in content.main_table(summary).rows:
+        assert f"| {' | '.join(map(str, row))} |" in markdown
+        for cell in row:
+            assert cell.text in page
+            assert cell.detail in page
+    for ratio in summary.ratios:
+        assert f"{ratio.inference.median:.2f}" in page
+        assert f"{ratio.inference.median:.2f}" in markdown
+
+
+def test_both_reports_say_what_was_measured_on_what_and_how_to_repeat_it(
+    tmp_path: Path, make_results: MakeResults
+) -> None:
+    results = make_results()
+    results = replace(results, test_set=replace(results.test_set, left_out={"test/broken.png": "it is cut short"}))
+    markdown, _, parsed = pages(results, tmp_path)
+    for text in (markdown, " ".join(parsed.words)):
+        for expected in (
+            "A processor",
+            "2026-01-02 03:04 UTC",
+            "right for 50.0%",
+            "other.onnx on onnxruntime: it is not installed",
+            "test/broken.png: it is cut short",
+            "--processes 3 --rounds 20 --seed 0",
+            "numpy 1.26.4",
+            "not a medical device",
+        ):
+            assert expected in text
+
+
+def test_the_page_asks_nothing_of_any_network(tmp_path: Path, make_results: MakeResults) -> None:
+    _, page, parsed = pages(make_results(), tmp_path)
+    assert all(reference.startswith("#") for reference in parsed.references)
+    assert not re.search(r"https?:|@import|<script|<link", page)
+    assert not re.search(r"url\((?!#)", page)
+
+
+def test_the_figures_label_their_dots_and_name_the_units(tmp_path: Path, make_results: MakeResults) -> None:
+    _, page, _ = pages(make_results(), tmp_path)
+    assert page.count("<svg") == 4
+    figures = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
+    for label in ("fp32", "int8", "litert", "EfficientNetB0", "MobileNetV2", "MobileNetV2 int8, litert"):
+        assert f">{label}</text>" in figures
+    # Every colour comes from the page, or the figure would not follow it into the dark.
+    assert not re.search(r"(fill|stroke): #(?!000000)", figures)
+
+
+def test_real_images_and_pretrained_weights_carry_no_warning(tmp_path: Path, make_results: MakeResults) -> None:
+    markdown, page, _ = pages(make_results(), tmp_path)
+    assert "WARNING" not in markdown
+    assert 'class="warning"' not in page
+
+
+@pytest.mark.parametrize(
+    ("kind", "warning"),
+    [
+        ({"real": False}, "not real X-rays. The accuracies below mean nothing"),
+        ({"initial_weights": "random"}, "Random initial weights. The accuracies below say nothing"),
+    ],
+)
+def test_a_warning_stands_before_everything_else(
+    tmp_path: Path, make_results: MakeResults, kind: dict[str, object], warning: str
+) -> None:
+    markdown, _, parsed = pages(make_results(**kind), tmp_path)
+    words = " ".join(parsed.words)
+    assert words.index(warning) < words.index("Processor")
+    assert markdown.index(warning) < markdown.index("Processor")
+
+
+def test_a_name_from_a_file_cannot_break_out_of_the_page(tmp_path: Path, make_results: MakeResults) -> None:
+    results = make_results()
+    nasty = "<img src=x onerror=alert(1)>|.png"
+    results = replace(results, test_set=replace(results.test_set, left_out={nasty: "why not"}))
+    _, page, parsed = pages(results, tmp_path)
+    assert "<img" not in page
+    assert any(nasty in words for words in parsed.words)
+
+
+def test_one_sample_is_enough_for_a_report(tmp_path: Path, make_results: MakeResults) -> None:
+    results = make_results(speeds={"mobilenetv2": 3.0})
+    cut = tuple(
+        replace(
+            unit,
+            latency=tuple(
+                replace(
+                    process,
+                    inference=replace(process.inference, rounds=(0,), wall_ns=(5,), cpu_ns=(5,)),
+                )
+                for process in unit.latency
+            ),
+        )
+        for unit in results.units
+    )
+    markdown, _, _ = pages(replace(results, units=cut), tmp_path)
+    assert "MobileNetV2" in markdown

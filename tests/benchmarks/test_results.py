@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import results
+from benchmarks.results import Results
+from pneumo_edge.errors import ResultsError
+
+MakeResults = Callable[..., Results]
+
+
+@pytest.fixture
+def edited(tmp_path: Path, make_results: MakeResults) -> Callable[[Callable[[Any], None]], Path]:
+    """Writes results after an edit of their JSON."""
+
+    def write(edit: Callable[[Any], None]) -> Path:
+        path = tmp_path / "results.json"
+        results.write(path, make_results())
+        document = json.loads(path.read_text())
+        edit(document)
+        path.write_text(json.dumps(document))
+        return path
+
+    return write
+
+
+def test_what_is_written_is_read_again(tmp_path: Path, make_results: MakeResults) -> None:
+    path = tmp_path / "results.json"
+    results.write(path, make_results())
+    assert results.read(path) == make_results()
+
+
+def test_every_sample_stands_in_the_file(tmp_path: Path, make_results: MakeResults) -> None:
+    path = tmp_path / "results.json"
+    results.write(path, make_results())
+    unit = json.loads(path.read_text())["units"][0]
+    assert len(unit["probabilities"]) == 40
+    assert [len(process["inference"]["wall_ns"]) for process in unit["latency"]] == [20, 20, 20]
+    assert len(unit["latency"][0]["file_to_verdict"]["stages_ms"]["decode"]) == 20
+
+
+def test_a_field_of_a_later_minor_version_is_no_obstacle(
+    edited: Callable[[Callable[[Any], None]], Path], make_results: MakeResults
+) -> None:
+    assert results.read(edited(lambda document: document.update(energy="none"))) == make_results()
+
+
+def test_a_newer_schema_is_refused_by_name_even_if_fields_are_gone(
+    edited: Callable[[Callable[[Any], None]], Path],
+) -> None:
+    def edit(document: Any) -> None:
+        document["schema_version"] = 99
+        del document["units"]
+
+    with pytest.raises(ResultsError, match="has schema 99; expected results of schema 1"):
+        results.read(edited(edit))
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        (lambda d: d.pop("machine"), "machine"),
+        (lambda d: d["units"][1]["latency"][0]["inference"]["cpu_ns"].pop(), r"units\[1\].latency\[0\].inference"),
+        (lambda d: d["units"][0]["latency"][2]["file_to_verdict"]["stages_ms"]["decode"].pop(), "file_to_verdict"),
+        (lambda d: d["units"][0]["latency"].pop(), "timed in 2 processes"),
+        (lambda d: d["units"][0]["probabilities"].pop("test/3"), "other images than the test set"),
+        (lambda d: d["models"].pop(0), "efficientnetb0-fp32.tflite"),
+        (lambda d: d["units"][0]["memory"].update(peak_bytes="much"), r"units\[0\].memory.peak_bytes"),
+    ],
+)
+def test_a_damaged_file_is_refused_with_the_field_that_is_wrong(
+    edited: Callable[[Callable[[Any], None]], Path], edit: Callable[[Any], None], named: str
+) -> None:
+    with pytest.raises(ResultsError, match=named):
+        results.read(edited(edit))
+
+
+def test_a_file_that_was_cut_short_is_refused(tmp_path: Path, make_results: MakeResults) -> None:
+    path = tmp_path / "results.json"
+    results.write(path, make_results())
+    path.write_text(path.read_text()[:5000])
+    with pytest.raises(ResultsError, match=r"results\.json is not valid: not valid JSON"):
+        results.read(path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match=r"none\.json cannot be read"):
+        results.read(tmp_path / "none.json")

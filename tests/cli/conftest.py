@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished ``pneumo-edge``, its output as text and its peak memory in MiB."""
+
+    code: int
+    out: str
+    err: str
+    peak: float
+
+    @property
+    def errors(self) -> list[str]:
+        return self.err.splitlines()
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture(scope="session")
+def command() -> list[str]:
+    return [sys.executable, "-m", "pneumo_edge"]
+
+
+@pytest.fixture
+def run(tmp_path: Path, command: list[str]) -> Run:
+    """Run ``pneumo-edge`` as a user does, in a process of its own."""
+
+    def run_command(*arguments: object, **options: object) -> Done:
+        out, err = tmp_path / "stdout", tmp_path / "stderr"
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            process = subprocess.Popen(  # type: ignore[call-overload]
+                [*command, *map(os.fspath, map(_word, arguments))], stdout=stdout, stderr=stderr, **options
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        to_mebibytes = 2**20 if sys.platform == "darwin" else 2**10
+        texts = (path.read_text(errors="surrogateescape") for path in (out, err))
+        return Done(process.returncode, *texts, peak=usage.ru_maxrss / to_mebibytes)
+
+    return run_command
+
+
+def _word(argument: object) -> str | bytes | os.PathLike[str]:
+    return argument if isinstance(argument, str | bytes | os.PathLike) else str(argument)
+
+
+@pytest.fixture
+def x_rays(tmp_path: Path) -> Path:
+    """A folder with a dark image, a bright one in a folder of its own, and a text that is no image."""
+    folder = tmp_path / "x-rays"
+    (folder / "more").mkdir(parents=True)
+    Image.new("L", (300, 250), 40).save(folder / "dark.png")
+    Image.new("RGB", (250, 300), (200, 200, 200)).save(folder / "more" / "bright.JPG")
+    (folder / "notes.txt").write_text("not looked at")
+    return folder

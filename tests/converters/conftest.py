@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import platform
+import shutil
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from converters import keras_model
+from converters.isolated import child_process
+from pneumo_edge import runs
+from pneumo_edge.data.phantom import make_phantom
+from pneumo_edge.data.sources import CLASS_NAMES, POSITIVE_CLASS, SplitName, open_source
+from pneumo_edge.data.tensors import Dataset, prepare
+from pneumo_edge.runs import Run
+from pneumo_edge.spec import DataSpec, DecisionSpec, TrainingSpec
+
+SIDE = 224
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``data`` and, after it was prepared, its ``cache``."""
+    folder = tmp_path_factory.mktemp("phantom")
+    make_phantom(folder / "data", seed=2, train_per_class=60, test_per_class=4)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(phantom: Path) -> Dataset:
+    return prepare(open_source(phantom / "data"), phantom / "cache", SIDE, SIDE)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path, phantom: Path, dataset: Dataset) -> Path:
+    """A finished run of a network small enough to be converted in a second, on phantom images."""
+    run = tmp_path_factory.mktemp("run")
+    shutil.copy(tiny_models / "tiny.keras", run / runs.MODEL_NAME)
+    manifest = dataset.manifest
+    Run(
+        backbone="tiny",
+        class_names=CLASS_NAMES,
+        height=SIDE,
+        width=SIDE,
+        decision=DecisionSpec(POSITIVE_CLASS, 0.5, "fixed", "nothing"),
+        temperature=1.0,
+        data=DataSpec(manifest.source, manifest.real, manifest.fingerprint, manifest.counts, manifest.licence),
+        training=TrainingSpec("none", 1, "random", 0, {}),
+        versions={"python": platform.python_version()},
+        notice="Research software; not a medical device.",
+        data_path=str(phantom / "data"),
+    ).save(run)
+    return run
+
+
+@pytest.fixture(scope="session")
+def keras_says(tiny_run: Path, dataset: Dataset) -> dict[SplitName, npt.NDArray[np.float32]]:
+    """Probabilities of the Keras model, by split; TensorFlow stays out of this process."""
+    said: dict[SplitName, npt.NDArray[np.float32]] = {}
+    with child_process(tiny_run / "keras.log") as call:
+        splits: tuple[SplitName, ...] = ("val", "test")
+        for split in splits:
+            pixels = dataset.rgb(dataset.indices(split))
+            said[split] = call(keras_model.probabilities, tiny_run / runs.MODEL_NAME, pixels)
+    return said

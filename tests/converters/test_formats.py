@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+from converters.formats import FORMATS, select
+from pneumo_edge.errors import ConversionError
+from pneumo_edge.runtime.engines import ENGINES
+
+
+def test_every_format_names_engines_that_run_its_kind_of_file() -> None:
+    for row in FORMATS.values():
+        assert row.engines
+        assert {ENGINES[name].suffix for name in row.engines} == {f".{row.target}"}
+
+
+def test_file_names_are_unique() -> None:
+    names = [row.file_name("mobilenetv2") for row in FORMATS.values()]
+    assert len(set(names)) == len(names)
+    assert "mobilenetv2-int8.tflite" in names
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["all"], list(FORMATS)),
+        (["int8"], ["tflite-int8"]),
+        (["fp32"], ["tflite-fp32", "onnx-fp32"]),
+        (["onnx", "tflite-int8"], ["onnx-fp32", "tflite-int8"]),
+        (["int8", "all", "int8"], ["tflite-int8", "tflite-fp32", "tflite-fp16", "onnx-fp32"]),
+    ],
+)
+def test_select(words: list[str], expected: list[str]) -> None:
+    assert [row.id for row in select(words)] == expected
+
+
+def test_an_unknown_format_is_named_with_the_known_ones() -> None:
+    with pytest.raises(ConversionError, match=r"'int4'.*tflite-int8"):
+        select(["fp32", "int4"])

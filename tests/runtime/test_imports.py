@@ -1,0 +1,50 @@
+"""What a device does not have to load."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+_HEAVY = {
+    "converters.tflite", "imagehash", "jinja2", "keras", "matplotlib", "onnx", "pandas", "pooch", "scipy", "sklearn",
+    "tensorflow", "tf2onnx",
+}  # fmt: skip
+
+
+def _imported_by(program: str) -> set[str]:
+    report = "; import json, sys; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program + report], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stderr))
+
+
+def _packages(modules: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in modules} - sys.stdlib_module_names
+
+
+def test_the_package_imports_nothing_beside_numpy_and_pillow() -> None:
+    needed = _packages(_imported_by("import numpy, PIL.Image, PIL.ImageOps"))
+    assert _packages(_imported_by("import pneumo_edge")) - needed == {"pneumo_edge"}
+
+
+@pytest.mark.parametrize("file", ["tiny-fp32.tflite", "tiny-int8.tflite", "tiny-fp32.onnx"])
+@pytest.mark.parametrize("verb", ["predict", "info"])
+def test_the_verbs_of_a_device_import_no_training_library(
+    tiny_models: Path, tmp_path: Path, file: str, verb: str
+) -> None:
+    image = tmp_path / "x-ray.png"
+    Image.new("L", (64, 64), 200).save(image)
+    model = str(tiny_models / file)
+    arguments = ["predict", str(image), "--model", model] if verb == "predict" else ["info", model]
+    imported = _imported_by(f"from pneumo_edge.cli import app; app({arguments!r}, standalone_mode=False)")
+    assert "pneumo_edge.runtime.classifier" in imported
+    assert not imported & _HEAVY
+
+
+def test_help_imports_no_engine_and_no_training_library() -> None:
+    imported = _imported_by("from pneumo_edge.cli import app; app(['--help'], standalone_mode=False)")
+    assert not imported & (_HEAVY | {"ai_edge_litert", "tflite_runtime", "onnxruntime"})

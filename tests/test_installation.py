@@ -1,0 +1,92 @@
+"""The wheel in fresh environments that have one engine and nothing else: what a device gets."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+_REPOSITORY = Path(__file__).parents[1]
+_NO_NETWORK = re.compile("NewConnectionError|Temporary failure in name resolution|Network is unreachable|No route")
+#: Extra, engine, files that it runs, files that it does not and the extra that those need.
+_DEVICES = [
+    ("litert", "litert", ["tiny-fp32.tflite", "tiny-int8.tflite"], "tiny-fp32.onnx", "onnx"),
+    ("tflite", "tflite-runtime", ["tiny-fp32.tflite", "tiny-int8.tflite"], "tiny-fp32.onnx", "onnx"),
+    ("onnx", "onnxruntime", ["tiny-fp32.onnx"], "tiny-fp32.tflite", "litert"),
+]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    _pip(Path(sys.executable), "wheel", "--no-deps", "--wheel-dir", str(folder), str(_REPOSITORY))
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture
+def x_ray(tmp_path: Path) -> Path:
+    path = tmp_path / "x-ray.png"
+    Image.new("L", (300, 250), 40).save(path)
+    return path
+
+
+@pytest.mark.parametrize(("extra", "engine", "runs", "refused", "needed"), _DEVICES)
+def test_a_device_with_one_engine_predicts(
+    extra: str, engine: str, runs: list[str], refused: str, needed: str,
+    wheel: Path, tiny_models: Path, x_ray: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    if extra == "tflite" and (sys.version_info >= (3, 12) or sys.platform != "linux"):
+        pytest.skip("tflite-runtime has wheels for Linux and Python up to 3.11 only")
+    python = _environment(tmp_path / "venv", f"{wheel}[{extra}]")
+
+    for name in runs:
+        predicted = _run(python, "predict", x_ray, "--model", tiny_models / name, "--json")
+        assert predicted.returncode == 0, predicted.stderr
+        document = json.loads(predicted.stdout)
+        assert document["engine"] == engine
+        assert document["images"][0]["label"] in ("NORMAL", "PNEUMONIA")
+        shown = _run(python, "info", tiny_models / name)
+        assert shown.returncode == 0, shown.stderr
+        assert "NORMAL, PNEUMONIA" in shown.stdout
+
+    missing = _run(python, "predict", x_ray, "--model", tiny_models / refused)
+    assert missing.returncode == 3
+    assert f'pip install "pneumo-edge[{needed}]"' in missing.stderr
+    assert len(missing.stderr.splitlines()) == 1
+
+    untrained = _run(python, "train", "--data", tmp_path, "--backbone", "mobilenetv2")
+    assert untrained.returncode == 3
+    assert 'pip install "pneumo-edge[train]"' in untrained.stderr
+
+    heavy = "import importlib.util as u; print([m for m in ('tensorflow', 'keras', 'onnx') if u.find_spec(m)])"
+    found = subprocess.run([python, "-c", heavy], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def _environment(folder: Path, requirement: str) -> Path:
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    _pip(python, "install", "--constraint", str(_REPOSITORY / "constraints.txt"), requirement)
+    return python
+
+
+def _pip(python: Path, *arguments: str) -> None:
+    command = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode and _NO_NETWORK.search(result.stderr):
+        pytest.skip("a fresh environment takes a package index, and none can be reached")
+    assert result.returncode == 0, result.stderr
+
+
+def _run(python: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [str(python), "-m", "pneumo_edge", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

@@ -1,0 +1,90 @@
+"""Runs the README as a newcomer would: its steps, in their order, in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.models import CommandInfo
+
+from pneumo_edge import extras
+
+_REPOSITORY = Path(__file__).parents[1]
+_README = (_REPOSITORY / "README.md").read_text(encoding="utf-8")
+_COMMANDS = re.findall(r"^\$ (.+)$", _README, re.MULTILINE)
+#: `make` and `pip install` are run by CI and by test_installation.
+_STEPS = [command for command in _COMMANDS if command.startswith("pneumo-edge ")]
+_PYTHON = re.findall(r"```python\n(.*?)```", _README, re.DOTALL)
+
+
+def test_every_command_is_of_a_kind_that_is_run() -> None:
+    others = [command for command in _COMMANDS if command not in _STEPS]
+    assert {command.split()[0] for command in others} <= {"make", "pip"}
+    assert _STEPS and _PYTHON
+
+
+def test_every_verb_is_in_the_table(subcommands: set[str]) -> None:
+    assert set(re.findall(r"^\| `([a-z ]+)` \|", _README, re.MULTILINE)) >= subcommands
+
+
+def test_every_extra_is_named() -> None:
+    pyproject = (_REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    section = pyproject.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    for extra in re.findall(r"^(\w+) = \[", section, re.MULTILINE):
+        assert f"`{extra}`" in _README
+
+
+@pytest.mark.slow
+def test_the_steps_work_as_written(workplace: Path) -> None:
+    environment = {**os.environ, "PNEUMO_EDGE_CACHE": str(workplace / "cache"), "PNEUMO_EDGE_WEIGHTS": "weights"}
+    environment.pop("PNEUMO_EDGE_DATA", None)
+    for step in _STEPS:
+        command = [sys.executable, "-m", "pneumo_edge", *shlex.split(step)[1:]]
+        result = subprocess.run(
+            command, cwd=workplace, env=environment, capture_output=True, text=True, check=False, timeout=600
+        )
+        assert result.returncode == 0, f"{step}\n{result.stdout}\n{result.stderr}"
+    for name in ("audit.png", "reports/results.json", "reports/report.md", "reports/report.html"):
+        assert (workplace / name).stat().st_size > 0
+    for block in _PYTHON:
+        printed = subprocess.run(
+            [sys.executable, "-c", block], cwd=workplace, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert printed.returncode == 0, printed.stderr
+        assert re.match(r"(NORMAL|PNEUMONIA) \{", printed.stdout)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, shared: Path) -> Iterator[Path]:
+    """A folder with a small chest_xray of real X-rays, and the ImageNet weights."""
+    if not extras.is_installed("tensorflow"):
+        pytest.skip("the extras 'train' and 'convert' are not installed")
+    source = shared / "data" / "chest_xray_224"
+    for split, count in (("train", 60), ("test", 15)):
+        for class_name in ("NORMAL", "PNEUMONIA"):
+            target = tmp_path / "chest_xray" / split / class_name
+            target.mkdir(parents=True)
+            for path in sorted((source / split / class_name).iterdir())[:count]:
+                (target / path.name).symlink_to(path)
+    shutil.copy(next(target.iterdir()), tmp_path / "x-ray.jpeg")
+    (tmp_path / "weights").symlink_to(shared / "weights")
+    yield tmp_path
+
+
+@pytest.fixture
+def subcommands() -> set[str]:
+    from pneumo_edge.cli import app, data
+
+    verbs = {_name(command) for command in app.registered_commands}
+    return verbs | {f"data {_name(command)}" for command in data.app.registered_commands}
+
+
+def _name(command: CommandInfo) -> str:
+    return str(command.name or getattr(command.callback, "__name__", ""))

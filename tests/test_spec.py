@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from converters.metadata import write_spec
+from pneumo_edge import records, spec
+from pneumo_edge.errors import ModelFileError
+from pneumo_edge.runtime.classifier import read_spec
+from pneumo_edge.spec import (
+    SPEC_NAME,
+    CalibrationSpec,
+    DataSpec,
+    DecisionSpec,
+    InputSpec,
+    ModelSpec,
+    TrainingSpec,
+    VerificationSpec,
+)
+
+_text = st.text(max_size=20)
+_numbers = st.dictionaries(_text, st.floats(allow_nan=False, allow_infinity=False), max_size=3)
+
+
+@st.composite
+def model_specs(draw: st.DrawFn) -> ModelSpec:
+    # Class names are also the lines of a label file.
+    line = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=12)
+    class_names = tuple(draw(st.lists(line, min_size=2, max_size=4, unique=True)))
+    size = st.integers(1)
+    return ModelSpec(
+        name=draw(_text),
+        backbone=draw(_text),
+        format=draw(_text),
+        class_names=class_names,
+        input=InputSpec(draw(size), draw(size), 3, draw(st.sampled_from(["float32", "uint8"])), "bilinear"),
+        decision=DecisionSpec(draw(st.sampled_from(class_names)), draw(st.floats(0, 1)), draw(_text), draw(_text)),
+        temperature=draw(st.floats(0.05, 20)),
+        data=draw(
+            st.builds(
+                DataSpec,
+                name=st.text(st.characters()),
+                counts=st.dictionaries(_text, st.dictionaries(_text, st.integers(0), max_size=2), max_size=3),
+            )
+        ),
+        training=draw(st.builds(TrainingSpec, validation=_numbers)),
+        versions=draw(st.dictionaries(_text, _text, max_size=3)),
+        notice=draw(_text),
+        verification=draw(
+            st.none()
+            | st.builds(
+                VerificationSpec,
+                engines=st.dictionaries(_text, _text, max_size=2),
+                bounds=_numbers,
+                measured=st.dictionaries(_text, _numbers, max_size=2),
+            )
+        ),
+        calibration=draw(st.none() | st.builds(CalibrationSpec)),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("specs")
+
+
+@pytest.fixture(scope="module")
+def bare_tflite(folder: Path) -> Path:
+    """What reads a ModelSpec asks no more of a TFLite file than its identifier."""
+    path = folder / "bare.tflite"
+    path.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(range(256)) * 8)
+    return path
+
+
+@pytest.fixture(scope="module")
+def example_spec(tiny_models: Path) -> ModelSpec:
+    return read_spec(tiny_models / "tiny-fp32.tflite")
+
+
+def _document(model_spec: ModelSpec) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(records.dumps(model_spec))
+    return document
+
+
+@given(model_specs())
+def test_any_spec_survives_json(model_spec: ModelSpec) -> None:
+    assert spec.parse(records.dumps(model_spec), Path("x.tflite")) == model_spec
+
+
+@given(model_spec=model_specs())
+def test_any_spec_survives_a_tflite_file(folder: Path, bare_tflite: Path, model_spec: ModelSpec) -> None:
+    target = folder / "any.tflite"
+    write_spec(bare_tflite, target, model_spec)
+    assert spec.read_tflite(target) == model_spec
+    # The model itself comes first and is unchanged, so that any TFLite library reads the file.
+    assert target.read_bytes().startswith(bare_tflite.read_bytes())
+    with zipfile.ZipFile(target) as archive:
+        assert archive.read("labels.txt").decode().splitlines() == list(model_spec.class_names)
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@given(model_spec=model_specs())
+def test_any_spec_survives_an_onnx_file(folder: Path, tiny_models: Path, model_spec: ModelSpec) -> None:
+    target = folder / "any.onnx"
+    write_spec(tiny_models / "bare" / "tiny-fp32.onnx", target, model_spec)
+    assert read_spec(target) == model_spec
+
+
+@pytest.mark.parametrize("name", ["tiny-fp32.tflite", "tiny-fp32.onnx"])
+def test_the_same_spec_makes_the_same_bytes(tiny_models: Path, tmp_path: Path, name: str) -> None:
+    model_spec = read_spec(tiny_models / name)
+    write_spec(tiny_models / "bare" / name, tmp_path / name, model_spec)
+    assert (tmp_path / name).read_bytes() == (tiny_models / name).read_bytes()
+
+
+def test_a_spec_is_found_by_the_standard_library_alone(tiny_models: Path) -> None:
+    with zipfile.ZipFile(tiny_models / "tiny-int8.tflite") as archive:
+        assert archive.namelist() == ["labels.txt", SPEC_NAME]
+        assert json.loads(archive.read(SPEC_NAME))["input"]["dtype"] == "uint8"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["class_names"], ["A"], "class_names are ['A'], not two or more different names"),
+        (["class_names"], ["A", "A"], "class_names are ['A', 'A'], not two or more different names"),
+        (["class_names"], "AB", 'class_names is "AB", not a list'),
+        (["decision", "positive_class"], "COVID", "decision.positive_class 'COVID' is not in class_names"),
+        (["decision", "threshold"], 1.5, "threshold is 1.5, not within 0 to 1"),
+        (["decision", "threshold"], "0.5", 'decision.threshold is "0.5", not float'),
+        (["input", "dtype"], "int8", "input.dtype is \"int8\", not 'float32' or 'uint8'"),
+        (["input", "resize_filter"], "cubic", "input.resize_filter is \"cubic\", not 'bilinear'"),
+        (["input", "channels"], 1, "input.channels is 1, not 3"),
+        (["input", "maximum"], 1, "input.maximum is 1, not 255"),
+        (["input", "height"], "224", 'input.height is "224", not int'),
+        (["data", "real"], "yes", 'data.real is "yes", not bool'),
+        (["schema_version"], 2, "schema_version is 2, newer than 1"),
+    ],
+)
+def test_a_spec_that_is_wrong_is_refused_with_its_field(
+    example_spec: ModelSpec, path: list[str], value: object, message: str
+) -> None:
+    document = _document(example_spec)
+    place = document
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    with pytest.raises(ModelFileError) as caught:
+        spec.parse(json.dumps(document), Path("model.tflite"))
+    assert "the ModelSpec inside model.tflite is not valid" in caught.value.given
+    assert message in caught.value.given
+
+
+def test_every_required_field_is_named_where_it_is_missing(example_spec: ModelSpec) -> None:
+    optional = {"verification", "calibration", "schema_version"}
+    for name in _document(example_spec).keys() - optional:
+        document = _document(example_spec)
+        del document[name]
+        with pytest.raises(ModelFileError, match=f"the field {name} is missing"):
+            spec.parse(json.dumps(document), Path("model.tflite"))
+
+
+def test_a_spec_of_a_later_minor_version_is_read(example_spec: ModelSpec) -> None:
+    document = _document(example_spec) | {"something_new": {"a": 1}}
+    assert spec.parse(json.dumps(document), Path("model.tflite")) == example_spec
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def test_a_missing_file_is_refused(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(ModelFileError, match="there is no file"):
+        read_spec(tmp_path / f"missing{suffix}")
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def test_a_folder_is_refused(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"folder{suffix}").mkdir()
+    with pytest.raises(ModelFileError, match="cannot be read"):
+        read_spec(tmp_path / f"folder{suffix}")
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+@pytest.mark.parametrize("content", [b"", b"This is a letter, not a model. " * 9], ids=["empty", "text"])
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError):
+        read_spec(path)
+
+
+def test_another_ending_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    path.write_bytes(b"PK")
+    with pytest.raises(ModelFileError, match=r"expected a \.tflite or \.onnx file"):
+        read_spec(path)
+
+
+@pytest.mark.parametrize("name", ["tiny-fp32.tflite", "tiny-fp32.onnx"])
+def test_a_model_from_elsewhere_is_refused(tiny_models: Path, name: str) -> None:
+    with pytest.raises(ModelFileError, match="carries no ModelSpec"):
+        read_spec(tiny_models / "bare" / name)
+
+
+@pytest.mark.parametrize("name", ["tiny-fp32.tflite", "tiny-fp32.onnx"])
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.999])
+def test_a_file_cut_short_is_refused(tiny_models: Path, tmp_path: Path, name: str, kept: float) -> None:
+    whole = (tiny_models / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(ModelFileError):
+        read_spec(tmp_path / name)
+
+
+def _archive(folder: Path, name: str, content: bytes, **options: Any) -> Path:
+    path = folder / "archive.tflite"
+    path.write_bytes(b"\x1c\x00\x00\x00TFL3")
+    with zipfile.ZipFile(path, "a", **options) as archive:
+        archive.writestr(name, content)
+    return path
+
+
+def test_an_archive_without_a_spec_is_refused(tmp_path: Path) -> None:
+    # As MediaPipe's and Model Maker's files have one.
+    with pytest.raises(ModelFileError, match="carries no ModelSpec"):
+        spec.read_tflite(_archive(tmp_path, "labels.txt", b"NORMAL\nPNEUMONIA\n"))
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"{}", b"[1]", b"{" * 10_000])
+def test_an_entry_that_is_no_spec_is_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(ModelFileError, match="is not valid"):
+        spec.read_tflite(_archive(tmp_path, SPEC_NAME, content))
+
+
+def test_an_entry_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path: Path) -> None:
+    path = _archive(tmp_path, SPEC_NAME, b" " * 100_000_000, compression=zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(ModelFileError, match="is not valid"):
+        spec.read_tflite(path)
+
+
+@given(data=st.data())
+@example(data=None)
+def test_damage_anywhere_gives_a_model_file_error_or_the_same_spec(
+    folder: Path, bare_tflite: Path, tiny_models: Path, data: st.DataObject | None
+) -> None:
+    model_spec = replace(read_spec(tiny_models / "tiny-fp32.tflite"), verification=None, versions={}, notice="")
+    target = folder / "damaged.tflite"
+    write_spec(bare_tflite, target, model_spec)
+    content = bytearray(target.read_bytes())
+    start = bare_tflite.stat().st_size
+    if data:
+        for _ in range(data.draw(st.integers(1, 4))):
+            content[data.draw(st.integers(start, len(content) - 1))] = data.draw(st.integers(0, 255))
+    else:
+        content[start:] = content[start:].replace(b"labels.txt", b"labels\xff\xff\xff\xff")
+    target.write_bytes(content)
+    try:
+        found = spec.read_tflite(target)
+    except ModelFileError:
+        return
+    # The archive holds a checksum of the spec, so whatever is read is what was written.
+    assert found == model_spec

@@ -1,0 +1,134 @@
+"""Training through the real command line, on phantom images."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pneumo_edge import images, runs
+from pneumo_edge.data.phantom import make_phantom
+from pneumo_edge.training.backbones import BACKBONES
+
+pytestmark = pytest.mark.slow
+
+_BACKBONE = BACKBONES["mobilenetv2"]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("train")
+    make_phantom(folder / "data", seed=1, train_per_class=20, test_per_class=4)
+    (folder / "data" / "train" / "NORMAL" / "IM-9999-0001.jpeg").write_bytes(b"not a JPEG")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(keras: Any, workplace: Path) -> Path:
+    """Weights in a file, with batch-norm statistics that are not the initial ones; no network is asked."""
+    path = workplace / _BACKBONE.weights_file
+    keras.utils.set_random_seed(5)
+    model = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(224, 224, 3))
+    for layer in _batch_norms(keras, model):
+        gamma, beta, mean, variance = layer.get_weights()
+        layer.set_weights([gamma, beta, mean + 0.01, variance * 0.1])
+    model.save_weights(path)
+    return path
+
+
+def _command(workplace: Path, weights: Path, recipe: str, out: Path, *more: str) -> list[str]:
+    return [
+        sys.executable, "-m", "pneumo_edge", "train", "--data", str(workplace / "data"), "--backbone", _BACKBONE.name,
+        "--recipe", recipe, "--weights", str(weights), "--out", str(out), *more,
+    ]  # fmt: skip
+
+
+def _environment(workplace: Path) -> dict[str, str]:
+    return {**os.environ, "PNEUMO_EDGE_CACHE": str(workplace / "cache")}
+
+
+def _train(workplace: Path, weights: Path, recipe: str, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = _command(workplace, weights, recipe, out, *more)
+    return subprocess.run(command, env=_environment(workplace), capture_output=True, text=True, check=False)
+
+
+def test_a_killed_run_goes_on_and_leaves_a_whole_run(keras: Any, workplace: Path, weights: Path) -> None:
+    out = workplace / "standard"
+    process = subprocess.Popen(
+        _command(workplace, weights, "standard", out), env=_environment(workplace), stderr=subprocess.DEVNULL
+    )
+    state = out / "checkpoint" / "fine-tune" / "state.json"
+    deadline = time.monotonic() + 300
+    while not state.exists() and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done_before = len(json.loads(state.read_text())["rows"])
+    assert not (out / runs.RECORD_NAME).exists()
+
+    finished = _train(workplace, weights, "standard", out)
+    assert finished.returncode == 0, finished.stderr
+    assert "1 images are left out" in finished.stdout
+    with (out / "history.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    epochs = [int(row["epoch"]) for row in rows if row["phase"] == "whole network"]
+    assert epochs == list(range(len(epochs))) and len(epochs) > done_before
+    run = runs.load(out)
+    assert run.training.epochs == len(rows)
+    assert 0 <= run.decision.threshold <= 1
+    assert not run.data.real
+    assert {path.name for path in out.iterdir()} == {
+        "run.json", "model.keras", "split.json", "history.csv", "curves.png", "settings.json"
+    }  # fmt: skip
+    left_out = json.loads((out / "split.json").read_text())["left_out"]
+    assert list(left_out) == ["train/NORMAL/IM-9999-0001.jpeg"]
+
+    before, after = (
+        keras.applications.MobileNetV2(include_top=False, weights=str(weights), input_shape=(224, 224, 3)),
+        keras.saving.load_model(out / "model.keras", compile=False),
+    )
+    inner = next(layer for layer in after.layers if isinstance(layer, keras.Model))
+    for old, new in zip(_batch_norms(keras, before), _batch_norms(keras, inner), strict=True):
+        for one, other in zip(old.get_weights(), new.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+    old_kernel, new_kernel = before.get_layer("Conv1").get_weights()[0], inner.get_layer("Conv1").get_weights()[0]
+    assert not np.array_equal(old_kernel, new_kernel), "fine-tuning changed nothing"
+
+
+def test_the_recorded_operating_point_is_that_of_the_saved_model(keras: Any, workplace: Path, weights: Path) -> None:
+    out = workplace / "quick"
+    assert _train(workplace, weights, "quick", out).returncode == 0
+    again = _train(workplace, weights, "quick", out)
+    assert again.returncode == 0 and "epochs" in again.stdout
+
+    other = _train(workplace, weights, "quick", out, "--seed", "1")
+    assert other.returncode == 3
+    assert "holds a run with other settings: seed 1 (it has 0)" in other.stderr
+    assert len(other.stderr.strip().splitlines()[-1:]) == 1
+
+    run = runs.load(out)
+    entries = json.loads((out / "split.json").read_text())["entries"]
+    validation = [entry for entry in entries if entry["split"] == "val"]
+    scores, labels = _scores(keras, out, workplace, validation), np.array([entry["label"] for entry in validation])
+    decided = scores >= run.decision.threshold
+    assert np.mean(decided == (labels == 1)) == pytest.approx(run.training.validation["accuracy"])
+
+
+def _scores(keras: Any, out: Path, workplace: Path, entries: list[dict[str, Any]]) -> Any:
+    model = keras.saving.load_model(out / "model.keras", compile=False)
+    pixels = [images.load((workplace / "data" / entry["name"]).read_bytes(), 224, 224) for entry in entries]
+    return model.predict(np.stack(pixels).astype(np.float32), verbose=0)[:, 1]
+
+
+def _batch_norms(keras: Any, model: Any) -> list[Any]:
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
