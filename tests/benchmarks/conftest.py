@@ -17,7 +17,7 @@ from pneumo_edge.spec import DataSpec, DecisionSpec, InputSpec, ModelSpec, Train
 MakeResults = Callable[..., Results]
 
 STAGES = ("read", "decode", "resize", "tensor", "inference", "decision")
-SIDE = 32
+SIDE = 224
 
 
 def _make_spec(backbone: str, file_format: str) -> ModelSpec:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge import extras
-from pneumo_edge.errors import MissingExtraError, ModelFileError
+from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeError
 
 Tensor = npt.NDArray[Any]
 Probabilities = npt.NDArray[np.float32]
@@ -145,7 +145,7 @@ def load(path: Path, engine: EngineInfo, threads: int = 1) -> Engine:
     factory: Callable[[Path, int], Engine] = import_engine(engine).load
     try:
         return factory(path, threads)
-    except MemoryError:
+    except (MemoryError, PneumoEdgeError):
         raise
     except Exception as error:  # each library has its own exception types for a bad model
         raise ModelFileError(
