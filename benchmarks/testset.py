@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,9 @@ import numpy as np
 from benchmarks.protocol import Settings, TimedImage
 from benchmarks.results import TestSet
 from pneumo_edge import images
+from pneumo_edge.data.reading import read_each
 from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source
 from pneumo_edge.errors import DataError, ImageError
-from pneumo_edge.progress import track
 from pneumo_edge.spec import InputSpec
 
 #: An interval of the AUC takes at least two images of each class.
@@ -68,17 +68,15 @@ def prepare(source: Source, sizes: Iterable[InputSize], folder: Path, settings: 
     digests: list[str] = []
     left_out: dict[str, str] = {}
     pixels: dict[InputSize, list[images.Pixels]] = {size: [] for size in sizes}
-    with ThreadPoolExecutor() as pool:
-        decoded = pool.map(lambda sample: _decode(source, sample, sizes), samples)
-        for sample, result in zip(track(samples, "Decoding the test images"), decoded, strict=True):
-            if isinstance(result, ImageError):
-                left_out[sample.name] = str(result)
-                continue
-            digest, arrays = result
-            usable.append(sample)
-            digests.append(digest)
-            for size, array in zip(sizes, arrays, strict=True):
-                pixels[size].append(array)
+    for sample, result in read_each(source, samples, partial(_decode, sizes=sizes), "Decoding the test images"):
+        if isinstance(result, ImageError):
+            left_out[sample.name] = str(result)
+            continue
+        digest, arrays = result
+        usable.append(sample)
+        digests.append(digest)
+        for size, array in zip(sizes, arrays, strict=True):
+            pixels[size].append(array)
     _check(source, usable)
     files = {size: folder / f"{size.height}x{size.width}-{size.resize_filter}.npy" for size in sizes}
     for size, path in files.items():
@@ -98,12 +96,8 @@ def prepare(source: Source, sizes: Iterable[InputSize], folder: Path, settings: 
     )
 
 
-def _decode(source: Source, sample: Sample, sizes: list[InputSize]) -> tuple[str, list[images.Pixels]] | ImageError:
-    try:
-        data = source.read(sample)
-        grey = images.decode(data)
-    except ImageError as error:
-        return error
+def _decode(data: bytes, sizes: list[InputSize]) -> tuple[str, list[images.Pixels]]:
+    grey = images.decode(data)
     arrays = [np.asarray(images.resize(grey, size.height, size.width, size.resize_filter)) for size in sizes]
     return hashlib.sha256(data).hexdigest(), arrays
 

@@ -50,7 +50,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    rich_markup_mode=None,
     help="Train, convert, prove, run and measure chest X-ray classifiers for edge devices. "
     "Research software; not a medical device.",
     epilog="Exit codes: 0 done; 2 wrong usage; 3 nothing could be done; 4 some images could not be judged; "

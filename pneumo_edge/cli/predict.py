@@ -35,8 +35,9 @@ def predict(
 ) -> None:
     """Judge chest X-rays.
 
-    Exit code 0 where every image was judged, 4 where some could not be; each of those is named with the reason, and
-    the others are judged all the same.
+    Exit code 0 where every image was judged, 4 where some could not be;
+    each of those is named with the reason, and the others are judged all
+    the same.
     """
     from pneumo_edge.runtime.classifier import Classifier
 

@@ -187,7 +187,7 @@ def audit(source: Source) -> Audit:
     extras.need("imagehash", "data")
     facts: dict[Sample, _Facts] = {}
     unreadable: dict[str, str] = {}
-    for sample, result in read_each(source, _look, "Auditing images"):
+    for sample, result in read_each(source, source.samples, _look, "Auditing images"):
         if isinstance(result, ImageError):
             unreadable[sample.name] = str(result)
         else:

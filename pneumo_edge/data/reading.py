@@ -1,9 +1,9 @@
-"""Every image of a data set, read once, in parallel and in order; one that cannot be used says why."""
+"""Images of a data set, read once, in parallel and in order; one that cannot be used says why."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -15,17 +15,18 @@ Result = TypeVar("Result")
 
 
 def read_each(
-    source: Source, work: Callable[[bytes], Result], description: str
+    source: Source, samples: Sequence[Sample], work: Callable[[bytes], Result], description: str
 ) -> Iterator[tuple[Sample, Result | ImageError]]:
     """Call a function on the bytes of every image, in threads.
 
     Args:
         source: The data set.
+        samples: Which of its samples.
         work: What to do with an image's bytes; Pillow and hashlib let other threads run meanwhile.
         description: What is being done, for the progress bar.
 
     Yields:
-        (sample, result) in the order of ``source.samples``; the result is the ImageError where the
+        (sample, result) in the order of ``samples``; the result is the ImageError where the
         image could not be read or ``work`` raised one.
     """
 
@@ -37,8 +38,8 @@ def read_each(
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
-            results = pool.map(read, source.samples)
-            yield from zip(track(source.samples, description), results, strict=True)
+            results = pool.map(read, samples)
+            yield from zip(track(samples, description), results, strict=True)
         finally:
             # Without this an interrupt would wait until every image has been read.
             pool.shutdown(cancel_futures=True)

@@ -65,14 +65,18 @@ def prepare(source: Source, cache: Path, height: int, width: int) -> Dataset:
     """
     digests = {
         sample.name: "" if isinstance(digest, ImageError) else digest
-        for sample, digest in read_each(source, lambda data: hashlib.sha256(data).hexdigest(), "Reading images")
+        for sample, digest in read_each(
+            source, source.samples, lambda data: hashlib.sha256(data).hexdigest(), "Reading images"
+        )
     }
     key = _cache_key(source, digests, height, width)
     pixels_path, manifest_path = cache / f"{key}.npy", cache / f"{key}.json"
     if not (pixels_path.exists() and manifest_path.exists()):
         decoded: dict[str, images.Pixels] = {}
         left_out: dict[str, str] = {}
-        for sample, result in read_each(source, lambda data: _decode(data, height, width), "Decoding images"):
+        for sample, result in read_each(
+            source, source.samples, lambda data: _decode(data, height, width), "Decoding images"
+        ):
             if isinstance(result, ImageError):
                 left_out[sample.name] = str(result)
             else:

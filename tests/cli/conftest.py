@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -37,23 +38,17 @@ def command() -> list[str]:
 def run(tmp_path: Path, command: list[str]) -> Run:
     """Run ``pneumo-edge`` as a user does, in a process of its own."""
 
-    def run_command(*arguments: object, **options: object) -> Done:
+    def run_command(*arguments: object, **options: Any) -> Done:
         out, err = tmp_path / "stdout", tmp_path / "stderr"
         with out.open("wb") as stdout, err.open("wb") as stderr:
-            process = subprocess.Popen(  # type: ignore[call-overload]
-                [*command, *map(os.fspath, map(_word, arguments))], stdout=stdout, stderr=stderr, **options
-            )
+            process = subprocess.Popen([*command, *map(str, arguments)], stdout=stdout, stderr=stderr, **options)
+            # Popen's own wait does not tell the memory of this one child.
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
-        to_mebibytes = 2**20 if sys.platform == "darwin" else 2**10
-        texts = (path.read_text(errors="surrogateescape") for path in (out, err))
-        return Done(process.returncode, *texts, peak=usage.ru_maxrss / to_mebibytes)
+        kibibytes = usage.ru_maxrss / 1024 if sys.platform == "darwin" else usage.ru_maxrss
+        return Done(process.returncode, out.read_text(), err.read_text(), kibibytes / 1024)
 
     return run_command
-
-
-def _word(argument: object) -> str | bytes | os.PathLike[str]:
-    return argument if isinstance(argument, str | bytes | os.PathLike) else str(argument)
 
 
 @pytest.fixture

@@ -106,8 +106,8 @@ def test_auc_interval_is_the_papers_definition(sample: Sample) -> None:
 def test_auc_interval_is_the_published_one_on_delongs_patients(
     column: int, sign: int, printed: tuple[float, float, float]
 ) -> None:
-    patients = np.array([float(number) for number in _DELONG_PATIENTS.split()]).reshape(-1, 4)
-    interval = auc_interval(patients[:, 3].astype(int), sign * patients[:, column])
+    patients = np.array(_DELONG_PATIENTS.split(), np.float64).reshape(-1, 4)
+    interval = auc_interval(patients[:, 3].astype(np.int64), sign * patients[:, column])
     assert (interval.value, interval.low, interval.high) == pytest.approx(printed, abs=5e-5)
 
 
