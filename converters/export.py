@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -60,44 +61,52 @@ def export(
     dataset = prepare(open_source(data or Path(run.data_path)), cache, run.height, run.width)
     _check_fingerprint(run, dataset)
     model = folder / runs.MODEL_NAME
-    with isolated.child_process(folder / _LOG_NAME) as call:
+    with isolated.child_process(folder / _LOG_NAME) as child, tempfile.TemporaryDirectory(dir=folder) as workplace:
         with bar(f"Exporting {run.backbone}: reference probabilities", 1) as advance:
-            reference = _reference(call, model, run, dataset)
+            reference = _reference(child, model, run, dataset)
             advance(1, "")
         chosen = calibration.choose(dataset)
         manifest = out / f"{run.backbone}-calibration.json"
         calibrated = CalibrationSpec(len(chosen), calibration.write_manifest(dataset, chosen, manifest))
         pixels = calibration.pixels(dataset, chosen)
-        for row in rows:
+
+        def start(row: Format) -> Callable[[], None]:
+            target = Path(workplace) / row.file_name(run.backbone)
+            return child.start(_CONVERT[row.target], model, row, pixels if row.calibrated else None, target)
+
+        # One file is converted in the child process while this one verifies the file before it.
+        under_way = start(rows[0])
+        for row, following in itertools.zip_longest(rows, rows[1:]):
             path = out / row.file_name(run.backbone)
             path.unlink(missing_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as workplace:
-                # Under its own name, because engines and messages name the file.
-                converted = Path(workplace) / path.name
-                with bar(f"Converting to {path.name}", 1) as advance:
-                    call(_CONVERT[row.target], model, row, pixels if row.calibrated else None, converted)
-                    advance(1, "")
-                try:
-                    verified = verify(converted, row, reference)
-                except GateError as error:
-                    yield Exported(row, path, None, error)
-                    continue
-                spec = replace(
-                    _spec(run, row),
-                    decision=replace(run.decision, threshold=verified.threshold),
-                    verification=verified.verification,
-                    calibration=calibrated if row.calibrated else None,
-                )
-                with files.atomic(path) as temporary:
-                    metadata.write_spec(converted, temporary, spec)
+            # Under its own name already, because engines and messages name the file.
+            converted = Path(workplace) / path.name
+            with bar(f"Converting to {path.name}", 1) as advance:
+                under_way()
+                advance(1, "")
+            if following:
+                under_way = start(following)
+            try:
+                verified = verify(converted, row, reference)
+            except GateError as error:
+                yield Exported(row, path, None, error)
+                continue
+            spec = replace(
+                _spec(run, row),
+                decision=replace(run.decision, threshold=verified.threshold),
+                verification=verified.verification,
+                calibration=calibrated if row.calibrated else None,
+            )
+            with files.atomic(path) as temporary:
+                metadata.write_spec(converted, temporary, spec)
             yield Exported(row, path, spec)
 
 
-def _reference(call: isolated.Call, model: Path, run: Run, dataset: Dataset) -> Reference:
+def _reference(child: isolated.Child, model: Path, run: Run, dataset: Dataset) -> Reference:
     indices = dataset.indices("val")
     pixels = dataset.rgb(indices)
     positive = run.class_names.index(POSITIVE_CLASS)
-    scores = call(keras_model.probabilities, model, pixels)[:, positive].astype("float64")
+    scores = child.call(keras_model.probabilities, model, pixels)[:, positive].astype("float64")
     described = f"validation split of {run.data.name}"
     return Reference(pixels, dataset.labels(indices), scores, positive, run.decision.threshold, described)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, TypeVar
 
 from pneumo_edge.errors import ConversionError, PneumoEdgeError
 
@@ -17,41 +17,60 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
-class Call(Protocol):
-    """Calls a function of this package in the child process."""
+class Child:
+    """A child process that carries out one function after the other."""
 
-    def __call__(
+    def __init__(self, pool: ProcessPoolExecutor, log: Path) -> None:
+        self._pool = pool
+        self._log = log
+
+    def start(
+        self, function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> Callable[[], Result]:
+        """Have a function carried out while this process goes on.
+
+        Returns:
+            A function that waits for the result and returns it; it raises ConversionError where the
+            function raised or the process died.
+        """
+        future = self._pool.submit(function, *args, **kwargs)
+
+        def wait() -> Result:
+            try:
+                return future.result()
+            except PneumoEdgeError:
+                raise
+            except BrokenProcessPool as error:
+                died = "the converter's process died (out of memory, or a crash in native code)"
+                raise _failed(died, self._log) from error
+            except Exception as error:  # whatever TensorFlow, tf2onnx or onnx raise
+                what = f"the converter failed ({type(error).__name__}: {str(error)[:200]})"
+                raise _failed(what, self._log) from error
+
+        return wait
+
+    def call(
         self, function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
     ) -> Result:
-        """Return what the function returns; raise ConversionError where it fails."""
-        ...
+        """Have a function carried out, and wait for its result; raises as :meth:`start`."""
+        return self.start(function, *args, **kwargs)()
 
 
 @contextlib.contextmanager
-def child_process(log: Path) -> Iterator[Call]:
-    """Give a caller into one child process, which lives until the block ends.
+def child_process(log: Path) -> Iterator[Child]:
+    """Give a child process, which lives until the block ends.
 
     Args:
         log: File for everything that the child prints.
-
-    Raises:
-        ConversionError: From the caller, where a function raised or the process died.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=_redirect, initargs=(str(log),)) as pool:
-
-        def call(function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-            try:
-                return pool.submit(function, *args, **kwargs).result()
-            except PneumoEdgeError:
-                raise
-            except BrokenProcessPool as error:
-                raise _failed("the converter's process died (out of memory, or a crash in native code)", log) from error
-            except Exception as error:  # whatever TensorFlow, tf2onnx or onnx raise
-                raise _failed(f"the converter failed ({type(error).__name__}: {str(error)[:200]})", log) from error
-
-        yield call
+        try:
+            yield Child(pool, log)
+        finally:
+            # What was started and is not wanted any more, after an error, need not be finished.
+            pool.shutdown(cancel_futures=True)
 
 
 def _failed(what: str, log: Path) -> ConversionError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,21 +28,9 @@ def convert(model: Path, row: Format, calibration: npt.NDArray[np.uint8] | None,
     Raises:
         ConversionError: The quantized input does not take pixels as they are.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        converter = _converter(model, folder)
-        target.write_bytes(_CONVERTERS[row.name](converter, calibration))
-
-
-def _converter(model: Path, folder: str) -> Any:
-    keras = extras.need("keras", "convert")
     tensorflow = extras.need("tensorflow", "convert")
-    loaded = keras_model.load(model)
-    # A batch fixed to 1 keeps EfficientNetB0's squeeze-and-excite shapes static, so that one delegate
-    # partition takes the whole graph. A SavedModel, because converting the concrete function of a Keras 3
-    # model leaves its variables unfrozen, and the file then gives NaN.
-    signature = keras.InputSpec(shape=(1, *loaded.input_shape[1:]), dtype="float32", name="image")
-    loaded.export(folder, format="tf_saved_model", input_signature=[signature], verbose=False)
-    return tensorflow.lite.TFLiteConverter.from_saved_model(folder)
+    converter = tensorflow.lite.TFLiteConverter.from_saved_model(keras_model.saved_model(model).name)
+    target.write_bytes(_CONVERTERS[row.name](converter, calibration))
 
 
 def _fp32(converter: Any, calibration: npt.NDArray[np.uint8] | None) -> bytes:

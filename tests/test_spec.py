@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -239,8 +240,12 @@ def test_an_entry_that_is_no_spec_is_refused(tmp_path: Path, content: bytes) -> 
 def test_an_entry_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path: Path) -> None:
     path = _archive(tmp_path, SPEC_NAME, b" " * 100_000_000, compression=zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 1_000_000
+    tracemalloc.start()
     with pytest.raises(ModelFileError, match="is not valid"):
         spec.read_tflite(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20_000_000
 
 
 @given(data=st.data())

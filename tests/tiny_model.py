@@ -72,15 +72,15 @@ def main(folder: Path) -> None:
     bare = folder / "bare"
     bare.mkdir(parents=True)
     saved = folder / "tiny.keras"
-    with isolated.child_process(folder / "converter.log") as call:
-        call(save_keras, saved)
+    with isolated.child_process(folder / "converter.log") as child:
+        child.call(save_keras, saved)
         for row, convert in (
             (FORMATS["tflite-fp32"], tflite.convert),
             (FORMATS["tflite-int8"], tflite.convert),
             (FORMATS["onnx-fp32"], onnx.convert),
         ):
             name = row.file_name("tiny")
-            call(convert, saved, row, _calibration() if row.calibrated else None, bare / name)
+            child.call(convert, saved, row, _calibration() if row.calibrated else None, bare / name)
             spec = replace(
                 SPEC,
                 name=f"tiny-{row.name}",

@@ -31,12 +31,19 @@ class _Verbs(TyperGroup):
             _fail("interrupted; what was finished is kept", ExitCode.INTERRUPTED)
         except BrokenPipeError:
             # The reader of the pipe has gone: nothing to say, and nobody to say it to.
-            sys.stdout = None
+            _give_up_stdout()
             raise typer.Exit(ExitCode.FAILED) from None
         except OSError as error:
+            if error.filename is None:
+                _give_up_stdout()
             what = f"use {error.filename}" if error.filename else "go on"
             reason = error.strerror or error
             _fail(f"cannot {what}: {reason}. Check path, permissions and free space", ExitCode.FAILED)
+
+
+def _give_up_stdout() -> None:
+    """Keep Python from trying once more, at its end, to write what could not be written."""
+    sys.stdout = None
 
 
 def _fail(message: str, code: ExitCode) -> None:

@@ -49,7 +49,7 @@ def demo(
     for model in sorted(models.glob("*-int8.tflite")):
         _run("info", model)
         _run("predict", *images, "--model", model)
-    _run("benchmark", models, "--data", path, "--out", report)
+    _run("benchmark", models, "--data", path, "--processes", "3", "--out", report)
 
 
 def _find_data() -> Path:

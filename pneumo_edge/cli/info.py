@@ -33,8 +33,8 @@ def info(
         "temperature": f"{spec.temperature:.3f}, inside the graph",
         "trained on": f"{spec.data.name}, {sum(spec.data.counts.get('train', {}).values())} images "
         f"(split {spec.data.fingerprint[:12]})",
-        "training": f"recipe {spec.training.recipe}, seed {spec.training.seed}, {spec.training.epochs} epochs, "
-        f"from {spec.training.initial_weights} weights",
+        "training": f"recipe {spec.training.recipe}, seed {spec.training.seed}, {spec.training.epochs} epochs",
+        "initial weights": spec.training.initial_weights,
         "validation": ", ".join(f"{name} {value:.4f}" for name, value in spec.training.validation.items()),
         "data licence": spec.data.licence,
     }

@@ -29,8 +29,15 @@ class Done:
 Run = Callable[..., Done]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(autouse=True)
+def usual_buffering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output is buffered as in a user's shell, whatever the test runner was started with."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+
+
+@pytest.fixture
 def command() -> list[str]:
+    """What starts ``pneumo-edge``; a test may put something else in its place."""
     return [sys.executable, "-m", "pneumo_edge"]
 
 

@@ -238,7 +238,6 @@ def test_a_missing_engine_gets_one_line_with_the_extra(
     [
         (PneumoEdgeError("a", "b", "Do c"), 3, "error: a; expected b. Do c."),
         (PermissionError(13, "Permission denied", "/x\n/y"), 3, "error: cannot use /x\\n/y: Permission denied. Check "),
-        (OSError(28, "No space left on device"), 3, "error: cannot go on: No space left on device. Check "),
         (KeyboardInterrupt(), 130, "error: interrupted"),
     ],
 )

@@ -59,9 +59,9 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path, phanto
 def keras_says(tiny_run: Path, dataset: Dataset) -> dict[SplitName, npt.NDArray[np.float32]]:
     """Probabilities of the Keras model, by split; TensorFlow stays out of this process."""
     said: dict[SplitName, npt.NDArray[np.float32]] = {}
-    with child_process(tiny_run / "keras.log") as call:
+    with child_process(tiny_run / "keras.log") as child:
         splits: tuple[SplitName, ...] = ("val", "test")
         for split in splits:
             pixels = dataset.rgb(dataset.indices(split))
-            said[split] = call(keras_model.probabilities, tiny_run / runs.MODEL_NAME, pixels)
+            said[split] = child.call(keras_model.probabilities, tiny_run / runs.MODEL_NAME, pixels)
     return said

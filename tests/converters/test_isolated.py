@@ -29,28 +29,28 @@ def _die() -> None:
 
 def test_results_come_back_and_chatter_goes_to_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "converter.log"
-    with child_process(log) as call:
-        assert call(_double, 21) == 42
+    with child_process(log) as child:
+        assert child.call(_double, 21) == 42
     assert "native chatter" in log.read_text()
     assert "native chatter" not in "".join(capfd.readouterr())
 
 
 def test_an_exception_names_its_cause_and_the_log(tmp_path: Path) -> None:
     log = tmp_path / "converter.log"
-    with child_process(log) as call, pytest.raises(ConversionError) as raised:
-        call(_raise)
+    with child_process(log) as child, pytest.raises(ConversionError) as raised:
+        child.call(_raise)
     assert "ValueError: cannot convert this" in str(raised.value)
     assert str(log) in str(raised.value)
 
 
 def test_our_own_errors_come_through_as_they_are(tmp_path: Path) -> None:
     with (
-        child_process(tmp_path / "log") as call,
+        child_process(tmp_path / "log") as child,
         pytest.raises(GateError, match=r"^given; expected expected\. Remedy\.$"),
     ):
-        call(_miss)
+        child.call(_miss)
 
 
 def test_a_killed_converter_is_an_error_and_not_the_end(tmp_path: Path) -> None:
-    with child_process(tmp_path / "log") as call, pytest.raises(ConversionError, match="process died"):
-        call(_die)
+    with child_process(tmp_path / "log") as child, pytest.raises(ConversionError, match="process died"):
+        child.call(_die)

@@ -1,0 +1,79 @@
+"""Which data the demo takes and which verbs it runs; the whole of it is `make demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from pneumo_edge.cache import cache_folder
+from pneumo_edge.cli import app, demo
+from pneumo_edge.data.phantom import make_phantom
+from pneumo_edge.errors import ExitCode
+
+
+class _Commands:
+    """Stands in for the commands of the demo: remembers them, and ends each with a code."""
+
+    def __init__(self, codes: dict[str, ExitCode]) -> None:
+        self.run: list[list[str]] = []
+        self._codes = codes
+
+    def __call__(self, *words: str | Path, allowed: tuple[ExitCode, ...] = (ExitCode.OK,)) -> int:
+        arguments = [str(word) for word in words]
+        self.run.append(arguments)
+        if arguments[:2] == ["data", "phantom"]:
+            make_phantom(Path(arguments[2]), seed=0, train_per_class=2, test_per_class=2)
+        code = self._codes.get(" ".join(arguments[:2]), self._codes.get(arguments[0], ExitCode.OK))
+        if code not in allowed:
+            raise typer.Exit(code)
+        return code
+
+    @property
+    def verbs(self) -> list[str]:
+        return [arguments[0] for arguments in self.run]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PNEUMO_EDGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("PNEUMO_EDGE_DATA", raising=False)
+    monkeypatch.delenv("PNEUMO_EDGE_WEIGHTS", raising=False)
+
+
+def _demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *options: str, **codes: ExitCode) -> tuple[_Commands, int]:
+    commands = _Commands({name.replace("_", " "): code for name, code in codes.items()})
+    monkeypatch.setattr(demo, "_run", commands)
+    return commands, CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "out"), *options]).exit_code
+
+
+def test_given_data_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    data = make_phantom(tmp_path / "mine", seed=0, train_per_class=2, test_per_class=2)
+    commands, code = _demo(monkeypatch, tmp_path, "--data", str(data))
+    assert code == 0
+    assert commands.verbs == ["train", "train", "export", "benchmark"]
+    assert all(str(data) in arguments for arguments in commands.run if arguments[0] != "export")
+
+
+def test_without_data_or_network_it_says_so_and_draws_phantoms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    commands, code = _demo(monkeypatch, tmp_path, data_fetch=ExitCode.FAILED)
+    assert code == 0
+    assert commands.run[:2] == [["data", "fetch"], ["data", "phantom", str(cache_folder() / "phantom")]]
+    assert commands.verbs[2:] == ["train", "train", "export", "benchmark"]
+
+
+def test_a_missed_gate_does_not_end_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    commands, code = _demo(monkeypatch, tmp_path, data_fetch=ExitCode.FAILED, export=ExitCode.GATE_MISSED)
+    assert code == 0
+    assert commands.verbs[-1] == "benchmark"
+
+
+@pytest.mark.parametrize("verb", ["train", "export", "benchmark"])
+def test_any_other_failure_ends_the_demo_with_its_code(
+    verb: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    commands, code = _demo(monkeypatch, tmp_path, data_fetch=ExitCode.FAILED, **{verb: ExitCode.FAILED})
+    assert code == ExitCode.FAILED
+    assert commands.verbs[-1] == verb
