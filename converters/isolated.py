@@ -80,6 +80,6 @@ def _failed(what: str, log: Path) -> ConversionError:
 def _redirect(log: str) -> None:
     # Keras reads its backend when it is imported; the converters take TensorFlow graphs.
     os.environ.update(KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="2", CUDA_VISIBLE_DEVICES="-1")
-    stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(stream, 1)
     os.dup2(stream, 2)

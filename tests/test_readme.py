@@ -67,7 +67,7 @@ def workplace(tmp_path: Path, shared: Path) -> Iterator[Path]:
     if not extras.is_installed("tensorflow"):
         pytest.skip("the extras 'train' and 'convert' are not installed")
     source = shared / "data" / "chest_xray_224"
-    for split, count in (("train", 60), ("test", 15)):
+    for split, count in (("train", 250), ("test", 20)):
         for class_name in ("NORMAL", "PNEUMONIA"):
             target = tmp_path / "chest_xray" / split / class_name
             target.mkdir(parents=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import sys
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from pneumo_edge import __version__
 from pneumo_edge.cli import benchmark, data, demo, export, info, predict, train
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
 
@@ -51,6 +52,12 @@ def _fail(message: str, code: ExitCode) -> None:
     raise typer.Exit(code) from None
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pneumo-edge {__version__}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     cls=_Verbs,
     name="pneumo-edge",
@@ -59,9 +66,20 @@ app = typer.Typer(
     add_completion=False,
     help="Train, convert, prove, run and measure chest X-ray classifiers for edge devices. "
     "Research software; not a medical device.",
-    epilog="Exit codes: 0 done; 2 wrong usage; 3 nothing could be done; 4 some images could not be judged; "
+    epilog="Exit codes: 0 done; 2 wrong usage; 3 nothing could be done; 4 some images or files could not be judged; "
     "5 a converted file missed its gate; 130 interrupted; 1 a bug.",
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of the command line as a whole."""
+
+
 app.command("predict")(predict.predict)
 app.command("info")(info.info)
 app.add_typer(data.app, name="data")

@@ -42,7 +42,7 @@ def _check_engines(names: list[str] | None) -> list[str]:
 
 def benchmark(
     models: Annotated[
-        list[Path], typer.Argument(metavar="MODEL|DIR...", help="Model files, or folders that are searched for them.")
+        list[Path], typer.Argument(metavar="MODEL|DIR", help="Model files, or folders that are searched for them.")
     ],
     data: options.Data,
     engine: Annotated[
@@ -65,8 +65,9 @@ def benchmark(
 ) -> None:
     """Measure model files: accuracy on the test split, latency, peak memory, size.
 
-    Exit code 0 where everything was measured that can run here, 4 where a file or an engine failed; each of those is
-    named with the reason, and the others are measured all the same.
+    Exit code 0 where everything was measured that can run here, 4 where a
+    file or an engine failed; each of those is named with the reason, and the
+    others are measured all the same.
     """
     from benchmarks import report, results
     from benchmarks.report import content

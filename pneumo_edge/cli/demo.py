@@ -33,7 +33,11 @@ def demo(
     weights: options.Weights = None,
     out: Annotated[Path, typer.Option(help="Folder for everything that is made.")] = Path("out"),
 ) -> None:
-    """Train both backbones quickly, convert, verify, predict and benchmark; every command is shown as it runs."""
+    """Go the whole road: train, convert, verify, predict, benchmark.
+
+    Every command is shown as it runs. Both backbones are trained with the
+    quick recipe; a run that was interrupted goes on.
+    """
     from pneumo_edge.data.sources import open_source
 
     path = data or _find_data()

@@ -11,7 +11,7 @@ from pneumo_edge.errors import ExitCode
 
 
 def export(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished training runs.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of finished training runs.")],
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -24,9 +24,11 @@ def export(
         Path | None, typer.Option(help="The data the run was trained on; by default where it lay then.")
     ] = None,
 ) -> None:
-    """Convert trained runs to model files, and verify each against the Keras model on validation images.
+    """Convert trained runs to model files, and verify each of them.
 
-    A file that misses a bound of its format is not kept, and the command ends with exit code 5.
+    Each file is held against the Keras model on validation images. One that
+    misses a bound of its format is not kept, and the command ends with exit
+    code 5.
     """
     from converters.export import export as convert
     from converters.formats import select

@@ -89,8 +89,9 @@ def _find(inputs: Iterable[Path]) -> Iterator[tuple[Path, ImageError | None]]:
             yield path, None
             continue
         closed: list[OSError] = []
-        names = ((place, name) for place, _, names in os.walk(path, onerror=closed.append) for name in names)
-        found = sorted(Path(place, name) for place, name in names if Path(name).suffix.lower() in SUFFIXES)
+        walk = os.walk(path, onerror=closed.append)
+        files = (Path(folder, name) for folder, _, names in walk for name in names)
+        found = sorted(file for file in files if file.suffix.lower() in SUFFIXES)
         for error in closed:
             problem = f"the folder cannot be read ({error.strerror})"
             yield Path(error.filename), ImageError(problem, "a readable folder", "Check its permissions")

@@ -25,8 +25,9 @@ def train(
 ) -> None:
     """Train a backbone on chest X-rays.
 
-    Interrupted at any moment, the same command goes on from the last finished epoch. Validation is drawn out of
-    train by patient; the test split is not touched.
+    Interrupted at any moment, the same command goes on from the last
+    finished epoch. Validation is drawn out of train by patient; the test
+    split is not touched.
     """
     from pneumo_edge import extras, native
     from pneumo_edge.cache import cache_folder

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import io
 import json
 import math
@@ -125,6 +126,24 @@ def test_below_the_threshold_the_most_probable_other_class_is_reported(tiny_mode
     classifier.spec = replace(classifier.spec, class_names=("A", "B", "C"), decision=decision)
     assert classifier.decide({"A": 0.05, "B": 0.8, "C": 0.15}) == "C"
     assert classifier.decide({"A": 0.02, "B": 0.95, "C": 0.03}) == "B"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+@_on_every_engine
+def test_an_inference_has_the_threads_that_were_asked_for(
+    tiny_models: Path, file: str, engine: str, bound: float
+) -> None:
+    def count() -> int:
+        gc.collect()
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    # The first one of an engine may start a thread of the library's own.
+    alone = _classifier(tiny_models, file, engine, threads=1)
+    alone.predict(_grey(0))
+    before = count()
+    helped = _classifier(tiny_models, file, engine, threads=4)
+    helped.predict(_grey(0))
+    assert count() - before == 3
 
 
 @_on_every_engine
