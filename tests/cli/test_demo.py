@@ -64,6 +64,19 @@ def test_without_data_or_network_it_says_so_and_draws_phantoms(monkeypatch: pyte
     assert commands.verbs[2:] == ["train", "train", "export", "benchmark"]
 
 
+def test_the_smallest_file_of_each_backbone_that_passed_is_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    models = tmp_path / "out" / "phantom" / "models"
+    models.mkdir(parents=True)
+    for name, size in (("mobilenetv2-fp32", 9), ("mobilenetv2-fp16", 5), ("efficientnetb0-int8", 4)):
+        (models / f"{name}.tflite").write_bytes(bytes(size))
+    commands, code = _demo(monkeypatch, tmp_path, data_fetch=ExitCode.FAILED)
+    assert code == 0
+    shown = [Path(arguments[-1]).name for arguments in commands.run if arguments[0] in ("info", "predict")]
+    assert shown == [f"{name}.tflite" for name in ("mobilenetv2-fp16", "efficientnetb0-int8") for _ in range(2)]
+
+
 def test_a_missed_gate_does_not_end_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     commands, code = _demo(monkeypatch, tmp_path, data_fetch=ExitCode.FAILED, export=ExitCode.GATE_MISSED)
     assert code == 0
