@@ -12,9 +12,7 @@ from benchmarks.measures import accuracy, latency
 from benchmarks.measures.accuracy import Accuracy
 from benchmarks.measures.latency import Latency
 from benchmarks.results import Model, Results, UnitResult
-
-#: What the training record says of a model that no pretrained weights went into.
-_RANDOM_WEIGHTS = "random"
+from pneumo_edge.spec import RANDOM_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ def summarise(results: Results) -> Summary:
         ratios=tuple(_compare(*pair) for pair in _pairs(rows)),
         class_counts={name: counts[label] for label, name in enumerate(results.test_set.class_names)},
         phantom=tuple(phantom),
-        random_weights=tuple(model.file for model in results.models if model.initial_weights == _RANDOM_WEIGHTS),
+        random_weights=tuple(model.file for model in results.models if model.initial_weights == RANDOM_WEIGHTS),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from converters import calibration, isolated, keras_model, metadata, onnx, tflite
 from converters.formats import Format
-from converters.verify import Reference, verify
+from converters.verify import Reference, Verified, verify
 from pneumo_edge import files, runs
 from pneumo_edge.data.sources import POSITIVE_CLASS, open_source
 from pneumo_edge.data.tensors import Dataset, prepare
@@ -91,12 +91,7 @@ def export(
             except GateError as error:
                 yield Exported(row, path, None, error)
                 continue
-            spec = replace(
-                _spec(run, row),
-                decision=replace(run.decision, threshold=verified.threshold),
-                verification=verified.verification,
-                calibration=calibrated if row.calibrated else None,
-            )
+            spec = _spec(run, row, verified, calibrated if row.calibrated else None)
             with files.atomic(path) as temporary:
                 metadata.write_spec(converted, temporary, spec)
             yield Exported(row, path, spec)
@@ -111,19 +106,21 @@ def _reference(child: isolated.Child, model: Path, run: Run, dataset: Dataset) -
     return Reference(pixels, dataset.labels(indices), scores, positive, run.decision.threshold, described)
 
 
-def _spec(run: Run, row: Format) -> ModelSpec:
+def _spec(run: Run, row: Format, verified: Verified, calibrated: CalibrationSpec | None) -> ModelSpec:
     return ModelSpec(
         name=f"{run.backbone}-{row.name}",
         backbone=run.backbone,
         format=row.name,
         class_names=run.class_names,
         input=InputSpec(run.height, run.width, 3, row.input_dtype, "bilinear"),
-        decision=run.decision,
+        decision=replace(run.decision, threshold=verified.threshold),
         temperature=run.temperature,
         data=run.data,
         training=run.training,
         versions={**run.versions, **{name: version(name) for name in _CONVERTER_LIBRARIES}},
         notice=run.notice,
+        verification=verified.verification,
+        calibration=calibrated,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from converters.formats import Bounds, Format
 from pneumo_edge import extras
-from pneumo_edge.errors import GateError, MissingExtraError
+from pneumo_edge.errors import GateError
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc
 from pneumo_edge.evaluation.operating_point import youden_threshold
 from pneumo_edge.progress import track
@@ -74,11 +74,7 @@ def verify(path: Path, row: Format, reference: Reference) -> Verified:
     rows = [engines.ENGINES[name] for name in row.engines]
     installed = [engine for engine in rows if extras.is_installed(engine.library)]
     if not installed:
-        raise MissingExtraError(
-            f"no engine that can verify {row.id} is installed",
-            " or ".join(row.engines),
-            "Run: " + " or: ".join(f'pip install "pneumo-edge[{engine.extra}]"' for engine in rows),
-        )
+        raise engines.none_installed(f"no engine that can verify {row.id} is installed", rows)
     threshold = reference.threshold
     measured: dict[str, dict[str, float]] = {}
     versions: dict[str, str] = {}
@@ -106,13 +102,8 @@ def _subset(reference: Reference, count: int | None) -> Reference:
         return reference
     order = np.argsort(reference.labels, kind="stable")
     kept = order[np.linspace(0, len(order) - 1, count).astype(int)]
-    return Reference(
-        reference.pixels[kept],
-        reference.labels[kept],
-        reference.scores[kept],
-        reference.positive,
-        reference.threshold,
-        reference.described,
+    return replace(
+        reference, pixels=reference.pixels[kept], labels=reference.labels[kept], scores=reference.scores[kept]
     )
 
 

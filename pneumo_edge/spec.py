@@ -13,6 +13,8 @@ from pneumo_edge.errors import ModelFileError
 SCHEMA_VERSION = 1
 #: Name of the file inside a TFLite file's metadata archive, and of the ONNX metadata property.
 SPEC_NAME = "pneumo_edge_spec.json"
+#: What ``TrainingSpec.initial_weights`` says where no pretrained weights were to be had.
+RANDOM_WEIGHTS = "random"
 MODEL_SUFFIXES = frozenset({".tflite", ".onnx"})
 
 _MAX_SPEC_BYTES = 1_000_000

@@ -23,7 +23,7 @@ from pneumo_edge.evaluation.metrics import Scores, auc, confusion
 from pneumo_edge.evaluation.operating_point import YOUDEN, fit_temperature, log_loss, rescale, youden_threshold
 from pneumo_edge.progress import bar
 from pneumo_edge.runs import Run
-from pneumo_edge.spec import DataSpec, DecisionSpec, TrainingSpec
+from pneumo_edge.spec import RANDOM_WEIGHTS, DataSpec, DecisionSpec, TrainingSpec
 from pneumo_edge.training import curves
 from pneumo_edge.training.backbones import Backbone
 from pneumo_edge.training.network import FEATURES, HEIGHT, LOGITS, WIDTH, InitialWeights, batch_norm_layers, build
@@ -190,9 +190,9 @@ def _fine_tune(model: Any, phase: Phase, dataset: Dataset, folder: Path, seed: i
 
 
 def _augment(augmentation: Augmentation, seed: int) -> Any:
-    layers = extras.need("keras", "train").layers
-    a = augmentation
-    return extras.need("keras", "train").Sequential(
+    keras = extras.need("keras", "train")
+    layers, a = keras.layers, augmentation
+    return keras.Sequential(
         [
             layers.RandomRotation(a.rotation, fill_mode="constant", seed=seed),
             layers.RandomTranslation(a.translation, a.translation, fill_mode="constant", seed=seed + 1),
@@ -269,7 +269,7 @@ def _positive(outputs: npt.NDArray[np.float32]) -> Scores:
 def _features_key(settings: Settings) -> Path:
     parts = (settings.backbone, settings.weights, settings.fingerprint)
     # Random weights differ with the seed, downloaded ones do not.
-    seed = str(settings.seed) if settings.weights == "random" else ""
+    seed = str(settings.seed) if settings.weights == RANDOM_WEIGHTS else ""
     return Path("features") / hashlib.sha256("\n".join((*parts, seed)).encode()).hexdigest()[:16]
 
 

@@ -14,6 +14,7 @@ from pneumo_edge import extras, files
 from pneumo_edge.data.sources import CLASS_NAMES
 from pneumo_edge.errors import TrainingError
 from pneumo_edge.images import Pixels
+from pneumo_edge.spec import RANDOM_WEIGHTS
 from pneumo_edge.training.backbones import Backbone
 
 HEIGHT = WIDTH = 224
@@ -30,7 +31,11 @@ class InitialWeights:
 
     description: str
     path: Path | None = None
-    random: bool = False
+
+    @property
+    def random(self) -> bool:
+        """Whether there are no pretrained weights."""
+        return self.description == RANDOM_WEIGHTS
 
 
 def find_weights(backbone: Backbone, given: Path | None) -> InitialWeights:
@@ -129,7 +134,7 @@ def _download(backbone: Backbone) -> InitialWeights:
             "works, and says nothing of accuracy. Give --weights or set PNEUMO_EDGE_WEIGHTS.",
             file=sys.stderr,
         )
-        return InitialWeights("random", random=True)
+        return InitialWeights(RANDOM_WEIGHTS)
     return weights
 
 

@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
+Medmnist = tuple[Path, dict[str, npt.NDArray[np.uint8]]]
 Picture = Callable[..., bytes]
 MakeFolder = Callable[[Mapping[str, bytes]], Path]
 
@@ -25,6 +27,18 @@ def picture() -> Picture:
         return stream.getvalue()
 
     return make
+
+
+@pytest.fixture
+def medmnist(tmp_path: Path) -> Medmnist:
+    """The path and the arrays of a small MedMNIST archive."""
+    rng, path = np.random.default_rng(0), tmp_path / "pneumoniamnist.npz"
+    arrays = {}
+    for split, count in (("train", 20), ("val", 4), ("test", 4)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        arrays[f"{split}_labels"] = (np.arange(count) % 2).astype(np.uint8)[:, np.newaxis]
+    np.savez(path, **arrays)
+    return path, arrays
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -13,6 +14,7 @@ from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import prepare
 from pneumo_edge.errors import DataError
 
+Medmnist = tuple[Path, dict[str, npt.NDArray[np.uint8]]]
 MakeFolder = Callable[[dict[str, bytes]], Path]
 Picture = Callable[..., bytes]
 
@@ -117,13 +119,8 @@ def test_a_mended_file_and_another_size_are_noticed(
     assert prepare(open_source(root), tmp_path / "cache", 48, 48).grey.shape == (48, 48, 48)
 
 
-def test_other_labels_for_the_same_pixels_are_noticed(tmp_path: Path) -> None:
-    rng, path = np.random.default_rng(0), tmp_path / "pneumoniamnist.npz"
-    arrays = {}
-    for split, count in (("train", 20), ("val", 4), ("test", 4)):
-        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        arrays[f"{split}_labels"] = (np.arange(count) % 2).astype(np.uint8)[:, np.newaxis]
-    np.savez(path, **arrays)
+def test_other_labels_for_the_same_pixels_are_noticed(medmnist: Medmnist, tmp_path: Path) -> None:
+    path, arrays = medmnist
     first = prepare(open_source(path), tmp_path / "cache", 28, 28)
     np.testing.assert_array_equal(first.grey[first.indices("test")], arrays["test_images"])
     np.savez(path, **{key: 1 - array if key.endswith("labels") else array for key, array in arrays.items()})

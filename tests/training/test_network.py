@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pneumo_edge.errors import TrainingError
+from pneumo_edge.spec import RANDOM_WEIGHTS
 from pneumo_edge.training import network
 from pneumo_edge.training.backbones import BACKBONES
 
@@ -44,7 +45,7 @@ def test_a_failed_download_warns_and_leads_to_random_weights(
 @pytest.mark.parametrize("name", BACKBONES)
 def test_random_weights_give_features_that_tell_images_apart(keras: Any, name: str) -> None:
     keras.utils.set_random_seed(0)
-    weights = network.InitialWeights("random", random=True)
+    weights = network.InitialWeights(RANDOM_WEIGHTS)
     model = network.build(BACKBONES[name], weights, 0.2, _PIXELS)
     shades = np.stack([np.full((224, 224, 3), 255 * share, np.float32) * np.linspace(0, 1, 224)[:, None, None]
                        for share in (0.2, 0.9)])  # fmt: skip

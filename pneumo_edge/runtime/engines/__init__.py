@@ -5,7 +5,7 @@ An engine is a module with a function ``load(path, threads) -> Engine``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -111,8 +111,13 @@ def choose(path: Path, name: str | None = None) -> EngineInfo:
         raise ModelFileError(
             f"{path} is no model file", "a .tflite or .onnx file", "Give the path of an exported model"
         )
-    raise MissingExtraError(
-        f"no engine for {path.suffix} files is installed",
+    raise none_installed(f"no engine for {path.suffix} files is installed", rows)
+
+
+def none_installed(given: str, rows: Sequence[EngineInfo]) -> MissingExtraError:
+    """The error where at least one of several engines must be installed and none is."""
+    return MissingExtraError(
+        given,
         " or ".join(row.library for row in rows),
         "Run: " + " or: ".join(f'pip install "pneumo-edge[{row.extra}]"' for row in rows),
     )
