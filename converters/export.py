@@ -16,6 +16,7 @@ from pneumo_edge import files, runs
 from pneumo_edge.data.sources import POSITIVE_CLASS, open_source
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import ConversionError, GateError
+from pneumo_edge.evaluation.operating_point import ThresholdRule
 from pneumo_edge.progress import bar
 from pneumo_edge.runs import Run
 from pneumo_edge.spec import CalibrationSpec, InputSpec, ModelSpec
@@ -103,7 +104,8 @@ def _reference(child: isolated.Child, model: Path, run: Run, dataset: Dataset) -
     positive = run.class_names.index(POSITIVE_CLASS)
     scores = child.call(keras_model.probabilities, model, pixels)[:, positive].astype("float64")
     described = f"validation split of {run.data.name}"
-    return Reference(pixels, dataset.labels(indices), scores, positive, run.decision.threshold, described)
+    rule = ThresholdRule(run.decision.rule)
+    return Reference(pixels, dataset.labels(indices), scores, positive, run.decision.threshold, rule, described)
 
 
 def _spec(run: Run, row: Format, verified: Verified, calibrated: CalibrationSpec | None) -> ModelSpec:

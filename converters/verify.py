@@ -13,7 +13,7 @@ from converters.formats import Bounds, Format
 from pneumo_edge import extras
 from pneumo_edge.errors import GateError
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc
-from pneumo_edge.evaluation.operating_point import youden_threshold
+from pneumo_edge.evaluation.operating_point import ThresholdRule, choose_threshold
 from pneumo_edge.progress import track
 from pneumo_edge.runtime import engines
 from pneumo_edge.spec import VerificationSpec
@@ -28,7 +28,7 @@ class Reference:
     """Validation images and what the Keras model says of them.
 
     ``pixels`` is uint8 of shape (images, height, width, 3); ``scores`` holds the probability of the
-    positive class at index ``positive`` of the output, ``threshold`` is the run's.
+    positive class at index ``positive`` of the output, ``threshold`` and its ``rule`` are the run's.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -36,6 +36,7 @@ class Reference:
     scores: Scores
     positive: int
     threshold: float
+    rule: ThresholdRule
     described: str
 
 
@@ -86,7 +87,7 @@ def verify(path: Path, row: Format, reference: Reference) -> Verified:
         if not np.isfinite(scores).all():
             raise _missed(path, engine.name, "probabilities that are not finite", "finite ones")
         if position == 0 and row.calibrated:
-            threshold = youden_threshold(chosen.labels, scores)
+            threshold = choose_threshold(reference.rule, chosen.labels, scores)
         result = _compare(scores, chosen, threshold, row.bounds)
         _hold(result, row.bounds, path, engine.name)
         measured[engine.name] = asdict(result)

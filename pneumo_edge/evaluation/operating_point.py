@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import numpy as np
 
 from pneumo_edge.evaluation.metrics import Labels, Scores, roc
@@ -9,7 +11,20 @@ from pneumo_edge.evaluation.metrics import Labels, Scores, roc
 #: Keeps the logarithm finite where a probability is exactly 0 or 1.
 _TINY = 1e-7
 
-YOUDEN = "Youden: largest sensitivity + specificity - 1"
+
+
+class ThresholdRule(StrEnum):
+    """How the decision threshold is chosen on validation, as the ModelSpec says it."""
+
+    YOUDEN = "Youden: largest sensitivity + specificity - 1"
+    SENSITIVITY_95 = "sensitivity at least 0.95, then the largest specificity"
+
+
+def choose_threshold(rule: ThresholdRule, labels: Labels, scores: Scores) -> float:
+    """The threshold by a rule; arguments and errors as of the functions below."""
+    if rule is ThresholdRule.YOUDEN:
+        return youden_threshold(labels, scores)
+    return sensitivity_threshold(labels, scores, 0.95)
 
 
 def youden_threshold(labels: Labels, scores: Scores) -> float:
@@ -27,9 +42,29 @@ def youden_threshold(labels: Labels, scores: Scores) -> float:
     """
     thresholds, sensitivity, false_positive_rate = roc(labels, scores)
     # Equal indices may differ in the last bit.
-    best = int(np.argmax(np.round(sensitivity - false_positive_rate, 12)))
-    next_lower = thresholds[best + 1] if best + 1 < len(thresholds) else 0.0
-    return float((thresholds[best] + next_lower) / 2)
+    return _below(thresholds, int(np.argmax(np.round(sensitivity - false_positive_rate, 12))))
+
+
+def sensitivity_threshold(labels: Labels, scores: Scores, least: float) -> float:
+    """The highest threshold, and so the best specificity, at which sensitivity is at least ``least``.
+
+    Like Youden's it is put midway to the next lower score.
+
+    Args:
+        labels: 0 or 1, shape (images,).
+        scores: Probabilities of class 1, shape (images,).
+        least: Sensitivity to keep, above 0 to 1.
+
+    Raises:
+        ValueError: Only one class is present, or a score is NaN.
+    """
+    thresholds, sensitivity, _ = roc(labels, scores)
+    return _below(thresholds, int(np.argmax(sensitivity >= least - 1e-12)))
+
+
+def _below(thresholds: Scores, index: int) -> float:
+    next_lower = thresholds[index + 1] if index + 1 < len(thresholds) else 0.0
+    return float((thresholds[index] + next_lower) / 2)
 
 
 def fit_temperature(labels: Labels, scores: Scores) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import platform
 import shutil
@@ -19,19 +20,31 @@ from pneumo_edge import extras, files, records, runs
 from pneumo_edge.data.sources import CLASS_NAMES, POSITIVE_CLASS
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.errors import TrainingError
-from pneumo_edge.evaluation.metrics import Scores, auc, confusion
-from pneumo_edge.evaluation.operating_point import YOUDEN, fit_temperature, log_loss, rescale, youden_threshold
+from pneumo_edge.evaluation.metrics import Labels, Scores, auc, confusion
+from pneumo_edge.evaluation.operating_point import choose_threshold, fit_temperature, log_loss, rescale
 from pneumo_edge.progress import bar
 from pneumo_edge.runs import Run
 from pneumo_edge.spec import RANDOM_WEIGHTS, DataSpec, DecisionSpec, TrainingSpec
 from pneumo_edge.training import curves
+from pneumo_edge.training.augmentation import augment, resize
 from pneumo_edge.training.backbones import Backbone
-from pneumo_edge.training.network import FEATURES, HEIGHT, LOGITS, WIDTH, InitialWeights, batch_norm_layers, build
+from pneumo_edge.training.network import (
+    FEATURES,
+    HEIGHT,
+    LOGITS,
+    WIDTH,
+    InitialWeights,
+    at_side,
+    batch_norm_layers,
+    build,
+)
 from pneumo_edge.training.phases import Epoch, TrainingImages, fit_phase
-from pneumo_edge.training.recipes import Augmentation, Phase, Recipe
+from pneumo_edge.training.recipes import Recipe
+from pneumo_edge.training.shifts import SHIFTS
 
 _SETTINGS_NAME = "settings.json"
 _CHECKPOINT_NAME = "checkpoint"
+VALIDATION_NAME = "validation.csv"
 _PREDICT_BATCH = 64
 _POSITIVE = CLASS_NAMES.index(POSITIVE_CLASS)
 
@@ -59,7 +72,8 @@ def train(
 ) -> Run:
     """Train, choose temperature and threshold on validation, and leave a finished run in ``folder``.
 
-    The folder gets ``model.keras``, ``run.json``, ``split.json``, ``history.csv`` and ``curves.png``.
+    The folder gets ``model.keras``, ``run.json``, ``split.json``, ``validation.csv``, ``history.csv`` and
+    ``curves.png``.
     A run that was interrupted goes on; a run that is finished is returned as it is.
 
     Args:
@@ -85,10 +99,10 @@ def train(
     model = build(backbone, weights, recipe.dropout, dataset.rgb(train_indices[:256]))
 
     rows = _fit_head(model, recipe, dataset, cache / _features_key(settings), folder / _CHECKPOINT_NAME / "head", seed)
-    if recipe.fine_tune:
-        rows += _fine_tune(model, recipe.fine_tune, dataset, folder / _CHECKPOINT_NAME / "fine-tune", seed)
+    for number in range(len(recipe.fine_tune)):
+        rows += _fine_tune(model, backbone, recipe, number, dataset, folder / _CHECKPOINT_NAME, seed)
 
-    run = _finish(model, settings, dataset, data_path, len(rows))
+    run = _finish(model, recipe, settings, dataset, data_path, len(rows), folder)
     dataset.manifest.save(folder / runs.MANIFEST_NAME)
     curves.save(rows, folder)
     with files.atomic(folder / runs.MODEL_NAME) as temporary:
@@ -131,7 +145,7 @@ def _fit_head(model: Any, recipe: Recipe, dataset: Dataset, cache: Path, folder:
         "head",
         head,
         recipe.head,
-        TrainingImages(train_indices, dataset.labels(train_indices), lambda chosen: table[chosen]),
+        TrainingImages(train_indices, dataset.labels(train_indices), lambda chosen, _: table[chosen]),
         lambda: _positive(head.predict(table[val_indices], batch_size=_PREDICT_BATCH, verbose=0)),
         dataset.labels(val_indices),
         folder,
@@ -158,53 +172,55 @@ def _features(extractor: Any, dataset: Dataset, indices: npt.NDArray[np.intp], c
     return np.concatenate(parts)
 
 
-def _fine_tune(model: Any, phase: Phase, dataset: Dataset, folder: Path, seed: int) -> tuple[Epoch, ...]:
-    """Fit the whole network, with each batch-norm layer frozen by itself.
+def _fine_tune(
+    model: Any, backbone: Backbone, recipe: Recipe, number: int, dataset: Dataset, folder: Path, seed: int
+) -> tuple[Epoch, ...]:
+    """Fit the whole network by one phase, with each batch-norm layer frozen by itself.
 
     Keras's ``fit`` reaches into a backbone that was called with ``training=False``, so only this keeps
     the moving statistics from being trained on batches.
     """
     keras = extras.need("keras", "train")
-    model.trainable = True
-    for layer in batch_norm_layers(model):
+    phase, name = recipe.fine_tune[number], f"fine-tune-{number + 1}"
+    fitted = model if phase.side == HEIGHT else at_side(model, backbone, recipe.dropout, phase.side)
+    fitted.trainable = True
+    for layer in batch_norm_layers(fitted):
         layer.trainable = False
     train_indices, val_indices = dataset.indices("train"), dataset.indices("val")
-    # Augmentation sees one grey channel, which is a third of the work of three equal ones.
-    grey = keras.Input((HEIGHT, WIDTH, 1))
-    changed = _augment(phase.augmentation, seed)(grey) if phase.augmentation else grey
-    trainer = keras.Model(grey, model(keras.layers.Concatenate()([changed, changed, changed])))
-    return fit_phase(
-        "whole network",
+    grey = keras.Input((phase.side, phase.side, 1))
+    trainer = keras.Model(grey, fitted(keras.layers.Concatenate()([grey, grey, grey])))
+
+    def read(chosen: npt.NDArray[np.intp], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        pixels = dataset.grey[chosen]
+        if phase.augmentation:
+            pixels = augment(pixels, phase.augmentation, rng)
+        return resize(pixels, phase.side)[..., np.newaxis].astype(np.float32)
+
+    rows = fit_phase(
+        name,
         trainer,
         phase,
-        TrainingImages(
-            train_indices,
-            dataset.labels(train_indices),
-            lambda chosen: dataset.grey[chosen][..., np.newaxis].astype(np.float32),
-        ),
-        lambda: _positive(predict(model, dataset, val_indices)),
+        TrainingImages(train_indices, dataset.labels(train_indices), read),
+        lambda: _scores(fitted, resize(dataset.grey[val_indices], phase.side)),
         dataset.labels(val_indices),
-        folder,
+        folder / name,
         seed,
     )
+    if fitted is not model:
+        model.set_weights(fitted.get_weights())
+    return rows
 
 
-def _augment(augmentation: Augmentation, seed: int) -> Any:
-    keras = extras.need("keras", "train")
-    layers, a = keras.layers, augmentation
-    return keras.Sequential(
-        [
-            layers.RandomRotation(a.rotation, fill_mode="constant", seed=seed),
-            layers.RandomTranslation(a.translation, a.translation, fill_mode="constant", seed=seed + 1),
-            layers.RandomZoom(a.zoom, fill_mode="constant", seed=seed + 2),
-            layers.RandomBrightness(a.brightness, value_range=(0, 255), seed=seed + 3),
-            layers.RandomContrast(a.contrast, value_range=(0, 255), seed=seed + 4),
-        ],
-        name="augmentation",
-    )
+def _scores(model: Any, grey: npt.NDArray[np.uint8]) -> Scores:
+    """Probabilities of the positive class for grey images of shape (images, side, side)."""
+    starts = range(0, len(grey), _PREDICT_BATCH)
+    batches = (np.repeat(grey[start : start + _PREDICT_BATCH, ..., np.newaxis], 3, axis=-1) for start in starts)
+    return _positive(np.concatenate([model.predict_on_batch(batch.astype(np.float32)) for batch in batches]))
 
 
-def _finish(model: Any, settings: Settings, dataset: Dataset, data_path: Path, epochs: int) -> Run:
+def _finish(
+    model: Any, recipe: Recipe, settings: Settings, dataset: Dataset, data_path: Path, epochs: int, folder: Path
+) -> Run:
     """Choose temperature and threshold on validation, and fold the temperature into the last layer."""
     val_indices = dataset.indices("val")
     labels = dataset.labels(val_indices)
@@ -213,15 +229,19 @@ def _finish(model: Any, settings: Settings, dataset: Dataset, data_path: Path, e
     kernel, bias = model.get_layer(LOGITS).get_weights()
     model.get_layer(LOGITS).set_weights([kernel / temperature, bias / temperature])
     scores = rescale(scores, temperature)
-    threshold = youden_threshold(labels, scores)
+    threshold = choose_threshold(recipe.threshold_rule, labels, scores)
     counts = confusion(labels, scores >= threshold)
+    columns = {"probability": scores}
+    if recipe.check_shifts:
+        columns |= _shifted_scores(model, dataset.grey[val_indices])
+    _save_validation(dataset, val_indices, columns, folder / VALIDATION_NAME)
     manifest = dataset.manifest
     return Run(
         backbone=settings.backbone,
         class_names=CLASS_NAMES,
         height=HEIGHT,
         width=WIDTH,
-        decision=DecisionSpec(POSITIVE_CLASS, threshold, YOUDEN, f"validation, {len(labels)} images"),
+        decision=DecisionSpec(POSITIVE_CLASS, threshold, recipe.threshold_rule, f"validation, {len(labels)} images"),
         temperature=temperature,
         data=DataSpec(manifest.source, manifest.real, manifest.fingerprint, manifest.counts, manifest.licence),
         training=TrainingSpec(
@@ -235,6 +255,7 @@ def _finish(model: Any, settings: Settings, dataset: Dataset, data_path: Path, e
                 "sensitivity": counts.sensitivity.value,
                 "specificity": counts.specificity.value,
                 "log_loss": log_loss(labels, scores),
+                **_shift_metrics(labels, columns, threshold),
             },
         ),
         versions={
@@ -245,6 +266,35 @@ def _finish(model: Any, settings: Settings, dataset: Dataset, data_path: Path, e
         notice="Research software; not a medical device.",
         data_path=str(data_path.resolve()),
     )
+
+
+def _shifted_scores(model: Any, grey: npt.NDArray[np.uint8]) -> dict[str, Scores]:
+    with bar("Training: shifted validation", len(SHIFTS) * len(grey)) as advance:
+        scores = {}
+        for name, shift in SHIFTS.items():
+            scores[name] = _scores(model, np.stack([shift(image) for image in grey]))
+            advance(len(grey), name)
+    return scores
+
+
+def _shift_metrics(labels: Labels, columns: dict[str, Scores], threshold: float) -> dict[str, float]:
+    """Means over the shifts; empty where none was checked."""
+    shifted = [scores for name, scores in columns.items() if name in SHIFTS]
+    if not shifted:
+        return {}
+    return {
+        "shifted_auc": float(np.mean([auc(labels, scores) for scores in shifted])),
+        "shifted_accuracy": float(np.mean([confusion(labels, s >= threshold).accuracy.value for s in shifted])),
+    }
+
+
+def _save_validation(dataset: Dataset, indices: npt.NDArray[np.intp], columns: dict[str, Scores], path: Path) -> None:
+    """Write name, label and probabilities of each validation image, from which everything chosen there follows."""
+    with files.atomic(path) as temporary, temporary.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["name", "label", *columns])
+        for row, entry in enumerate(dataset.entries(indices)):
+            writer.writerow([entry.name, entry.label, *(repr(float(scores[row])) for scores in columns.values())])
 
 
 def predict(

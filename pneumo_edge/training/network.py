@@ -81,19 +81,17 @@ def build(backbone: Backbone, weights: InitialWeights, dropout: float, pixels: P
     Raises:
         TrainingError: The weights file does not fit the backbone.
     """
-    keras = extras.need("keras", "train")
-    base = _build_base(backbone, weights)
-    image = keras.Input((HEIGHT, WIDTH, 3), name="image")
-    scaled = image
-    if backbone.rescaling:
-        scale, offset = backbone.rescaling
-        scaled = keras.layers.Rescaling(scale, offset=offset, name="rescaling")(image)
-    pooled = keras.layers.GlobalAveragePooling2D(name=FEATURES)(base(scaled))
-    logits = keras.layers.Dense(len(CLASS_NAMES), name=LOGITS)(keras.layers.Dropout(dropout)(pooled))
-    model = keras.Model(image, keras.layers.Softmax(name="probability")(logits), name=backbone.name)
+    model = _assemble(backbone, weights, dropout, HEIGHT)
     if weights.random:
         _estimate_statistics(model, pixels)
     return model
+
+
+def at_side(model: Any, backbone: Backbone, dropout: float, side: int) -> Any:
+    """A copy of a classifier for images of another height and width, with the same weights."""
+    copy = _assemble(backbone, InitialWeights(RANDOM_WEIGHTS), dropout, side)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def batch_norm_layers(model: Any) -> list[Any]:
@@ -108,13 +106,26 @@ def batch_norm_layers(model: Any) -> list[Any]:
     return found
 
 
-def _build_base(backbone: Backbone, weights: InitialWeights) -> Any:
+def _assemble(backbone: Backbone, weights: InitialWeights, dropout: float, side: int) -> Any:
+    keras = extras.need("keras", "train")
+    base = _build_base(backbone, weights, side)
+    image = keras.Input((side, side, 3), name="image")
+    scaled = image
+    if backbone.rescaling:
+        scale, offset = backbone.rescaling
+        scaled = keras.layers.Rescaling(scale, offset=offset, name="rescaling")(image)
+    pooled = keras.layers.GlobalAveragePooling2D(name=FEATURES)(base(scaled))
+    logits = keras.layers.Dense(len(CLASS_NAMES), name=LOGITS)(keras.layers.Dropout(dropout)(pooled))
+    return keras.Model(image, keras.layers.Softmax(name="probability")(logits), name=backbone.name)
+
+
+def _build_base(backbone: Backbone, weights: InitialWeights, side: int) -> Any:
     application = getattr(extras.need("keras", "train").applications, backbone.application)
     source = None if weights.random else str(weights.path or "imagenet")
     try:
         # Keras only warns of layers that it found no weights for, and leaves them random.
         with warnings.catch_warnings(action="error", category=UserWarning):
-            return application(include_top=False, weights=source, input_shape=(HEIGHT, WIDTH, 3))
+            return application(include_top=False, weights=source, input_shape=(side, side, 3))
     except (ValueError, OSError, KeyError, UserWarning) as error:
         raise TrainingError(
             f"{weights.path} does not hold weights of {backbone.application} ({error})",
@@ -126,7 +137,7 @@ def _build_base(backbone: Backbone, weights: InitialWeights) -> Any:
 def _download(backbone: Backbone) -> InitialWeights:
     weights = InitialWeights("ImageNet, downloaded by Keras")
     try:
-        _build_base(backbone, weights)
+        _build_base(backbone, weights, HEIGHT)
     except Exception as error:  # Keras raises a bare Exception where a download fails
         print(
             f"WARNING: the ImageNet weights of {backbone.application} could not be downloaded "

@@ -18,8 +18,8 @@ from pneumo_edge.evaluation.operating_point import log_loss
 from pneumo_edge.progress import Advance, bar
 from pneumo_edge.training.recipes import Phase
 
-#: Gives the model's inputs for indices into the data set, as float32.
-ReadBatch = Callable[[npt.NDArray[np.intp]], npt.NDArray[np.float32]]
+#: Gives the model's inputs for indices into the data set, as float32; the generator is for augmentation.
+ReadBatch = Callable[[npt.NDArray[np.intp], np.random.Generator], npt.NDArray[np.float32]]
 #: Gives the probability of the positive class for every validation image.
 Validate = Callable[[], Scores]
 
@@ -51,11 +51,14 @@ class TrainingImages:
 
 @dataclass(frozen=True)
 class _State:
-    """What has been done of a phase; the two names are weight files in the same folder."""
+    """What has been done of a phase; the two names are weight files in the same folder.
+
+    ``latest`` is what fitting goes on from, with the optimizer's state; ``kept`` is what the phase gives.
+    """
 
     rows: tuple[Epoch, ...]
     latest: str
-    best: str
+    kept: str
 
     @property
     def best_epoch(self) -> int:
@@ -72,7 +75,7 @@ def fit_phase(
     folder: Path,
     seed: int,
 ) -> tuple[Epoch, ...]:
-    """Fit a model until its epochs are over or validation loss stops falling; leave it at its best epoch.
+    """Fit a model until its epochs are over or its patience is; leave it with the weights to keep.
 
     Args:
         name: Name of the phase, for the history and the progress bar.
@@ -87,19 +90,21 @@ def fit_phase(
     Returns:
         The history, the epochs of earlier, interrupted runs included.
     """
-    steps = math.ceil(len(images.indices) / phase.batch_size)
+    steps = math.ceil(len(epoch_order(images.labels, phase.balanced, seed, 0)) / phase.batch_size)
     _compile(model, phase, steps)
     state = _restore(model, folder)
     rows = state.rows if state else ()
     with bar(f"Training: {name}", phase.epochs * steps, len(rows) * steps) as advance:
         for epoch in range(len(rows), phase.epochs):
-            if state and epoch - state.best_epoch > phase.patience:
+            if state and phase.patience is not None and epoch - state.best_epoch > phase.patience:
                 break
-            row = _fit_epoch(name, model, phase, images, validate, val_labels, epoch, seed, advance)
+            fitted, logs, seconds = _fit_epoch(model, phase, images, epoch, seed, advance)
+            row = _validate(name, epoch, logs, validate(), val_labels, seconds)
             rows = (*rows, row)
-            state = _save(model, folder, rows, state)
+            state = _save(model, fitted, phase, folder, rows, state)
     if state:
-        model.load_weights(folder / state.best)
+        # The optimizer of a phase is of no use to the next.
+        model.load_weights(folder / state.kept)
     return rows
 
 
@@ -111,44 +116,70 @@ def _compile(model: Any, phase: Phase, steps: int) -> None:
         warmup_target=phase.learning_rate if phase.warmup_epochs else None,
         warmup_steps=phase.warmup_epochs * steps,
     )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=phase.weight_decay)
+    optimizer = keras.optimizers.AdamW(
+        schedule, weight_decay=phase.weight_decay, use_ema=phase.ema is not None, ema_momentum=phase.ema or 0.99
+    )
     # XLA makes the first step twice as long on a CPU and the others no shorter.
     model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
     optimizer.build(model.trainable_variables)
 
 
 def _fit_epoch(
-    name: str,
-    model: Any,
-    phase: Phase,
-    images: TrainingImages,
-    validate: Validate,
-    val_labels: Labels,
-    epoch: int,
-    seed: int,
-    advance: Advance,
-) -> Epoch:
+    model: Any, phase: Phase, images: TrainingImages, epoch: int, seed: int, advance: Advance
+) -> tuple[list[npt.NDArray[np.float32]], dict[str, list[float]], float]:
+    """Fit one epoch.
+
+    Returns:
+        The weights as fitted (with a moving average the model is left with the average instead), what
+        Keras logged, and the seconds it took.
+    """
     started = time.monotonic()
-    order = np.random.default_rng((seed, epoch)).permutation(len(images.indices))
+    order = epoch_order(images.labels, phase.balanced, seed, epoch)
+    fitted: list[npt.NDArray[np.float32]] = []
     logs = model.fit(
-        _batches(images, order, phase.batch_size),
+        _batches(images, order, phase.batch_size, (seed, epoch)),
         epochs=1,
         shuffle=False,
         verbose=0,
-        class_weight=class_weights(images.labels),
-        callbacks=[_progress(advance, f"epoch {epoch + 1}/{phase.epochs}")],
+        class_weight=None if phase.balanced else class_weights(images.labels),
+        callbacks=[_progress(advance, f"epoch {epoch + 1}/{phase.epochs}", fitted)],
     ).history
-    scores = validate()
+    return fitted, logs, time.monotonic() - started
+
+
+def _validate(
+    name: str, epoch: int, logs: dict[str, list[float]], scores: Scores, labels: Labels, seconds: float
+) -> Epoch:
     return Epoch(
         phase=name,
         epoch=epoch,
         loss=float(logs["loss"][0]),
         accuracy=float(logs["accuracy"][0]),
-        val_loss=log_loss(val_labels, scores),
-        val_accuracy=float(np.mean((scores >= 0.5) == (val_labels == 1))),
-        val_auc=auc(val_labels, scores),
-        seconds=time.monotonic() - started,
+        val_loss=log_loss(labels, scores),
+        val_accuracy=float(np.mean((scores >= 0.5) == (labels == 1))),
+        val_auc=auc(labels, scores),
+        seconds=seconds,
     )
+
+
+def epoch_order(labels: Labels, balanced: bool, seed: int, epoch: int) -> npt.NDArray[np.intp]:
+    """Which training images an epoch takes, in which order.
+
+    Args:
+        labels: Of the training images, shape (images,).
+        balanced: Whether equally many of each class, as many as the rarer has.
+        seed: Of the run.
+        epoch: From 0; each draws and shuffles anew.
+
+    Returns:
+        Positions in ``labels``.
+    """
+    rng = np.random.default_rng((seed, epoch))
+    if not balanced:
+        return rng.permutation(len(labels))
+    fewest = int(np.bincount(labels).min())
+    drawn = [rng.choice(np.flatnonzero(labels == label), fewest, replace=False) for label in np.unique(labels)]
+    return rng.permutation(np.concatenate(drawn))
 
 
 def class_weights(labels: Labels) -> dict[int, float]:
@@ -157,7 +188,7 @@ def class_weights(labels: Labels) -> dict[int, float]:
     return {label: float(len(labels) / (len(counts) * count)) for label, count in enumerate(counts)}
 
 
-def _batches(images: TrainingImages, order: npt.NDArray[np.intp], batch_size: int) -> Any:
+def _batches(images: TrainingImages, order: npt.NDArray[np.intp], batch_size: int, seed: tuple[int, int]) -> Any:
     keras = extras.need("keras", "train")
 
     class Batches(keras.utils.PyDataset):  # type: ignore[misc, name-defined]
@@ -168,33 +199,50 @@ def _batches(images: TrainingImages, order: npt.NDArray[np.intp], batch_size: in
 
         def __getitem__(self, step: int) -> tuple[npt.NDArray[np.float32], Labels]:
             chosen = order[step * batch_size : (step + 1) * batch_size]
-            return images.read(images.indices[chosen]), images.labels[chosen]
+            rng = np.random.default_rng((*seed, step))
+            return images.read(images.indices[chosen], rng), images.labels[chosen]
 
     return Batches(workers=1)
 
 
-def _progress(advance: Advance, note: str) -> Any:
+def _progress(advance: Advance, note: str, fitted: list[npt.NDArray[np.float32]]) -> Any:
     keras = extras.need("keras", "train")
 
     class Progress(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
-        """Tells the progress bar of every step."""
+        """Tells the progress bar of every step, and takes the weights before Keras puts in their average."""
 
         def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
             advance(1, f"{note}, loss {(logs or {}).get('loss', math.nan):.3f}")
 
+        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            fitted.extend(self.model.get_weights())
+
     return Progress()
 
 
-def _save(model: Any, folder: Path, rows: tuple[Epoch, ...], previous: _State | None) -> _State:
+def _save(
+    model: Any,
+    fitted: list[npt.NDArray[np.float32]],
+    phase: Phase,
+    folder: Path,
+    rows: tuple[Epoch, ...],
+    previous: _State | None,
+) -> _State:
     """Write weights, optimizer and history; the small state file takes effect last and at once."""
-    latest = f"epoch-{len(rows) - 1:03d}.weights.h5"
+    kept = previous.kept if previous else ""
+    lower = previous is None or rows[-1].val_loss < min(row.val_loss for row in previous.rows)
+    if phase.patience is None or lower:
+        kept = f"kept-{len(rows) - 1:03d}.weights.h5"
+        with files.atomic(folder / kept) as temporary:
+            model.save_weights(temporary)
+    latest = f"latest-{len(rows) - 1:03d}.weights.h5"
+    model.set_weights(fitted)
     with files.atomic(folder / latest) as temporary:
         model.save_weights(temporary)
-    improved = previous is None or rows[-1].val_loss < min(row.val_loss for row in previous.rows)
-    state = _State(rows, latest, best=latest if improved or previous is None else previous.best)
+    state = _State(rows, latest, kept)
     files.write_text(folder / _STATE_NAME, records.dumps(state))
     for path in folder.glob("*.weights.h5"):
-        if path.name not in (state.latest, state.best):
+        if path.name not in (state.latest, state.kept):
             path.unlink()
     return state
 

@@ -4,71 +4,95 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Random changes of each training image, as the Keras layers take them.
-
-    There is no flip: a horizontal one moves the heart to the other side.
-
-    ``rotation`` is in turns, ``translation`` and ``zoom`` in shares of the side, ``brightness`` and
-    ``contrast`` in shares of the range; each is drawn from minus to plus its value.
-    """
-
-    rotation: float
-    translation: float
-    zoom: float
-    brightness: float
-    contrast: float
+from pneumo_edge.evaluation.operating_point import ThresholdRule
+from pneumo_edge.training.augmentation import Augmentation
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of fitting: AdamW, warm-up and cosine decay to zero, early stopping on validation loss.
+    """One stretch of fitting: AdamW, warm-up, cosine decay to zero.
 
-    ``patience`` is in epochs. ``augmentation`` is None where the inputs are features.
+    Attributes:
+        epochs: The most there are.
+        learning_rate: The highest.
+        warmup_epochs: Over which the learning rate rises from zero.
+        weight_decay: AdamW's.
+        batch_size: Images in a step.
+        patience: Epochs without a lower validation loss after which fitting stops and goes back to the
+            best; None for no such choice: all epochs are run and the last is kept.
+        side: Height and width of the images; ignored where the inputs are features.
+        balanced: Whether an epoch takes equally many images of each class, the rarer one's number, drawn
+            anew each time; otherwise it takes all, with class weights.
+        ema: Momentum per step of the exponential moving average of the weights, which is what is
+            validated and kept; None for the weights themselves.
+        augmentation: None for none.
     """
 
     epochs: int
     learning_rate: float
     warmup_epochs: int
-    weight_decay: float
-    batch_size: int
-    patience: int
+    weight_decay: float = 0.01
+    batch_size: int = 32
+    patience: int | None = None
+    side: int = 224
+    balanced: bool = False
+    ema: float | None = None
     augmentation: Augmentation | None = None
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The head on features of the frozen backbone; then, unless None, the whole network, batch norm frozen."""
+    """The head on features of the frozen backbone; then the whole network, batch norm frozen, phase by phase."""
 
     name: str
     summary: str
-    dropout: float
-    head: Phase
-    fine_tune: Phase | None
+    fine_tune: tuple[Phase, ...] = ()
+    dropout: float = 0.2
+    head: Phase = Phase(epochs=40, learning_rate=1e-3, warmup_epochs=0, patience=6)
+    threshold_rule: ThresholdRule = ThresholdRule.YOUDEN
+    check_shifts: bool = False
 
 
-_HEAD = Phase(epochs=40, learning_rate=1e-3, warmup_epochs=0, weight_decay=0.01, batch_size=32, patience=6)
+_LIGHT = Augmentation(rotation=7, translation=0.05, scale=0.1, contrast=0.1, brightness=0.1)
+_STRONG = Augmentation(
+    rotation=10,
+    shear=0.08,
+    translation=0.08,
+    scale=0.2,
+    gamma=0.5,
+    contrast=0.4,
+    brightness=0.15,
+    blur=1.5,
+    noise=0.06,
+    cutout=0.35,
+)
 
 RECIPES: dict[str, Recipe] = {
     row.name: row
     for row in (
-        Recipe("quick", "frozen backbone, features computed once; minutes on 2 cores", 0.2, _HEAD, None),
+        Recipe("quick", "frozen backbone, features computed once; minutes on 2 cores"),
         Recipe(
             "standard",
             "quick, then the whole network with batch norm frozen and light augmentation",
-            0.2,
-            _HEAD,
-            Phase(
-                epochs=6,
-                learning_rate=3e-4,
-                warmup_epochs=1,
-                weight_decay=0.01,
-                batch_size=32,
-                patience=3,
-                augmentation=Augmentation(rotation=0.02, translation=0.05, zoom=0.1, brightness=0.1, contrast=0.1),
-            ),
+            (Phase(6, 3e-4, warmup_epochs=1, patience=3, augmentation=_LIGHT),),
+        ),
+        Recipe(
+            "light-160",
+            "tried",
+            (Phase(4, 4e-4, warmup_epochs=1, side=160, ema=0.98, augmentation=_LIGHT),),
+            check_shifts=True,
+        ),
+        Recipe(
+            "strong-160",
+            "tried",
+            (Phase(4, 4e-4, warmup_epochs=1, side=160, ema=0.98, augmentation=_STRONG),),
+            check_shifts=True,
+        ),
+        Recipe(
+            "strong-balanced-160",
+            "tried",
+            (Phase(8, 4e-4, warmup_epochs=1, side=160, ema=0.98, balanced=True, augmentation=_STRONG),),
+            check_shifts=True,
         ),
     )
 }

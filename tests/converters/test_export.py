@@ -19,6 +19,7 @@ from pneumo_edge.cli import app
 from pneumo_edge.data.sources import SplitName
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.errors import ConversionError, GateError, MissingExtraError
+from pneumo_edge.evaluation.operating_point import ThresholdRule
 from pneumo_edge.runtime import engines
 
 pytestmark = pytest.mark.slow
@@ -98,7 +99,7 @@ def test_a_missed_gate_ends_the_command_with_its_exit_code(
 @pytest.fixture
 def reference(dataset: Dataset, keras_says: KerasSays) -> verify.Reference:
     indices, scores = dataset.indices("val"), keras_says["val"][:, 1].astype(np.float64)
-    return verify.Reference(dataset.rgb(indices), dataset.labels(indices), scores, 1, 0.5, "test")
+    return verify.Reference(dataset.rgb(indices), dataset.labels(indices), scores, 1, 0.5, ThresholdRule.YOUDEN, "test")
 
 
 def test_the_gate_passes_a_right_file(exported: Path, reference: verify.Reference) -> None:

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from scipy import optimize  # noqa: TID253
 
 from pneumo_edge.evaluation.metrics import Labels, Scores
-from pneumo_edge.evaluation.operating_point import fit_temperature, log_loss, rescale, youden_threshold
+from pneumo_edge.evaluation.operating_point import (
+    ThresholdRule,
+    choose_threshold,
+    fit_temperature,
+    log_loss,
+    rescale,
+    sensitivity_threshold,
+    youden_threshold,
+)
 
 Sample = tuple[Labels, Scores]
 
@@ -111,3 +119,24 @@ def test_log_loss_is_that_of_scikit_learn(sample: Sample) -> None:
 
 def test_a_sure_error_costs_a_finite_loss() -> None:
     assert log_loss(np.array([0, 1]), np.array([1.0, 0.0])) == pytest.approx(-np.log(1e-7), rel=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.01, 1.0))
+def test_the_sensitivity_threshold_is_the_highest_that_keeps_it(seed: int, least: float) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([[0, 1], rng.integers(0, 2, 30)])
+    scores = rng.integers(0, 12, 32) / 11
+    threshold = sensitivity_threshold(labels, scores, least)
+    positives = scores[labels == 1]
+    assert np.mean(positives >= threshold) >= least - 1e-9
+    higher = scores[scores >= threshold].min()
+    assert np.mean(positives > higher) < least, "a higher threshold would keep it as well"
+
+
+def test_the_rule_decides_the_threshold() -> None:
+    labels = np.array([0] * 50 + [1] * 100)
+    scores = np.concatenate([np.linspace(0.0, 0.4, 50), np.linspace(0.5, 0.995, 100)])
+    youden = choose_threshold(ThresholdRule.YOUDEN, labels, scores)
+    sensitive = choose_threshold(ThresholdRule.SENSITIVITY_95, labels, scores)
+    assert youden == pytest.approx(0.45)
+    assert np.mean(scores[labels == 1] >= sensitive) == pytest.approx(0.95)

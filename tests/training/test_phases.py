@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from pneumo_edge.evaluation.metrics import Scores
-from pneumo_edge.training.phases import Epoch, TrainingImages, class_weights, fit_phase
+from pneumo_edge.training.phases import Epoch, TrainingImages, class_weights, epoch_order, fit_phase
 from pneumo_edge.training.recipes import Phase
 
 pytestmark = pytest.mark.slow
 
-_PHASE = Phase(epochs=6, learning_rate=0.05, warmup_epochs=1, weight_decay=0.01, batch_size=16, patience=10)
+_PHASE = Phase(epochs=6, learning_rate=0.05, warmup_epochs=1, batch_size=16, patience=10)
+_AVERAGED = replace(_PHASE, patience=None, ema=0.9, balanced=True)
 _RNG = np.random.default_rng(0)
 _FEATURES = _RNG.standard_normal((120, 5)).astype(np.float32)
 _LABELS = (_FEATURES @ np.arange(5) + _RNG.standard_normal(120) > 0).astype(np.int64)
@@ -39,23 +40,30 @@ def _fit(model: Any, folder: Path, phase: Phase = _PHASE, stop_after: int | None
         scores: Scores = model.predict(_FEATURES[_VAL], verbose=0)[:, 1].astype(np.float64)
         return scores
 
-    images = TrainingImages(_TRAIN, _LABELS[_TRAIN], lambda chosen: _FEATURES[chosen])
+    images = TrainingImages(_TRAIN, _LABELS[_TRAIN], lambda chosen, _: _FEATURES[chosen])
     return fit_phase("test", model, phase, images, validate, _LABELS[_VAL], folder, seed=7)
+
+
+def _val_loss(model: Any) -> float:
+    scores = model.predict(_FEATURES[_VAL], verbose=0)[:, 1]
+    picked = np.where(_LABELS[_VAL] == 1, scores, 1 - scores).clip(1e-7)
+    return float(-np.log(picked).mean())
 
 
 def _without_time(rows: tuple[Epoch, ...]) -> list[Epoch]:
     return [replace(row, seconds=0.0) for row in rows]
 
 
+@pytest.mark.parametrize("phase", [_PHASE, _AVERAGED], ids=["best epoch", "moving average"])
 @pytest.mark.parametrize("stop_after", [0, 1, 4])
-def test_an_interrupted_phase_ends_as_if_it_had_not_been(stop_after: int, tmp_path: Path) -> None:
+def test_an_interrupted_phase_ends_as_if_it_had_not_been(phase: Phase, stop_after: int, tmp_path: Path) -> None:
     whole = _model()
-    expected = _fit(whole, tmp_path / "whole")
+    expected = _fit(whole, tmp_path / "whole", phase)
 
     with pytest.raises(KeyboardInterrupt):
-        _fit(_model(), tmp_path / "halves", stop_after=stop_after)
+        _fit(_model(), tmp_path / "halves", phase, stop_after=stop_after)
     resumed = _model()
-    rows = _fit(resumed, tmp_path / "halves")
+    rows = _fit(resumed, tmp_path / "halves", phase)
 
     assert [row.epoch for row in rows] == list(range(_PHASE.epochs))
     for row, wanted in zip(_without_time(rows), _without_time(expected), strict=True):
@@ -76,10 +84,28 @@ def test_early_stopping_leaves_the_best_epoch(tmp_path: Path) -> None:
     model = _model()
     rows = _fit(model, tmp_path, diverging)
     best = min(rows, key=lambda row: row.val_loss)
-    assert len(rows) <= best.epoch + 1 + diverging.patience + 1
-    scores = model.predict(_FEATURES[_VAL], verbose=0)[:, 1]
-    picked = np.where(_LABELS[_VAL] == 1, scores, 1 - scores).clip(1e-7)
-    assert -np.log(picked).mean() == pytest.approx(best.val_loss, rel=1e-3)
+    assert len(rows) <= best.epoch + 1 + 2 + 1
+    assert _val_loss(model) == pytest.approx(best.val_loss, rel=1e-3)
+
+
+def test_without_patience_the_last_epoch_is_kept(tmp_path: Path) -> None:
+    model = _model()
+    rows = _fit(model, tmp_path, replace(_PHASE, epochs=8, learning_rate=3.0, patience=None))
+    assert len(rows) == 8
+    assert rows[-1].val_loss > min(row.val_loss for row in rows), "the last epoch is also the best, which shows nothing"
+    assert _val_loss(model) == pytest.approx(rows[-1].val_loss, rel=1e-3)
+
+
+def test_the_moving_average_is_what_is_validated_and_kept(tmp_path: Path) -> None:
+    model = _model()
+    rows = _fit(model, tmp_path / "slow", replace(_AVERAGED, ema=0.999))
+    start = _val_loss(_model())
+    plain = _fit(_model(), tmp_path / "plain", replace(_AVERAGED, ema=None))
+    assert _val_loss(model) == pytest.approx(rows[-1].val_loss, rel=1e-3)
+    # An average over a thousand steps has hardly left the start after thirty; the weights themselves have.
+    assert abs(rows[-1].val_loss - start) < 0.2 * abs(plain[-1].val_loss - start)
+    # What is fitted is not touched by the average of what was.
+    assert rows[-1].loss == pytest.approx(plain[-1].loss, abs=1e-3)
 
 
 def test_only_the_last_and_the_best_weights_are_kept(tmp_path: Path) -> None:
@@ -92,3 +118,14 @@ def test_class_weights_balance_the_classes() -> None:
     weights = class_weights(np.array([0, 1, 1, 1]))
     assert weights[0] * 1 == pytest.approx(weights[1] * 3)
     assert (weights[0] + 3 * weights[1]) / 4 == pytest.approx(1)
+
+
+def test_a_balanced_epoch_draws_the_commoner_class_anew() -> None:
+    labels = np.array([0] * 5 + [1] * 20)
+    first, second = (epoch_order(labels, True, seed=1, epoch=epoch) for epoch in (0, 1))
+    for order in (first, second):
+        assert sorted(labels[order]) == [0] * 5 + [1] * 5
+        assert len(set(order)) == 10
+    assert set(first) != set(second)
+    np.testing.assert_array_equal(first, epoch_order(labels, True, seed=1, epoch=0))
+    assert sorted(epoch_order(labels, False, seed=1, epoch=0)) == list(range(25))

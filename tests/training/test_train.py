@@ -66,7 +66,7 @@ def test_a_killed_run_goes_on_and_leaves_a_whole_run(keras: Any, workplace: Path
     process = subprocess.Popen(
         _command(workplace, weights, "standard", out), env=_environment(workplace), stderr=subprocess.DEVNULL
     )
-    state = out / "checkpoint" / "fine-tune" / "state.json"
+    state = out / "checkpoint" / "fine-tune-1" / "state.json"
     deadline = time.monotonic() + 300
     while not state.exists() and time.monotonic() < deadline:
         assert process.poll() is None
@@ -81,14 +81,14 @@ def test_a_killed_run_goes_on_and_leaves_a_whole_run(keras: Any, workplace: Path
     assert "1 images are left out" in finished.stdout
     with (out / "history.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    epochs = [int(row["epoch"]) for row in rows if row["phase"] == "whole network"]
+    epochs = [int(row["epoch"]) for row in rows if row["phase"] == "fine-tune-1"]
     assert epochs == list(range(len(epochs))) and len(epochs) > done_before
     run = runs.load(out)
     assert run.training.epochs == len(rows)
     assert 0 <= run.decision.threshold <= 1
     assert not run.data.real
     assert {path.name for path in out.iterdir()} == {
-        "run.json", "model.keras", "split.json", "history.csv", "curves.png", "settings.json"
+        "run.json", "model.keras", "split.json", "validation.csv", "history.csv", "curves.png", "settings.json"
     }  # fmt: skip
     left_out = json.loads((out / "split.json").read_text())["left_out"]
     assert list(left_out) == ["train/NORMAL/IM-9999-0001.jpeg"]

@@ -1,0 +1,116 @@
+"""Random changes of training images, as data and as the one function that applies them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumo_edge import extras
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far each random change goes; every amount is drawn anew for every image.
+
+    There is no flip: a horizontal one moves the heart to the other side. Height and width are scaled
+    apart, because the data set's images lost their aspect when they were made square, and its classes
+    and splits differ in aspect, sharpness and exposure for reasons that are not medical.
+
+    Attributes:
+        rotation: Largest angle, degrees.
+        shear: Largest shear, share of the side.
+        translation: Largest shift in each direction, share of the side.
+        scale: Largest change of height and of width, as the natural logarithm of the factor.
+        gamma: Largest natural logarithm of the exponent of the grey curve.
+        contrast: Largest natural logarithm of the factor about middle grey.
+        brightness: Largest offset, share of the grey range.
+        blur: Largest standard deviation of a Gaussian blur, in pixels of a 224-pixel side.
+        noise: Largest standard deviation of Gaussian noise, share of the grey range.
+        cutout: Largest side of a box filled with one grey, share of the image's side.
+
+    Blur, noise and cutout come to every second image, the others to each.
+    """
+
+    rotation: float = 0.0
+    shear: float = 0.0
+    translation: float = 0.0
+    scale: float = 0.0
+    gamma: float = 0.0
+    contrast: float = 0.0
+    brightness: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
+    cutout: float = 0.0
+
+
+def augment(grey: npt.NDArray[np.uint8], augmentation: Augmentation, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Change each image at random.
+
+    Args:
+        grey: uint8 array of shape (images, side, side), values 0 to 255.
+        augmentation: How far.
+        rng: Where the randomness comes from.
+
+    Returns:
+        A new array of the same shape.
+    """
+    return np.stack([_augment_one(image, augmentation, rng) for image in grey])
+
+
+def resize(grey: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
+    """Make images smaller by averaging areas; at their own size they are returned as they are.
+
+    Args:
+        grey: uint8 array of shape (images, height, width), values 0 to 255.
+        side: The height and width to give them.
+    """
+    if grey.shape[1:] == (side, side):
+        return grey
+    cv2 = extras.need("cv2", "train")
+    small = [cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in grey]
+    return np.asarray(small, dtype=np.uint8)
+
+
+def _augment_one(image: npt.NDArray[np.uint8], a: Augmentation, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    cv2 = extras.need("cv2", "train")
+    side = image.shape[0]
+    # Every number is drawn for every image, used or not, so that one setting does not move the others' draws.
+    symmetric, positive, chance = rng.uniform(-1, 1, 10), rng.uniform(0, 1, 7), rng.uniform(0, 1, 3) < 0.5
+    changed = cv2.warpAffine(image, _affine(symmetric[:6], a, side), (side, side), flags=cv2.INTER_LINEAR)
+    changed = cv2.LUT(changed, _grey_curve(symmetric[6:9], a))
+    if a.blur and chance[0]:
+        changed = cv2.GaussianBlur(changed, (0, 0), max(positive[0] * a.blur * side / 224, 1e-3))
+    if a.noise and chance[1]:
+        noise = rng.standard_normal(changed.shape, dtype=np.float32) * np.float32(positive[1] * a.noise * 255)
+        changed = np.clip(changed + noise, 0, 255).astype(np.uint8)
+    if a.cutout and chance[2]:
+        changed = _cutout(changed, positive[2:7], a.cutout)
+    return np.asarray(changed, dtype=np.uint8)
+
+
+def _affine(drawn: npt.NDArray[np.float64], a: Augmentation, side: int) -> npt.NDArray[np.float64]:
+    """The 2 x 3 matrix that turns, shears, scales and shifts an image about its centre."""
+    angle = np.deg2rad(drawn[0] * a.rotation)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    shear = np.array([[1.0, drawn[1] * a.shear], [0.0, 1.0]])
+    linear = turn @ shear @ np.diag(np.exp(drawn[2:4] * a.scale))
+    centre = np.full(2, (side - 1) / 2)
+    shift = centre - linear @ centre + drawn[4:6] * a.translation * side
+    return np.column_stack([linear, shift])
+
+
+def _grey_curve(drawn: npt.NDArray[np.float64], a: Augmentation) -> npt.NDArray[np.uint8]:
+    """A table of 256 greys: gamma, then contrast about the middle, then brightness."""
+    grey = np.linspace(0, 1, 256) ** np.exp(drawn[0] * a.gamma)
+    grey = (grey - 0.5) * np.exp(drawn[1] * a.contrast) + 0.5 + drawn[2] * a.brightness
+    return np.asarray(np.rint(np.clip(grey, 0, 1) * 255), dtype=np.uint8)
+
+
+def _cutout(image: npt.NDArray[np.uint8], drawn: npt.NDArray[np.float64], largest: float) -> npt.NDArray[np.uint8]:
+    side = image.shape[0]
+    height, width = np.maximum(1, np.rint(drawn[:2] * largest * side)).astype(int)
+    top, left = np.floor(drawn[2:4] * (side - np.array([height, width]))).astype(int)
+    image[top : top + height, left : left + width] = int(drawn[4] * 255)
+    return image
