@@ -7,6 +7,7 @@ was edited by hand or cut short is refused with the name of the field that is wr
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 import sys
 import types
@@ -67,6 +68,8 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if kind is float and type(value) in (int, float):
         # An integer may be too large for a float, and NaN compares as false.
         return float(value) if abs(value) <= sys.float_info.max else _refuse(where, "a finite number", value)
+    if isinstance(kind, type) and issubclass(kind, enum.StrEnum):
+        return kind(value) if value in list(kind) else _refuse(where, " or ".join(map(repr, map(str, kind))), value)
     if kind in (int, str, bool) and type(value) is kind:
         return value
     return _refuse(where, getattr(kind, "__name__", str(kind)), value)

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any, Literal
 
 import pytest
@@ -12,6 +13,11 @@ from hypothesis import strategies as st
 
 from pneumo_edge import records
 from pneumo_edge.records import RecordError
+
+
+class Rule(StrEnum):
+    ONE = "the first"
+    OTHER = "the second"
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Record:
     table: dict[str, dict[str, int]]
     maybe: Inner | None = None
     version: Literal[1, 2] = 1
+    rule: Rule = Rule.ONE
     defaults: tuple[str, ...] = field(default_factory=tuple)
 
 
@@ -52,6 +59,7 @@ _records = st.builds(
     table=st.dictionaries(_text, st.dictionaries(_text, st.integers(), max_size=3), max_size=3),
     maybe=st.none() | _inner,
     version=st.sampled_from([1, 2]),
+    rule=st.sampled_from(Rule),
     defaults=st.lists(_text, max_size=3).map(tuple),
 )
 _json = st.recursive(
@@ -123,6 +131,8 @@ def test_a_missing_field_deep_inside_is_named_with_its_place() -> None:
         (["inner", "kind"], ["a"], r'inner.kind is \["a"\], not'),
         (["version"], 3, "version is 3, not 1 or 2"),
         (["version"], True, "version is true, not 1 or 2"),
+        (["rule"], "the third", "rule is \"the third\", not 'the first' or 'the second'"),
+        (["rule"], ["the first"], r"rule is \["),
         (["items"], {}, "items is {}, not a list"),
         (["items", 1], 7, r"items\[1\] is 7, not an object"),
         (["table"], [], r"table is \[\], not an object"),

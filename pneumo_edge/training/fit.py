@@ -8,7 +8,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge import extras, files, records, runs
+from pneumo_edge import extras, files, runs
 from pneumo_edge.data.sources import CLASS_NAMES, POSITIVE_CLASS
 from pneumo_edge.data.tensors import Dataset
-from pneumo_edge.errors import TrainingError
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc, confusion
 from pneumo_edge.evaluation.operating_point import choose_threshold, fit_temperature, log_loss, rescale
 from pneumo_edge.progress import bar
@@ -39,10 +38,10 @@ from pneumo_edge.training.network import (
     build,
 )
 from pneumo_edge.training.phases import Epoch, TrainingImages, fit_phase
-from pneumo_edge.training.recipes import Recipe
+from pneumo_edge.training.recipes import Phase, Recipe
+from pneumo_edge.training.settings import check_settings
 from pneumo_edge.training.shifts import SHIFTS
 
-_SETTINGS_NAME = "settings.json"
 _CHECKPOINT_NAME = "checkpoint"
 VALIDATION_NAME = "validation.csv"
 _PREDICT_BATCH = 64
@@ -58,6 +57,7 @@ class Settings:
     seed: int
     weights: str
     fingerprint: str
+    details: Recipe
 
 
 def train(
@@ -89,8 +89,8 @@ def train(
     Raises:
         TrainingError: The folder holds a run with other settings, or the weights do not fit.
     """
-    settings = Settings(backbone.name, recipe.name, seed, weights.description, dataset.manifest.fingerprint)
-    _check_settings(folder, settings)
+    settings = Settings(backbone.name, recipe.name, seed, weights.description, dataset.manifest.fingerprint, recipe)
+    check_settings(folder, settings)
     if (folder / runs.RECORD_NAME).exists():
         return runs.load(folder)
     keras = extras.need("keras", "train")
@@ -110,22 +110,6 @@ def train(
     run.save(folder)
     shutil.rmtree(folder / _CHECKPOINT_NAME)
     return run
-
-
-def _check_settings(folder: Path, settings: Settings) -> None:
-    path = folder / _SETTINGS_NAME
-    if not path.exists():
-        files.write_text(path, records.dumps(settings))
-        return
-    found = records.loads(Settings, path.read_bytes())
-    if found != settings:
-        given, before = asdict(settings), asdict(found)
-        changed = ", ".join(f"{key} {given[key]} (it has {before[key]})" for key in given if given[key] != before[key])
-        raise TrainingError(
-            f"{folder} holds a run with other settings: {changed}",
-            "the settings it was started with",
-            "Give another --out, or remove that folder",
-        )
 
 
 def _fit_head(model: Any, recipe: Recipe, dataset: Dataset, cache: Path, folder: Path, seed: int) -> tuple[Epoch, ...]:
@@ -175,32 +159,15 @@ def _features(extractor: Any, dataset: Dataset, indices: npt.NDArray[np.intp], c
 def _fine_tune(
     model: Any, backbone: Backbone, recipe: Recipe, number: int, dataset: Dataset, folder: Path, seed: int
 ) -> tuple[Epoch, ...]:
-    """Fit the whole network by one phase, with each batch-norm layer frozen by itself.
-
-    Keras's ``fit`` reaches into a backbone that was called with ``training=False``, so only this keeps
-    the moving statistics from being trained on batches.
-    """
-    keras = extras.need("keras", "train")
+    """Fit the whole network by one phase, at the phase's size; the model's weights become what it keeps."""
     phase, name = recipe.fine_tune[number], f"fine-tune-{number + 1}"
     fitted = model if phase.side == HEIGHT else at_side(model, backbone, recipe.dropout, phase.side)
-    fitted.trainable = True
-    for layer in batch_norm_layers(fitted):
-        layer.trainable = False
-    train_indices, val_indices = dataset.indices("train"), dataset.indices("val")
-    grey = keras.Input((phase.side, phase.side, 1))
-    trainer = keras.Model(grey, fitted(keras.layers.Concatenate()([grey, grey, grey])))
-
-    def read(chosen: npt.NDArray[np.intp], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-        pixels = dataset.grey[chosen]
-        if phase.augmentation:
-            pixels = augment(pixels, phase.augmentation, rng)
-        return resize(pixels, phase.side)[..., np.newaxis].astype(np.float32)
-
+    val_indices = dataset.indices("val")
     rows = fit_phase(
         name,
-        trainer,
+        trainer(fitted, phase.side),
         phase,
-        TrainingImages(train_indices, dataset.labels(train_indices), read),
+        training_images(dataset, phase),
         lambda: _scores(fitted, resize(dataset.grey[val_indices], phase.side)),
         dataset.labels(val_indices),
         folder / name,
@@ -209,6 +176,34 @@ def _fine_tune(
     if fitted is not model:
         model.set_weights(fitted.get_weights())
     return rows
+
+
+def trainer(model: Any, side: int) -> Any:
+    """A network to fit: grey images (batch, side, side, 1) of 0 to 255, the classifier, its probabilities.
+
+    Every layer is trained but batch norm, each of whose layers is frozen by itself: Keras's ``fit`` reaches
+    into a backbone that was called with ``training=False``, so only this keeps the moving statistics from
+    being trained on batches.
+    """
+    keras = extras.need("keras", "train")
+    model.trainable = True
+    for layer in batch_norm_layers(model):
+        layer.trainable = False
+    grey = keras.Input((side, side, 1))
+    return keras.Model(grey, model(keras.layers.Concatenate()([grey, grey, grey])))
+
+
+def training_images(dataset: Dataset, phase: Phase) -> TrainingImages:
+    """The training split as a phase takes it: augmented, then made as small as the phase's side."""
+
+    def read(chosen: npt.NDArray[np.intp], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        pixels = dataset.grey[chosen]
+        if phase.augmentation:
+            pixels = augment(pixels, phase.augmentation, rng)
+        return resize(pixels, phase.side)[..., np.newaxis].astype(np.float32)
+
+    indices = dataset.indices("train")
+    return TrainingImages(indices, dataset.labels(indices), read)
 
 
 def _scores(model: Any, grey: npt.NDArray[np.uint8]) -> Scores:

@@ -91,7 +91,7 @@ def fit_phase(
         The history, the epochs of earlier, interrupted runs included.
     """
     steps = math.ceil(len(epoch_order(images.labels, phase.balanced, seed, 0)) / phase.batch_size)
-    _compile(model, phase, steps)
+    compile_model(model, phase, steps)
     state = _restore(model, folder)
     rows = state.rows if state else ()
     with bar(f"Training: {name}", phase.epochs * steps, len(rows) * steps) as advance:
@@ -108,7 +108,8 @@ def fit_phase(
     return rows
 
 
-def _compile(model: Any, phase: Phase, steps: int) -> None:
+def compile_model(model: Any, phase: Phase, steps: int) -> None:
+    """Give a model the optimizer and the loss of a phase whose epochs have ``steps`` steps."""
     keras = extras.need("keras", "train")
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if phase.warmup_epochs else phase.learning_rate,
@@ -137,7 +138,7 @@ def _fit_epoch(
     order = epoch_order(images.labels, phase.balanced, seed, epoch)
     fitted: list[npt.NDArray[np.float32]] = []
     logs = model.fit(
-        _batches(images, order, phase.batch_size, (seed, epoch)),
+        batches(images, order, phase.batch_size, (seed, epoch)),
         epochs=1,
         shuffle=False,
         verbose=0,
@@ -188,11 +189,12 @@ def class_weights(labels: Labels) -> dict[int, float]:
     return {label: float(len(labels) / (len(counts) * count)) for label, count in enumerate(counts)}
 
 
-def _batches(images: TrainingImages, order: npt.NDArray[np.intp], batch_size: int, seed: tuple[int, int]) -> Any:
+def batches(images: TrainingImages, order: npt.NDArray[np.intp], batch_size: int, seed: tuple[int, int]) -> Any:
+    """Batches for ``keras.Model.fit``: inputs and labels of positions in ``images``, in the given order."""
     keras = extras.need("keras", "train")
 
     class Batches(keras.utils.PyDataset):  # type: ignore[misc, name-defined]
-        """Reads a batch when it is asked for one; Keras reads ahead in a thread."""
+        """Reads a batch when it is asked for one; Keras asks ahead."""
 
         def __len__(self) -> int:
             return math.ceil(len(order) / batch_size)

@@ -1,0 +1,46 @@
+"""What a run was started with; an interrupted run goes on only with the same."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pneumo_edge import files, records
+from pneumo_edge.errors import TrainingError
+
+_NAME = "settings.json"
+
+
+def check_settings(folder: Path, settings: Any) -> None:
+    """Write settings into a run's folder, or hold them against those that it has.
+
+    Args:
+        folder: The run's folder.
+        settings: A frozen dataclass of what may not change between the parts of a run.
+
+    Raises:
+        TrainingError: The folder holds a run with other settings.
+    """
+    path, given = folder / _NAME, asdict(settings)
+    if not path.exists():
+        files.write_text(path, records.dumps(settings))
+        return
+    try:
+        found = asdict(records.loads(type(settings), path.read_bytes()))
+    except records.RecordError as error:
+        raise TrainingError(
+            f"{folder} holds a run of another kind ({error})", "an empty or a new folder", "Give another --out"
+        ) from error
+    if changed := [key for key in given if given[key] != found[key]]:
+        raise TrainingError(
+            f"{folder} holds a run with other settings: {', '.join(_change(key, given, found) for key in changed)}",
+            "the settings it was started with",
+            "Give another --out, or remove that folder",
+        )
+
+
+def _change(key: str, given: dict[str, Any], found: dict[str, Any]) -> str:
+    if isinstance(given[key], dict):
+        return f"{key} (those it has are in {_NAME})"
+    return f"{key} {given[key]} (it has {found[key]})"
