@@ -30,7 +30,8 @@ class Augmentation:
         noise: Largest standard deviation of Gaussian noise, share of the grey range.
         cutout: Largest side of a box filled with one grey, share of the image's side.
 
-    Blur, noise and cutout come to every second image, the others to each.
+    Every second image, drawn anew, gets the geometric changes (the first four), the grey curve (the next
+    three), the blur, the noise and the cutout, each by itself, so that unchanged images are seen as well.
     """
 
     rotation: float = 0.0
@@ -77,16 +78,22 @@ def _augment_one(image: npt.NDArray[np.uint8], a: Augmentation, rng: np.random.G
     cv2 = extras.need("cv2", "train")
     side = image.shape[0]
     # Every number is drawn for every image, used or not, so that one setting does not move the others' draws.
-    symmetric, positive, chance = rng.uniform(-1, 1, 10), rng.uniform(0, 1, 7), rng.uniform(0, 1, 3) < 0.5
-    changed = cv2.warpAffine(image, _affine(symmetric[:6], a, side), (side, side), flags=cv2.INTER_LINEAR)
-    changed = cv2.LUT(changed, _grey_curve(symmetric[6:9], a))
+    symmetric, positive, chance = rng.uniform(-1, 1, 9), rng.uniform(0, 1, 7), rng.uniform(0, 1, 5) < 0.5
+    changed = image
+    if chance[3]:
+        # Black edges would tell changed images from unchanged ones, and a network learns which class they favour.
+        changed = cv2.warpAffine(
+            image, _affine(symmetric[:6], a, side), (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+        )
+    if chance[4]:
+        changed = cv2.LUT(changed, _grey_curve(symmetric[6:9], a))
     if a.blur and chance[0]:
         changed = cv2.GaussianBlur(changed, (0, 0), max(positive[0] * a.blur * side / 224, 1e-3))
     if a.noise and chance[1]:
         noise = rng.standard_normal(changed.shape, dtype=np.float32) * np.float32(positive[1] * a.noise * 255)
         changed = np.clip(changed + noise, 0, 255).astype(np.uint8)
     if a.cutout and chance[2]:
-        changed = _cutout(changed, positive[2:7], a.cutout)
+        changed = _cutout(changed.copy(), positive[2:7], a.cutout)
     return np.asarray(changed, dtype=np.uint8)
 
 

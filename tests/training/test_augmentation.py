@@ -42,9 +42,19 @@ def test_every_amount_changes_some_image(name: str) -> None:
 def test_the_centre_stays_where_it_is_without_translation() -> None:
     dot = np.zeros((1, 225, 225), np.uint8)
     dot[0, 109:116, 109:116] = 200
-    turned = augment(dot, Augmentation(rotation=45, shear=0.2, scale=0.2), np.random.default_rng(3))[0]
-    rows, columns = np.nonzero(turned > 100)
-    assert rows.mean() == pytest.approx(112, abs=0.6) and columns.mean() == pytest.approx(112, abs=0.6)
+    turned = augment(
+        np.repeat(dot, 8, axis=0), Augmentation(rotation=45, shear=0.2, scale=0.2), np.random.default_rng(3)
+    )
+    assert (turned != dot).any()
+    for image in turned:
+        rows, columns = np.nonzero(image > 100)
+        assert rows.mean() == pytest.approx(112, abs=0.6) and columns.mean() == pytest.approx(112, abs=0.6)
+
+
+def test_about_every_second_image_gets_a_change() -> None:
+    grey = np.stack([_RAMP] * 200)
+    changed = augment(grey, Augmentation(brightness=0.2), np.random.default_rng(6))
+    assert 70 < sum((one != other).any() for one, other in zip(grey, changed, strict=True)) < 130
 
 
 def test_smaller_images_keep_the_mean_grey_of_each_area() -> None:
