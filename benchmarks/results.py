@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmarks.protocol import Settings, Unit
 from pneumo_edge import files, records
 from pneumo_edge.errors import ResultsError
+from pneumo_edge.records import Record
 
 SCHEMA_VERSION = 1
 
@@ -179,15 +180,31 @@ def read(path: Path) -> Results:
     """Read raw results.
 
     Raises:
+        ResultsError: As :func:`read_record`.
+    """
+    return read_record(Results, path, SCHEMA_VERSION, "results", "benchmark")
+
+
+def read_record(record: type[Record], path: Path, schema_version: int, what: str, verb: str) -> Record:
+    """Read a file of raw results of any kind.
+
+    Args:
+        record: The dataclass that it holds, with a field ``schema_version``.
+        path: The file.
+        schema_version: The newest schema that can be read.
+        what: What it holds, for people.
+        verb: The verb of the command line that writes it.
+
+    Raises:
         ResultsError: The file is missing, damaged, of a newer schema, or contradicts itself.
     """
-    expected = f"results of schema {SCHEMA_VERSION}, as `pneumo-edge benchmark` writes them"
+    expected = f"{what} of schema {schema_version}, as `pneumo-edge {verb}` writes them"
     try:
         text = path.read_bytes()
         found = records.loads(_Header, text).schema_version
-        if found > SCHEMA_VERSION:
+        if found > schema_version:
             raise ResultsError(f"{path} has schema {found}", expected, "Install a newer pneumo-edge to read it")
-        return records.loads(Results, text)
+        return records.loads(record, text)
     except OSError as error:
         raise ResultsError(f"{path} cannot be read ({error.strerror})", expected, "Check the path") from error
     except records.RecordError as error:

@@ -31,7 +31,9 @@ _MEMORY_IMAGES = 5
 
 
 @dataclass(frozen=True)
-class _ModelFile:
+class ModelFile:
+    """A model file, as results describe it, and with its ModelSpec."""
+
     path: Path
     model: Model
     spec: ModelSpec
@@ -80,7 +82,7 @@ def run(
         skipped.append(one)
         tell(one)
 
-    models = _read_models(find_models(paths), skip)
+    models = read_models(find_models(paths), skip)
     units = _make_units(models, set(engines), threads, skip)
     judged: list[_Judged] = []
     latency: list[tuple[LatencySamples, ...]] = []
@@ -142,7 +144,8 @@ def find_models(paths: Iterable[Path]) -> list[Path]:
     return list(found.values())
 
 
-def _read_models(paths: list[Path], skip: Callable[[Skipped], None]) -> list[_ModelFile]:
+def read_models(paths: list[Path], skip: Callable[[Skipped], None]) -> list[ModelFile]:
+    """Read what model files say of themselves; one that cannot be measured is skipped with the reason."""
     models = []
     for path, name in _names(paths).items():
         try:
@@ -151,7 +154,7 @@ def _read_models(paths: list[Path], skip: Callable[[Skipped], None]) -> list[_Mo
                 raise ModelFileError(
                     f"{path} looks for {spec.decision.positive_class}", POSITIVE_CLASS, "Measure it on its own data"
                 )
-            models.append(_ModelFile(path, size.measure(path, name, spec), spec))
+            models.append(ModelFile(path, size.measure(path, name, spec), spec))
         except PneumoEdgeError as error:
             skip(Skipped(name, "", str(error), failed=not isinstance(error, MissingExtraError)))
     return models
@@ -167,8 +170,8 @@ def _names(paths: list[Path]) -> dict[Path, str]:
 
 
 def _make_units(
-    models: list[_ModelFile], engines: set[str], threads: int, skip: Callable[[Skipped], None]
-) -> list[tuple[Unit, _ModelFile]]:
+    models: list[ModelFile], engines: set[str], threads: int, skip: Callable[[Skipped], None]
+) -> list[tuple[Unit, ModelFile]]:
     units = []
     for file in models:
         rows = [row for row in engines_for(file.path) if row.name in engines]

@@ -1,10 +1,10 @@
-"""The test split of a data set: decoded once, so that every unit gets the same pixels and the same files."""
+"""The images that models are measured on: decoded once, so that every unit gets the same pixels and the same files."""
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,26 @@ from benchmarks.protocol import Settings, TimedImage
 from benchmarks.results import TestSet
 from pneumo_edge import images
 from pneumo_edge.data.reading import read_each
-from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source
+from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source, SplitName
 from pneumo_edge.errors import DataError, ImageError
 from pneumo_edge.spec import InputSpec
 
 #: An interval of the AUC takes at least two images of each class.
 _MIN_IMAGES = 2
+
+
+@dataclass(frozen=True)
+class DecodedImages:
+    """Images that can be decoded, and their pixels in a ``.npy`` file for each input size.
+
+    ``left_out`` maps the names of the others to the reason. ``fingerprint`` is a SHA-256 over label and
+    file content of every image used, whatever its name.
+    """
+
+    samples: tuple[Sample, ...]
+    left_out: dict[str, str]
+    fingerprint: str
+    pixels: dict[InputSize, Path]
 
 
 @dataclass(frozen=True)
@@ -62,13 +76,45 @@ def prepare(source: Source, sizes: Iterable[InputSize], folder: Path, settings: 
         DataError: Fewer than two images of a class can be decoded.
         OSError: The folder cannot be written.
     """
-    sizes = sorted(set(sizes), key=str)
     samples = [sample for sample in source.samples if sample.split == "test"]
+    decoded = decode(source, samples, "test", sizes, folder)
+    return PreparedTestSet(
+        TestSet(
+            title=source.title,
+            real=source.real,
+            licence=source.licence,
+            class_names=CLASS_NAMES,
+            labels={sample.name: sample.label for sample in decoded.samples},
+            left_out=decoded.left_out,
+            fingerprint=decoded.fingerprint,
+        ),
+        decoded.pixels,
+        _write_timed(source, decoded.samples, folder, settings),
+    )
+
+
+def decode(
+    source: Source, samples: Sequence[Sample], split: SplitName, sizes: Iterable[InputSize], folder: Path
+) -> DecodedImages:
+    """Decode some images of a data set.
+
+    Args:
+        source: The data set.
+        samples: Which of its images.
+        split: What they are, for people.
+        sizes: Input sizes of the models.
+        folder: Where the pixels go.
+
+    Raises:
+        DataError: Fewer than two images of a class can be decoded.
+        OSError: The folder cannot be written.
+    """
+    sizes = sorted(set(sizes), key=str)
     usable: list[Sample] = []
     digests: list[str] = []
     left_out: dict[str, str] = {}
     pixels: dict[InputSize, list[images.Pixels]] = {size: [] for size in sizes}
-    for sample, result in read_each(source, samples, partial(_decode, sizes=sizes), "Decoding the test images"):
+    for sample, result in read_each(source, samples, partial(_decode, sizes=sizes), f"Decoding the {split} images"):
         if isinstance(result, ImageError):
             left_out[sample.name] = str(result)
             continue
@@ -77,23 +123,11 @@ def prepare(source: Source, sizes: Iterable[InputSize], folder: Path, settings: 
         digests.append(digest)
         for size, array in zip(sizes, arrays, strict=True):
             pixels[size].append(array)
-    _check(source, usable)
+    _check(source, usable, split)
     files = {size: folder / f"{size.height}x{size.width}-{size.resize_filter}.npy" for size in sizes}
     for size, path in files.items():
         np.save(path, np.stack(pixels[size]))
-    return PreparedTestSet(
-        TestSet(
-            title=source.title,
-            real=source.real,
-            licence=source.licence,
-            class_names=CLASS_NAMES,
-            labels={sample.name: sample.label for sample in usable},
-            left_out=left_out,
-            fingerprint=_fingerprint(usable, digests),
-        ),
-        files,
-        _write_timed(source, usable, folder, settings),
-    )
+    return DecodedImages(tuple(usable), left_out, _fingerprint(usable, digests), files)
 
 
 def _decode(data: bytes, sizes: list[InputSize]) -> tuple[str, list[images.Pixels]]:
@@ -102,18 +136,18 @@ def _decode(data: bytes, sizes: list[InputSize]) -> tuple[str, list[images.Pixel
     return hashlib.sha256(data).hexdigest(), arrays
 
 
-def _check(source: Source, usable: list[Sample]) -> None:
+def _check(source: Source, usable: list[Sample], split: SplitName) -> None:
     for label, class_name in enumerate(CLASS_NAMES):
         found = sum(sample.label == label for sample in usable)
         if found < _MIN_IMAGES:
             raise DataError(
-                f"{source.title} has {found} test images of {class_name} that can be decoded",
+                f"{source.title} has {found} {split} images of {class_name} that can be decoded",
                 f"at least {_MIN_IMAGES} of each class",
-                "Give a data set with a test split",
+                f"Give a data set with a {split} split",
             )
 
 
-def _write_timed(source: Source, usable: list[Sample], folder: Path, settings: Settings) -> tuple[TimedImage, ...]:
+def _write_timed(source: Source, usable: Sequence[Sample], folder: Path, settings: Settings) -> tuple[TimedImage, ...]:
     chosen = random.Random(settings.seed).sample(range(len(usable)), min(settings.images, len(usable)))
     timed = []
     for index in chosen:

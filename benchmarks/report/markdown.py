@@ -19,7 +19,7 @@ def render(report: Report) -> str:
 def _section(section: Section) -> list[str]:
     parts = [f"## {section.title}", *section.paragraphs]
     if section.table:
-        parts.append(_table(section.table))
+        parts.append(table(section.table))
     parts += section.notes
     if section.bullets:
         parts.append("\n".join(f"- {bullet}" for bullet in section.bullets))
@@ -28,7 +28,8 @@ def _section(section: Section) -> list[str]:
     return parts
 
 
-def _table(table: Table) -> str:
-    rules = [":--" if index < table.labels else "--:" for index in range(len(table.columns))]
-    rows = [list(table.columns), rules, *([str(cell) for cell in row] for row in table.rows)]
+def table(content: Table) -> str:
+    """Write a table; a bar in a cell is escaped."""
+    rules = [":--" if index < content.labels else "--:" for index in range(len(content.columns))]
+    rows = [list(content.columns), rules, *([str(cell) for cell in row] for row in content.rows)]
     return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmarks.protocol import Settings
+from pneumo_edge import bundled
 from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode
 from pneumo_edge.runtime.engines import ENGINES
@@ -42,7 +43,11 @@ def _check_engines(names: list[str] | None) -> list[str]:
 
 def benchmark(
     models: Annotated[
-        list[Path], typer.Argument(metavar="MODEL|DIR", help="Model files, or folders that are searched for them.")
+        list[str],
+        typer.Argument(
+            metavar="MODEL|DIR",
+            help=f"Model files, folders that are searched for them, or bundled models ({', '.join(bundled.NAMES)}).",
+        ),
     ],
     data: options.Data,
     engine: Annotated[
@@ -81,7 +86,8 @@ def benchmark(
     extras.need("matplotlib", "bench")
     out.mkdir(parents=True, exist_ok=True)
     settings = Settings(processes=processes, rounds=rounds, seed=seed)
-    measured = run(models, open_source(data), settings, engines=engine or (), threads=threads, tell=_tell_skipped)
+    paths = [bundled.find(model) for model in models]
+    measured = run(paths, open_source(data), settings, engines=engine or (), threads=threads, tell=tell_skipped)
     results.write(out / "results.json", measured)
     summary = summarise(measured)
     written = report.write(summary, out)
@@ -91,7 +97,8 @@ def benchmark(
         raise typer.Exit(ExitCode.SOME_UNJUDGED)
 
 
-def _tell_skipped(skipped: Skipped) -> None:
+def tell_skipped(skipped: Skipped) -> None:
+    """Name a file that was not measured, with the reason, on standard error."""
     on = f" on {skipped.engine}" if skipped.engine else ""
     typer.echo(f"{'error' if skipped.failed else 'skipped'}: {skipped.model}{on}: {skipped.reason}", err=True)
 

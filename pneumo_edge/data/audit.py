@@ -14,7 +14,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from pneumo_edge import extras, images
+from pneumo_edge.data import shortcuts
 from pneumo_edge.data.reading import read_each
+from pneumo_edge.data.shortcuts import Measures
 from pneumo_edge.data.sources import CLASS_NAMES, SPLITS, Sample, Source, describe_counts
 from pneumo_edge.data.splits import make_manifest
 from pneumo_edge.errors import DataError, ImageError
@@ -91,7 +93,7 @@ class Shortcut:
     """How well one number, which knows nothing of lungs, tells the classes apart.
 
     Attributes:
-        measure: ``"file size"``, ``"brightness"`` (mean) or ``"contrast"`` (standard deviation).
+        measure: One of those of :mod:`pneumo_edge.data.shortcuts`.
         pneumonia_is: ``"higher"`` or ``"lower"``, as decided on the training images.
         train_auc: AUC in that direction on the source's training and validation images, at least 0.5.
         test_auc: AUC in that direction on the test images, with the DeLong 95 % interval.
@@ -166,15 +168,13 @@ class Audit:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What one image tells; ``brightness`` and ``contrast`` are mean and standard deviation, 0 to 255."""
+    """What one image tells."""
 
     sha256: str
-    file_size: int
     format: str
     mode: str
     size: str
-    brightness: float
-    contrast: float
+    measures: Measures
     hash_bits: npt.NDArray[np.bool_]
 
 
@@ -216,16 +216,13 @@ def _look(data: bytes) -> _Facts:
     import imagehash
 
     grey = images.decode(data)
-    pixels = np.asarray(grey, dtype=np.float32)
     with Image.open(io.BytesIO(data), formats=images.FORMATS) as header:
         return _Facts(
             sha256=hashlib.sha256(data).hexdigest(),
-            file_size=len(data),
             format=str(header.format),
             mode=header.mode,
             size=f"{header.width}x{header.height}",
-            brightness=float(pixels.mean()),
-            contrast=float(pixels.std()),
+            measures=shortcuts.measure(data, grey),
             hash_bits=imagehash.phash(grey, hash_size=HASH_SIZE).hash.ravel(),
         )
 
@@ -302,25 +299,17 @@ def _baselines(facts: dict[Sample, _Facts], has_files: bool) -> Baselines | None
     train_counts, test_counts = (np.bincount(labels[chosen], minlength=2) for chosen in (~tested, tested))
     if test_counts.min() < 2 or train_counts.min() < 1:
         return None
-    measures = {
-        "brightness": [fact.brightness for fact in facts.values()],
-        "contrast": [fact.contrast for fact in facts.values()],
-    }
-    if has_files:
-        measures = {"file size": [float(fact.file_size) for fact in facts.values()], **measures}
-    shortcuts = []
-    for measure, values in measures.items():
-        scores: metrics.Scores = np.array(values)
-        if metrics.auc(labels[~tested], scores[~tested]) >= 0.5:
-            direction = "higher"
-        else:
-            direction, scores = "lower", -scores
+    found = []
+    columns = shortcuts.columns([fact.measures for fact in facts.values()], has_files)
+    for measure, values in columns.items():
+        direction = shortcuts.find_direction(labels[~tested], values[~tested])
+        scores = shortcuts.as_scores(values, direction)
         train_auc = metrics.auc(labels[~tested], scores[~tested])
         test_auc = metrics.auc_interval(labels[tested], scores[tested])
-        shortcuts.append(Shortcut(measure, direction, train_auc, test_auc))
+        found.append(Shortcut(measure, direction, train_auc, test_auc))
     majority = int(train_counts.argmax())
     accuracy = metrics.wilson(int(test_counts[majority]), int(test_counts.sum()))
-    return Baselines(CLASS_NAMES[majority], accuracy, tuple(shortcuts))
+    return Baselines(CLASS_NAMES[majority], accuracy, tuple(found))
 
 
 def _plan(source: Source, facts: dict[Sample, _Facts], unreadable: dict[str, str]) -> tuple[TrainingSplit | None, str]:

@@ -55,6 +55,29 @@ class Confusion:
         """Share of negative images that are called negative."""
         return wilson(self.true_negatives, self.true_negatives + self.false_positives)
 
+    @property
+    def ppv(self) -> Interval:
+        """Share of the images called positive that are positive (positive predictive value, precision)."""
+        return wilson(self.true_positives, self.true_positives + self.false_positives)
+
+    @property
+    def npv(self) -> Interval:
+        """Share of the images called negative that are negative (negative predictive value)."""
+        return wilson(self.true_negatives, self.true_negatives + self.false_negatives)
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean of sensitivity and specificity; NaN where a class is missing. Not a proportion of images."""
+        return (self.sensitivity.value + self.specificity.value) / 2
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of PPV and sensitivity; NaN where no image is positive or called so."""
+        missed_or_wrong = self.false_negatives + self.false_positives
+        if not self.true_positives + missed_or_wrong:
+            return math.nan
+        return 2 * self.true_positives / (2 * self.true_positives + missed_or_wrong)
+
 
 def confusion(labels: Labels, decisions: npt.NDArray[np.bool_]) -> Confusion:
     """Count decisions (True for class 1) against labels."""
@@ -86,7 +109,7 @@ def auc(labels: Labels, scores: Scores) -> float:
     Raises:
         ValueError: Only one class is present, or a score is NaN.
     """
-    above_negatives, _ = _placements(labels, scores)
+    above_negatives, _ = placements(labels, scores)
     return float(above_negatives.mean())
 
 
@@ -98,7 +121,7 @@ def auc_interval(labels: Labels, scores: Scores) -> Interval:
     Raises:
         ValueError: Fewer than two images of a class are present, or a score is NaN.
     """
-    above_negatives, above_positives = _placements(labels, scores)
+    above_negatives, above_positives = placements(labels, scores)
     if min(len(above_negatives), len(above_positives)) < 2:
         raise ValueError("an interval of the AUC takes at least two images of each class")
     value = float(above_negatives.mean())
@@ -122,18 +145,27 @@ def roc(labels: Labels, scores: Scores) -> tuple[Scores, Scores, Scores]:
     return thresholds, _share_at_least(positives, thresholds), _share_at_least(negatives, thresholds)
 
 
-def _share_at_least(sorted_scores: Scores, thresholds: Scores) -> Scores:
-    return (len(sorted_scores) - np.searchsorted(sorted_scores, thresholds, side="left")) / len(sorted_scores)
+def _share_at_least(scores: Scores, thresholds: Scores) -> Scores:
+    return (len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left")) / len(scores)
 
 
-def _placements(labels: Labels, scores: Scores) -> tuple[Scores, Scores]:
-    """For each positive its share of negatives below it, for each negative its share of positives above it."""
+def placements(labels: Labels, scores: Scores) -> tuple[Scores, Scores]:
+    """The structural components of DeLong, DeLong and Clarke-Pearson (1988), ties counted half.
+
+    Returns:
+        For each positive the share of negatives below it, and for each negative the share of positives
+        above it; each class in the order of its images.
+
+    Raises:
+        ValueError: Only one class is present, or a score is NaN.
+    """
     positives, negatives = _by_class(labels, scores)
-    below = np.searchsorted(negatives, positives, side="left")
-    below_or_tied = np.searchsorted(negatives, positives, side="right")
-    above = len(positives) - np.searchsorted(positives, negatives, side="right")
-    above_or_tied = len(positives) - np.searchsorted(positives, negatives, side="left")
-    return (below + below_or_tied) / (2 * len(negatives)), (above + above_or_tied) / (2 * len(positives))
+    return _share_below(np.sort(negatives), positives), 1 - _share_below(np.sort(positives), negatives)
+
+
+def _share_below(sorted_scores: Scores, scores: Scores) -> Scores:
+    below, below_or_tied = (np.searchsorted(sorted_scores, scores, side=side) for side in ("left", "right"))
+    return np.asarray((below + below_or_tied) / (2 * len(sorted_scores)), dtype=np.float64)
 
 
 def _by_class(labels: Labels, scores: Scores) -> tuple[Scores, Scores]:
@@ -141,7 +173,7 @@ def _by_class(labels: Labels, scores: Scores) -> tuple[Scores, Scores]:
     if np.isnan(scores).any():
         # NaN sorts last, and would count as the highest score.
         raise ValueError("a score is NaN")
-    positives, negatives = np.sort(scores[labels == 1]), np.sort(scores[labels == 0])
+    positives, negatives = scores[labels == 1], scores[labels == 0]
     if not len(positives) or not len(negatives):
         raise ValueError("the ROC curve takes images of both classes")
     return positives, negatives

@@ -12,7 +12,6 @@ from pneumo_edge.evaluation.metrics import Labels, Scores, roc
 _TINY = 1e-7
 
 
-
 class ThresholdRule(StrEnum):
     """How the decision threshold is chosen on validation, as the ModelSpec says it."""
 

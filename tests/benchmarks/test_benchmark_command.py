@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import results
-from pneumo_edge import Classifier
+from pneumo_edge import Classifier, bundled
 from pneumo_edge.errors import ExitCode
 
 
@@ -91,6 +91,13 @@ def test_an_engine_that_does_not_run_the_file_is_told(fake_model: Path, phantom_
     run = pneumo_edge(fake_model, "--data", phantom_folder, "--engine", "onnxruntime", "--out", tmp_path)
     assert run.returncode == ExitCode.FAILED
     assert "skipped: fake.tflite: none of the engines chosen runs .tflite files" in run.stderr
+
+
+def test_a_bundled_model_goes_by_its_name(phantom_folder: Path, tmp_path: Path) -> None:
+    # On an engine that cannot run it, so that nothing has to be measured.
+    run = pneumo_edge(bundled.DEFAULT, "--data", phantom_folder, "--engine", "onnxruntime", "--out", tmp_path)
+    file = bundled.path(bundled.DEFAULT).name
+    assert f"skipped: {file}: none of the engines chosen runs .tflite files" in run.stderr
 
 
 def test_an_engine_that_is_not_installed_is_told_with_the_extra_that_brings_it(

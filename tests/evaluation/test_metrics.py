@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats  # noqa: TID253
 
-from pneumo_edge.evaluation.metrics import Labels, Scores, auc, auc_interval, confusion, roc, wilson
+from pneumo_edge.evaluation.metrics import Confusion, Labels, Scores, auc, auc_interval, confusion, roc, wilson
 
 #: 43 patients of DeLong, DeLong and Clarke-Pearson 1988, as "albumin, total protein, K-G score, outcome". The areas and
 #: intervals are those that the SAS/STAT User's Guide prints for them (PROC LOGISTIC, "Comparing ROC Curves").
@@ -170,6 +170,28 @@ def test_confusion_is_that_of_scikit_learn(pairs: list[tuple[int, bool]]) -> Non
         [counts.true_negatives, counts.false_positives],
         [counts.false_negatives, counts.true_positives],
     ] == theirs.tolist()
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.booleans()), min_size=1, max_size=40))
+def test_predictive_values_f1_and_balanced_accuracy_are_those_of_scikit_learn(pairs: list[tuple[int, bool]]) -> None:
+    labels = np.array([label for label, _ in pairs], dtype=np.int64)
+    decisions = np.array([decision for _, decision in pairs], dtype=np.bool_)
+    counts = confusion(labels, decisions)
+    theirs = {"zero_division": math.nan}
+    ppv = sklearn.metrics.precision_score(labels, decisions, **theirs)
+    npv = sklearn.metrics.precision_score(1 - labels, ~decisions, **theirs)
+    assert [counts.ppv.value, counts.npv.value] == pytest.approx([ppv, npv], nan_ok=True)
+    assert counts.f1 == pytest.approx(sklearn.metrics.f1_score(labels, decisions, **theirs), nan_ok=True)
+    if len(set(labels)) == 2:
+        assert counts.balanced_accuracy == pytest.approx(sklearn.metrics.balanced_accuracy_score(labels, decisions))
+    else:
+        assert math.isnan(counts.balanced_accuracy)
+
+
+def test_predictive_values_have_wilsons_interval_among_the_images_called_so() -> None:
+    counts = Confusion(true_positives=90, false_negatives=10, true_negatives=40, false_positives=20)
+    assert counts.ppv == wilson(90, 110)
+    assert counts.npv == wilson(40, 50)
 
 
 def test_shares_of_a_confusion_by_hand() -> None:

@@ -1,0 +1,164 @@
+"""Model cards after Mitchell et al., Model Cards for Model Reporting (FAT* 2019), and an index of them, as Markdown.
+
+Every number in them comes from a file's ModelSpec, from its bytes or from ``metrics.json``. The words on patients,
+hospital and licences are those of the X-rays of Kermany et al. (2018); models of other data need other words.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.cards import tables
+from benchmarks.report.content import backbone_title
+from benchmarks.scoring.summary import Comparison, Metrics, ModelMetrics, SeedComparison, SeedGroup
+from pneumo_edge import extras, files
+from pneumo_edge.errors import ModelFileError, ResultsError
+from pneumo_edge.runtime.classifier import read_spec
+from pneumo_edge.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a model file.
+
+    ``seeds`` is None where the evaluation holds no other seeds of its recipe.
+    """
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    spec: ModelSpec
+    measured: ModelMetrics
+    seeds: SeedGroup | None
+    evaluation: Metrics
+
+
+def collect(path: Path, evaluation: Metrics) -> Card:
+    """Bring together what is known of a model file.
+
+    Args:
+        path: The model file.
+        evaluation: Metrics of the test split that hold this very file; where it was scored on several
+            engines, the first of them counts.
+
+    Raises:
+        ModelFileError: The file cannot be read, carries no ModelSpec, or was not trained on X-rays.
+        ResultsError: The metrics are not those of the file, or not of the test split of real X-rays.
+    """
+    spec = read_spec(path)
+    if not spec.data.real:
+        raise ModelFileError(
+            f"{path} was trained on {spec.data.name}", "a model of X-rays", "Train on X-rays, and export again"
+        )
+    data = evaluation.data
+    if data.split != "test" or not data.real:
+        raise ResultsError(
+            f"the metrics are those of the {data.split} split of {data.title}",
+            "those of the test split of real X-rays",
+            "Score the final model with: pneumo-edge evaluate --split test",
+        )
+    sha256 = files.sha256(path)
+    measured = next((each for each in evaluation.models if each.model.sha256 == sha256), None)
+    if measured is None:
+        raise ResultsError(
+            f"the metrics do not hold {path} (SHA-256 {sha256[:12]})",
+            "metrics of this very file",
+            "Score it with: pneumo-edge evaluate --split test",
+        )
+    return Card(path, sha256, path.stat().st_size, spec, measured, _seeds(measured, evaluation), evaluation)
+
+
+def _seeds(measured: ModelMetrics, evaluation: Metrics) -> SeedGroup | None:
+    model = measured.model
+    key = model.backbone, model.recipe, model.format, model.engine
+    groups = (each for each in evaluation.over_seeds if (each.backbone, each.recipe, each.format, each.engine) == key)
+    return next(groups, None)
+
+
+def render(card: Card) -> str:
+    """Write a card.
+
+    Raises:
+        MissingExtraError: jinja2 is not installed.
+    """
+    template = _environment().get_template("card.md.jinja")
+    return template.render(
+        card=card,
+        spec=card.spec,
+        data=card.evaluation.data,
+        metrics=card.measured.metrics,
+        validation=card.spec.training.validation,
+        tables={
+            "training": tables.training(card.spec),
+            "metrics": tables.metrics(card.measured, card.seeds),
+            "confusion": tables.confusion(card.measured.confusion, card.evaluation.data),
+            "shortcuts": tables.shortcuts(card.evaluation),
+        },
+    )
+
+
+def render_index(cards: Sequence[tuple[Card, Path]], index: Path) -> str:
+    """Write the page that leads to the cards of the bundled models.
+
+    Args:
+        cards: Each card, of one evaluation, and its file.
+        index: The file of the page, from which the links go out.
+
+    Raises:
+        MissingExtraError: jinja2 is not installed.
+    """
+    evaluation = cards[0][0].evaluation
+    hashes = {card.sha256 for card, _ in cards}
+    links = [Path(os.path.relpath(target, index.parent)).as_posix() for _, target in cards]
+    template = _environment().get_template("index.md.jinja")
+    return template.render(
+        evaluation=evaluation,
+        data=evaluation.data,
+        other=cards[-1][0].spec.backbone,
+        cards=tables.index([(card.measured, link) for (card, _), link in zip(cards, links, strict=True)]),
+        shortcuts=tables.shortcuts(evaluation),
+        comparisons=[
+            (each, tables.comparison(each, _over_seeds(each, evaluation)))
+            for each in evaluation.comparisons
+            if {each.first.sha256, each.second.sha256} <= hashes
+        ],
+    )
+
+
+def _over_seeds(comparison: Comparison, evaluation: Metrics) -> SeedComparison | None:
+    first, second = comparison.first, comparison.second
+    key = first.backbone, first.recipe, second.backbone, second.recipe, comparison.format, comparison.engine
+    for each in evaluation.comparisons_over_seeds:
+        sides = each.first_backbone, each.first_recipe, each.second_backbone, each.second_recipe
+        if (*sides, each.format, each.engine) == key:
+            return each
+    return None
+
+
+def _environment() -> Environment:
+    extras.need("jinja2", "bench")
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("benchmarks.cards", ""),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {"backbone": backbone_title, "number": tables.number, "listed": _listed}
+    return environment
+
+
+def _listed(values: Mapping[str, int | float | str]) -> str:
+    """Names and values in a row: ``AUC 0.990, log loss 0.050``."""
+    titles = (name.replace("_", " ").replace("auc", "AUC") for name in values)
+    shown = (value if isinstance(value, str) else tables.number(value) for value in values.values())
+    return ", ".join(f"{title} {value}" for title, value in zip(titles, shown, strict=True))

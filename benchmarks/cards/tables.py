@@ -1,0 +1,134 @@
+"""The tables of model cards and of their index, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.report import markdown
+from benchmarks.report.content import Cell, Table, backbone_title
+from benchmarks.scoring.summary import Comparison, Data, Metrics, ModelMetrics, SeedComparison, SeedGroup
+from pneumo_edge.evaluation.metrics import Confusion, Interval
+from pneumo_edge.evaluation.seeds import OverSeeds
+from pneumo_edge.spec import ModelSpec
+
+_TITLES = {
+    "auc": "AUC",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "f1": "F1",
+    "brier": "Brier score",
+}
+_IN_INDEX = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
+
+
+def training(spec: ModelSpec) -> str:
+    """Images that the model was trained and validated on, by class."""
+    rows = [
+        [split, *(number(spec.data.counts[split].get(name, 0)) for name in spec.class_names)]
+        for split in ("train", "val")
+        if split in spec.data.counts
+    ]
+    return _table(["split", *spec.class_names], rows)
+
+
+def metrics(measured: ModelMetrics, seeds: SeedGroup | None) -> str:
+    """Every metric of a file with its interval, and over the seeds of its recipe."""
+    rows = [[title, _interval(measured.metrics[name]), name] for name, title in _TITLES.items()]
+    for kind, part in measured.sensitivity_by_kind.items():
+        rows.append([f"Sensitivity, {kind}", _interval(part.sensitivity), f"sensitivity_{kind}"])
+    calibration = measured.calibration
+    rows.append(["ECE", number(calibration.ece), "ece"])
+    rows.append(["ECE of a perfectly calibrated model", _interval(calibration.by_chance), ""])
+    if seeds is None:
+        return _table(["", "this file"], [row[:2] for row in rows])
+    over = [[title, value, _spread(seeds.metrics.get(name))] for title, value, name in rows]
+    return _table(["", "this file", f"seeds {', '.join(map(str, seeds.seeds))}"], over)
+
+
+def confusion(counts: Confusion, data: Data) -> str:
+    """What was called what."""
+    negative, positive = data.classes
+    return _table(
+        ["", f"called {positive}", f"called {negative}"],
+        [
+            [positive, number(counts.true_positives), number(counts.false_negatives)],
+            [negative, number(counts.false_positives), number(counts.true_negatives)],
+        ],
+    )
+
+
+def shortcuts(evaluation: Metrics) -> str:
+    """What is reached with no knowledge of lungs."""
+    _, positive = evaluation.data.classes
+    rows = [
+        [f"{each.measure} alone ({each.direction} in {positive})", str(each.auc), ""] for each in evaluation.baselines
+    ]
+    rows.append([f"always {evaluation.majority.class_name}", "", str(evaluation.majority.accuracy)])
+    return _table(["", "AUC", "Accuracy"], rows)
+
+
+def index(rows: Sequence[tuple[ModelMetrics, str]]) -> str:
+    """One row for each model: its metrics, and a link to its card."""
+    return _table(
+        ["`--model`", "format", "card", "MB", *(_TITLES[name] for name in _IN_INDEX)],
+        [
+            [
+                f"`{measured.model.backbone}`",
+                measured.model.format,
+                f"[{backbone_title(measured.model.backbone)}]({link})",
+                f"{measured.model.size_bytes / 1e6:.2f}",
+                *(_interval(measured.metrics[name]) for name in _IN_INDEX),
+            ]
+            for measured, link in rows
+        ],
+        labels=3,
+    )
+
+
+def comparison(each: Comparison, seeds: SeedComparison | None) -> str:
+    """Two models on the same images, and over the seeds of their recipes."""
+    discordant = f"{each.mcnemar.only_first_right} images right in the first alone, {each.mcnemar.only_second_right}"
+    tests = {
+        "auc": f"DeLong's, {_p(each.delong.p)}",
+        "accuracy": f"McNemar's exact, {_p(each.mcnemar.p)}: {discordant} in the second alone",
+    }
+    differences = {**each.differences, "auc": each.delong.difference}
+    rows = [
+        [_TITLES[name], tests.get(name, ""), _interval(differences[name], signed=True), name]
+        for name in (*_IN_INDEX, "brier")
+    ]
+    if seeds is None:
+        return _table(["", "test", "difference"], [row[:3] for row in rows], labels=2)
+    over = [[*row, _spread(seeds.differences.get(name), signed=True)] for *row, name in rows]
+    return _table(["", "test", "difference", f"seeds {', '.join(map(str, seeds.seeds))}"], over, labels=2)
+
+
+def number(value: float) -> str:
+    """A whole number with its thousands apart, another with three decimals."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def _interval(interval: Interval | None, *, signed: bool = False) -> str:
+    if interval is None:
+        return "not defined"
+    if not signed:
+        return str(interval)
+    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+
+
+def _spread(spread: OverSeeds | None, *, signed: bool = False) -> str:
+    return f"{_interval(spread.mean, signed=signed)} ± {spread.sd:.3f}" if spread else ""
+
+
+def _p(p: float | None) -> str:
+    if p is None:
+        return "p not defined"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], labels: int = 1) -> str:
+    return markdown.table(Table(tuple(columns), labels, tuple(tuple(map(Cell, row)) for row in rows)))

@@ -1,0 +1,37 @@
+"""Model files scored on a split of a data set: raw probabilities, every metric of them, the page and its figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.scoring import figures, page, summary
+from benchmarks.scoring.scores import Scores
+from benchmarks.scoring.summary import Metrics
+from pneumo_edge import files
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The files of an evaluation."""
+
+    metrics: Path
+    page: Path
+    roc: Path
+    reliability: Path
+
+
+def write(scores: Scores, folder: Path) -> tuple[Metrics, Paths]:
+    """Compute every metric of scores, and write metrics, page and figures, each whole or not at all.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        OSError: The folder cannot be written.
+    """
+    computed = summary.compute(scores)
+    paths = Paths(*(folder / name for name in ("metrics.json", "evaluation.md", "roc.png", "reliability.png")))
+    summary.write(paths.metrics, computed)
+    files.write_text(paths.page, page.render(scores, computed))
+    figures.draw_roc(scores, computed, paths.roc)
+    figures.draw_reliability(computed, paths.reliability)
+    return computed, paths

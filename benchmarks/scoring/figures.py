@@ -1,0 +1,169 @@
+"""The figures of an evaluation, as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.report.content import backbone_title
+from benchmarks.scoring.scores import FileScores, ScoredModel, Scores
+from benchmarks.scoring.summary import Metrics, ModelMetrics
+from pneumo_edge import extras, files
+from pneumo_edge.data import shortcuts
+from pneumo_edge.data.figures import PHANTOM_WARNING
+from pneumo_edge.evaluation import metrics
+from pneumo_edge.evaluation.metrics import Labels
+from pneumo_edge.evaluation.metrics import Scores as Probabilities
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Okabe and Ito's palette, which people with any colour vision can tell apart.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_INK, _MUTED, _RULE, _WARNING = "#1c1d1f", "#62656b", "#dcdcd7", "#B00020"
+_DASHES = ((0, (1, 1.5)), (0, (4, 2)), (0, (6, 2, 1, 2)))
+_MODEL_STYLES = ("-", (0, (3, 1)), (0, (1, 1)))
+#: The upper left part of the ROC plane, where good models are.
+_ZOOM = 0.3
+_COLUMNS = 4
+_STYLE: dict[Any, Any] = {
+    "axes.edgecolor": _MUTED,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "font.size": 9,
+    "grid.color": _RULE,
+    "grid.linewidth": 0.6,
+    "text.color": _INK,
+}
+
+
+def draw_roc(scores: Scores, computed: Metrics, path: Path) -> None:
+    """ROC curves of every model file and every shortcut, whole and enlarged; a dot marks a file's threshold.
+
+    A colour is a backbone with a recipe, a style of line a format on an engine; seeds share both.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        OSError: The file cannot be written.
+    """
+    labels = np.array([image.label for image in scores.data.images], dtype=np.int64)
+    with _figure(computed, "ROC", (11, 5.6)) as figure:
+        whole, enlarged = figure.subplots(1, 2)
+        for axes in (whole, enlarged):
+            _draw_curves(axes, scores, labels, _groups(scores, computed))
+            axes.set_xlabel("1 - specificity")
+            axes.set_ylabel("Sensitivity")
+            axes.set_aspect("equal")
+        whole.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), title="A dot marks the threshold of a file")
+        enlarged.set(xlim=(-0.003, _ZOOM), ylim=(1 - _ZOOM, 1.003), title="The same, upper left corner")
+        figure.legend(*whole.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+        _save(figure, path)
+
+
+def draw_reliability(computed: Metrics, path: Path) -> None:
+    """A reliability diagram of every model file, in the bins of ``metrics.json``.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        OSError: The file cannot be written.
+    """
+    columns = min(_COLUMNS, len(computed.models))
+    rows = -(-len(computed.models) // columns)
+    with _figure(computed, "Reliability", (max(4.5, 3 * columns), 3.4 * rows + 0.6)) as figure:
+        panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+        for axes, measured in zip(panels, computed.models, strict=False):
+            _draw_bins(axes, measured)
+            axes.set_xlabel("Mean probability")
+            axes.set_ylabel("Share with " + list(computed.data.classes)[1])
+            axes.label_outer()
+        for axes in panels[len(computed.models) :]:
+            axes.set_axis_off()
+        _save(figure, path)
+
+
+@contextmanager
+def _figure(computed: Metrics, what: str, size: tuple[float, float]) -> Iterator[Figure]:
+    extras.need("matplotlib", "bench")
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained", dpi=150)
+        if computed.data.real:
+            figure.suptitle(f"{what}, {computed.data.split} split of {computed.data.title}", fontweight="bold")
+        else:
+            figure.suptitle(f"{what}. {PHANTOM_WARNING}", fontweight="bold", color=_WARNING)
+        yield figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with files.atomic(path) as temporary:
+        figure.savefig(temporary)
+
+
+def _groups(scores: Scores, computed: Metrics) -> list[list[FileScores]]:
+    """Files that differ in their seed alone together, in the order of the tables."""
+    by_key = {(file.model.sha256, file.model.engine): file for file in scores.files}
+    groups: dict[tuple[str, ...], list[FileScores]] = {}
+    for model in (each.model for each in computed.models):
+        key = model.backbone, model.recipe, model.format, model.engine
+        groups.setdefault(key, []).append(by_key[model.sha256, model.engine])
+    return list(groups.values())
+
+
+def _draw_curves(axes: Axes, scores: Scores, labels: Labels, groups: list[list[FileScores]]) -> None:
+    axes.plot((0, 1), (0, 1), color=_RULE, linewidth=1, zorder=1)
+    firsts = [members[0].model for members in groups]
+    trained = list(dict.fromkeys((model.backbone, model.recipe) for model in firsts))
+    kinds = list(dict.fromkeys((model.format, model.engine) for model in firsts))
+    for first, members in zip(firsts, groups, strict=True):
+        colour = _COLOURS[trained.index((first.backbone, first.recipe)) % len(_COLOURS)]
+        style = _MODEL_STYLES[kinds.index((first.format, first.engine)) % len(_MODEL_STYLES)]
+        areas = []
+        for file in members:
+            probabilities = np.array(file.probabilities, dtype=np.float64)
+            areas.append(metrics.auc(labels, probabilities))
+            axes.plot(*_curve(labels, probabilities), color=colour, linestyle=style, linewidth=1.4, alpha=0.8, zorder=3)
+            counts = metrics.confusion(labels, probabilities >= file.model.threshold)
+            place = 1 - counts.specificity.value, counts.sensitivity.value
+            axes.plot(*place, "o", color=colour, markeredgecolor="white", markersize=6, zorder=4)
+        title = f"{backbone_title(first.backbone)} {first.format}, {first.recipe}, {first.engine}: {_say_areas(areas)}"
+        axes.plot([], [], color=colour, linestyle=style, label=title)
+    for dashes, shortcut in zip(cycle(_DASHES), scores.shortcuts, strict=False):
+        values = shortcuts.as_scores(np.array(shortcut.values, dtype=np.float64), shortcut.direction)
+        title = f"{shortcut.measure} alone: AUC {metrics.auc(labels, values):.3f}"
+        axes.plot(*_curve(labels, values), color=_MUTED, linestyle=dashes, linewidth=1.4, label=title, zorder=2)
+
+
+def _say_areas(areas: list[float]) -> str:
+    if len(areas) == 1:
+        return f"AUC {areas[0]:.3f}"
+    return f"AUC {min(areas):.3f} to {max(areas):.3f} ({len(areas)} files)"
+
+
+def _curve(labels: Labels, scores: Probabilities) -> tuple[Probabilities, Probabilities]:
+    _, sensitivity, false_positive_rate = metrics.roc(labels, scores)
+    return np.insert(false_positive_rate, 0, 0.0), np.insert(sensitivity, 0, 0.0)
+
+
+def _draw_bins(axes: Axes, measured: ModelMetrics) -> None:
+    bins = measured.calibration.bins
+    places = [each.mean_probability for each in bins]
+    axes.plot((0, 1), (0, 1), color=_MUTED, linewidth=1, linestyle=_DASHES[1])
+    axes.vlines(places, [b.observed.low for b in bins], [b.observed.high for b in bins], color=_COLOURS[0], alpha=0.5)
+    axes.plot(places, [b.observed.value for b in bins], "o", color=_COLOURS[0], markeredgecolor="white", markersize=6)
+    axes.set_title(f"{_say_model(measured.model)}\nECE {measured.calibration.ece:.3f}")
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+
+
+def _say_model(model: ScoredModel) -> str:
+    return f"{backbone_title(model.backbone)} {model.format}\n{model.recipe}, seed {model.seed}, {model.engine}"

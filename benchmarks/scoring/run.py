@@ -1,0 +1,220 @@
+"""Scores model files on a split of a data set, each once, and keeps what is done."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import testset
+from benchmarks.measures import accuracy
+from benchmarks.results import Skipped
+from benchmarks.run import ModelFile, find_models, read_models
+from benchmarks.scoring import scores
+from benchmarks.scoring.scores import FileScores, ImageSet, ScoredImage, ScoredModel, Scores, ShortcutValues
+from benchmarks.testset import DecodedImages, InputSize
+from pneumo_edge import images
+from pneumo_edge.data import shortcuts
+from pneumo_edge.data.reading import read_each
+from pneumo_edge.data.shortcuts import Measures
+from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source, SplitName
+from pneumo_edge.data.splits import make_manifest
+from pneumo_edge.errors import ImageError, MissingExtraError, PneumoEdgeError, ResultsError
+from pneumo_edge.evaluation import metrics
+from pneumo_edge.progress import bar
+from pneumo_edge.runtime.classifier import Classifier
+from pneumo_edge.runtime.engines import engines_for
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one image file tells before any model sees it."""
+
+    sha256: str
+    measures: Measures
+
+
+def score(
+    paths: Sequence[Path],
+    source: Source,
+    split: SplitName,
+    target: Path,
+    *,
+    engine: str | None = None,
+    threads: int = 1,
+    tell: Callable[[Skipped], None] = lambda skipped: None,
+) -> Scores:
+    """Score model files on a split of a data set.
+
+    A file that ``target`` holds already, with the same content on the same version of the same engine, is
+    not scored again. ``target`` is written after every file, so an interrupted run goes on. What cannot be
+    scored is told, and everything else is still scored.
+
+    Args:
+        paths: Model files, and folders that are searched for them.
+        source: The data set.
+        split: ``"test"``, or ``"val"`` as :func:`~pneumo_edge.data.splits.make_manifest` draws it.
+        target: The ``scores.json`` to make or to add to.
+        engine: Name of the engine; by default the best one that is installed for each file.
+        threads: Threads for one inference.
+        tell: Called with every file that is skipped, as soon as it is known.
+
+    Raises:
+        ResultsError: Nothing can be scored, or ``target`` is damaged or holds scores of other images.
+        DataError: The split has fewer than two images of a class.
+        OSError: ``target`` cannot be written.
+    """
+    models = [model for model in read_models(find_models(paths), tell) if _can_run(model, engine, tell)]
+    if not models:
+        raise _nothing_scored()
+    with tempfile.TemporaryDirectory(prefix="pneumo-edge-evaluate-") as folder:
+        found, decoded = _prepare(source, split, [InputSize.of(model.spec.input) for model in models], Path(folder))
+        if target.exists():
+            found = _join(scores.read(target), found, target)
+        done = 0
+        with bar(f"Scoring the {split} images", len(models) * len(decoded.samples)) as show:
+            for model in models:
+                try:
+                    found = _score(found, model, decoded, engine, threads, show)
+                except PneumoEdgeError as error:
+                    failed = not isinstance(error, MissingExtraError)
+                    tell(Skipped(model.model.file, engine or "", str(error), failed=failed))
+                    continue
+                scores.write(target, found)
+                done += 1
+    if not done:
+        raise _nothing_scored()
+    return found
+
+
+def _nothing_scored() -> ResultsError:
+    return ResultsError(
+        "none of the model files can be scored here", "at least one that can", "See the reason for each"
+    )
+
+
+def _can_run(model: ModelFile, engine: str | None, tell: Callable[[Skipped], None]) -> bool:
+    if engine is None or any(row.name == engine for row in engines_for(model.path)):
+        return True
+    tell(Skipped(model.model.file, engine, f"it does not run {model.path.suffix} files", failed=False))
+    return False
+
+
+def _prepare(
+    source: Source, split: SplitName, sizes: Sequence[InputSize], folder: Path
+) -> tuple[Scores, DecodedImages]:
+    """The images of the split as pixels, and scores that hold no model yet."""
+    looks: dict[str, _Look] = {}
+    unreadable: dict[str, str] = {}
+    for sample, result in read_each(source, source.samples, _look, "Reading images"):
+        if isinstance(result, ImageError):
+            unreadable[sample.name] = str(result)
+        else:
+            looks[sample.name] = result
+    chosen = _choose(source, split, looks, unreadable)
+    decoded = testset.decode(source, chosen, split, sizes, folder)
+    data = ImageSet(
+        title=source.title,
+        real=source.real,
+        licence=source.licence,
+        class_names=CLASS_NAMES,
+        split=split,
+        has_patients=source.has_patients,
+        fingerprint=decoded.fingerprint,
+        left_out=decoded.left_out,
+        images=tuple(ScoredImage(each.name, each.label, each.patient, each.kind) for each in decoded.samples),
+    )
+    return Scores(data, _measure_shortcuts(source, decoded.samples, looks), ()), decoded
+
+
+def _look(data: bytes) -> _Look:
+    return _Look(hashlib.sha256(data).hexdigest(), shortcuts.measure(data, images.decode(data)))
+
+
+def _choose(
+    source: Source, split: SplitName, looks: Mapping[str, _Look], unreadable: Mapping[str, str]
+) -> list[Sample]:
+    if split == "test":
+        return [sample for sample in source.samples if sample.split == "test"]
+    manifest = make_manifest(source, {name: look.sha256 for name, look in looks.items()}, unreadable)
+    names = {entry.name for entry in manifest.entries if entry.split == split}
+    return [sample for sample in source.samples if sample.name in names]
+
+
+def _measure_shortcuts(
+    source: Source, samples: Sequence[Sample], looks: Mapping[str, _Look]
+) -> tuple[ShortcutValues, ...]:
+    """Each shortcut in the direction that the other images decide, test images apart."""
+    own = {sample.name for sample in samples}
+    others = [each for each in source.samples if each.split != "test" and each.name in looks and each.name not in own]
+    labels = np.array([sample.label for sample in others], dtype=np.int64)
+    if len(set(labels.tolist())) < 2:
+        return ()
+
+    def columns(chosen: Sequence[Sample]) -> dict[str, metrics.Scores]:
+        return shortcuts.columns([looks[sample.name].measures for sample in chosen], source.has_files)
+
+    return tuple(
+        ShortcutValues(measure, shortcuts.find_direction(labels, theirs), tuple(values.tolist()))
+        for (measure, values), theirs in zip(columns(samples).items(), columns(others).values(), strict=True)
+    )
+
+
+def _join(earlier: Scores, found: Scores, target: Path) -> Scores:
+    same = (earlier.data.split, earlier.data.fingerprint, earlier.data.images) == (
+        found.data.split, found.data.fingerprint, found.data.images,
+    )  # fmt: skip
+    if not same:
+        raise ResultsError(
+            f"{target} holds scores of other images ({earlier.data.split} of {earlier.data.title})",
+            f"scores of {found.data.split} of {found.data.title}, to add to",
+            "Give another folder with --out",
+        )
+    return replace(found, files=earlier.files)
+
+
+def _score(
+    found: Scores,
+    file: ModelFile,
+    decoded: DecodedImages,
+    engine: str | None,
+    threads: int,
+    show: Callable[[int, str], None],
+) -> Scores:
+    """The scores with those of one more file, unless they hold it already."""
+    classifier = Classifier(file.path, engine=engine, threads=threads)
+    model = _describe(file, classifier)
+    others = [each for each in found.files if (each.model.sha256, each.model.engine) != (model.sha256, model.engine)]
+    for each in found.files:
+        if each not in others and each.model.engine_version == model.engine_version:
+            show(len(decoded.samples), f"{model.file}: scored before")
+            return found
+    grey = np.load(decoded.pixels[InputSize.of(file.spec.input)], mmap_mode="r")
+    measured = accuracy.measure(classifier, grey, lambda: show(1, model.file))
+    return replace(found, files=(*others, FileScores(model, measured.probabilities)))
+
+
+def _describe(file: ModelFile, classifier: Classifier) -> ScoredModel:
+    spec, model = file.spec, file.model
+    return ScoredModel(
+        file=model.file,
+        sha256=model.sha256,
+        size_bytes=model.size_bytes,
+        backbone=spec.backbone,
+        format=spec.format,
+        recipe=spec.training.recipe,
+        seed=spec.training.seed,
+        initial_weights=spec.training.initial_weights,
+        trained_on=spec.data.name,
+        trained_on_real=spec.data.real,
+        threshold=spec.decision.threshold,
+        rule=spec.decision.rule,
+        chosen_on=spec.decision.chosen_on,
+        temperature=spec.temperature,
+        engine=classifier.engine.name,
+        engine_version=classifier.engine.version,
+    )

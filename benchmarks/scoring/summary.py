@@ -1,0 +1,347 @@
+"""The schema of ``metrics.json`` and its computation, from the scores alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.results import read_record
+from benchmarks.scoring.scores import FileScores, ScoredModel, Scores
+from pneumo_edge import files, records
+from pneumo_edge.data import shortcuts
+from pneumo_edge.data.shortcuts import Direction
+from pneumo_edge.data.sources import SplitName
+from pneumo_edge.evaluation import calibration, metrics
+from pneumo_edge.evaluation.bootstrap import REPLICATES, STATISTICS, Judged, bootstrap, bootstrap_difference
+from pneumo_edge.evaluation.calibration import Bin
+from pneumo_edge.evaluation.comparison import AucDifference, McNemar, compare_auc, mcnemar
+from pneumo_edge.evaluation.metrics import Confusion, Interval, Labels
+from pneumo_edge.evaluation.metrics import Scores as Probabilities
+from pneumo_edge.evaluation.seeds import OverSeeds, over_seeds
+from pneumo_edge.evaluation.subgroups import KindSensitivity, sensitivity_by_kind
+
+SCHEMA_VERSION = 1
+
+#: The calibration error of resampled images lies too high, so it has no bootstrap interval here.
+_COMPARED = tuple(name for name in STATISTICS if name != "ece")
+#: Of a single model the AUC has DeLong's interval.
+_RESAMPLED = tuple(name for name in _COMPARED if name != "auc")
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Data:
+    """The images. ``kinds`` counts positive images by kind; ``patients`` is None where they are not known."""
+
+    title: str
+    real: bool
+    licence: str
+    split: SplitName
+    fingerprint: str
+    images: int
+    classes: dict[str, int]
+    kinds: dict[str, int]
+    left_out: int
+    patients: int | None
+
+
+@dataclass(frozen=True)
+class Majority:
+    """What calling every image by the commoner class would give."""
+
+    class_name: str
+    accuracy: Interval
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A shortcut alone as a score; ``direction`` says which values speak for the positive class."""
+
+    measure: str
+    direction: Direction
+    auc: Interval
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """``by_chance`` is the error that a perfectly calibrated model with these probabilities would show."""
+
+    ece: float
+    by_chance: Interval
+    bins: tuple[Bin, ...]
+
+
+@dataclass(frozen=True)
+class ModelMetrics:
+    """Every metric of one model file.
+
+    ``metrics`` maps ``auc`` to its value with DeLong's interval, and the others to their value with the
+    percentile interval of the bootstrap by patient; None where a metric is not defined.
+    """
+
+    model: ScoredModel
+    metrics: dict[str, Interval | None]
+    confusion: Confusion
+    sensitivity_by_kind: dict[str, KindSensitivity]
+    calibration: Calibration
+
+
+@dataclass(frozen=True)
+class SeedGroup:
+    """Model files that differ in their seed alone."""
+
+    backbone: str
+    recipe: str
+    format: str
+    engine: str
+    seeds: tuple[int, ...]
+    metrics: dict[str, OverSeeds]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two model files that are compared."""
+
+    file: str
+    sha256: str
+    backbone: str
+    recipe: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two backbones in one format, of one seed and on one engine: the first less the second.
+
+    ``differences`` are those of the metrics, with the percentile interval of the paired bootstrap by patient.
+    """
+
+    first: Side
+    second: Side
+    format: str
+    seed: int
+    engine: str
+    differences: dict[str, Interval | None]
+    delong: AucDifference
+    mcnemar: McNemar
+
+
+@dataclass(frozen=True)
+class SeedComparison:
+    """The differences of comparisons that differ in their seed alone."""
+
+    first_backbone: str
+    first_recipe: str
+    second_backbone: str
+    second_recipe: str
+    format: str
+    engine: str
+    seeds: tuple[int, ...]
+    differences: dict[str, OverSeeds]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The whole evaluation. ``notes`` say what was not computed, and why."""
+
+    data: Data
+    majority: Majority
+    bootstrap_replicates: int
+    bootstrap_seed: int
+    models: tuple[ModelMetrics, ...]
+    baselines: tuple[Baseline, ...]
+    over_seeds: tuple[SeedGroup, ...]
+    comparisons: tuple[Comparison, ...]
+    comparisons_over_seeds: tuple[SeedComparison, ...]
+    notes: tuple[str, ...]
+    schema_version: int = SCHEMA_VERSION
+
+
+def write(path: Path, computed: Metrics) -> None:
+    """Write metrics as JSON, with ten digits: the last ones depend on the machine."""
+    document = json.loads(records.dumps(computed), parse_float=lambda text: float(f"{float(text):.10g}"))
+    files.write_text(path, json.dumps(document, indent=2) + "\n")
+
+
+def read(path: Path) -> Metrics:
+    """Read metrics.
+
+    Raises:
+        ResultsError: The file is missing, damaged, of a newer schema, or contradicts itself.
+    """
+    return read_record(Metrics, path, SCHEMA_VERSION, "metrics", "evaluate")
+
+
+def compute(scores: Scores) -> Metrics:
+    """Compute every metric."""
+    images = _Images(scores)
+    ordered = sorted(scores.files, key=_order)
+    models = tuple(images.measure(file) for file in ordered)
+    comparisons = tuple(images.compare(*pair) for pair in _pairs(ordered))
+    notes: list[str] = []
+    return Metrics(
+        data=_describe(scores),
+        majority=_majority(scores),
+        bootstrap_replicates=REPLICATES,
+        bootstrap_seed=_SEED,
+        models=models,
+        baselines=tuple(
+            Baseline(
+                shortcut.measure,
+                shortcut.direction,
+                metrics.auc_interval(
+                    images.labels, shortcuts.as_scores(np.array(shortcut.values, np.float64), shortcut.direction)
+                ),
+            )
+            for shortcut in scores.shortcuts
+        ),
+        over_seeds=tuple(_group_models(models, notes)),
+        comparisons=comparisons,
+        comparisons_over_seeds=tuple(_group_comparisons(comparisons)),
+        notes=tuple(notes),
+    )
+
+
+class _Images:
+    """The images that every model was scored on."""
+
+    def __init__(self, scores: Scores) -> None:
+        images = scores.data.images
+        self.labels: Labels = np.array([image.label for image in images], dtype=np.int64)
+        self.patients = [image.patient for image in images]
+        self.kinds = [image.kind for image in images]
+
+    def measure(self, file: FileScores) -> ModelMetrics:
+        probabilities, decisions = _probabilities(file), _decisions(file)
+        resampled = bootstrap(self.labels, _judged(file), self.patients, statistics=_RESAMPLED, seed=_SEED)
+        return ModelMetrics(
+            model=file.model,
+            metrics=_defined({"auc": metrics.auc_interval(self.labels, probabilities), **resampled}),
+            confusion=metrics.confusion(self.labels, decisions),
+            sensitivity_by_kind=sensitivity_by_kind(self.labels, decisions, self.kinds),
+            calibration=Calibration(
+                calibration.expected_calibration_error(self.labels, probabilities),
+                calibration.calibration_error_by_chance(probabilities, seed=_SEED),
+                calibration.reliability(self.labels, probabilities),
+            ),
+        )
+
+    def compare(self, first: FileScores, second: FileScores) -> Comparison:
+        right = [_decisions(file) == (self.labels == 1) for file in (first, second)]
+        return Comparison(
+            first=_side(first.model),
+            second=_side(second.model),
+            format=first.model.format,
+            seed=first.model.seed,
+            engine=first.model.engine,
+            differences=_defined(
+                bootstrap_difference(
+                    self.labels, _judged(first), _judged(second), self.patients, statistics=_COMPARED, seed=_SEED
+                )
+            ),
+            delong=compare_auc(self.labels, _probabilities(first), _probabilities(second)),
+            mcnemar=mcnemar(*right),
+        )
+
+
+def _probabilities(file: FileScores) -> Probabilities:
+    return np.array(file.probabilities, dtype=np.float64)
+
+
+def _decisions(file: FileScores) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    return _probabilities(file) >= file.model.threshold
+
+
+def _judged(file: FileScores) -> Judged:
+    return Judged(_probabilities(file), file.model.threshold)
+
+
+def _defined(intervals: Mapping[str, Interval]) -> dict[str, Interval | None]:
+    return {name: None if math.isnan(interval.value) else interval for name, interval in intervals.items()}
+
+
+def _order(file: FileScores) -> tuple[str, str, str, str, int, str]:
+    model = file.model
+    return model.backbone, model.recipe, model.format, model.engine, model.seed, model.sha256
+
+
+def _pairs(ordered: Iterable[FileScores]) -> Iterator[tuple[FileScores, FileScores]]:
+    """Files of two backbones with the same format, seed and engine."""
+    for first, second in combinations(ordered, 2):
+        one, other = first.model, second.model
+        same = (one.format, one.seed, one.engine) == (other.format, other.seed, other.engine)
+        if same and one.backbone != other.backbone:
+            yield first, second
+
+
+def _side(model: ScoredModel) -> Side:
+    return Side(model.file, model.sha256, model.backbone, model.recipe)
+
+
+def _group_models(models: Iterable[ModelMetrics], notes: list[str]) -> Iterator[SeedGroup]:
+    groups: dict[tuple[str, str, str, str], list[ModelMetrics]] = defaultdict(list)
+    for each in models:
+        model = each.model
+        groups[model.backbone, model.recipe, model.format, model.engine].append(each)
+    for key, group in groups.items():
+        seeds = tuple(each.model.seed for each in group)
+        if len(set(seeds)) < len(seeds):
+            notes.append(f"No mean over seeds for {', '.join(key)}: several of its files have the same seed.")
+        elif len(seeds) > 1:
+            yield SeedGroup(*key, seeds, _over_seeds([_values(each) for each in group]))
+
+
+def _values(measured: ModelMetrics) -> dict[str, float]:
+    values = {name: interval.value for name, interval in measured.metrics.items() if interval}
+    values["ece"] = measured.calibration.ece
+    by_kind = measured.sensitivity_by_kind
+    return values | {f"sensitivity_{kind}": part.sensitivity.value for kind, part in by_kind.items()}
+
+
+def _group_comparisons(comparisons: Iterable[Comparison]) -> Iterator[SeedComparison]:
+    groups: dict[tuple[str, str, str, str, str, str], list[Comparison]] = defaultdict(list)
+    for each in comparisons:
+        sides = each.first.backbone, each.first.recipe, each.second.backbone, each.second.recipe
+        groups[*sides, each.format, each.engine].append(each)
+    for key, group in groups.items():
+        seeds = tuple(each.seed for each in group)
+        if len(seeds) > 1 and len(set(seeds)) == len(seeds):
+            differences = [
+                {name: interval.value for name, interval in each.differences.items() if interval} for each in group
+            ]
+            yield SeedComparison(*key, seeds, _over_seeds(differences))
+
+
+def _over_seeds(runs: list[dict[str, float]]) -> dict[str, OverSeeds]:
+    """Those metrics that are defined in every run."""
+    return {name: over_seeds([run[name] for run in runs]) for name in runs[0] if all(name in run for run in runs)}
+
+
+def _describe(scores: Scores) -> Data:
+    data = scores.data
+    labels = Counter(image.label for image in data.images)
+    kinds = Counter(image.kind for image in data.images if image.label == 1 and image.kind)
+    return Data(
+        title=data.title,
+        real=data.real,
+        licence=data.licence,
+        split=data.split,
+        fingerprint=data.fingerprint,
+        images=len(data.images),
+        classes={name: labels[label] for label, name in enumerate(data.class_names)},
+        kinds=dict(sorted(kinds.items())),
+        left_out=len(data.left_out),
+        patients=len({image.patient for image in data.images}) if data.has_patients else None,
+    )
+
+
+def _majority(scores: Scores) -> Majority:
+    labels = Counter(image.label for image in scores.data.images)
+    commoner = max((0, 1), key=labels.__getitem__)
+    return Majority(scores.data.class_names[commoner], metrics.wilson(labels[commoner], len(scores.data.images)))

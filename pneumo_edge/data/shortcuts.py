@@ -1,0 +1,62 @@
+"""Numbers of an image that know nothing of lungs, and yet may tell the classes of a data set apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from pneumo_edge.evaluation import metrics
+from pneumo_edge.evaluation.metrics import Labels, Scores
+
+Direction = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """File size in bytes; mean (brightness) and standard deviation (contrast) of the grey values, 0 to 255."""
+
+    file_size: int
+    brightness: float
+    contrast: float
+
+
+def measure(data: bytes, grey: Image.Image) -> Measures:
+    """Measure an image.
+
+    Args:
+        data: The bytes of its file.
+        grey: The same, decoded by :func:`pneumo_edge.images.decode`.
+    """
+    pixels = np.asarray(grey, dtype=np.float32)
+    return Measures(len(data), float(pixels.mean()), float(pixels.std()))
+
+
+def columns(measures: Sequence[Measures], has_files: bool) -> dict[str, Scores]:
+    """Measures of images by their name for people, each of shape (images,).
+
+    Args:
+        measures: One for each image.
+        has_files: Whether file size says anything, as :class:`~pneumo_edge.data.sources.Source` has it.
+    """
+    found = {"file size": [float(each.file_size) for each in measures]} if has_files else {}
+    found["brightness"] = [each.brightness for each in measures]
+    found["contrast"] = [each.contrast for each in measures]
+    return {name: np.array(values, dtype=np.float64) for name, values in found.items()}
+
+
+def find_direction(labels: Labels, values: Scores) -> Direction:
+    """Whether class 1 has the higher or the lower values, by the AUC.
+
+    Raises:
+        ValueError: Only one class is present.
+    """
+    return "higher" if metrics.auc(labels, values) >= 0.5 else "lower"
+
+
+def as_scores(values: Scores, direction: Direction) -> Scores:
+    """Values as scores of class 1, so that a higher one speaks for it."""
+    return values if direction == "higher" else -values
