@@ -6,12 +6,16 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)")
+# How much of each run of the student report is trained; empty for all of it.
+EXTENT ?= --epochs 3 --images 1024
+# The evaluation of the bundled models on the test split.
+METRICS ?= results/evaluation/metrics.json
 
-.PHONY: help demo test lint bench models clean
+.PHONY: help demo test lint bench models cards report-reproduction clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
 
 demo: $(READY) ## Train both backbones quickly, convert, verify, predict, benchmark (DATA=, WEIGHTS=)
 	$(BIN)/pneumo-edge demo $(OPTIONS)
@@ -32,6 +36,15 @@ models: $(READY) ## Train both backbones with the standard recipe and export eve
 
 bench: $(READY) ## Benchmark the files in models/ (DATA=)
 	$(BIN)/pneumo-edge benchmark models $(if $(DATA),--data "$(DATA)")
+
+cards: $(READY) ## Write the model cards of the bundled models, and docs/models.md (METRICS=)
+	$(BIN)/pneumo-edge card --metrics $(METRICS) --index docs/models.md
+
+report-reproduction: $(READY) ## Train what is missing of docs/report-reproduction.md, and redraw it (DATA=, WEIGHTS=, EXTENT=)
+	missing=$$($(BIN)/python -m pneumo_edge.training.reproduction_page --missing) && for recipe in $$missing; do \
+		$(BIN)/pneumo-edge train $(OPTIONS) --recipe $$recipe $(EXTENT) --out results/report-reproduction/$$recipe || exit; \
+	done
+	$(BIN)/python -m pneumo_edge.training.reproduction_page
 
 clean: ## Remove the environment and everything that was made
 	rm -rf .venv out runs models reports .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pneumo_edge import records
+from pneumo_edge import bundled, records
 from pneumo_edge.errors import ModelFileError
 
 SCHEMA_VERSION = 1
@@ -155,7 +155,9 @@ def check_file(path: Path) -> None:
     """
     if path.suffix not in MODEL_SUFFIXES:
         raise ModelFileError(
-            f"{path} is no model file", "a .tflite or .onnx file", "Give the path of an exported model"
+            f"{path} is no model file",
+            f"a .tflite or .onnx file, or the name of a bundled model: {' or '.join(bundled.NAMES)}",
+            "Give the path of an exported model, or one of these names",
         )
     try:
         with path.open("rb") as stream:

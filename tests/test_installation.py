@@ -6,16 +6,22 @@ import json
 import re
 import subprocess
 import sys
+import tarfile
 import venv
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from PIL import Image
+
+from pneumo_edge import bundled
 
 pytestmark = pytest.mark.slow
 
 _REPOSITORY = Path(__file__).parents[1]
 _NO_NETWORK = re.compile("NewConnectionError|Temporary failure in name resolution|Network is unreachable|No route")
+#: What a device downloads, with both trained models in it.
+_MOST_BYTES = 12_000_000
 #: Extra, engine, files that it runs, files that it does not and the extra that those need.
 _DEVICES = [
     ("litert", "litert", ["tiny-fp32.tflite", "tiny-int8.tflite"], "tiny-fp32.onnx", "onnx"),
@@ -39,6 +45,30 @@ def x_ray(tmp_path: Path) -> Path:
     return path
 
 
+def test_the_wheel_brings_the_trained_models_and_their_cards(wheel: Path) -> None:
+    assert wheel.stat().st_size < _MOST_BYTES
+    with ZipFile(wheel) as archive:
+        for path in _bundled_files():
+            assert archive.read(path.relative_to(_REPOSITORY).as_posix()) == path.read_bytes()
+
+
+def test_the_source_distribution_brings_them_too(tmp_path: Path) -> None:
+    # pip builds none, so the build backend itself is asked.
+    python = _environment(tmp_path / "venv", "hatchling")
+    command = [str(python), "-m", "hatchling", "build", "--target", "sdist", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=_REPOSITORY, capture_output=True, check=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    assert archive.stat().st_size < _MOST_BYTES
+    with tarfile.open(archive) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    assert names >= {path.relative_to(_REPOSITORY).as_posix() for path in _bundled_files()}
+
+
+def _bundled_files() -> list[Path]:
+    models = [_REPOSITORY / "pneumo_edge" / "bundled" / bundled.path(name).name for name in bundled.NAMES]
+    return [*models, *(path.with_suffix(".md") for path in models)]
+
+
 @pytest.mark.parametrize(("extra", "engine", "runs", "refused", "needed"), _DEVICES)
 def test_a_device_with_one_engine_predicts(
     extra: str, engine: str, runs: list[str], refused: str, needed: str,
@@ -57,6 +87,18 @@ def test_a_device_with_one_engine_predicts(
         shown = _run(python, "info", tiny_models / name)
         assert shown.returncode == 0, shown.stderr
         assert "NORMAL, PNEUMONIA" in shown.stdout
+
+    by_default = _run(python, "predict", x_ray, "--json")
+    if any(name.endswith(".tflite") for name in runs):
+        assert by_default.returncode == 0, by_default.stderr
+        assert json.loads(by_default.stdout)["model"] == f"{bundled.DEFAULT}-int8"
+        for name in bundled.NAMES:
+            named = _run(python, "predict", x_ray, "--model", name, "--json")
+            assert json.loads(named.stdout)["model"] == f"{name}-int8", named.stderr
+    else:
+        assert by_default.returncode == 3
+        assert 'Run: pip install "pneumo-edge[litert]"' in by_default.stderr
+        assert len(by_default.stderr.splitlines()) == 1
 
     missing = _run(python, "predict", x_ray, "--model", tiny_models / refused)
     assert missing.returncode == 3

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.models import CommandInfo
 
 from pneumo_edge import extras
@@ -41,24 +42,42 @@ def test_every_extra_is_named() -> None:
         assert f"`{extra}`" in _README
 
 
+def test_the_device_needs_nothing_but_an_x_ray(tmp_path: Path) -> None:
+    Image.effect_noise((400, 300), 60).save(tmp_path / "x-ray.jpeg")
+    section = _README.split("## On a device")[1].split("\n## ")[0]
+    steps = [step for step in _STEPS if f"$ {step}" in section]
+    assert steps
+    for step in steps:
+        assert re.search(r"^(NORMAL|PNEUMONIA) .* x-ray.jpeg$", _run_step(step, tmp_path), re.MULTILINE)
+    for block in _PYTHON:
+        assert re.match(r"(NORMAL|PNEUMONIA) \{", _run_python(block, tmp_path))
+
+
 @pytest.mark.slow
 def test_the_steps_work_as_written(workplace: Path) -> None:
     environment = {**os.environ, "PNEUMO_EDGE_CACHE": str(workplace / "cache"), "PNEUMO_EDGE_WEIGHTS": "weights"}
     environment.pop("PNEUMO_EDGE_DATA", None)
     for step in _STEPS:
-        command = [sys.executable, "-m", "pneumo_edge", *shlex.split(step)[1:]]
-        result = subprocess.run(
-            command, cwd=workplace, env=environment, capture_output=True, text=True, check=False, timeout=600
-        )
-        assert result.returncode == 0, f"{step}\n{result.stdout}\n{result.stderr}"
+        _run_step(step, workplace, environment)
     for name in ("audit.png", "reports/results.json", "reports/report.md", "reports/report.html"):
         assert (workplace / name).stat().st_size > 0
-    for block in _PYTHON:
-        printed = subprocess.run(
-            [sys.executable, "-c", block], cwd=workplace, capture_output=True, text=True, check=False, timeout=60
-        )
-        assert printed.returncode == 0, printed.stderr
-        assert re.match(r"(NORMAL|PNEUMONIA) \{", printed.stdout)
+
+
+def _run_step(step: str, folder: Path, environment: dict[str, str] | None = None) -> str:
+    command = [sys.executable, "-m", "pneumo_edge", *shlex.split(step)[1:]]
+    result = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=600
+    )
+    assert result.returncode == 0, f"{step}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+def _run_python(block: str, folder: Path) -> str:
+    printed = subprocess.run(
+        [sys.executable, "-c", block], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert printed.returncode == 0, printed.stderr
+    return printed.stdout
 
 
 @pytest.fixture

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pneumo_edge import bundled
+from pneumo_edge.cli import options
 from pneumo_edge.errors import printable
 
 
 def info(
-    model: Annotated[Path, typer.Argument(readable=False, help="A model file, .tflite or .onnx.")],
+    model: Annotated[str, typer.Argument(help=options.MODEL_HELP)] = bundled.DEFAULT,
     as_json: Annotated[bool, typer.Option("--json", help="Print the ModelSpec as JSON.")] = False,
 ) -> None:
     """Print what a model file says of itself: classes, input, threshold, training data, verification."""
     from pneumo_edge import records
     from pneumo_edge.runtime.classifier import read_spec
 
-    spec = read_spec(model)
+    path = bundled.find(model)
+    spec = read_spec(path)
     if as_json:
         typer.echo(records.dumps(spec), nl=False)
         return
     size = spec.input
     rows = {
         "name": spec.name,
-        "file": f"{model.stat().st_size / 1e6:.2f} MB",
+        "file": f"{path.stat().st_size / 1e6:.2f} MB",
         "classes": ", ".join(spec.class_names),
         "input": f"{size.dtype} pixels {size.minimum} to {size.maximum}, 1x{size.height}x{size.width}x{size.channels}",
         "decision": f"{spec.decision.positive_class} where its probability is at least {spec.decision.threshold:.4f}",

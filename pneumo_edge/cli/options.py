@@ -8,18 +8,23 @@ from typing import Annotated, Any
 
 import typer
 
+from pneumo_edge import bundled
 
-def choice(names: Iterable[str], help_text: str) -> Any:
-    """An option that takes one of some names, for a parameter of type str."""
+#: What the help says of a model; the parameter is text, because as a path ``./NAME`` would be the bundled NAME.
+MODEL_HELP = f"A bundled model ({', '.join(bundled.NAMES)}), or a model file, .tflite or .onnx."
+
+
+def choice(names: Iterable[str], help_text: str, metavar: str | None = None) -> Any:
+    """An option that takes one of some names, for a parameter of type str or ``str | None``."""
     allowed = list(names)
 
-    def check(value: str) -> str:
-        if value not in allowed:
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in allowed:
             raise typer.BadParameter(f"{value!r} is not one of {', '.join(allowed)}")
         return value
 
-    callback: Callable[[str], str] = check
-    return typer.Option(metavar="|".join(allowed), callback=callback, help=help_text)
+    callback: Callable[[str | None], str | None] = check
+    return typer.Option(metavar=metavar or "|".join(allowed), callback=callback, help=help_text)
 
 
 Data = Annotated[

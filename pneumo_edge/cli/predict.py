@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pneumo_edge import bundled
 from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode, ImageError, printable
 
@@ -25,7 +26,7 @@ def predict(
     inputs: Annotated[
         list[Path], typer.Argument(metavar="IMAGE|DIR", readable=False, help="Images, or folders of images.")
     ],
-    model: Annotated[Path, typer.Option(readable=False, help="A model file, .tflite or .onnx.")],
+    model: Annotated[str, typer.Option(help=options.MODEL_HELP)] = bundled.DEFAULT,
     engine: Annotated[
         str | None, typer.Option(help="litert, tflite-runtime or onnxruntime; by default the best one installed.")
     ] = None,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pneumo_edge import images, spec
+from pneumo_edge import bundled, images, spec
 from pneumo_edge.errors import ModelFileError
 from pneumo_edge.runtime import engines
 from pneumo_edge.spec import ModelSpec
@@ -64,7 +64,8 @@ class Classifier:
     Not for several threads at once: make one for each thread.
 
     Args:
-        model: A ``.tflite`` or ``.onnx`` file that carries a ModelSpec.
+        model: The name of a bundled model (:mod:`pneumo_edge.bundled`), or the path of a ``.tflite`` or
+            ``.onnx`` file that carries a ModelSpec.
         engine: ``"litert"``, ``"tflite-runtime"`` or ``"onnxruntime"``; by default the first of them
             that runs the file and is installed.
         threads: Threads for one inference, at least 1.
@@ -76,8 +77,10 @@ class Classifier:
         MissingExtraError: No engine for the file is installed, or the one that was named is not.
     """
 
-    def __init__(self, model: str | os.PathLike[str], *, engine: str | None = None, threads: int = 1) -> None:
-        self.path = Path(model)
+    def __init__(
+        self, model: str | os.PathLike[str] = bundled.DEFAULT, *, engine: str | None = None, threads: int = 1
+    ) -> None:
+        self.path = bundled.find(model)
         self.spec = read_spec(self.path)
         self.engine = engines.load(self.path, engines.choose(self.path, engine), threads)
         self._check_engine()

@@ -1,0 +1,28 @@
+"""The trained models inside this package: an ``int8`` file for each backbone, with its model card beside it.
+
+A bundled model is known by the name of its backbone. ``make cards`` writes the cards.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+NAMES = ("mobilenetv2", "efficientnetb0")
+#: The smaller and faster one.
+DEFAULT = "mobilenetv2"
+
+
+def path(name: str) -> Path:
+    """The file of a bundled model; its card has the same name and the ending ``.md``."""
+    return Path(__file__).with_name(f"{name}-int8.tflite")
+
+
+def find(model: str | os.PathLike[str]) -> Path:
+    """The file that a user means by a bundled model's name or by a path.
+
+    A text that is exactly one of :data:`NAMES` is the bundled model, whatever lies in the working folder;
+    anything else is a path. No file is lost by that: a model file's name has an ending. A folder of such a
+    name is ``./mobilenetv2``, or a ``Path``.
+    """
+    return path(model) if isinstance(model, str) and model in NAMES else Path(model)

@@ -1,0 +1,52 @@
+"""``pneumo-edge card``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pneumo_edge import bundled
+from pneumo_edge.cli import options
+
+
+def card(
+    metrics: Annotated[
+        Path, typer.Option(readable=False, help="The metrics.json of `evaluate --split test` that holds the models.")
+    ],
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODEL", help=f"{options.MODEL_HELP} By default all that are bundled."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(show_default=False, help="Folder for the cards; by default beside each model file.")
+    ] = None,
+    index: Annotated[
+        Path | None, typer.Option(show_default=False, help="Write a page of the bundled models, too.")
+    ] = None,
+) -> None:
+    """Write the model card of each model file, from its ModelSpec and its metrics.
+
+    What a card says of patients, hospital and licences is true of the
+    X-rays of Kermany et al. (2018), and of no other data.
+    """
+    from benchmarks import cards
+    from benchmarks.scoring import summary
+    from pneumo_edge import files
+
+    if index and models:
+        raise typer.BadParameter("is a page of the bundled models: name no other", param_hint="--index")
+    evaluation = summary.read(metrics)
+    paths = [bundled.find(model) for model in models or bundled.NAMES]
+    # All of them are made before the first is written.
+    texts = []
+    for path in paths:
+        collected = cards.collect(path, evaluation)
+        texts.append((collected, (out or path.parent) / f"{path.stem}.md", cards.render(collected)))
+    for _, target, text in texts:
+        files.write_text(target, text)
+        typer.echo(f"Card: {target}")
+    if index:
+        files.write_text(index, cards.render_index([(each, target) for each, target, _ in texts], index))
+        typer.echo(f"Page: {index}")

@@ -1,0 +1,71 @@
+"""The trained models inside the package, from Python; tests/cli/test_model_names.py has the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pneumo_edge import Classifier, bundled
+from pneumo_edge.runtime.classifier import read_spec
+from pneumo_edge.runtime.engines import engines_for
+from pneumo_edge.spec import RANDOM_WEIGHTS
+
+_MEGA = 1_000_000
+_each = pytest.mark.parametrize("name", bundled.NAMES)
+
+
+@pytest.fixture
+def x_ray() -> Image.Image:
+    return Image.effect_noise((400, 300), 60)
+
+
+@_each
+def test_each_file_is_what_its_name_says(name: str) -> None:
+    spec = read_spec(bundled.path(name))
+    assert spec.name == bundled.path(name).stem == f"{name}-int8"
+    assert (spec.backbone, spec.format) == (name, "int8")
+    assert spec.input.dtype == "uint8"
+
+
+@_each
+def test_each_was_trained_on_x_rays_from_pretrained_weights_and_passed_its_gate(name: str) -> None:
+    spec = read_spec(bundled.path(name))
+    assert spec.data.real
+    assert spec.training.initial_weights != RANDOM_WEIGHTS
+    assert spec.verification
+    assert set(spec.verification.engines) == {row.name for row in engines_for(bundled.path(name))}
+
+
+def test_nothing_else_lies_beside_them_and_all_are_small() -> None:
+    folder = bundled.path(bundled.DEFAULT).parent
+    named = [bundled.path(name) for name in bundled.NAMES]
+    found = [path for path in folder.iterdir() if path.suffix != ".py" and path.is_file()]
+    assert sorted(found) == sorted([*named, *(path.with_suffix(".md") for path in named)])
+    assert sum(path.stat().st_size for path in found) < 12 * _MEGA
+    assert min(named, key=lambda path: path.stat().st_size) == bundled.path(bundled.DEFAULT)
+
+
+@_each
+def test_a_name_and_the_path_behind_it_judge_alike(name: str, x_ray: Image.Image) -> None:
+    by_name, by_path = Classifier(name), Classifier(bundled.path(name))
+    assert by_name.spec == by_path.spec
+    assert by_name.predict(x_ray).probabilities == by_path.predict(x_ray).probabilities
+
+
+def test_no_name_is_the_default() -> None:
+    assert Classifier().spec == read_spec(bundled.path(bundled.DEFAULT))
+
+
+@given(st.text())
+def test_what_is_no_name_is_a_path(text: str) -> None:
+    assert bundled.find(text) == (bundled.path(text) if text in bundled.NAMES else Path(text))
+
+
+@_each
+def test_a_path_of_that_name_is_a_path(name: str) -> None:
+    assert bundled.find(Path(name)) == bundled.find(f"./{name}") == Path(name)
+    assert bundled.find(f"{name}-int8.tflite") == Path(f"{name}-int8.tflite")
