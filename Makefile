@@ -11,7 +11,7 @@ EXTENT ?= --epochs 3 --images 1024
 # The evaluation of the bundled models on the test split.
 METRICS ?= results/evaluation/metrics.json
 
-.PHONY: help demo test lint bench models cards report-reproduction clean
+.PHONY: help demo test lint bench bench-training models cards training-table report-reproduction clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets
@@ -29,13 +29,19 @@ lint: $(READY) ## Check style, types and the arrows between the rooms
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-models: $(READY) ## Train both backbones with the standard recipe and export every format (DATA=, WEIGHTS=)
+models: $(READY) ## Train both backbones with the recipe best and export every format (DATA=, WEIGHTS=)
 	$(BIN)/pneumo-edge train $(OPTIONS) --backbone mobilenetv2
 	$(BIN)/pneumo-edge train $(OPTIONS) --backbone efficientnetb0
-	$(BIN)/pneumo-edge export runs/mobilenetv2-standard runs/efficientnetb0-standard
+	$(BIN)/pneumo-edge export runs/mobilenetv2-best runs/efficientnetb0-best
 
 bench: $(READY) ## Benchmark the files in models/ (DATA=)
 	$(BIN)/pneumo-edge benchmark models $(if $(DATA),--data "$(DATA)")
+
+bench-training: $(READY) ## Compare the speed of training with data in memory and with the report's pipeline (DATA=, WEIGHTS=)
+	$(BIN)/python -m pneumo_edge.training.speed $(OPTIONS)
+
+training-table: $(READY) ## Put the runs in results/training into docs/training.md
+	$(BIN)/python -m pneumo_edge.training.tried
 
 cards: $(READY) ## Write the model cards of the bundled models, and docs/models.md (METRICS=)
 	$(BIN)/pneumo-edge card --metrics $(METRICS) --index docs/models.md

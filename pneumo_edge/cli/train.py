@@ -4,54 +4,113 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pneumo_edge.cli import options
 from pneumo_edge.training.backbones import BACKBONES
 from pneumo_edge.training.recipes import RECIPES
+from pneumo_edge.training.report_recipes import REPRODUCTIONS
 
-_RECIPE_HELP = "; ".join(f"{row.name}: {row.summary}" for row in RECIPES.values()) + "."
+if TYPE_CHECKING:
+    from pneumo_edge.data.tensors import Dataset
+    from pneumo_edge.training.network import InitialWeights
+
+_RECIPE_HELP = "; ".join(f"{row.name}: {row.summary}" for row in RECIPES.values()) + (
+    "; report-*: the runs of the student report and their corrected twins, see docs/report-reproduction.md."
+)
 
 
 def train(
     data: options.Data,
-    backbone: Annotated[str, options.choice(BACKBONES, "The image backbone.")],
-    recipe: Annotated[str, options.choice(RECIPES, _RECIPE_HELP)] = "standard",
+    backbone: Annotated[
+        str | None, options.choice(BACKBONES, "The image backbone; a report-* recipe has its own.")
+    ] = None,
+    recipe: Annotated[
+        str, options.choice([*RECIPES, *REPRODUCTIONS], _RECIPE_HELP, "|".join([*RECIPES, "report-*"]))
+    ] = "best",
     weights: options.Weights = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/BACKBONE-RECIPE.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; by default runs/BACKBONE-RECIPE, or runs/RECIPE.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides initialization and the order of images.")] = 0,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="The most epochs of each phase; for a report-* recipe only.")
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(min=2, help="Train on so many images, drawn; for a report-* recipe only.")
+    ] = None,
 ) -> None:
     """Train a backbone on chest X-rays.
 
     Interrupted at any moment, the same command goes on from the last
     finished epoch. Validation is drawn out of train by patient; the test
-    split is not touched.
+    split is not touched. A report-* recipe does as the report did instead:
+    it trains on all of train, takes the test split for validation, and
+    leaves no model.
     """
     from pneumo_edge import extras, native
     from pneumo_edge.cache import cache_folder
     from pneumo_edge.data.sources import open_source
     from pneumo_edge.data.tensors import prepare
 
+    backbone = _settle(backbone, recipe, epochs, images)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with native.quiet_stderr():
         extras.need("keras", "train")
     from pneumo_edge.training import fit, network
 
-    folder = out or Path("runs") / f"{backbone}-{recipe}"
+    is_report = recipe in REPRODUCTIONS
+    folder = out or Path("runs") / (recipe if is_report else f"{backbone}-{recipe}")
     dataset = prepare(open_source(data), cache_folder(), network.HEIGHT, network.WIDTH)
     if dataset.manifest.left_out:
-        typer.echo(f"{len(dataset.manifest.left_out)} images are left out; each is named in {folder / 'split.json'}")
+        record = folder / ("reproduction.json" if is_report else "split.json")
+        typer.echo(f"{len(dataset.manifest.left_out)} images are left out; each is named in {record}")
     if not dataset.manifest.real:
         typer.echo("These are PHANTOM images, not X-rays: what is trained on them says nothing of patients.", err=True)
     row = BACKBONES[backbone]
-    run = fit.train(
-        row, RECIPES[recipe], network.find_weights(row, weights), dataset, data, folder, cache_folder(), seed
-    )
+    initial = network.find_weights(row, weights)
+    if is_report:
+        _reproduce(recipe, initial, dataset, folder, seed, epochs, images)
+        return
+    run = fit.train(row, RECIPES[recipe], initial, dataset, data, folder, cache_folder(), seed)
     metrics = run.training.validation
     typer.echo(
         f"{folder}: validation AUC {metrics['auc']:.4f}, accuracy {metrics['accuracy']:.4f} at threshold "
         f"{run.decision.threshold:.4f} after {run.training.epochs} epochs, from {run.training.initial_weights} weights"
     )
     typer.echo(f"Next: pneumo-edge export {folder}")
+
+
+def _settle(backbone: str | None, recipe: str, epochs: int | None, images: int | None) -> str:
+    """The backbone that is meant, where the options go together."""
+    if report := REPRODUCTIONS.get(recipe):
+        if backbone not in (None, report.backbone):
+            raise typer.BadParameter(f"{recipe} is a run of {report.backbone}; leave --backbone out, or give that")
+        return report.backbone
+    if epochs is not None or images is not None:
+        raise typer.BadParameter(f"--epochs and --images are for report-* recipes; {recipe} has its own epochs")
+    if backbone is None:
+        raise typer.BadParameter(f"the recipe {recipe} needs --backbone, one of {', '.join(BACKBONES)}")
+    return backbone
+
+
+def _reproduce(
+    recipe: str,
+    weights: InitialWeights,
+    dataset: Dataset,
+    folder: Path,
+    seed: int,
+    epochs: int | None,
+    images: int | None,
+) -> None:
+    from pneumo_edge.training import reproduction
+
+    result = reproduction.reproduce(REPRODUCTIONS[recipe], weights, dataset, folder, seed, epochs, images)
+    rows = reproduction.read_history(folder)
+    typer.echo(
+        f"{folder}: validation accuracy by epoch {', '.join(f'{row.val_accuracy:.4f}' for row in rows)}, "
+        f"{rows[-1].called_pneumonia:.0%} called pneumonia at the end, from {result.initial_weights} weights. "
+        f"Validation is the report's: {sum(result.validation_images.values())} test images. There is no model to export"
+    )

@@ -250,7 +250,7 @@ def _finish(
                 "sensitivity": counts.sensitivity.value,
                 "specificity": counts.specificity.value,
                 "log_loss": log_loss(labels, scores),
-                **_shift_metrics(labels, columns, threshold),
+                **shift_metrics(labels, columns, threshold),
             },
         ),
         versions={
@@ -272,8 +272,8 @@ def _shifted_scores(model: Any, grey: npt.NDArray[np.uint8]) -> dict[str, Scores
     return scores
 
 
-def _shift_metrics(labels: Labels, columns: dict[str, Scores], threshold: float) -> dict[str, float]:
-    """Means over the shifts; empty where none was checked."""
+def shift_metrics(labels: Labels, columns: dict[str, Scores], threshold: float) -> dict[str, float]:
+    """Mean AUC and accuracy over the columns that are named as shifts; empty where none is."""
     shifted = [scores for name, scores in columns.items() if name in SHIFTS]
     if not shifted:
         return {}
@@ -289,7 +289,7 @@ def _save_validation(dataset: Dataset, indices: npt.NDArray[np.intp], columns: d
         writer = csv.writer(stream)
         writer.writerow(["name", "label", *columns])
         for row, entry in enumerate(dataset.entries(indices)):
-            writer.writerow([entry.name, entry.label, *(repr(float(scores[row])) for scores in columns.values())])
+            writer.writerow([entry.name, entry.label, *(f"{scores[row]:.9g}" for scores in columns.values())])
 
 
 def predict(

@@ -77,21 +77,10 @@ RECIPES: dict[str, Recipe] = {
             (Phase(6, 3e-4, warmup_epochs=1, patience=3, augmentation=_LIGHT),),
         ),
         Recipe(
-            "light-160",
-            "tried",
-            (Phase(4, 4e-4, warmup_epochs=1, side=160, ema=0.98, augmentation=_LIGHT),),
-            check_shifts=True,
-        ),
-        Recipe(
-            "strong-160",
-            "tried",
-            (Phase(4, 4e-4, warmup_epochs=1, side=160, ema=0.98, augmentation=_STRONG),),
-            check_shifts=True,
-        ),
-        Recipe(
-            "strong-balanced-160",
-            "tried",
-            (Phase(8, 4e-4, warmup_epochs=1, side=160, ema=0.98, balanced=True, augmentation=_STRONG),),
+            "best",
+            "what the bundled models were trained with: strong augmentation, balanced epochs, averaged weights",
+            (Phase(8, 4e-4, warmup_epochs=1, ema=0.98, balanced=True, augmentation=_STRONG),),
+            threshold_rule=ThresholdRule.SENSITIVITY_95,
             check_shifts=True,
         ),
     )

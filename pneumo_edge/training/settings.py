@@ -9,7 +9,7 @@ from typing import Any
 from pneumo_edge import files, records
 from pneumo_edge.errors import TrainingError
 
-_NAME = "settings.json"
+SETTINGS_NAME = "settings.json"
 
 
 def check_settings(folder: Path, settings: Any) -> None:
@@ -22,7 +22,7 @@ def check_settings(folder: Path, settings: Any) -> None:
     Raises:
         TrainingError: The folder holds a run with other settings.
     """
-    path, given = folder / _NAME, asdict(settings)
+    path, given = folder / SETTINGS_NAME, asdict(settings)
     if not path.exists():
         files.write_text(path, records.dumps(settings))
         return
@@ -42,5 +42,5 @@ def check_settings(folder: Path, settings: Any) -> None:
 
 def _change(key: str, given: dict[str, Any], found: dict[str, Any]) -> str:
     if isinstance(given[key], dict):
-        return f"{key} (those it has are in {_NAME})"
+        return f"{key} (those it has are in {SETTINGS_NAME})"
     return f"{key} {given[key]} (it has {found[key]})"

@@ -1,0 +1,37 @@
+"""Options of `train` that do not go together are refused at once, as wrong usage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pneumo_edge.cli import app
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "the recipe best needs --backbone, one of mobilenetv2, efficientnetb0"),
+        (("--recipe", "quick"), "the recipe quick needs --backbone"),
+        (("--backbone", "mobilenetv2", "--epochs", "3"), "--epochs and --images are for report-* recipes"),
+        (("--backbone", "mobilenetv2", "--images", "99"), "--epochs and --images are for report-* recipes"),
+        (
+            ("--recipe", "report-mobilenet", "--backbone", "efficientnetb0"),
+            "report-mobilenet is a run of mobilenetv2; leave --backbone out",
+        ),
+        (("--recipe", "report-train-model2-both"), "is not one of"),
+    ],
+)
+def test_wrong_usage(options: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["train", "--data", str(tmp_path), *options])
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("options", [(), ("--backbone", "mobilenetv2")])
+def test_a_report_recipe_has_its_backbone(options: tuple[str, ...], tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["train", "--data", str(tmp_path), "--recipe", "report-mobilenet", *options])
+    assert done.exit_code == 3
+    assert "has no data set" in done.stderr
