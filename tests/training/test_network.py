@@ -66,3 +66,13 @@ def test_the_scaling_that_the_backbone_needs_is_in_the_graph(keras: Any, name: s
     pixels = _PIXELS[:2].astype(np.float32)
     expected = reference.predict(module.preprocess_input(pixels.copy()), verbose=0)
     np.testing.assert_allclose(inner.predict(pixels, verbose=0), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_copy_for_smaller_images_has_the_same_weights(keras: Any, name: str) -> None:
+    model = network.build(BACKBONES[name], network.InitialWeights(RANDOM_WEIGHTS), 0.2, _PIXELS)
+    small = network.at_side(model, BACKBONES[name], 0.2, 96)
+    assert small.input_shape == (None, 96, 96, 3)
+    for one, other in zip(model.get_weights(), small.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert small.predict(_PIXELS[:2, :96, :96].astype(np.float32), verbose=0).shape == (2, 2)

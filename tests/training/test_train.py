@@ -17,7 +17,9 @@ import pytest
 
 from pneumo_edge import images, runs
 from pneumo_edge.data.phantom import make_phantom
+from pneumo_edge.evaluation.operating_point import ThresholdRule
 from pneumo_edge.training.backbones import BACKBONES
+from pneumo_edge.training.shifts import SHIFTS
 
 pytestmark = pytest.mark.slow
 
@@ -62,9 +64,9 @@ def _train(workplace: Path, weights: Path, recipe: str, out: Path, *more: str) -
 
 
 def test_a_killed_run_goes_on_and_leaves_a_whole_run(keras: Any, workplace: Path, weights: Path) -> None:
-    out = workplace / "standard"
+    out = workplace / "best"
     process = subprocess.Popen(
-        _command(workplace, weights, "standard", out), env=_environment(workplace), stderr=subprocess.DEVNULL
+        _command(workplace, weights, "best", out), env=_environment(workplace), stderr=subprocess.DEVNULL
     )
     state = out / "checkpoint" / "fine-tune-1" / "state.json"
     deadline = time.monotonic() + 300
@@ -76,7 +78,7 @@ def test_a_killed_run_goes_on_and_leaves_a_whole_run(keras: Any, workplace: Path
     done_before = len(json.loads(state.read_text())["rows"])
     assert not (out / runs.RECORD_NAME).exists()
 
-    finished = _train(workplace, weights, "standard", out)
+    finished = _train(workplace, weights, "best", out)
     assert finished.returncode == 0, finished.stderr
     assert "1 images are left out" in finished.stdout
     with (out / "history.csv").open() as stream:
@@ -90,6 +92,14 @@ def test_a_killed_run_goes_on_and_leaves_a_whole_run(keras: Any, workplace: Path
     assert {path.name for path in out.iterdir()} == {
         "run.json", "model.keras", "split.json", "validation.csv", "history.csv", "curves.png", "settings.json"
     }  # fmt: skip
+    with (out / "validation.csv").open() as stream:
+        judged = list(csv.DictReader(stream))
+    assert set(SHIFTS) < set(judged[0]), "the shifts that the recipe asks for were not judged"
+    shifted = [float(row[name]) for row in judged for name in SHIFTS]
+    assert all(0 <= score <= 1 for score in shifted)
+    assert run.decision.rule == ThresholdRule.SENSITIVITY_95
+    found = [float(row["probability"]) >= run.decision.threshold for row in judged if row["label"] == "1"]
+    assert np.mean(found) >= 0.95
     left_out = json.loads((out / "split.json").read_text())["left_out"]
     assert list(left_out) == ["train/NORMAL/IM-9999-0001.jpeg"]
 
