@@ -56,6 +56,8 @@ def train(
     from pneumo_edge.data.tensors import prepare
 
     backbone = _settle(backbone, recipe, epochs, images)
+    # What is wrong with the data is said before TensorFlow takes its seconds to load.
+    source = open_source(data)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with native.quiet_stderr():
         extras.need("keras", "train")
@@ -63,7 +65,7 @@ def train(
 
     is_report = recipe in REPRODUCTIONS
     folder = out or Path("runs") / (recipe if is_report else f"{backbone}-{recipe}")
-    dataset = prepare(open_source(data), cache_folder(), network.HEIGHT, network.WIDTH)
+    dataset = prepare(source, cache_folder(), network.HEIGHT, network.WIDTH)
     if dataset.manifest.left_out:
         record = folder / ("reproduction.json" if is_report else "split.json")
         typer.echo(f"{len(dataset.manifest.left_out)} images are left out; each is named in {record}")

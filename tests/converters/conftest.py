@@ -14,6 +14,7 @@ from pneumo_edge import runs
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.data.sources import CLASS_NAMES, POSITIVE_CLASS, SplitName, open_source
 from pneumo_edge.data.tensors import Dataset, prepare
+from pneumo_edge.evaluation.operating_point import ThresholdRule
 from pneumo_edge.runs import Run
 from pneumo_edge.spec import DataSpec, DecisionSpec, TrainingSpec
 
@@ -44,7 +45,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path, phanto
         class_names=CLASS_NAMES,
         height=SIDE,
         width=SIDE,
-        decision=DecisionSpec(POSITIVE_CLASS, 0.5, "fixed", "nothing"),
+        decision=DecisionSpec(POSITIVE_CLASS, 0.5, ThresholdRule.YOUDEN, "nothing"),
         temperature=1.0,
         data=DataSpec(manifest.source, manifest.real, manifest.fingerprint, manifest.counts, manifest.licence),
         training=TrainingSpec("none", 1, "random", 0, {}),
