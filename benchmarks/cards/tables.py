@@ -6,22 +6,19 @@ from collections.abc import Sequence
 
 from benchmarks.report import markdown
 from benchmarks.report.content import Cell, Table, backbone_title
-from benchmarks.scoring.summary import Comparison, Data, Metrics, ModelMetrics, SeedComparison, SeedGroup
+from benchmarks.scoring.summary import (
+    METRIC_TITLES,
+    Comparison,
+    Data,
+    Metrics,
+    ModelMetrics,
+    SeedComparison,
+    SeedGroup,
+)
 from pneumo_edge.evaluation.metrics import Confusion, Interval
 from pneumo_edge.evaluation.seeds import OverSeeds
 from pneumo_edge.spec import ModelSpec
 
-_TITLES = {
-    "auc": "AUC",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "ppv": "PPV",
-    "npv": "NPV",
-    "f1": "F1",
-    "brier": "Brier score",
-}
 _IN_INDEX = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
 
 
@@ -37,7 +34,7 @@ def training(spec: ModelSpec) -> str:
 
 def metrics(measured: ModelMetrics, seeds: SeedGroup | None) -> str:
     """Every metric of a file with its interval, and over the seeds of its recipe."""
-    rows = [[title, _interval(measured.metrics[name]), name] for name, title in _TITLES.items()]
+    rows = [[title, _interval(measured.metrics[name]), name] for name, title in METRIC_TITLES.items()]
     for kind, part in measured.sensitivity_by_kind.items():
         rows.append([f"Sensitivity, {kind}", _interval(part.sensitivity), f"sensitivity_{kind}"])
     calibration = measured.calibration
@@ -74,7 +71,7 @@ def shortcuts(evaluation: Metrics) -> str:
 def index(rows: Sequence[tuple[ModelMetrics, str]]) -> str:
     """One row for each model: its metrics, and a link to its card."""
     return _table(
-        ["`--model`", "format", "card", "MB", *(_TITLES[name] for name in _IN_INDEX)],
+        ["`--model`", "format", "card", "MB", *(METRIC_TITLES[name] for name in _IN_INDEX)],
         [
             [
                 f"`{measured.model.backbone}`",
@@ -98,7 +95,7 @@ def comparison(each: Comparison, seeds: SeedComparison | None) -> str:
     }
     differences = {**each.differences, "auc": each.delong.difference}
     rows = [
-        [_TITLES[name], tests.get(name, ""), _interval(differences[name], signed=True), name]
+        [METRIC_TITLES[name], tests.get(name, ""), _interval(differences[name], signed=True), name]
         for name in (*_IN_INDEX, "brier")
     ]
     if seeds is None:

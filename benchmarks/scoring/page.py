@@ -7,23 +7,12 @@ from collections.abc import Mapping
 from benchmarks.report import markdown
 from benchmarks.report.content import Cell, Report, Section, Table, backbone_title
 from benchmarks.scoring.scores import ScoredModel, Scores
-from benchmarks.scoring.summary import Comparison, Metrics, ModelMetrics, SeedComparison, SeedGroup
+from benchmarks.scoring.summary import METRIC_TITLES, Comparison, Metrics, ModelMetrics, SeedComparison, SeedGroup
 from pneumo_edge.evaluation.metrics import Interval
 from pneumo_edge.evaluation.seeds import OverSeeds
 from pneumo_edge.spec import RANDOM_WEIGHTS
 
-_TITLES = {
-    "auc": "AUC",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "ppv": "PPV",
-    "npv": "NPV",
-    "f1": "F1",
-    "brier": "Brier score",
-    "ece": "ECE",
-}
+_TITLES = {**METRIC_TITLES, "ece": "ECE"}
 _DECISIONS = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv", "npv", "f1")
 _MODEL_COLUMNS = ("Backbone", "Recipe", "Format", "Engine", "Seed")
 _GROUP_COLUMNS = ("Backbone", "Recipe", "Format", "Engine", "Seeds")

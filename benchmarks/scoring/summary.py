@@ -36,6 +36,20 @@ _RESAMPLED = tuple(name for name in _COMPARED if name != "auc")
 _SEED = 0
 
 
+#: Titles of the metrics that have an interval, in the order of tables.
+METRIC_TITLES = {
+    "auc": "AUC",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "f1": "F1",
+    "brier": "Brier score",
+}
+
+
 @dataclass(frozen=True)
 class Data:
     """The images. ``kinds`` counts positive images by kind; ``patients`` is None where they are not known."""
