@@ -37,3 +37,9 @@ def test_being_installed_is_found_out_without_an_import(tmp_path: Path, monkeypa
     assert extras.is_installed("untouched_library.inside")
     assert not extras.is_installed("no_such_library")
     assert "untouched_library" not in sys.modules
+
+
+def test_a_check_finds_what_is_missing_and_imports_nothing() -> None:
+    extras.check("json", "train")
+    with pytest.raises(MissingExtraError, match=r"pneumo-edge\[train\]"):
+        extras.check("no_such_library_anywhere", "train")

@@ -56,7 +56,8 @@ def train(
     from pneumo_edge.data.tensors import prepare
 
     backbone = _settle(backbone, recipe, epochs, images)
-    # What is wrong with the data is said before TensorFlow takes its seconds to load.
+    # What is wrong is said before TensorFlow takes its seconds to load.
+    extras.check("keras", "train")
     source = open_source(data)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with native.quiet_stderr():
