@@ -46,7 +46,7 @@ def benchmark(
         list[str],
         typer.Argument(
             metavar="MODEL|DIR",
-            help=f"Model files, folders that are searched for them, or bundled models ({', '.join(bundled.NAMES)}).",
+            help=options.MODELS_HELP,
         ),
     ],
     data: options.Data,

@@ -26,7 +26,7 @@ def evaluate(
         list[str] | None,
         typer.Argument(
             metavar="MODEL|DIR",
-            help=f"Model files, folders that are searched for them, or bundled models ({', '.join(bundled.NAMES)}).",
+            help=options.MODELS_HELP,
         ),
     ] = None,
     data: Annotated[

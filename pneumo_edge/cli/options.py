@@ -12,6 +12,7 @@ from pneumo_edge import bundled
 
 #: What the help says of a model; the parameter is text, because as a path ``./NAME`` would be the bundled NAME.
 MODEL_HELP = f"A bundled model ({', '.join(bundled.NAMES)}), or a model file, .tflite or .onnx."
+MODELS_HELP = f"Model files, folders that are searched for them, or bundled models ({', '.join(bundled.NAMES)})."
 
 
 def choice(names: Iterable[str], help_text: str, metavar: str | None = None) -> Any:

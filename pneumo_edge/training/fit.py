@@ -21,6 +21,7 @@ from pneumo_edge.data.sources import CLASS_NAMES, POSITIVE_CLASS
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc, confusion
 from pneumo_edge.evaluation.operating_point import choose_threshold, fit_temperature, log_loss, rescale
+from pneumo_edge.images import grey_to_rgb
 from pneumo_edge.progress import bar
 from pneumo_edge.runs import Run
 from pneumo_edge.spec import RANDOM_WEIGHTS, DataSpec, DecisionSpec, TrainingSpec
@@ -149,7 +150,7 @@ def _features(extractor: Any, dataset: Dataset, indices: npt.NDArray[np.intp], c
             path = cache / f"{start:06d}.npy"
             if not path.exists():
                 with files.atomic(path) as temporary:
-                    np.save(temporary, predict(extractor, dataset, chosen, lambda n: advance(n, "")))
+                    np.save(temporary, _predict(extractor, dataset.grey[chosen], lambda n: advance(n, "")))
             else:
                 advance(len(chosen), "")
             parts.append(np.load(path))
@@ -208,9 +209,7 @@ def training_images(dataset: Dataset, phase: Phase) -> TrainingImages:
 
 def _scores(model: Any, grey: npt.NDArray[np.uint8]) -> Scores:
     """Probabilities of the positive class for grey images of shape (images, side, side)."""
-    starts = range(0, len(grey), _PREDICT_BATCH)
-    batches = (np.repeat(grey[start : start + _PREDICT_BATCH, ..., np.newaxis], 3, axis=-1) for start in starts)
-    return _positive(np.concatenate([model.predict_on_batch(batch.astype(np.float32)) for batch in batches]))
+    return _positive(_predict(model, grey))
 
 
 def _finish(
@@ -219,7 +218,7 @@ def _finish(
     """Choose temperature and threshold on validation, and fold the temperature into the last layer."""
     val_indices = dataset.indices("val")
     labels = dataset.labels(val_indices)
-    scores = _positive(predict(model, dataset, val_indices))
+    scores = _scores(model, dataset.grey[val_indices])
     temperature = fit_temperature(labels, scores)
     kernel, bias = model.get_layer(LOGITS).get_weights()
     model.get_layer(LOGITS).set_weights([kernel / temperature, bias / temperature])
@@ -292,18 +291,15 @@ def _save_validation(dataset: Dataset, indices: npt.NDArray[np.intp], columns: d
             writer.writerow([entry.name, entry.label, *(f"{scores[row]:.9g}" for scores in columns.values())])
 
 
-def predict(
-    model: Any,
-    dataset: Dataset,
-    indices: npt.NDArray[np.intp],
-    done: Callable[[int], None] = lambda images: None,
+def _predict(
+    model: Any, grey: npt.NDArray[np.uint8], done: Callable[[int], None] = lambda images: None
 ) -> npt.NDArray[np.float32]:
-    """Outputs of a Keras model for images, batch by batch; ``done`` hears of each batch's size."""
+    """Outputs of a Keras model for grey images, batch by batch; ``done`` hears of each batch's size."""
     outputs = []
-    for start in range(0, len(indices), _PREDICT_BATCH):
-        chosen = indices[start : start + _PREDICT_BATCH]
-        outputs.append(model.predict_on_batch(dataset.rgb(chosen).astype(np.float32)))
-        done(len(chosen))
+    for start in range(0, len(grey), _PREDICT_BATCH):
+        batch = grey_to_rgb(grey[start : start + _PREDICT_BATCH])
+        outputs.append(model.predict_on_batch(batch.astype(np.float32)))
+        done(len(batch))
     return np.concatenate(outputs)
 
 
