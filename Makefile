@@ -32,7 +32,7 @@ lint: $(READY) ## Check style, types and the arrows between the rooms
 models: $(READY) ## Train both backbones with the recipe best and export every format (DATA=, WEIGHTS=)
 	$(BIN)/pneumo-edge train $(OPTIONS) --backbone mobilenetv2
 	$(BIN)/pneumo-edge train $(OPTIONS) --backbone efficientnetb0
-	$(BIN)/pneumo-edge export runs/mobilenetv2-best runs/efficientnetb0-best
+	$(BIN)/pneumo-edge export runs/mobilenetv2-best runs/efficientnetb0-best --format all
 
 bench: $(READY) ## Benchmark the files in models/ (DATA=)
 	$(BIN)/pneumo-edge benchmark models $(if $(DATA),--data "$(DATA)")

@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from converters import calibration, isolated, keras_model, metadata, onnx, tflite
+import numpy as np
+import numpy.typing as npt
+
+from converters import calibration, isolated, keras_model, metadata, onnx, proof, reference, tflite
 from converters.formats import Format
-from converters.verify import Reference, Verified, verify
-from pneumo_edge import files, runs
+from converters.proof import Origin, Proof
+from converters.reference import Reference
+from converters.verify import Verified, verify
+from pneumo_edge import extras, files, runs
 from pneumo_edge.data.sources import POSITIVE_CLASS, open_source
 from pneumo_edge.data.tensors import Dataset, prepare
-from pneumo_edge.errors import ConversionError, GateError
+from pneumo_edge.errors import ConversionError, GateError, ModelFileError, PneumoEdgeError
+from pneumo_edge.evaluation.metrics import Scores
 from pneumo_edge.evaluation.operating_point import ThresholdRule
 from pneumo_edge.progress import bar
 from pneumo_edge.runs import Run
+from pneumo_edge.runtime import engines
+from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import CalibrationSpec, InputSpec, ModelSpec
 
 _CONVERT = {"tflite": tflite.convert, "onnx": onnx.convert}
-_CONVERTER_LIBRARIES = ("keras", "tensorflow", "onnx", "tf2onnx")
+_CONVERTER_LIBRARIES = ("ai-edge-quantizer", "keras", "onnx", "tensorflow", "tf2onnx")
 _LOG_NAME = "converter.log"
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A format's outcome: the file's path and spec, or the bound that was missed."""
+    """A format's outcome: the file's path and spec, or why there is none.
+
+    ``made`` is False where a file from before is still right.
+    """
 
     row: Format
     path: Path
     spec: ModelSpec | None
-    missed: GateError | None = None
+    missed: PneumoEdgeError | None = None
+    made: bool = True
 
 
 def export(
@@ -41,89 +53,175 @@ def export(
 ) -> Iterator[Exported]:
     """Convert a finished run to each format, verify each file, and keep those that pass.
 
+    Beside the files come their proofs (:mod:`converters.proof`), the reference set that they were held against
+    (:mod:`converters.reference`) and the calibration manifest.
+
     Args:
         folder: The run's folder.
         rows: Formats to make.
-        out: Folder for the model files and the calibration manifest.
+        out: Folder for the model files.
         cache: Folder with decoded data sets.
         data: The data set that the run was trained on; by default where it lay then.
 
     Yields:
-        The outcome of each format, as soon as it is known. A file of that name from before is removed
-        first, so that what lies in ``out`` has passed.
+        The outcome of each format, as soon as it is known. A file that follows from the same network, settings and
+        versions as it would now is left alone; any other of that name is removed first, so that what lies in
+        ``out`` has passed.
 
     Raises:
-        ConversionError: There is no finished run, the data is not what it was trained on, or a
-            converter failed.
+        ConversionError: There is no finished run, or the data is not what it was trained on.
         DataError: The data cannot be opened.
         MissingExtraError: TensorFlow, a converter or every engine of a format is missing.
     """
     run = runs.load(folder)
     dataset = prepare(open_source(data or Path(run.data_path)), cache, run.height, run.width)
     _check_fingerprint(run, dataset)
-    model = folder / runs.MODEL_NAME
-    with isolated.child_process(folder / _LOG_NAME) as child, tempfile.TemporaryDirectory(dir=folder) as workplace:
-        with bar(f"Exporting {run.backbone}: reference probabilities", 1) as advance:
-            reference = _reference(child, model, run, dataset)
-            advance(1, "")
+    with ExitStack() as stack:
+        workshop = _Workshop(folder, run, dataset, out, stack)
+        for row in rows:
+            if not workshop.up_to_date(row):
+                workshop.order(row)
+        for row in rows:
+            if workshop.up_to_date(row):
+                path = workshop.path(row)
+                yield Exported(row, path, read_spec(path), made=False)
+            else:
+                yield workshop.deliver(row)
+
+
+class _Workshop:
+    """Makes and verifies the files of one run; TensorFlow works in a child process, one order after the other."""
+
+    def __init__(self, folder: Path, run: Run, dataset: Dataset, out: Path, stack: ExitStack) -> None:
+        self._model, self._run, self._dataset, self._out = folder / runs.MODEL_NAME, run, dataset, out
+        self._child = stack.enter_context(isolated.child_process(folder / _LOG_NAME))
+        self._place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
+        self._orders: dict[str, Callable[[], None]] = {}
+        self._checkpoint = files.sha256(self._model)
         chosen = calibration.choose(dataset)
-        manifest = out / f"{run.backbone}-calibration.json"
-        calibrated = CalibrationSpec(len(chosen), calibration.write_manifest(dataset, chosen, manifest))
-        pixels = calibration.pixels(dataset, chosen)
+        manifest = calibration.write_manifest(dataset, chosen, out / f"{run.backbone}-calibration.json")
+        self._calibrated = CalibrationSpec(len(chosen), manifest)
+        self._pixels = calibration.pixels(dataset, chosen)
+        self._described = f"validation split of {run.data.name}"
+        self._reference = self._find_reference()
+        self._reference_sha256 = files.sha256(out / reference.file_name(run.backbone))
 
-        def start(row: Format) -> Callable[[], None]:
-            target = Path(workplace) / row.file_name(run.backbone)
-            return child.start(_CONVERT[row.target], model, row, pixels if row.calibrated else None, target)
+    def path(self, row: Format) -> Path:
+        """Where a format's file belongs."""
+        return self._out / row.file_name(self._run.backbone)
 
-        # One file is converted in the child process while this one verifies the file before it.
-        under_way = start(rows[0])
-        for row, following in itertools.zip_longest(rows, rows[1:]):
-            path = out / row.file_name(run.backbone)
+    def up_to_date(self, row: Format) -> bool:
+        """Whether that file is there, and would come out the same."""
+        return row.id not in self._orders and proof.still_holds(self.path(row), self._origin(row))
+
+    def order(self, row: Format) -> None:
+        """Have the child process convert a format in its turn."""
+        for path in (self.path(row), proof.path(self.path(row))):
             path.unlink(missing_ok=True)
-            # Under its own name already, because engines and messages name the file.
-            converted = Path(workplace) / path.name
+        pixels = self._pixels if row.calibrated else None
+        self._orders[row.id] = self._child.start(_CONVERT[row.target], self._model, row, pixels, self._converted(row))
+
+    def deliver(self, row: Format) -> Exported:
+        """Wait for an ordered file, verify it, and put it in its place with its spec and its proof."""
+        path = self.path(row)
+        try:
             with bar(f"Converting to {path.name}", 1) as advance:
-                under_way()
+                self._orders[row.id]()
                 advance(1, "")
-            if following:
-                under_way = start(following)
-            try:
-                verified = verify(converted, row, reference)
-            except GateError as error:
-                yield Exported(row, path, None, error)
-                continue
-            spec = _spec(run, row, verified, calibrated if row.calibrated else None)
-            with files.atomic(path) as temporary:
-                metadata.write_spec(converted, temporary, spec)
-            yield Exported(row, path, spec)
+            positive = self._run.class_names.index(POSITIVE_CLASS)
+            verified = verify(self._converted(row), row, self._reference, positive, self._described)
+        except (ConversionError, GateError, ModelFileError) as error:
+            return Exported(row, path, None, error)
+        spec = self._spec(row, verified)
+        with files.atomic(path) as temporary:
+            metadata.write_spec(self._converted(row), temporary, spec)
+            Proof(
+                path.name, files.sha256(temporary), self._origin(row), verified.threshold, verified.verification
+            ).save(path)
+        return Exported(row, path, spec)
 
+    def _converted(self, row: Format) -> Path:
+        # Under its own name already, because engines and messages name the file.
+        return self._place / row.file_name(self._run.backbone)
 
-def _reference(child: isolated.Child, model: Path, run: Run, dataset: Dataset) -> Reference:
-    indices = dataset.indices("val")
-    pixels = dataset.rgb(indices)
-    positive = run.class_names.index(POSITIVE_CLASS)
-    scores = child.call(keras_model.probabilities, model, pixels)[:, positive].astype("float64")
-    described = f"validation split of {run.data.name}"
-    rule = ThresholdRule(run.decision.rule)
-    return Reference(pixels, dataset.labels(indices), scores, positive, run.decision.threshold, rule, described)
+    def _origin(self, row: Format) -> Origin:
+        versions = self._converter_versions()
+        for name in row.engines:
+            info = engines.ENGINES[name]
+            if extras.is_installed(info.library):
+                versions[name] = version(info.library)
+        return Origin(
+            self._run.backbone,
+            self._checkpoint,
+            self._run.data.fingerprint,
+            self._calibrated.manifest if row.calibrated else None,
+            self._reference_sha256,
+            row,
+            versions,
+        )
 
+    def _converter_versions(self) -> dict[str, str]:
+        return {name: version(name) for name in _CONVERTER_LIBRARIES}
 
-def _spec(run: Run, row: Format, verified: Verified, calibrated: CalibrationSpec | None) -> ModelSpec:
-    return ModelSpec(
-        name=f"{run.backbone}-{row.name}",
-        backbone=run.backbone,
-        format=row.name,
-        class_names=run.class_names,
-        input=InputSpec(run.height, run.width, 3, row.input_dtype, "bilinear"),
-        decision=replace(run.decision, threshold=verified.threshold),
-        temperature=run.temperature,
-        data=run.data,
-        training=run.training,
-        versions={**run.versions, **{name: version(name) for name in _CONVERTER_LIBRARIES}},
-        notice=run.notice,
-        verification=verified.verification,
-        calibration=calibrated,
-    )
+    def _find_reference(self) -> Reference:
+        path = self._out / reference.file_name(self._run.backbone)
+        try:
+            found = reference.load(path, self._dataset)
+        except ConversionError:
+            pass
+        else:
+            if (found.checkpoint, found.fingerprint) == (self._checkpoint, self._run.data.fingerprint):
+                return found
+        with bar(f"Exporting {self._run.backbone}: reference probabilities", 1) as advance:
+            made = self._make_reference()
+            advance(1, "")
+        reference.save(made, path)
+        return made
+
+    def _make_reference(self) -> Reference:
+        run, dataset, indices = self._run, self._dataset, self._dataset.indices("val")
+        pixels, labels, entries = dataset.rgb(indices), dataset.labels(indices), dataset.entries(indices)
+        spread = np.linspace(0, len(indices) - 1, min(len(indices), reference.TRAVELLING)).astype(int)
+        red = reference.red_alone(pixels[spread])
+        scores, red_scores, blue_scores = map(self._keras_scores, (pixels, red, red[..., ::-1]))
+        telling = np.argsort(-np.abs(red_scores - blue_scores), kind="stable")[: reference.IN_COLOUR]
+        return Reference(
+            checkpoint=self._checkpoint,
+            fingerprint=run.data.fingerprint,
+            sha256=np.array([entry.sha256 for entry in entries]),
+            pixels=pixels,
+            labels=labels,
+            patients=np.unique([entry.patient for entry in entries], return_inverse=True)[1],
+            scores=scores,
+            threshold=run.decision.threshold,
+            rule=ThresholdRule(run.decision.rule),
+            red=red[telling],
+            red_scores=red_scores[telling],
+            blue_scores=blue_scores[telling],
+        )
+
+    def _keras_scores(self, pixels: npt.NDArray[np.uint8]) -> Scores:
+        said = self._child.call(keras_model.probabilities, self._model, pixels)
+        scores: Scores = said[:, self._run.class_names.index(POSITIVE_CLASS)].astype(np.float64)
+        return scores
+
+    def _spec(self, row: Format, verified: Verified) -> ModelSpec:
+        run = self._run
+        return ModelSpec(
+            name=f"{run.backbone}-{row.name}",
+            backbone=run.backbone,
+            format=row.name,
+            class_names=run.class_names,
+            input=InputSpec(run.height, run.width, 3, row.input_dtype, "bilinear"),
+            decision=replace(run.decision, threshold=verified.threshold),
+            temperature=run.temperature,
+            data=run.data,
+            training=run.training,
+            versions={**run.versions, **self._converter_versions()},
+            notice=run.notice,
+            verification=verified.verification,
+            calibration=self._calibrated if row.calibrated else None,
+        )
 
 
 def _check_fingerprint(run: Run, dataset: Dataset) -> None:

@@ -7,6 +7,9 @@ from typing import Literal
 
 from pneumo_edge.errors import ConversionError
 
+#: Numbers of threads that every file is verified with.
+THREADS = (1, 2)
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -17,7 +20,7 @@ class Bounds:
         mean_difference: Mean of that difference.
         min_agreement: Share of images with the same decision. Images whose probability in Keras is
             within ``undecided`` of the threshold do not count.
-        max_auc_loss: AUC of Keras less AUC of the file.
+        max_auc_loss: AUC of Keras less AUC of the file: the upper end of its paired 95 % interval.
         undecided: See ``min_agreement``.
     """
 
@@ -39,8 +42,9 @@ class Format:
         input_dtype: What the file takes; the values are pixels of 0 to 255 in either case.
         engines: Names of the engines it must run on.
         bounds: The gate it must pass on each of them.
-        calibrated: Whether activations are quantized with ranges from training images; the
-            decision threshold is then chosen again, on the file's own validation probabilities.
+        quantized: Whether integers take the place of floats; the decision threshold is then chosen
+            again, on the file's own validation probabilities.
+        calibrated: Whether activations are quantized with ranges from training images.
     """
 
     target: Literal["tflite", "onnx"]
@@ -49,6 +53,7 @@ class Format:
     input_dtype: Literal["float32", "uint8"]
     engines: tuple[str, ...]
     bounds: Bounds
+    quantized: bool = False
     calibrated: bool = False
 
     @property
@@ -61,33 +66,106 @@ class Format:
         return f"{backbone}-{self.name}.{self.target}"
 
 
-_TFLITE_ENGINES = ("litert", "tflite-runtime")
-_EXACT = Bounds(max_difference=1e-3, mean_difference=1e-4, min_agreement=1.0, max_auc_loss=1e-3, undecided=1e-3)
+_TFLITE = ("litert", "tflite-runtime")
+_ONNX = ("onnxruntime",)
+_EXACT = Bounds(1e-3, mean_difference=1e-4, min_agreement=1.0, max_auc_loss=1e-3, undecided=1e-3)
+_HALF = Bounds(5e-3, mean_difference=1e-3, min_agreement=1.0, max_auc_loss=1e-3, undecided=5e-3)
+#: A single probability may move far where decisions and ranking hold.
+_QUANTIZED = Bounds(0.6, mean_difference=0.04, min_agreement=0.98, max_auc_loss=0.005)
 
 FORMATS: dict[str, Format] = {
     row.id: row
     for row in (
-        Format("tflite", "fp32", "float32 throughout", "float32", _TFLITE_ENGINES, _EXACT),
+        Format("tflite", "fp32", "nothing; float32 throughout", "float32", _TFLITE, _EXACT),
         Format(
             "tflite",
             "fp16",
-            "float16 weights, float32 arithmetic",
+            "weights in float16 but for depthwise convolutions; arithmetic in float32",
             "float32",
-            _TFLITE_ENGINES,
-            Bounds(max_difference=0.05, mean_difference=5e-3, min_agreement=1.0, max_auc_loss=2e-3, undecided=0.05),
+            _TFLITE,
+            _HALF,
+        ),
+        Format(
+            "tflite",
+            "dynamic",
+            "weights in int8; activations quantized as they come",
+            "float32",
+            _TFLITE,
+            _QUANTIZED,
+            quantized=True,
+        ),
+        Format(
+            "tflite",
+            "weight-only",
+            "weights in int8 per channel; arithmetic in float32",
+            "float32",
+            _TFLITE,
+            _QUANTIZED,
+            quantized=True,
         ),
         Format(
             "tflite",
             "int8",
-            "int8 weights per channel and int8 activations, calibrated; uint8 pixels in; softmax in float32",
+            "weights in int8 per channel and activations in int8; uint8 pixels in; softmax in float32",
             "uint8",
-            _TFLITE_ENGINES,
-            Bounds(max_difference=1.0, mean_difference=0.2, min_agreement=0.9, max_auc_loss=0.02),
+            _TFLITE,
+            _QUANTIZED,
+            quantized=True,
             calibrated=True,
         ),
-        Format("onnx", "fp32", "float32 throughout", "float32", ("onnxruntime",), _EXACT),
+        Format(
+            "tflite",
+            "integer-only",
+            "as int8, softmax too: uint8 pixels in, uint8 probabilities out",
+            "uint8",
+            _TFLITE,
+            _QUANTIZED,
+            quantized=True,
+            calibrated=True,
+        ),
+        Format(
+            "tflite",
+            "int16x8",
+            "weights in int8 per channel and activations in int16",
+            "float32",
+            _TFLITE,
+            _QUANTIZED,
+            quantized=True,
+            calibrated=True,
+        ),
+        Format("onnx", "fp32", "nothing; float32 throughout", "float32", _ONNX, _EXACT),
+        Format(
+            "onnx",
+            "fp16",
+            "weights in float16 but for depthwise convolutions; arithmetic in float32",
+            "float32",
+            _ONNX,
+            _HALF,
+        ),
+        Format(
+            "onnx",
+            "dynamic",
+            "weights in int8 but for depthwise convolutions; activations quantized as they come",
+            "float32",
+            _ONNX,
+            _QUANTIZED,
+            quantized=True,
+        ),
+        Format(
+            "onnx",
+            "int8",
+            "weights in int8 per channel and activations in int8 (QDQ); softmax in float32",
+            "float32",
+            _ONNX,
+            _QUANTIZED,
+            quantized=True,
+            calibrated=True,
+        ),
     )
 }
+
+#: What is made where nothing else is asked for: the formats that a device runs fast, and the float one of each target.
+USUAL = ("tflite-fp32", "tflite-fp16", "tflite-int8", "onnx-fp32")
 
 
 def select(wanted: list[str]) -> list[Format]:

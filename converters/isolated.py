@@ -6,7 +6,7 @@ import contextlib
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -18,11 +18,11 @@ Result = TypeVar("Result")
 
 
 class Child:
-    """A child process that carries out one function after the other."""
+    """A child process that carries out one function after the other; one that dies is followed by another."""
 
-    def __init__(self, pool: ProcessPoolExecutor, log: Path) -> None:
-        self._pool = pool
+    def __init__(self, log: Path) -> None:
         self._log = log
+        self._pool = self._new_pool()
 
     def start(
         self, function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
@@ -31,13 +31,17 @@ class Child:
 
         Returns:
             A function that waits for the result and returns it; it raises ConversionError where the
-            function raised or the process died.
+            function raised or the process died of it.
         """
-        future = self._pool.submit(function, *args, **kwargs)
+        future = self._submit(function, *args, **kwargs)
 
         def wait() -> Result:
             try:
-                return future.result()
+                try:
+                    return future.result()
+                except BrokenProcessPool:
+                    # It may have been another function that the process died of: that one dies again.
+                    return self._submit(function, *args, **kwargs).result()
             except PneumoEdgeError:
                 raise
             except BrokenProcessPool as error:
@@ -48,6 +52,23 @@ class Child:
                 raise _failed(what, self._log) from error
 
         return wait
+
+    def close(self) -> None:
+        """End the child process; what was started and not waited for is dropped."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _submit(
+        self, function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> Future[Result]:
+        try:
+            return self._pool.submit(function, *args, **kwargs)
+        except BrokenProcessPool:
+            self._pool = self._new_pool()
+            return self._pool.submit(function, *args, **kwargs)
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(1, mp_context=context, initializer=_redirect, initargs=(str(self._log),))
 
     def call(
         self, function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
@@ -64,13 +85,11 @@ def child_process(log: Path) -> Iterator[Child]:
         log: File for everything that the child prints.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=_redirect, initargs=(str(log),)) as pool:
-        try:
-            yield Child(pool, log)
-        finally:
-            # What was started and is not wanted any more, after an error, need not be finished.
-            pool.shutdown(cancel_futures=True)
+    child = Child(log)
+    try:
+        yield child
+    finally:
+        child.close()
 
 
 def _failed(what: str, log: Path) -> ConversionError:

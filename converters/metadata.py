@@ -1,29 +1,45 @@
-"""Writes a ModelSpec into a model file, where the runtime finds it."""
+"""Writes into a model file what it says of itself: its ModelSpec, and the ecosystem's own metadata."""
 
 from __future__ import annotations
 
+import functools
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+from converters import tflite_metadata as tfl
 from pneumo_edge import extras, records
 from pneumo_edge.spec import SPEC_NAME, ModelSpec
 
-#: The label file that other clients of TFLite metadata look for.
+#: The label file that TFLite metadata names.
 _LABELS_NAME = "labels.txt"
 #: A fixed date keeps the same model the same file, byte for byte.
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+_TFLITE_IDENTIFIER = b"TFL3"
+#: Where a buffer's data must start: the engines map weights into memory and read them in place.
+_BUFFER_ALIGNMENT = 16
+_MAKER = "pneumo-edge"
+_LICENCE = "Apache-2.0"
+_OUTPUT_NAME = "probability"
 
 
 def write_spec(model: Path, target: Path, spec: ModelSpec) -> None:
-    """Copy a model file with its ModelSpec inside.
+    """Copy a model file with its ModelSpec inside, and with the metadata that other people's clients read.
+
+    The same model and spec give the same bytes, and a file that was written before gives the same as the
+    file it was made from. Weights and operators stay as they are; the input and output of a TFLite file
+    get the names ``spec.input.name`` and ``probability``, which ONNX files have from their converter.
 
     Args:
-        model: A ``.tflite`` or ``.onnx`` file as its converter made it, without a spec.
+        model: A ``.tflite`` or ``.onnx`` file with one input and one output. What it says of itself is
+            replaced.
         target: Where to write the copy; it may not be ``model``.
         spec: What to write.
 
     Raises:
         OSError: The target cannot be written.
+        MissingExtraError: The extra ``convert`` is not installed.
     """
     if model.suffix == ".onnx":
         _write_onnx(model, target, spec)
@@ -32,7 +48,7 @@ def write_spec(model: Path, target: Path, spec: ModelSpec) -> None:
 
 
 def _write_tflite(model: Path, target: Path, spec: ModelSpec) -> None:
-    target.write_bytes(model.read_bytes())
+    target.write_bytes(_with_metadata(model.read_bytes(), spec))
     with zipfile.ZipFile(target, "a", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(_LABELS_NAME, _ZIP_DATE), "\n".join(spec.class_names) + "\n")
         archive.writestr(zipfile.ZipInfo(SPEC_NAME, _ZIP_DATE), records.dumps(spec))
@@ -42,4 +58,125 @@ def _write_onnx(model: Path, target: Path, spec: ModelSpec) -> None:
     onnx = extras.need("onnx", "convert")
     proto = onnx.load(str(model))
     onnx.helper.set_model_props(proto, {SPEC_NAME: records.dumps(spec, indent=None)})
+    proto.producer_name = _MAKER
+    proto.producer_version = spec.versions.get(_MAKER, "")
+    proto.doc_string = _description(spec)
+    proto.graph.name = spec.name
+    proto.graph.input[0].doc_string = _input_description(spec)
+    proto.graph.output[0].doc_string = _output_description(spec)
     onnx.save(proto, str(target))
+
+
+def _description(spec: ModelSpec) -> str:
+    return (
+        f"Chest X-ray classifier: {spec.backbone}, {spec.format}. {spec.decision.positive_class} is reported where its "
+        f"probability is at least {spec.decision.threshold:.4f}. {spec.notice}"
+    )
+
+
+def _input_description(spec: ModelSpec) -> str:
+    return (
+        f"RGB pixels of {spec.input.minimum} to {spec.input.maximum} as they are, resized to {spec.input.width}x"
+        f"{spec.input.height} by the {spec.input.resize_filter} filter; every scaling is inside the graph."
+    )
+
+
+def _output_description(spec: ModelSpec) -> str:
+    return f"Probability of each of {', '.join(spec.class_names)}, in this order."
+
+
+def _with_metadata(content: bytes, spec: ModelSpec) -> bytes:
+    """Make a TFLite flatbuffer again with named input and output and with TFLite Model Metadata."""
+    schema = extras.need("ai_edge_litert.schema_py_generated", "convert")
+    model = schema.ModelT.InitFromPackedBuf(content)
+    _name_tensors(model, spec)
+    buffers = [_data(buffer, content) for buffer in model.buffers]
+    packed = tfl.pack(_tflite_metadata(spec))
+    entries = [entry for entry in model.metadata or [] if entry.name.decode() == tfl.BUFFER_NAME]
+    if entries:
+        buffers[entries[0].buffer] = packed
+    else:
+        model.metadata = [*(model.metadata or []), schema.MetadataT(tfl.BUFFER_NAME, len(buffers))]
+        buffers.append(packed)
+    model.buffers = [SimpleNamespace(Pack=functools.partial(_pack_buffer, schema, data)) for data in buffers]
+    builder = extras.need("flatbuffers", "convert").Builder(len(content))
+    builder.Finish(model.Pack(builder), _TFLITE_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _data(buffer: Any, content: bytes) -> bytes:
+    # Some converters put data behind the flatbuffer. It comes into it, because its offset counts from the
+    # start of the file, and what lies before it changes its length.
+    if buffer.offset > 1:
+        return content[buffer.offset : buffer.offset + buffer.size]
+    return b"" if buffer.data is None else bytes(buffer.data)
+
+
+def _pack_buffer(schema: Any, data: bytes, builder: Any) -> int:
+    """Write a buffer as the generated ``BufferT`` does, but aligned as the schema asks."""
+    if data:
+        builder.Prep(_BUFFER_ALIGNMENT, len(data))
+        vector = builder.CreateByteVector(data)
+    schema.BufferStart(builder)
+    if data:
+        schema.BufferAddData(builder, vector)
+    return int(schema.BufferEnd(builder))
+
+
+def _name_tensors(model: Any, spec: ModelSpec) -> None:
+    graph = model.subgraphs[0]
+    names = {graph.inputs[0]: spec.input.name, graph.outputs[0]: _OUTPUT_NAME}
+    for index, name in names.items():
+        graph.tensors[index].name = name
+    for signature in model.signatureDefs or []:
+        for tensor in (*signature.inputs, *signature.outputs):
+            tensor.name = names[tensor.tensorIndex]
+
+
+def _tflite_metadata(spec: ModelSpec) -> tfl.ModelMetadata:
+    image = tfl.TensorMetadata(
+        name=spec.input.name,
+        description=_input_description(spec),
+        content=tfl.Content(
+            content_properties_type=tfl.ContentPropertiesType.IMAGE_PROPERTIES,
+            content_properties=tfl.ImageProperties(color_space=tfl.ColorSpaceType.RGB),
+        ),
+        process_units=(
+            tfl.ProcessUnit(
+                options_type=tfl.ProcessUnitOptionsType.NORMALIZATION_OPTIONS,
+                options=tfl.NormalizationOptions(mean=(0.0,), std=(1.0,)),
+            ),
+        ),
+        stats=tfl.Stats(max=(float(spec.input.maximum),), min=(float(spec.input.minimum),)),
+    )
+    labels = tfl.AssociatedFile(
+        name=_LABELS_NAME,
+        description="Class names in the order of the output",
+        type=tfl.AssociatedFileType.TENSOR_AXIS_LABELS,
+    )
+    probability = tfl.TensorMetadata(
+        name=_OUTPUT_NAME,
+        description=_output_description(spec),
+        content=tfl.Content(
+            content_properties_type=tfl.ContentPropertiesType.FEATURE_PROPERTIES,
+            content_properties=tfl.FeatureProperties(),
+        ),
+        stats=tfl.Stats(max=(1.0,), min=(0.0,)),
+        associated_files=(labels,),
+    )
+    graph = tfl.SubGraphMetadata(input_tensor_metadata=(image,), output_tensor_metadata=(probability,))
+    return tfl.ModelMetadata(
+        name=spec.name,
+        description=_description(spec),
+        version=spec.versions.get(_MAKER),
+        subgraph_metadata=(graph,),
+        author=_MAKER,
+        license=f"{_LICENCE}; training data: {spec.data.licence}",
+        associated_files=(
+            tfl.AssociatedFile(
+                name=SPEC_NAME,
+                description="The ModelSpec of pneumo-edge",
+                type=tfl.AssociatedFileType.DESCRIPTIONS,
+            ),
+        ),
+    )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +17,11 @@ from pneumo_edge import extras
 from pneumo_edge.errors import ConversionError
 
 OPSET = 17
+_INPUT, _OUTPUT = "image", "probability"
+#: Tensors of up to this many elements keep float32: scales and offsets are sensitive, and weigh nothing.
+_SMALL = 256
+#: Operators that static quantization leaves in float, for the reason that `tflite._int8` gives.
+_IN_FLOAT = frozenset({"Softmax"})
 
 
 def convert(model: Path, row: Format, calibration: npt.NDArray[np.uint8] | None, target: Path) -> None:
@@ -21,21 +30,136 @@ def convert(model: Path, row: Format, calibration: npt.NDArray[np.uint8] | None,
     Args:
         model: A ``.keras`` file of a functional model.
         row: An ONNX row of the formats table.
-        calibration: Not used by the rows there are.
+        calibration: Representative pixels, uint8 of shape (images, height, width, 3), where the row
+            is calibrated.
         target: The file to write.
 
     Raises:
-        ConversionError: The graph has other inputs than the image.
+        ConversionError: The graph is not one from the image to the probabilities alone.
     """
+    onnx = extras.need("onnx", "convert")
+    if row.name == "fp32":
+        onnx.save(_float32(model), str(target))
+    elif row.name == "fp16":
+        onnx.save(_half_weights(_float32(model)), str(target))
+    else:
+        _quantize(model, row, calibration, target)
+    check(target)
+
+
+def check(path: Path) -> None:
+    """Refuse an ONNX file whose graph another client might not take.
+
+    Raises:
+        ConversionError: It has another input than the image or another output than the probabilities, an
+            initializer among its inputs, or a tensor whose shape cannot be inferred.
+        Exception: ``onnx.checker`` refuses it.
+    """
+    onnx = extras.need("onnx", "convert")
+    proto = onnx.load(str(path))
+    names = [value.name for value in proto.graph.input], [value.name for value in proto.graph.output]
+    if names != ([_INPUT], [_OUTPUT]):
+        raise ConversionError(
+            f"the ONNX graph has the inputs {names[0]} and the outputs {names[1]}",
+            f"{_INPUT} and {_OUTPUT}, and no other",
+            "Report this as a bug",
+        )
+    onnx.checker.check_model(proto, full_check=True)
+    unknown = _without_shape(onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True).graph)
+    if unknown:
+        raise ConversionError(
+            f"the ONNX graph has tensors of unknown shape, such as {unknown[0]}", "none", "Report this as a bug"
+        )
+
+
+def _without_shape(graph: Any) -> list[str]:
+    known = {
+        value.name
+        for value in (*graph.value_info, *graph.output)
+        if value.type.tensor_type.HasField("shape")
+        and all(dimension.HasField("dim_value") for dimension in value.type.tensor_type.shape.dim)
+    }
+    # Operators outside the standard carry no rule to infer by.
+    made = (name for node in graph.node if not node.domain for name in node.output if name)
+    return [name for name in made if name not in known]
+
+
+@functools.lru_cache(maxsize=1)
+def _float32(model: Path) -> Any:
     tensorflow = extras.need("tensorflow", "convert")
     tf2onnx = extras.need("tf2onnx", "convert")
-    onnx = extras.need("onnx", "convert")
     loaded = keras_model.load(model)
-    signature = tensorflow.TensorSpec((1, *loaded.input_shape[1:]), tensorflow.float32, name="image")
+    signature = tensorflow.TensorSpec((1, *loaded.input_shape[1:]), tensorflow.float32, name=_INPUT)
     # Of tf2onnx's entries only this one freezes EfficientNetB0's normalization constants.
     proto, _ = tf2onnx.convert.from_keras(loaded, input_signature=[signature], opset=OPSET)
-    inputs = [value.name for value in proto.graph.input]
-    if inputs != ["image"]:
-        raise ConversionError(f"the ONNX graph has the inputs {inputs}", "exactly one, image", "Report this as a bug")
-    onnx.checker.check_model(proto, full_check=True)
-    onnx.save(proto, str(target))
+    return proto
+
+
+def _half_weights(proto: Any) -> Any:
+    """A copy whose weights are stored in float16 and cast to float32 when the file is loaded.
+
+    A CPU computes in float32 either way. Depthwise convolutions keep theirs, see :func:`converters.tflite._fp16`.
+    """
+    onnx = extras.need("onnx", "convert")
+    copy = onnx.ModelProto.FromString(proto.SerializeToString())
+    depthwise = {node.input[1] for node in copy.graph.node if _is_depthwise(node)}
+    casts = []
+    for tensor in copy.graph.initializer:
+        kept = tensor.name in depthwise or np.prod(tensor.dims) <= _SMALL
+        if tensor.data_type == onnx.TensorProto.FLOAT and not kept:
+            name, stored = tensor.name, f"{tensor.name}:float16"
+            weights = onnx.numpy_helper.to_array(tensor).astype(np.float16)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(weights, stored))
+            casts.append(
+                onnx.helper.make_node("Cast", [stored], [name], name=f"{name}:cast", to=onnx.TensorProto.FLOAT)
+            )
+    for position, cast in enumerate(casts):
+        copy.graph.node.insert(position, cast)
+    return copy
+
+
+def _quantize(model: Path, row: Format, calibration: npt.NDArray[np.uint8] | None, target: Path) -> None:
+    onnx = extras.need("onnx", "convert")
+    quantization = extras.need("onnxruntime.quantization", "convert")
+    shapes = extras.need("onnxruntime.quantization.shape_inference", "convert")
+    with tempfile.TemporaryDirectory() as folder:
+        plain, prepared = Path(folder) / "plain.onnx", Path(folder) / "prepared.onnx"
+        onnx.save(_float32(model), str(plain))
+        # It folds batch norm and gives every tensor a shape; its symbolic part would take another library.
+        shapes.quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
+        nodes = onnx.load(str(prepared)).graph.node
+        weights = {"weight_type": quantization.QuantType.QInt8, "per_channel": True}
+        if row.calibrated:
+            quantization.quantize_static(
+                str(prepared),
+                str(target),
+                _reader(calibration),
+                quant_format=quantization.QuantFormat.QDQ,
+                activation_type=quantization.QuantType.QInt8,
+                nodes_to_exclude=[node.name for node in nodes if node.op_type in _IN_FLOAT],
+                **weights,
+            )
+        else:
+            # The one scale that this mode has for a layer's weights is too coarse for a depthwise convolution.
+            depthwise = [node.name for node in nodes if _is_depthwise(node)]
+            quantization.quantize_dynamic(str(prepared), str(target), nodes_to_exclude=depthwise, **weights)
+
+
+def _is_depthwise(node: Any) -> bool:
+    return node.op_type == "Conv" and any(each.name == "group" and each.i > 1 for each in node.attribute)
+
+
+def _reader(calibration: npt.NDArray[np.uint8] | None) -> Any:
+    if calibration is None:
+        raise ValueError("static quantization takes a representative dataset")
+    quantization = extras.need("onnxruntime.quantization", "convert")
+    images: Iterator[npt.NDArray[np.uint8]] = iter(calibration)
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
+        """Hands out the representative dataset, image by image."""
+
+        def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
+            image = next(images, None)
+            return None if image is None else {_INPUT: image[np.newaxis].astype(np.float32)}
+
+    return Reader()

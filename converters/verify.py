@@ -2,53 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from converters.formats import Bounds, Format
+from converters import proof, reference
+from converters.formats import FORMATS, THREADS, Format
+from converters.reference import Reference
 from pneumo_edge import extras
-from pneumo_edge.errors import GateError
-from pneumo_edge.evaluation.metrics import Labels, Scores, auc
-from pneumo_edge.evaluation.operating_point import ThresholdRule, choose_threshold
+from pneumo_edge.data.sources import open_source
+from pneumo_edge.data.tensors import prepare
+from pneumo_edge.errors import ConversionError, GateError
+from pneumo_edge.evaluation.bootstrap import Judged, bootstrap_difference
+from pneumo_edge.evaluation.metrics import Interval, Scores
+from pneumo_edge.evaluation.operating_point import choose_threshold
 from pneumo_edge.progress import track
 from pneumo_edge.runtime import engines
+from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import VerificationSpec
 
-#: The first engine sees every validation image; the others, some of them far slower, see this many.
-_IMAGES_ON_FURTHER_ENGINES = 100
+#: The first engine with one thread sees every validation image; the others, some far slower, see this many.
+_IMAGES_FURTHER_ON = 100
+#: With fewer, an interval of the AUC says nothing.
+_IMAGES_FOR_AUC = 500
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Reference:
-    """Validation images and what the Keras model says of them.
-
-    ``pixels`` is uint8 of shape (images, height, width, 3); ``scores`` holds the probability of the
-    positive class at index ``positive`` of the output, ``threshold`` and its ``rule`` are the run's.
-    """
-
-    pixels: npt.NDArray[np.uint8]
-    labels: Labels
-    scores: Scores
-    positive: int
-    threshold: float
-    rule: ThresholdRule
-    described: str
-
-
-@dataclass(frozen=True)
 class Measured:
-    """A file on one engine against the Keras model; the fields mirror :class:`Bounds`."""
+    """A file on one engine against the Keras model.
+
+    ``red_difference`` is the mean difference of probability on images with a red channel alone, ``blue_difference``
+    that from what Keras says of the same with red and blue exchanged. ``max_auc_loss`` is the upper end of a paired
+    95 % interval, drawn by patient; ``engine_difference`` is the largest difference of probability from the first
+    engine with one thread. What is None was not measured.
+    """
 
     max_difference: float
     mean_difference: float
+    red_difference: float
+    blue_difference: float
     agreement: float
-    auc_loss: float
     images: int
+    auc_loss: float | None = None
+    max_auc_loss: float | None = None
+    engine_difference: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,88 +59,170 @@ class Verified:
     verification: VerificationSpec
 
 
-def verify(path: Path, row: Format, reference: Reference) -> Verified:
+def verify(
+    path: Path, row: Format, reference: Reference, positive: int, described: str, threshold: float | None = None
+) -> Verified:
     """Run a file on every installed engine that its format promises, and hold it to its bounds.
 
     Args:
-        path: The converted file; it needs no ModelSpec yet.
+        path: A model file; it needs no ModelSpec yet.
         row: Its format.
         reference: From the Keras model.
+        positive: Index of the positive class in the file's output.
+        described: What the images are, for the record.
+        threshold: The file's decision threshold. Without it that of the Keras model is kept, or, for a quantized
+            format, one is chosen by the same rule on the file's own probabilities.
 
     Raises:
-        GateError: A bound was missed, or an engine refused the file or gave something else than
-            probabilities.
+        GateError: A bound was missed, or an engine gave something else than probabilities.
+        ModelFileError: An engine refused the file.
         MissingExtraError: None of the engines is installed.
     """
     rows = [engines.ENGINES[name] for name in row.engines]
     installed = [engine for engine in rows if extras.is_installed(engine.library)]
     if not installed:
         raise engines.none_installed(f"no engine that can verify {row.id} is installed", rows)
-    threshold = reference.threshold
+    gate = _Gate(path, row, reference, positive, threshold)
     measured: dict[str, dict[str, float]] = {}
     versions: dict[str, str] = {}
-    for position, info in enumerate(installed):
-        engine = engines.load(path, info)
-        versions[engine.name] = engine.version
-        chosen = _subset(reference, None if position == 0 else _IMAGES_ON_FURTHER_ENGINES)
-        scores = np.fromiter(_scores(engine, row, chosen, path), np.float64, len(chosen.labels))
-        if not np.isfinite(scores).all():
-            raise _missed(path, engine.name, "probabilities that are not finite", "finite ones")
-        if position == 0 and row.calibrated:
-            threshold = choose_threshold(reference.rule, chosen.labels, scores)
-        result = _compare(scores, chosen, threshold, row.bounds)
-        _hold(result, row.bounds, path, engine.name)
-        measured[engine.name] = asdict(result)
+    for info in installed:
+        for threads in THREADS:
+            engine = engines.load(path, info, threads)
+            versions[engine.name] = engine.version
+            result = asdict(gate.hold(engine))
+            measured[describe(engine)] = {name: value for name, value in result.items() if value is not None}
     return Verified(
-        threshold,
-        VerificationSpec(versions, len(reference.labels), reference.described, asdict(row.bounds), measured),
+        gate.threshold,
+        VerificationSpec(versions, len(reference.labels), described, asdict(row.bounds), measured),
     )
 
 
-def _subset(reference: Reference, count: int | None) -> Reference:
-    """Every image, or ``count`` of them evenly spread, which keeps the classes' shares."""
-    if count is None or count >= len(reference.labels):
-        return reference
-    order = np.argsort(reference.labels, kind="stable")
-    kept = order[np.linspace(0, len(order) - 1, count).astype(int)]
-    return replace(
-        reference, pixels=reference.pixels[kept], labels=reference.labels[kept], scores=reference.scores[kept]
-    )
+def verify_again(model: Path, data: Path | None, cache: Path) -> Verified:
+    """Verify a file that was exported before, on this machine's engines, with no TensorFlow.
+
+    Args:
+        model: A model file with its proof and its reference set beside it.
+        data: The data that it was trained on, for the whole validation split; without it the images that travel
+            in the reference set are used.
+        cache: Folder with decoded data sets.
+
+    Raises:
+        ConversionError: Proof or reference set is missing or broken, or belongs to another file.
+        GateError: A bound was missed.
+        ModelFileError: The file cannot be read, or an engine refuses it.
+        MissingExtraError: No engine that runs the file is installed.
+        DataError: The data cannot be opened.
+    """
+    spec = read_spec(model)
+    row = FORMATS.get(f"{model.suffix[1:]}-{spec.format}")
+    if row is None:
+        raise ConversionError(
+            f"{model} has the format {spec.format!r}", "one of " + ", ".join(FORMATS), "Export the model again"
+        )
+    record = proof.load(model)
+    proof.check(model, record)
+    dataset = prepare(open_source(data), cache, spec.input.height, spec.input.width) if data else None
+    held_against = reference.load(model.with_name(reference.file_name(spec.backbone)), dataset)
+    count = len(held_against.labels)
+    described = f"the validation split, {count} images" if data else f"{count} images of the validation split"
+    return verify(model, row, held_against, spec.positive_index, described, spec.decision.threshold)
 
 
-def _scores(engine: engines.Engine, row: Format, reference: Reference, path: Path) -> Iterator[float]:
-    for pixels in track(reference.pixels, f"Verifying {path.name} on {engine.name}"):
-        output = engine.run(pixels[np.newaxis].astype(row.input_dtype))
-        yield float(output[reference.positive])
+def describe(engine: engines.Engine) -> str:
+    """Name of an engine with its number of threads, as the record of the gate has it."""
+    return engine.name if engine.threads == 1 else f"{engine.name}, {engine.threads} threads"
 
 
-def _compare(scores: Scores, reference: Reference, threshold: float, bounds: Bounds) -> Measured:
-    difference = np.abs(scores - reference.scores)
-    same = (scores >= threshold) == (reference.scores >= reference.threshold)
-    decided = np.abs(reference.scores - reference.threshold) > bounds.undecided
-    return Measured(
-        max_difference=float(difference.max()),
-        mean_difference=float(difference.mean()),
-        agreement=float(np.mean(same | ~decided)),
-        auc_loss=auc(reference.labels, reference.scores) - auc(reference.labels, scores),
-        images=len(scores),
-    )
+class _Gate:
+    """Holds one file to its bounds on one engine after the other; the others must agree with the first."""
 
+    def __init__(self, path: Path, row: Format, reference: Reference, positive: int, threshold: float | None) -> None:
+        self._path, self._row, self._reference, self._positive = path, row, reference, positive
+        self._threshold = threshold if threshold is not None or row.quantized else reference.threshold
+        self._first: Reference | None = None
 
-def _hold(measured: Measured, bounds: Bounds, path: Path, engine: str) -> None:
-    for what, value, most in (
-        ("largest difference of probability", measured.max_difference, bounds.max_difference),
-        ("mean difference of probability", measured.mean_difference, bounds.mean_difference),
-        ("share of changed decisions", 1 - measured.agreement, 1 - bounds.min_agreement),
-        ("loss of AUC", measured.auc_loss, bounds.max_auc_loss),
-    ):
-        if value > most + _ROUNDING:
-            raise _missed(path, engine, f"a {what} of {value:.4g}", f"at most {most:.4g}")
+    @property
+    def threshold(self) -> float:
+        """The file's decision threshold, known once the file was held on an engine."""
+        if self._threshold is None:
+            raise RuntimeError("no engine has run the file yet")
+        return self._threshold
 
+    def hold(self, engine: engines.Engine) -> Measured:
+        """Measure the file on an engine.
 
-def _missed(path: Path, engine: str, measured: str, bound: str) -> GateError:
-    return GateError(
-        f"{path.name} on {engine} has {measured} against the Keras model",
-        bound,
-        "The file was not kept; use another format, or a model trained longer and from ImageNet weights",
-    )
+        Raises:
+            GateError: A bound was missed.
+        """
+        reference = self._reference if self._first is None else self._reference.subset(_IMAGES_FURTHER_ON)
+        scores = self._scores(engine, reference.pixels)
+        red = self._scores(engine, reference.red)
+        if self._threshold is None:
+            self._threshold = choose_threshold(reference.rule, reference.labels, scores)
+        difference = np.abs(scores - reference.scores)
+        same = (scores >= self._threshold) == (reference.scores >= reference.threshold)
+        decided = np.abs(reference.scores - reference.threshold) > self._row.bounds.undecided
+        measured = Measured(
+            max_difference=float(difference.max()),
+            mean_difference=float(difference.mean()),
+            red_difference=float(np.abs(red - reference.red_scores).mean()),
+            blue_difference=float(np.abs(red - reference.blue_scores).mean()),
+            agreement=float(np.mean(same | ~decided)),
+            images=len(scores),
+        )
+        if self._first is None:
+            self._first = replace(reference, scores=scores)
+            if len(scores) >= _IMAGES_FOR_AUC:
+                loss = self._auc_loss(scores)
+                measured = replace(measured, auc_loss=loss.value, max_auc_loss=loss.high)
+        else:
+            first = self._first.subset(_IMAGES_FURTHER_ON).scores
+            measured = replace(measured, engine_difference=float(np.abs(scores - first).max()))
+        self._check(measured, engine)
+        return measured
+
+    def _scores(self, engine: engines.Engine, images: npt.NDArray[np.uint8]) -> Scores:
+        what = f"Verifying {self._path.name} on {describe(engine)}"
+        dtype, positive = self._row.input_dtype, self._positive
+        answers = (engine.run(pixels[np.newaxis].astype(dtype))[positive] for pixels in track(images, what))
+        scores = np.fromiter(answers, np.float64, len(images))
+        if not np.isfinite(scores).all():
+            raise self._missed(engine, "probabilities that are not finite", "finite ones")
+        return scores
+
+    def _auc_loss(self, scores: Scores) -> Interval:
+        reference = self._reference
+        return bootstrap_difference(
+            reference.labels,
+            Judged(reference.scores, reference.threshold),
+            Judged(scores, self.threshold),
+            reference.patients.astype(str).tolist(),
+            statistics=("auc",),
+        )["auc"]
+
+    def _check(self, measured: Measured, engine: engines.Engine) -> None:
+        bounds = self._row.bounds
+        for what, value, most in (
+            ("largest difference of probability", measured.max_difference, bounds.max_difference),
+            ("mean difference of probability", measured.mean_difference, bounds.mean_difference),
+            ("share of changed decisions", 1 - measured.agreement, self._most_changed(measured.images)),
+            ("loss of AUC that cannot be ruled out", measured.max_auc_loss, bounds.max_auc_loss),
+            ("largest difference from the first engine", measured.engine_difference, bounds.max_difference),
+        ):
+            if value is not None and value > most + _ROUNDING:
+                raise self._missed(engine, f"a {what} of {value:.4g}", f"at most {most:.4g}")
+        # The ranges of a calibrated file are those of grey images, and do not tell red from blue.
+        if not self._row.calibrated and measured.red_difference > measured.blue_difference:
+            raise self._missed(engine, "red and blue exchanged", "channels in the order red, green, blue")
+
+    def _most_changed(self, images: int) -> float:
+        """The share of decisions that may change: of few images, one at least where the format may change any."""
+        share = 1 - self._row.bounds.min_agreement
+        return max(share, 1 / images) if share else share
+
+    def _missed(self, engine: engines.Engine, measured: str, bound: str) -> GateError:
+        return GateError(
+            f"{self._path.name} on {describe(engine)} has {measured} against the Keras model",
+            bound,
+            "Use another format, or a model trained longer and from ImageNet weights",
+        )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
+import venv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +22,9 @@ settings.load_profile("pneumo-edge")
 
 #: The only tests that import TensorFlow into this process: after that, tflite-runtime 2.14 loads no model.
 _LAST = Path(__file__).with_name("training")
-_BESIDE_THE_REPOSITORY = Path(__file__).parents[2] / "shared"
+_REPOSITORY = Path(__file__).parents[1]
+_BESIDE_THE_REPOSITORY = _REPOSITORY.parent / "shared"
+_NO_NETWORK = re.compile("NewConnectionError|Temporary failure in name resolution|Network is unreachable|No route")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -71,3 +75,55 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture(scope="session")
+def inert_tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TFLite file, whole and without a ModelSpec, whose one operator no engine knows."""
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    flatbuffers = pytest.importorskip("flatbuffers")
+    model = schema.ModelT(
+        version=3,
+        operatorCodes=[schema.OperatorCodeT(builtinCode=schema.BuiltinOperator.CUSTOM, customCode="NoSuchOperator")],
+        subgraphs=[
+            schema.SubGraphT(
+                tensors=[schema.TensorT(shape=[1, 2], name=name) for name in ("in", "out")],
+                inputs=[0],
+                outputs=[1],
+                operators=[schema.OperatorT(inputs=[0], outputs=[1])],
+            )
+        ],
+        buffers=[schema.BufferT()],
+    )
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path = tmp_path_factory.mktemp("inert") / "inert.tflite"
+    path.write_bytes(builder.Output())
+    return path
+
+
+@pytest.fixture(scope="session")
+def pip() -> Callable[..., None]:
+    """Runs pip in the environment of a Python; where no package index can be reached, the test is skipped."""
+    return _pip
+
+
+@pytest.fixture(scope="session")
+def fresh_environment() -> Callable[[Path, str], Path]:
+    """Makes a virtual environment in a folder, with a requirement installed, and gives its Python."""
+    return _fresh_environment
+
+
+def _pip(python: Path, *arguments: str) -> None:
+    command = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode and _NO_NETWORK.search(result.stderr):
+        pytest.skip("a fresh environment takes a package index, and none can be reached")
+    assert result.returncode == 0, result.stderr
+
+
+def _fresh_environment(folder: Path, requirement: str) -> Path:
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    _pip(python, "install", "--constraint", str(_REPOSITORY / "constraints.txt"), requirement)
+    return python

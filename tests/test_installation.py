@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import tarfile
-import venv
+from collections.abc import Callable
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -19,7 +18,6 @@ from pneumo_edge import bundled
 pytestmark = pytest.mark.slow
 
 _REPOSITORY = Path(__file__).parents[1]
-_NO_NETWORK = re.compile("NewConnectionError|Temporary failure in name resolution|Network is unreachable|No route")
 #: What a device downloads, with both trained models in it.
 _MOST_BYTES = 12_000_000
 #: Extra, engine, files that it runs, files that it does not and the extra that those need.
@@ -31,9 +29,9 @@ _DEVICES = [
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(tmp_path_factory: pytest.TempPathFactory, pip: Callable[..., None]) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    _pip(Path(sys.executable), "wheel", "--no-deps", "--wheel-dir", str(folder), str(_REPOSITORY))
+    pip(Path(sys.executable), "wheel", "--no-deps", "--wheel-dir", str(folder), str(_REPOSITORY))
     (path,) = folder.glob("*.whl")
     return path
 
@@ -52,9 +50,11 @@ def test_the_wheel_brings_the_trained_models_and_their_cards(wheel: Path) -> Non
             assert archive.read(path.relative_to(_REPOSITORY).as_posix()) == path.read_bytes()
 
 
-def test_the_source_distribution_brings_them_too(tmp_path: Path) -> None:
+def test_the_source_distribution_brings_them_too(
+    tmp_path: Path, fresh_environment: Callable[[Path, str], Path]
+) -> None:
     # pip builds none, so the build backend itself is asked.
-    python = _environment(tmp_path / "venv", "hatchling")
+    python = fresh_environment(tmp_path / "venv", "hatchling")
     command = [str(python), "-m", "hatchling", "build", "--target", "sdist", "--directory", str(tmp_path)]
     subprocess.run(command, cwd=_REPOSITORY, capture_output=True, check=True)
     (archive,) = tmp_path.glob("*.tar.gz")
@@ -72,11 +72,11 @@ def _bundled_files() -> list[Path]:
 @pytest.mark.parametrize(("extra", "engine", "runs", "refused", "needed"), _DEVICES)
 def test_a_device_with_one_engine_predicts(
     extra: str, engine: str, runs: list[str], refused: str, needed: str,
-    wheel: Path, tiny_models: Path, x_ray: Path, tmp_path: Path,
+    wheel: Path, tiny_models: Path, x_ray: Path, tmp_path: Path, fresh_environment: Callable[[Path, str], Path],
 ) -> None:  # fmt: skip
     if extra == "tflite" and (sys.version_info >= (3, 12) or sys.platform != "linux"):
         pytest.skip("tflite-runtime has wheels for Linux and Python up to 3.11 only")
-    python = _environment(tmp_path / "venv", f"{wheel}[{extra}]")
+    python = fresh_environment(tmp_path / "venv", f"{wheel}[{extra}]")
 
     for name in runs:
         predicted = _run(python, "predict", x_ray, "--model", tiny_models / name, "--json")
@@ -112,21 +112,6 @@ def test_a_device_with_one_engine_predicts(
     heavy = "import importlib.util as u; print([m for m in ('tensorflow', 'keras', 'onnx') if u.find_spec(m)])"
     found = subprocess.run([python, "-c", heavy], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
-
-
-def _environment(folder: Path, requirement: str) -> Path:
-    venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
-    _pip(python, "install", "--constraint", str(_REPOSITORY / "constraints.txt"), requirement)
-    return python
-
-
-def _pip(python: Path, *arguments: str) -> None:
-    command = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode and _NO_NETWORK.search(result.stderr):
-        pytest.skip("a fresh environment takes a package index, and none can be reached")
-    assert result.returncode == 0, result.stderr
 
 
 def _run(python: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -56,7 +56,8 @@ def save_keras(target: Path) -> None:
     logits = keras.layers.Dense(2, name="logits")
     probability = keras.layers.Softmax(name="probability")(logits(tensor))
     model = keras.Model(image, probability)
-    mean = np.full((PATCH, PATCH, 3, 1), 1 / (PATCH * PATCH * 3))
+    # The channels count differently, so that their order shows; grey images have all three alike.
+    mean = np.broadcast_to(np.array([0.5, 0.3, 0.2])[:, np.newaxis] / PATCH**2, (PATCH, PATCH, 3, 1))
     patches.set_weights([np.concatenate([mean, -mean], axis=-1), np.zeros(2)])
     logits.set_weights([STEEPNESS * np.array([[-1.0, 1.0], [1.0, -1.0]]), np.zeros(2)])
     model.save(target)

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from pneumo_edge import __version__
-from pneumo_edge.cli import benchmark, card, data, demo, evaluate, export, info, predict, train
+from pneumo_edge.cli import benchmark, card, data, demo, evaluate, export, info, predict, train, verify
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
 
 
@@ -85,6 +85,7 @@ app.command("info")(info.info)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("export")(export.export)
+app.command("verify")(verify.verify)
 app.command("evaluate")(evaluate.evaluate)
 app.command("card")(card.card)
 app.command("benchmark")(benchmark.benchmark)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode
 
 
@@ -16,7 +17,9 @@ def export(
         list[str] | None,
         typer.Option(
             "--format",
-            help="all, a target (tflite, onnx), a name (fp32, fp16, int8), or both (tflite-int8); repeatable.",
+            show_default=False,
+            help="all, a target (tflite, onnx), a name (fp32, int8, dynamic), or both (tflite-int8); repeatable. By "
+            "default tflite-fp32, tflite-fp16, tflite-int8 and onnx-fp32.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the model files.")] = Path("models"),
@@ -26,15 +29,16 @@ def export(
 ) -> None:
     """Convert trained runs to model files, and verify each of them.
 
-    Each file is held against the Keras model on validation images. One that
-    misses a bound of its format is not kept, and the command ends with exit
-    code 5.
+    Each file is held against the Keras model on validation images, on every
+    engine that its format promises. One that misses a bound, or that a
+    converter fails to make, is not kept, and the command ends with exit code
+    5. A file that is there and would come out the same is left alone.
     """
     from converters.export import export as convert
-    from converters.formats import select
+    from converters.formats import USUAL, select
     from pneumo_edge.cache import cache_folder
 
-    rows = select(formats or ["all"])
+    rows = select(formats or list(USUAL))
     missed = 0
     for run in runs:
         for outcome in convert(run, rows, out, cache_folder(), data):
@@ -42,14 +46,14 @@ def export(
                 missed += 1
                 typer.echo(f"error: {outcome.missed}", err=True)
             elif outcome.spec and outcome.spec.verification:
-                worst = max(m["max_difference"] for m in outcome.spec.verification.measured.values())
-                agreement = min(m["agreement"] for m in outcome.spec.verification.measured.values())
-                engines = ", ".join(outcome.spec.verification.engines)
-                absent = set(outcome.row.engines) - set(outcome.spec.verification.engines)
+                verification = outcome.spec.verification
+                absent = set(outcome.row.engines) - set(verification.engines)
                 note = f"; NOT verified on {', '.join(sorted(absent))} (not installed)" if absent else ""
                 typer.echo(
-                    f"{outcome.path}: {outcome.path.stat().st_size / 1e6:.2f} MB, verified on {engines}: "
-                    f"largest difference {worst:.2g}, same decision on {agreement:.1%}{note}"
+                    f"{outcome.path}: {outcome.path.stat().st_size / 1e6:.2f} MB, "
+                    f"{'verified' if outcome.made else 'up to date, verified before'} on "
+                    f"{', '.join(verification.engines)}: "
+                    f"{options.describe_measured(next(iter(verification.measured.values())))}{note}"
                 )
     if missed:
         raise typer.Exit(ExitCode.GATE_MISSED)

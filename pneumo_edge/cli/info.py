@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,24 +12,31 @@ from pneumo_edge import bundled
 from pneumo_edge.cli import options
 from pneumo_edge.errors import printable
 
+if TYPE_CHECKING:
+    from pneumo_edge.runtime.engines.graph import Graph
+    from pneumo_edge.runtime.engines.inspection import EngineReport
+
 
 def info(
     model: Annotated[str, typer.Argument(help=options.MODEL_HELP)] = bundled.DEFAULT,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the ModelSpec as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON: ModelSpec, graph, engines.")] = False,
 ) -> None:
-    """Print what a model file says of itself: classes, input, threshold, training data, verification."""
-    from pneumo_edge import records
+    """Print what a model file says of itself, what its graph holds, and what each engine here delegates of it."""
     from pneumo_edge.runtime.classifier import read_spec
+    from pneumo_edge.runtime.engines import engines_for
+    from pneumo_edge.runtime.engines.inspection import inspect
 
     path = bundled.find(model)
     spec = read_spec(path)
+    inspection = inspect(path)
     if as_json:
-        typer.echo(records.dumps(spec), nl=False)
+        typer.echo(json.dumps({**asdict(spec), **asdict(inspection)}, indent=2, allow_nan=False))
         return
     size = spec.input
     rows = {
         "name": spec.name,
         "file": f"{path.stat().st_size / 1e6:.2f} MB",
+        **_graph_rows(inspection.graph, [row.library for row in engines_for(path)]),
         "classes": ", ".join(spec.class_names),
         "input": f"{size.dtype} pixels {size.minimum} to {size.maximum}, 1x{size.height}x{size.width}x{size.channels}",
         "decision": f"{spec.decision.positive_class} where its probability is at least {spec.decision.threshold:.4f}",
@@ -44,6 +53,8 @@ def info(
         rows["verified on"] = ", ".join(f"{name} {version}" for name, version in spec.verification.engines.items())
         for name, measured in spec.verification.measured.items():
             rows[f"  {name}"] = ", ".join(f"{key} {value:.4g}" for key, value in measured.items())
+    for name, report in inspection.engines.items():
+        rows[f"on {name}"] = _engine_text(report, inspection.graph)
     rows["versions"] = ", ".join(f"{name} {version}" for name, version in spec.versions.items())
     if not spec.data.real:
         rows["NOTE"] = "trained on PHANTOM images, not X-rays: of no use on patients"
@@ -51,3 +62,28 @@ def info(
     width = max(map(len, rows))
     for key, value in rows.items():
         typer.echo(f"{key:<{width}}  {printable(value)}")
+
+
+def _graph_rows(graph: Graph | None, libraries: list[str]) -> dict[str, str]:
+    if graph is None:
+        return {"graph": f"not read; that takes an engine that runs the file: {' or '.join(libraries)}"}
+    return {
+        "operators": ", ".join(f"{name} {count}" for name, count in graph.operators.items()),
+        "parameters": f"{graph.parameters:,}, weights and biases",
+        "multiply-adds": f"{graph.multiply_adds:,} for one image",
+    }
+
+
+def _engine_text(report: EngineReport, graph: Graph | None) -> str:
+    delegation = report.delegation
+    if delegation is None or graph is None:
+        return str(report.error)
+    if not delegation.partitions:
+        return f"{report.version}, no operators delegated"
+    taken = sum(delegation.operators.values())
+    each = ", ".join(
+        f"{name} {delegation.operators.get(name, 0)} of {count}" for name, count in graph.operators.items()
+    )
+    partitions = "1 partition" if delegation.partitions == 1 else f"{delegation.partitions} partitions"
+    whole = sum(graph.operators.values())
+    return f"{report.version}, {taken} of {whole} operators delegated to {delegation.to} in {partitions}: {each}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,3 +40,14 @@ Weights = Annotated[
     ),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Threads for one inference.")]
+
+
+def describe_measured(measured: Mapping[str, float]) -> str:
+    """What the gate measured of a file on one engine, in a line for a person."""
+    text = (
+        f"{measured['images']:.0f} images, same decision on {measured['agreement']:.1%}, largest difference "
+        f"{measured['max_difference']:.2g}, mean {measured['mean_difference']:.2g}"
+    )
+    if "max_auc_loss" in measured:
+        text += f", AUC loss {measured['auc_loss']:.4f}, at most {measured['max_auc_loss']:.4f}"
+    return text

@@ -120,13 +120,10 @@ def phantom_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def fake_model(tmp_path: Path) -> Path:
-    """A file that looks like TFLite and carries a spec, but holds no graph."""
-    raw = tmp_path / "raw.tflite"
-    raw.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(64))
+def fake_model(inert_tflite: Path, tmp_path: Path) -> Path:
+    """A TFLite file that carries a spec, but that no engine runs."""
     model = tmp_path / "fake.tflite"
-    write_spec(raw, model, _make_spec("mobilenetv2", "fp32"))
-    raw.unlink()
+    write_spec(inert_tflite, model, _make_spec("mobilenetv2", "fp32"))
     return model
 
 

@@ -134,14 +134,13 @@ def _evaluation(*measured: ModelMetrics) -> Metrics:
 
 
 @pytest.fixture
-def make_model(tmp_path: Path) -> MakeModel:
-    """A file that looks like TFLite and carries a spec, but holds no graph."""
+def make_model(inert_tflite: Path, tmp_path: Path) -> MakeModel:
+    """A TFLite file that carries a spec, but that no engine runs."""
 
     def make(spec: ModelSpec = _SPEC, **changes: Any) -> Path:
-        raw, model = tmp_path / "raw.tflite", tmp_path / "models" / f"{spec.backbone}-int8.tflite"
-        raw.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(64))
+        model = tmp_path / "models" / f"{spec.backbone}-int8.tflite"
         model.parent.mkdir(exist_ok=True)
-        write_spec(raw, model, replace(spec, **changes))
+        write_spec(inert_tflite, model, replace(spec, **changes))
         return model
 
     return make

@@ -10,7 +10,9 @@ from typer.testing import CliRunner, Result
 from converters.metadata import write_spec
 from pneumo_edge import records
 from pneumo_edge.cli import app
+from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec
+from pneumo_edge.runtime.engines.inspection import Inspection, inspect
 from pneumo_edge.spec import ModelSpec
 
 
@@ -28,10 +30,66 @@ def _fields(text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("file", ["tiny-fp32.tflite", "tiny-int8.tflite", "tiny-fp32.onnx"])
-def test_json_is_the_spec(tiny_models: Path, file: str) -> None:
+def test_json_holds_the_spec(tiny_models: Path, file: str) -> None:
     text = _info(tiny_models / file, "--json").stdout
     assert records.loads(ModelSpec, text) == read_spec(tiny_models / file)
     assert json.loads(text)["class_names"] == ["NORMAL", "PNEUMONIA"]
+
+
+@pytest.mark.parametrize("file", ["tiny-int8.tflite", "tiny-fp32.onnx"])
+def test_json_holds_the_graph_and_the_engines(tiny_models: Path, file: str) -> None:
+    text = _info(tiny_models / file, "--json").stdout
+    assert records.loads(Inspection, text) == inspect(tiny_models / file)
+    assert json.loads(text)["graph"]["multiply_adds"] == 301_060
+
+
+def test_the_text_says_what_is_inside_the_graph(tiny_models: Path) -> None:
+    model = tiny_models / "tiny-int8.tflite"
+    inspection = inspect(model)
+    graph = inspection.graph
+    assert graph
+    fields = _fields(_info(model).stdout)
+    assert {name: int(count) for name, count in map(str.split, fields["operators"].split(", "))} == graph.operators
+    assert fields["parameters"] == f"{graph.parameters:,}, weights and biases"
+    assert fields["multiply-adds"] == "301,060 for one image"
+    for name, report in inspection.engines.items():
+        delegation = report.delegation
+        assert delegation
+        summary, _, each = fields[f"on {name}"].partition(": ")
+        taken = sum(delegation.operators.values())
+        whole = sum(graph.operators.values())
+        assert summary == f"{report.version}, {taken} of {whole} operators delegated to XNNPACK in 1 partition"
+        assert f"CONV_2D {delegation.operators.get('CONV_2D', 0)} of 1" in each.split(", ")
+
+
+def test_an_engine_that_delegates_nothing_says_so(tiny_models: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    fields = _fields(_info(tiny_models / "tiny-fp32.onnx").stdout)
+    assert fields["on onnxruntime"] == f"{onnxruntime.__version__}, no operators delegated"
+
+
+def test_a_file_that_no_engine_runs_still_tells_its_spec(tiny_models: Path, inert_tflite: Path, tmp_path: Path) -> None:
+    model = tmp_path / "inert.tflite"
+    write_spec(inert_tflite, model, read_spec(tiny_models / "tiny-fp32.tflite"))
+    fields = _fields(_info(model).stdout)
+    assert fields["name"] == "tiny-fp32"
+    assert fields["graph"].startswith("not read; that takes an engine that runs the file")
+    assert "operators" not in fields
+    for row in engines.installed_engines_for(model):
+        assert fields[f"on {row.name}"].startswith(f"{row.name} cannot load {model} (")
+    document = json.loads(_info(model, "--json").stdout)
+    assert document["graph"] is None
+    assert all("cannot load" in report["error"] for report in document["engines"].values())
+
+
+def test_without_an_engine_a_tflite_file_still_tells_its_spec(
+    tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pneumo_edge.extras.is_installed", lambda module: False)
+    fields = _fields(_info(tiny_models / "tiny-fp32.tflite").stdout)
+    assert fields["name"] == "tiny-fp32"
+    assert fields["graph"].endswith("runs the file: ai_edge_litert or tflite_runtime")
+    assert not any(name.startswith("on ") for name in fields)
 
 
 def test_the_text_says_what_a_user_asks(tiny_models: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +13,17 @@ import numpy.typing as npt
 import pytest
 from typer.testing import CliRunner
 
-from converters import formats, verify
+from converters import export as exports
+from converters import formats, proof
 from converters.export import export
 from converters.formats import FORMATS, Format
 from pneumo_edge import Classifier, runs
 from pneumo_edge.cli import app
 from pneumo_edge.data.sources import SplitName
 from pneumo_edge.data.tensors import Dataset
-from pneumo_edge.errors import ConversionError, GateError, MissingExtraError
-from pneumo_edge.evaluation.operating_point import ThresholdRule
+from pneumo_edge.errors import ConversionError
 from pneumo_edge.runtime import engines
+from pneumo_edge.runtime.classifier import read_spec
 
 pytestmark = pytest.mark.slow
 
@@ -29,39 +32,33 @@ _ROWS = list(FORMATS.values())
 _IMPOSSIBLE = replace(FORMATS["tflite-fp32"].bounds, max_difference=-1.0)
 
 
-@pytest.fixture(scope="module")
-def exported(tiny_run: Path, phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("models")
-    outcomes = list(export(tiny_run, _ROWS, out, phantom / "cache"))
-    assert not [outcome.missed for outcome in outcomes if outcome.missed]
-    assert [outcome.path.name for outcome in outcomes] == [row.file_name("tiny") for row in _ROWS]
-    return out
-
-
 @pytest.mark.parametrize("row", _ROWS, ids=list(FORMATS))
 def test_each_file_agrees_with_keras_on_each_of_its_engines(
     row: Format, exported: Path, dataset: Dataset, keras_says: KerasSays
 ) -> None:
     pixels, expected = dataset.rgb(dataset.indices("test")), keras_says["test"]
     path = exported / row.file_name("tiny")
-    for info in engines.installed_engines_for(path):
-        classifier = Classifier(path, engine=info.name)
+    verification = read_spec(path).verification
+    assert verification is not None
+    for engine in verification.engines:
+        classifier = Classifier(path, engine=engine)
         found = np.stack([classifier.engine.run(classifier.as_input(image)) for image in pixels])
-        np.testing.assert_allclose(found, expected, atol=0.1 if row.calibrated else row.bounds.max_difference)
+        np.testing.assert_allclose(found, expected, atol=0.1 if row.quantized else row.bounds.max_difference)
         np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-3)
 
 
 @pytest.mark.parametrize("row", _ROWS, ids=list(FORMATS))
-def test_each_file_carries_its_spec(row: Format, exported: Path, tiny_run: Path) -> None:
+def test_each_file_carries_its_spec(row: Format, rows: list[Format], exported: Path, tiny_run: Path) -> None:
     classifier = Classifier(exported / row.file_name("tiny"))
     spec, run = classifier.spec, runs.load(tiny_run)
     assert (spec.format, spec.backbone, spec.input.dtype) == (row.name, "tiny", row.input_dtype)
     assert spec.data.fingerprint == run.data.fingerprint
     assert spec.verification is not None
-    assert set(spec.verification.engines) == {info.name for info in engines.installed_engines_for(classifier.path)}
+    installed = {info.name for info in engines.installed_engines_for(classifier.path)}
+    assert set(spec.verification.engines) == installed & set(rows[_ROWS.index(row)].engines)
     assert all(set(measured) >= {"max_difference", "agreement"} for measured in spec.verification.measured.values())
     assert (spec.calibration is not None) == row.calibrated
-    assert row.calibrated or spec.decision.threshold == run.decision.threshold
+    assert row.quantized or spec.decision.threshold == run.decision.threshold
 
 
 def test_a_quantized_file_takes_bytes_as_they_are(exported: Path) -> None:
@@ -96,34 +93,57 @@ def test_a_missed_gate_ends_the_command_with_its_exit_code(
     assert (tmp_path / "tiny-fp32.onnx").exists()
 
 
-@pytest.fixture
-def reference(dataset: Dataset, keras_says: KerasSays) -> verify.Reference:
-    indices, scores = dataset.indices("val"), keras_says["val"][:, 1].astype(np.float64)
-    return verify.Reference(dataset.rgb(indices), dataset.labels(indices), scores, 1, 0.5, ThresholdRule.YOUDEN, "test")
+def test_a_file_that_would_come_out_the_same_is_left_alone(
+    tiny_run: Path, phantom: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "models"
+    shutil.copytree(exported, out)
+    rows = [FORMATS["tflite-fp32"], FORMATS["onnx-fp32"]]
+    before = [(out / row.file_name("tiny")).stat().st_mtime_ns for row in rows]
+    monkeypatch.setitem(exports._CONVERT, "tflite", _not_to_be_called)
+    monkeypatch.setitem(exports._CONVERT, "onnx", _not_to_be_called)
+    outcomes = list(export(tiny_run, rows, out, phantom / "cache"))
+    assert [(outcome.made, outcome.missed) for outcome in outcomes] == [(False, None)] * 2
+    assert [(out / row.file_name("tiny")).stat().st_mtime_ns for row in rows] == before
+    assert outcomes[0].spec == read_spec(out / "tiny-fp32.tflite")
 
 
-def test_the_gate_passes_a_right_file(exported: Path, reference: verify.Reference) -> None:
-    verified = verify.verify(exported / "tiny-fp32.tflite", FORMATS["tflite-fp32"], reference)
-    assert verified.threshold == reference.threshold
-    assert verified.verification.measured["litert"]["agreement"] == 1
+@pytest.mark.parametrize("change", ["settings", "bytes", "proof lost"])
+def test_a_file_that_would_come_out_otherwise_is_made_again(
+    change: str, tiny_run: Path, phantom: Path, exported: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "models"
+    shutil.copytree(exported, out)
+    row, path = FORMATS["tflite-fp32"], out / "tiny-fp32.tflite"
+    if change == "settings":
+        row = replace(row, bounds=replace(row.bounds, max_difference=2e-3))
+    elif change == "bytes":
+        path.write_bytes(path.read_bytes() + b" ")
+    else:
+        proof.path(path).unlink()
+    (outcome,) = export(tiny_run, [row], out, phantom / "cache")
+    assert (outcome.made, outcome.missed) == (True, None)
+    assert path.read_bytes() == (exported / path.name).read_bytes() or change == "settings"
+    (again,) = export(tiny_run, [row], out, phantom / "cache")
+    assert not again.made
 
 
-@pytest.mark.parametrize("fault", ["classes swapped", "scaled twice", "another model"])
-def test_the_gate_catches(fault: str, exported: Path, reference: verify.Reference) -> None:
-    broken = {
-        "classes swapped": replace(reference, positive=0),
-        "scaled twice": replace(reference, pixels=(reference.pixels / 255).astype(np.uint8)),
-        "another model": replace(reference, scores=np.roll(reference.scores, 1) * 0.5),
-    }[fault]
-    for row in _ROWS:
-        with pytest.raises(GateError, match=rf"tiny-{row.name}\.{row.target} on "):
-            verify.verify(exported / row.file_name("tiny"), row, broken)
+def _not_to_be_called(*_: object) -> None:
+    raise AssertionError("nothing was to be converted")
 
 
-def test_the_gate_takes_an_engine(exported: Path, reference: verify.Reference, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pneumo_edge.extras.is_installed", lambda module: False)
-    with pytest.raises(MissingExtraError, match=r"pneumo-edge\[onnx\]"):
-        verify.verify(exported / "tiny-fp32.onnx", FORMATS["onnx-fp32"], reference)
+def _die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_converter_that_dies_costs_its_own_format_alone(
+    tiny_run: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(exports._CONVERT, "tflite", _die)
+    rows = [FORMATS["tflite-fp32"], FORMATS["onnx-fp32"]]
+    died, made = export(tiny_run, rows, tmp_path, phantom / "cache")
+    assert "process died" in str(died.missed)
+    assert made.missed is None and made.path.exists()
 
 
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from converters.formats import FORMATS, select
+from converters.formats import FORMATS, USUAL, select
 from pneumo_edge.errors import ConversionError
 from pneumo_edge.runtime.engines import ENGINES
 
@@ -23,14 +23,21 @@ def test_file_names_are_unique() -> None:
     ("words", "expected"),
     [
         (["all"], list(FORMATS)),
-        (["int8"], ["tflite-int8"]),
+        (["weight-only"], ["tflite-weight-only"]),
         (["fp32"], ["tflite-fp32", "onnx-fp32"]),
-        (["onnx", "tflite-int8"], ["onnx-fp32", "tflite-int8"]),
-        (["int8", "all", "int8"], ["tflite-int8", "tflite-fp32", "tflite-fp16", "onnx-fp32"]),
+        (["onnx-fp16", "int8"], ["onnx-fp16", "tflite-int8", "onnx-int8"]),
+        (["onnx", "tflite-int8"], ["onnx-fp32", "onnx-fp16", "onnx-dynamic", "onnx-int8", "tflite-int8"]),
+        (list(USUAL), list(USUAL)),
     ],
 )
 def test_select(words: list[str], expected: list[str]) -> None:
     assert [row.id for row in select(words)] == expected
+
+
+def test_nothing_is_chosen_twice() -> None:
+    chosen = [row.id for row in select(["int8", "all", "int8"])]
+    assert sorted(chosen) == sorted(FORMATS)
+    assert chosen[:2] == ["tflite-int8", "onnx-int8"]
 
 
 def test_an_unknown_format_is_named_with_the_known_ones() -> None:

@@ -5,7 +5,8 @@ An engine is a module with a function ``load(path, threads) -> Engine``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from pneumo_edge import extras
 from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeError
+from pneumo_edge.runtime.engines.graph import Graph
 
 Tensor = npt.NDArray[Any]
 Probabilities = npt.NDArray[np.float32]
@@ -23,10 +25,14 @@ Probabilities = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Delegation:
-    """The kernel library that an engine handed work to, and in how many pieces of the graph."""
+    """The kernel library that an engine handed work to, in how many pieces of the graph, and which operators.
+
+    ``operators`` counts the file's operators inside those pieces by name; it is empty where ``to`` is "none".
+    """
 
     to: str
     partitions: int
+    operators: Mapping[str, int]
 
 
 class Engine(Protocol):
@@ -49,6 +55,10 @@ class Engine(Protocol):
         Returns:
             float32 array of shape (number of classes,).
         """
+        ...
+
+    def read_graph(self) -> Graph:
+        """Look inside the file: its operators, parameters and multiply-adds."""
         ...
 
 
@@ -148,8 +158,15 @@ def load(path: Path, engine: EngineInfo, threads: int = 1) -> Engine:
     if threads < 1:
         raise ValueError(f"threads is {threads}, not at least 1")
     factory: Callable[[Path, int], Engine] = import_engine(engine).load
-    try:
+    with refusal(engine, path):
         return factory(path, threads)
+
+
+@contextlib.contextmanager
+def refusal(engine: EngineInfo, path: Path) -> Iterator[None]:
+    """Turn what an engine raises over a model file into a ModelFileError that holds the engine's own words."""
+    try:
+        yield
     except (MemoryError, PneumoEdgeError):
         raise
     except Exception as error:  # each library has its own exception types for a bad model

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from pneumo_edge.runtime.engines import Delegation, Probabilities, Tensor
+from pneumo_edge.runtime.engines import Delegation, Probabilities, Tensor, graph
 
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
+
+#: Operators with trained weights: the input that holds them, the input that holds the bias, and the output's
+#: axis of channels.
+_LAYERS: dict[str, tuple[int, int | None, int]] = {
+    "Conv": (1, 2, 1),
+    "ConvInteger": (1, None, 1),
+    "QLinearConv": (3, 8, 1),
+    "Gemm": (1, 2, -1),
+    "MatMul": (1, None, -1),
+    "MatMulInteger": (1, None, -1),
+    "QLinearMatMul": (3, None, -1),
+}
+#: Numbers of these fields in onnx.proto's ModelProto, GraphProto and NodeProto.
+_MODEL_GRAPH, _GRAPH_NODE, _NODE_OP_TYPE = 7, 1, 4
+#: Wire types of protobuf, and the bytes of those that have a fixed number.
+_VARINT, _BYTES = 0, 2
+_FIXED_SIZES = {1: 8, 5: 4}
 
 
 class OnnxRuntimeEngine:
@@ -18,10 +39,11 @@ class OnnxRuntimeEngine:
     name = "onnxruntime"
     version: str = onnxruntime.__version__
     #: onnxruntime's CPU provider is its own kernel library: nothing is handed to another.
-    delegation = Delegation("none", 0)
+    delegation = Delegation("none", 0, {})
 
     def __init__(self, path: Path, threads: int) -> None:
         self.threads = threads
+        self._path = path
         self._session = _session(path, threads)
         (image,) = self._session.get_inputs()
         probability = self._session.get_outputs()[0]
@@ -34,6 +56,20 @@ class OnnxRuntimeEngine:
         """Infer once; see :class:`pneumo_edge.runtime.engines.Engine`."""
         probability: Probabilities = np.asarray(self._session.run(None, {self._input: tensor})[0])[0]
         return probability
+
+    def read_graph(self) -> graph.Graph:
+        """Look inside the file and run it once on zeros; see :class:`pneumo_edge.runtime.engines.Engine`."""
+        layers = (_layer(node) for node in self._profile())
+        return graph.summarise(_operators(self._path.read_bytes()), (each for each in layers if each))
+
+    def _profile(self) -> list[dict[str, Any]]:
+        """What onnxruntime tells of each node that it ran: ``op_name`` and the shapes of inputs and outputs."""
+        image = np.zeros(self.input_shape, self.input_dtype)
+        with tempfile.TemporaryDirectory() as folder:
+            session = _session(self._path, self.threads, profile=Path(folder) / "profile")
+            session.run(None, {self._input: image})
+            events = json.loads(Path(session.end_profiling()).read_bytes())
+        return [event["args"] for event in events if event["cat"] == "Node" and "op_name" in event["args"]]
 
 
 def load(path: Path, threads: int) -> OnnxRuntimeEngine:
@@ -48,11 +84,85 @@ def read_metadata(path: Path) -> dict[str, str]:
     return metadata
 
 
-def _session(path: Path, threads: int, *, optimize: bool = True) -> onnxruntime.InferenceSession:
+def _session(
+    path: Path, threads: int, *, optimize: bool = True, profile: Path | None = None
+) -> onnxruntime.InferenceSession:
+    """Open a file; with ``profile``, the start of a file's name, as it is and for a record of what it runs."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    if not optimize:
+    if not optimize or profile:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if profile:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+        # Weights that a kernel packs in its own way are no longer among the inputs in the record.
+        options.add_session_config_entry("session.disable_prepacking", "1")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _layer(node: dict[str, Any]) -> graph.Layer | None:
+    """What training set in a node of the profile, or None where that is nothing."""
+    name, inputs = node["op_name"], _shapes(node["input_type_shape"])
+    if name in _LAYERS:
+        weights, bias, channel_axis = _LAYERS[name]
+        output = _shapes(node["output_type_shape"])[0]
+        bias_shape = inputs[bias] if bias is not None and bias < len(inputs) else None
+        return graph.layer(inputs[weights], bias_shape, output, channel_axis)
+    if name == "Add":
+        # The bias of a layer may be a node of its own, as behind a ConvInteger, which has none: one number for
+        # each channel of a map of shape (1, channels, height, width) or a vector of shape (1, channels).
+        for shape in _shapes(node["output_type_shape"]):
+            if (len(shape) == 4 and (1, shape[1], 1, 1) in inputs) or (len(shape) == 2 and shape[1:] in inputs):
+                return graph.Layer(weights=0, biases=shape[1], positions=0)
+    return None
+
+
+def _shapes(tensors: list[dict[str, list[int]]]) -> list[graph.Shape]:
+    """Shapes of tensors that are given as, for example, ``{"float": [1, 224, 224, 3]}``."""
+    return [tuple(shape) for tensor in tensors for shape in tensor.values()]
+
+
+def _operators(model: bytes) -> Iterator[str]:
+    """The type of each node of an ONNX model.
+
+    Not from the profile, which holds what onnxruntime made of them: whatever the optimization level, it puts casts
+    around operators that have no float16 kernel, and takes some operators apart.
+    """
+    for graph_bytes in _fields(memoryview(model), _MODEL_GRAPH):
+        for node in _fields(graph_bytes, _GRAPH_NODE):
+            for op_type in _fields(node, _NODE_OP_TYPE):
+                yield bytes(op_type).decode()
+
+
+def _fields(message: memoryview, wanted: int) -> Iterator[memoryview]:
+    """The fields of one number in a protobuf message whose values are bytes (strings, messages).
+
+    As in https://protobuf.dev/programming-guides/encoding/.
+    """
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        number, kind = key >> 3, key & 7
+        if kind == _VARINT:
+            _, at = _varint(message, at)
+        elif kind == _BYTES:
+            size, at = _varint(message, at)
+            if number == wanted:
+                yield message[at : at + size]
+            at += size
+        else:
+            at += _FIXED_SIZES[kind]
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    """The integer of variable length at an offset, and the offset behind it."""
+    value = shift = 0
+    while True:
+        byte = message[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value, at

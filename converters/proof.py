@@ -1,0 +1,106 @@
+"""The proof beside each model file: what it was made from, what was measured, and which bytes that holds for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters import reference
+from converters.formats import Format
+from pneumo_edge import files, records
+from pneumo_edge.errors import ConversionError
+from pneumo_edge.spec import VerificationSpec
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a file follows from: where it is the same again, so is the file.
+
+    ``checkpoint``, ``calibration`` and ``reference`` are SHA-256 of the Keras file, of the calibration manifest
+    (None where the format has none) and of the reference set; ``versions`` are those of converters and engines.
+    """
+
+    backbone: str
+    checkpoint: str
+    fingerprint: str
+    calibration: str | None
+    reference: str
+    format: Format
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The record of a file that passed its gate; ``sha256`` is of the whole file."""
+
+    file: str
+    sha256: str
+    origin: Origin
+    threshold: float
+    verification: VerificationSpec
+    schema_version: int = SCHEMA_VERSION
+
+    def save(self, model: Path) -> None:
+        """Write the proof beside its model file."""
+        files.write_text(path(model), records.dumps(self))
+
+
+def path(model: Path) -> Path:
+    """Where the proof of a model file lies, for example ``mobilenetv2-int8.tflite.proof.json``."""
+    return model.with_name(f"{model.name}.proof.json")
+
+
+def load(model: Path) -> Proof:
+    """Read the proof beside a model file.
+
+    Raises:
+        ConversionError: There is none, or it is not valid.
+    """
+    try:
+        return records.loads(Proof, path(model).read_bytes())
+    except FileNotFoundError as error:
+        raise ConversionError(
+            f"there is no proof {path(model)}",
+            "the file that `pneumo-edge export` puts beside the model file",
+            "Copy it from where the model file comes from",
+        ) from error
+    except (OSError, records.RecordError) as error:
+        raise ConversionError(
+            f"the proof {path(model)} cannot be read ({error})", "a file of `pneumo-edge export`", "Copy it again"
+        ) from error
+
+
+def check(model: Path, proof: Proof) -> None:
+    """Refuse a model file, or a reference set beside it, that is not the one of the proof.
+
+    Raises:
+        ConversionError: A file is missing or its SHA-256 is another.
+    """
+    beside = model.with_name(reference.file_name(proof.origin.backbone))
+    for file, expected in ((model, proof.sha256), (beside, proof.origin.reference)):
+        try:
+            found = files.sha256(file)
+        except FileNotFoundError as error:
+            raise ConversionError(
+                f"there is no {file}",
+                f"that file, beside {path(model).name}",
+                "Copy it from where the proof comes from",
+            ) from error
+        if found != expected:
+            raise ConversionError(
+                f"{file} has the SHA-256 {found[:16]}",
+                f"{expected[:16]}, that of the file which was verified",
+                "Copy it again together with its proof, or export it again",
+            )
+
+
+def still_holds(model: Path, origin: Origin) -> bool:
+    """Whether a file and its proof are there, belong together, and come from this origin."""
+    try:
+        proof = load(model)
+        check(model, proof)
+    except (ConversionError, OSError):
+        return False
+    return proof.origin == origin

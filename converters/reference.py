@@ -1,0 +1,149 @@
+"""What a trained network says of validation images: what every file that is made from it is held against.
+
+It travels beside the files as ``BACKBONE-reference.npz``, so that a file can be verified again on any machine,
+with the data or, on a part of the images that is inside, without.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumo_edge import files
+from pneumo_edge.data.tensors import Dataset
+from pneumo_edge.errors import ConversionError
+from pneumo_edge.evaluation.metrics import Labels, Scores
+from pneumo_edge.evaluation.operating_point import ThresholdRule
+
+#: Images that travel: the fewest of which one may be decided otherwise at an agreement of 0.98 is 50.
+TRAVELLING = 64
+#: How many images in colour there are: those whose answer changes most when red and blue are exchanged.
+IN_COLOUR = 16
+_OF_EACH_IMAGE = ("sha256", "labels", "patients", "scores")
+_IN_COLOUR = ("red", "red_scores", "blue_scores")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Validation images and what the Keras model says of them.
+
+    Attributes:
+        checkpoint: SHA-256 of the Keras file.
+        fingerprint: Of the split manifest.
+        sha256: Of each image's file, shape (images,).
+        pixels: uint8 of shape (images, height, width, 3); of these, or of fewer where only a part travels.
+        labels: 0 or 1, shape (images,).
+        patients: A number for each image, the same for images of one patient.
+        scores: Probability of the positive class, shape (images,).
+        threshold: The decision threshold of the Keras model.
+        rule: How it was chosen, a :class:`ThresholdRule`.
+        red: Some of the images with their red channel alone, uint8 of shape (red, height, width, 3): chest X-rays
+            are grey, and would not show that channels were exchanged.
+        red_scores: Probability of the positive class for these.
+        blue_scores: The same with red and blue exchanged.
+    """
+
+    checkpoint: str
+    fingerprint: str
+    sha256: npt.NDArray[np.str_]
+    pixels: npt.NDArray[np.uint8]
+    labels: Labels
+    patients: npt.NDArray[np.intp]
+    scores: Scores
+    threshold: float
+    rule: ThresholdRule
+    red: npt.NDArray[np.uint8]
+    red_scores: Scores
+    blue_scores: Scores
+
+    def subset(self, count: int) -> Reference:
+        """At most ``count`` images, evenly spread, which keeps the classes' shares."""
+        if count >= len(self.labels):
+            return self
+        order = np.argsort(self.labels, kind="stable")
+        kept = order[np.linspace(0, len(order) - 1, count).astype(int)]
+        return replace(self, pixels=self.pixels[kept], **{name: getattr(self, name)[kept] for name in _OF_EACH_IMAGE})
+
+
+def red_alone(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Images of uint8 shape (images, height, width, 3) with their green and blue channels at 0."""
+    return pixels * np.array([1, 0, 0], dtype=np.uint8)
+
+
+def file_name(backbone: str) -> str:
+    """Name of the file beside the models of a backbone."""
+    return f"{backbone}-reference.npz"
+
+
+def save(reference: Reference, path: Path) -> None:
+    """Write a reference; of the pixels, those of :data:`TRAVELLING` images, in one channel."""
+    travelling = np.isin(reference.sha256, reference.subset(TRAVELLING).sha256)
+    with files.atomic(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            checkpoint=np.array(reference.checkpoint),
+            fingerprint=np.array(reference.fingerprint),
+            sha256=reference.sha256,
+            labels=reference.labels,
+            patients=reference.patients,
+            scores=reference.scores,
+            threshold=np.array(reference.threshold),
+            rule=np.array(str(reference.rule)),
+            **{name: getattr(reference, name) for name in _IN_COLOUR},
+            travelling=travelling,
+            grey=reference.pixels[travelling, ..., 0],
+        )
+
+
+def load(path: Path, dataset: Dataset | None = None) -> Reference:
+    """Read a reference.
+
+    Args:
+        path: From :func:`save`.
+        dataset: The data it was made with, which has the pixels of all its images; without it the reference
+            has only the images that travel inside the file.
+
+    Raises:
+        ConversionError: There is no reference, it cannot be read, or the data is other data.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            stored = {name: archive[name] for name in archive.files}
+        everything = Reference(
+            checkpoint=str(stored["checkpoint"]),
+            fingerprint=str(stored["fingerprint"]),
+            threshold=float(stored["threshold"]),
+            rule=ThresholdRule(str(stored["rule"])),
+            pixels=np.repeat(stored["grey"][..., np.newaxis], 3, axis=-1),
+            **{name: stored[name] for name in (*_OF_EACH_IMAGE, *_IN_COLOUR)},
+        )
+        travelling = stored["travelling"]
+    except FileNotFoundError as error:
+        raise ConversionError(
+            f"there is no reference {path}",
+            "the reference set that `pneumo-edge export` puts beside its files",
+            "Copy it from where the model file comes from",
+        ) from error
+    except Exception as error:  # numpy and zipfile have no common base class for a broken file
+        raise ConversionError(
+            f"the reference {path} cannot be read ({error})", "a file of `pneumo-edge export`", "Copy it again"
+        ) from error
+    if dataset is not None:
+        return _with_pixels_of(everything, dataset)
+    return replace(everything, **{name: getattr(everything, name)[travelling] for name in _OF_EACH_IMAGE})
+
+
+def _with_pixels_of(reference: Reference, dataset: Dataset) -> Reference:
+    position = {entry.sha256: index for index, entry in enumerate(dataset.manifest.entries)}
+    missing = sum(digest not in position for digest in reference.sha256.tolist())
+    if missing:
+        raise ConversionError(
+            f"the data lacks {missing} of the {len(reference.sha256)} images of the reference",
+            "the data that the model was trained on",
+            "Give that data with --data, or leave it out to verify on the images beside the model file",
+        )
+    indices = np.array([position[digest] for digest in reference.sha256.tolist()], dtype=np.intp)
+    return replace(reference, pixels=dataset.rgb(indices))

@@ -1,0 +1,77 @@
+"""What a model file holds, and what each engine that is installed here makes of it.
+
+:func:`inspect` runs it as ``python -m pneumo_edge.runtime.engines.inspection ENGINE MODEL``.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pneumo_edge import records
+from pneumo_edge.errors import PneumoEdgeError
+from pneumo_edge.runtime import engines
+from pneumo_edge.runtime.engines import Delegation, EngineInfo
+from pneumo_edge.runtime.engines.graph import Graph
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """What an engine makes of a file: its version and what it delegated, or why it cannot load the file."""
+
+    version: str | None = None
+    delegation: Delegation | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A file's graph, None where no engine could read it, and the report of each installed engine by its name."""
+
+    graph: Graph | None
+    engines: Mapping[str, EngineReport]
+
+
+def inspect(path: Path) -> Inspection:
+    """Load a model file into each installed engine that runs its kind, each in a process of its own.
+
+    A TFLite file is not run; onnxruntime runs an ONNX file once on zeros.
+
+    Args:
+        path: The model file. It may be damaged: what an engine says of it is part of the result.
+    """
+    found = [_inspect_apart(path, row) for row in engines.installed_engines_for(path)]
+    return Inspection(
+        graph=next((each.graph for each in found if each.graph), None),
+        engines={name: report for each in found for name, report in each.engines.items()},
+    )
+
+
+def _inspect_apart(path: Path, row: EngineInfo) -> Inspection:
+    # tflite-runtime crashes on many a damaged file, and this process has more to say.
+    command = [sys.executable, "-P", "-m", __name__, row.name, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+        return _refused(row, f"{row.name} crashed on {path} ({how})")
+    return records.loads(Inspection, done.stdout)
+
+
+def _inspect_here(path: Path, row: EngineInfo) -> Inspection:
+    try:
+        engine = engines.load(path, row)
+        with engines.refusal(row, path):
+            return Inspection(engine.read_graph(), {row.name: EngineReport(engine.version, engine.delegation)})
+    except PneumoEdgeError as error:
+        return _refused(row, str(error))
+
+
+def _refused(row: EngineInfo, error: str) -> Inspection:
+    return Inspection(None, {row.name: EngineReport(error=error)})
+
+
+if __name__ == "__main__":
+    print(records.dumps(_inspect_here(Path(sys.argv[2]), engines.ENGINES[sys.argv[1]]), indent=None))

@@ -1,0 +1,273 @@
+"""The gate on right and on broken files, at export and afterwards, through the real engines."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from typer.testing import CliRunner
+
+from converters import metadata, onnx, proof, tflite
+from converters import reference as references
+from converters.formats import FORMATS, Format
+from converters.isolated import child_process
+from converters.reference import Reference
+from converters.verify import verify
+from pneumo_edge import files, runs
+from pneumo_edge.cli import app
+from pneumo_edge.data.tensors import Dataset
+from pneumo_edge.errors import ConversionError, GateError, MissingExtraError
+from pneumo_edge.evaluation.operating_point import ThresholdRule
+from pneumo_edge.runtime.classifier import read_spec
+
+pytestmark = pytest.mark.slow
+
+_ROWS = list(FORMATS.values())
+_POSITIVE = 1
+
+
+@pytest.fixture(scope="module")
+def reference(exported: Path, dataset: Dataset) -> Reference:
+    return references.load(exported / "tiny-reference.npz", dataset)
+
+
+def test_the_gate_passes_a_right_file(exported: Path, reference: Reference) -> None:
+    verified = verify(exported / "tiny-fp32.tflite", FORMATS["tflite-fp32"], reference, _POSITIVE, "val")
+    assert verified.threshold == reference.threshold
+    measured = verified.verification.measured
+    assert {"litert", "litert, 2 threads"} <= set(measured)
+    assert all(result["agreement"] == 1 for result in measured.values())
+    assert measured["litert, 2 threads"]["engine_difference"] < 1e-5
+
+
+def test_the_gate_catches_what_one_engine_alone_gets_wrong(exported: Path, reference: Reference) -> None:
+    pytest.importorskip("tflite_runtime")
+    path, row = exported / "tiny-dynamic.tflite", FORMATS["tflite-dynamic"]
+    verify(path, replace(row, engines=("litert",)), reference, _POSITIVE, "val")
+    with pytest.raises(GateError, match="on tflite-runtime has a"):
+        verify(path, row, reference, _POSITIVE, "val")
+
+
+@pytest.mark.parametrize("fault", ["label order", "stale threshold", "another model"])
+def test_the_gate_catches(fault: str, exported: Path, reference: Reference) -> None:
+    positive, threshold = (0, None) if fault == "label order" else (_POSITIVE, None)
+    if fault == "stale threshold":
+        threshold = 0.0
+    if fault == "another model":
+        reference = replace(reference, scores=np.roll(reference.scores, 1) * 0.5)
+    for row in _ROWS:
+        with pytest.raises(GateError, match=rf"tiny-{row.name}\.{row.target} on "):
+            verify(exported / row.file_name("tiny"), row, reference, positive, "val", threshold)
+
+
+def _scaled_twice(image: Any) -> Any:
+    return image / 255
+
+
+def _channels_swapped(image: Any) -> Any:
+    return image[..., ::-1]
+
+
+def _break_and_convert(model: Path, fault: Callable[[Any], Any], row: Format, target: Path) -> None:
+    """In the converters' child process: put a fault in front of a network, and convert that."""
+    import keras
+
+    whole = keras.saving.load_model(model, compile=False)
+    image = keras.Input(whole.input_shape[1:], name="image")
+    broken = target.with_suffix(".keras")
+    keras.Model(image, keras.layers.Identity(name="probability")(whole(fault(image)))).save(broken)
+    convert = tflite.convert if row.target == "tflite" else onnx.convert
+    pixels = np.random.default_rng(0).integers(0, 256, (16, *whole.input_shape[1:]), dtype=np.uint8)
+    pixels[0, 0, 0], pixels[0, 0, 1] = 0, 255
+    convert(broken, row, pixels if row.calibrated else None, target)
+
+
+def _leave_variables(model: Path, target: Path) -> None:
+    """Convert as many guides say, from a concrete function, which leaves a Keras 3 model's variables unfrozen."""
+    import keras
+    import tensorflow
+
+    whole = keras.saving.load_model(model, compile=False)
+    function = tensorflow.function(whole).get_concrete_function(
+        tensorflow.TensorSpec((1, *whole.input_shape[1:]), tensorflow.float32, name="image")
+    )
+    target.write_bytes(tensorflow.lite.TFLiteConverter.from_concrete_functions([function], whole).convert())
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [
+        (_scaled_twice, "tflite-fp32"),
+        (_scaled_twice, "tflite-int8"),
+        (_scaled_twice, "onnx-fp32"),
+        (_channels_swapped, "tflite-fp32"),
+        (_channels_swapped, "tflite-weight-only"),
+        (_channels_swapped, "onnx-dynamic"),
+    ],
+)
+def test_the_gate_catches_a_broken_export(
+    fault: Callable[[Any], Any], name: str, tiny_run: Path, reference: Reference, tmp_path: Path
+) -> None:
+    row = FORMATS[name]
+    target = tmp_path / row.file_name("tiny")
+    with child_process(tmp_path / "log") as child:
+        child.call(_break_and_convert, tiny_run / runs.MODEL_NAME, fault, row, target)
+    with pytest.raises(GateError, match="red and blue" if fault is _channels_swapped else "of probability"):
+        verify(target, row, reference, _POSITIVE, "val")
+
+
+def test_the_gate_catches_unfrozen_variables(tiny_run: Path, reference: Reference, tmp_path: Path) -> None:
+    target = tmp_path / "tiny-fp32.tflite"
+    with child_process(tmp_path / "log") as child:
+        child.call(_leave_variables, tiny_run / runs.MODEL_NAME, target)
+    with pytest.raises(GateError):
+        verify(target, FORMATS["tflite-fp32"], reference, _POSITIVE, "val")
+
+
+def test_a_loss_of_auc_that_cannot_be_ruled_out_is_a_miss(exported: Path) -> None:
+    """600 images whose classes overlap; Keras is said to rank them a little better than the file does."""
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 2, 600)
+    brightness = np.clip(rng.normal(110 + 40 * labels, 30), 0, 255).astype(np.uint8)
+    pixels = np.broadcast_to(brightness[:, None, None, None], (600, 224, 224, 3))
+    file, lenient = exported / "tiny-fp32.tflite", replace(FORMATS["tflite-fp32"].bounds, max_difference=1.0)
+    row = replace(FORMATS["tflite-fp32"], bounds=replace(lenient, mean_difference=1, undecided=1))
+    own = 1 / (1 + np.exp(-6 * (brightness / 127.5 - 1)))
+    told = Reference(
+        checkpoint="",
+        fingerprint="",
+        sha256=np.arange(600).astype(str),
+        pixels=pixels,
+        labels=labels,
+        patients=np.arange(600),
+        scores=own,
+        threshold=0.5,
+        rule=ThresholdRule.YOUDEN,
+        red=pixels[:1],
+        red_scores=own[:1],
+        blue_scores=own[:1],
+    )
+    measured = verify(file, row, told, _POSITIVE, "made up").verification.measured["litert"]
+    assert measured["auc_loss"] == 0 == measured["max_auc_loss"]
+    better = replace(told, scores=np.clip(own + 0.05 * (2 * labels - 1), 0, 1))
+    with pytest.raises(GateError, match="loss of AUC"):
+        verify(file, row, better, _POSITIVE, "made up")
+
+
+def test_the_gate_takes_an_engine(exported: Path, reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pneumo_edge.extras.is_installed", lambda module: False)
+    with pytest.raises(MissingExtraError, match=r"pneumo-edge\[onnx\]"):
+        verify(exported / "tiny-fp32.onnx", FORMATS["onnx-fp32"], reference, _POSITIVE, "val")
+
+
+def _run(*arguments: str | Path) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["verify", *map(str, arguments)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture
+def models(exported: Path, tmp_path: Path) -> Path:
+    """A copy of the exported files, to be tampered with."""
+    return Path(shutil.copytree(exported, tmp_path / "models"))
+
+
+@pytest.mark.parametrize("with_data", [False, True])
+def test_a_file_is_verified_again_by_command(
+    with_data: bool, models: Path, phantom: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PNEUMO_EDGE_CACHE", str(phantom / "cache"))
+    for row in _ROWS:
+        if row.id == "tflite-dynamic":
+            continue  # see the fixture `rows`
+        options: list[str | Path] = ["--data", phantom / "data"] if with_data else []
+        code, out, err = _run(models / row.file_name("tiny"), *options)
+        assert (code, err.replace("Reading images", "").count("error")) == (0, 0)
+        assert ("same decision on" in out and "litert, 2 threads: " in out) or row.target == "onnx"
+
+
+def test_other_data_is_refused(models: Path, tmp_path: Path, phantom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PNEUMO_EDGE_CACHE", str(tmp_path / "cache"))
+    data = Path(shutil.copytree(phantom / "data", tmp_path / "data"))
+    for image in (data / "train").rglob("*.jpeg"):
+        image.write_bytes(image.read_bytes() + b" ")
+    code, _, err = _run(models / "tiny-fp32.tflite", "--data", data)
+    assert code == 3
+    assert "lacks" in err and "--data" in err
+
+
+def test_classes_in_the_wrong_order_are_found_afterwards(models: Path, tiny_models: Path) -> None:
+    model = models / "tiny-fp32.tflite"
+    _rewrite(model, tiny_models / "bare" / model.name, class_names=("PNEUMONIA", "NORMAL"))
+    code, _, err = _run(model)
+    assert code == 5
+    assert "tiny-fp32.tflite on litert" in err
+
+
+def test_a_stale_threshold_is_found_afterwards(models: Path, tiny_models: Path) -> None:
+    model = models / "tiny-int8.tflite"
+    _rewrite(model, tiny_models / "bare" / model.name, decision=replace(read_spec(model).decision, threshold=0.0))
+    code, _, err = _run(model)
+    assert code == 5
+    assert "changed decisions" in err
+
+
+def _rewrite(model: Path, bare: Path, **changes: Any) -> None:
+    """Write another spec around the bare graph, and a proof that fits the new bytes."""
+    spec, record = replace(read_spec(model), **changes), proof.load(model)
+    metadata.write_spec(bare, model, spec)
+    replace(record, sha256=files.sha256(model)).save(model)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ("tiny-fp32.tflite.proof.json", "there is no proof"),
+        ("tiny-reference.npz", "there is no"),
+        ("tiny-fp32.tflite", "there is no file"),
+    ],
+)
+def test_what_is_missing_is_named(loss: str, message: str, models: Path) -> None:
+    (models / loss).unlink()
+    code, _, err = _run(models / "tiny-fp32.tflite")
+    assert code == 3
+    assert message in err and loss in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["tiny-fp32.tflite", "tiny-reference.npz"])
+def test_changed_bytes_are_found(name: str, models: Path) -> None:
+    path = models / name
+    path.write_bytes(path.read_bytes() + b"\0")
+    code, _, err = _run(models / "tiny-fp32.tflite")
+    assert code == 3
+    assert "SHA-256" in err and name in err
+
+
+def test_a_broken_reference_is_named(models: Path) -> None:
+    path = models / "tiny-reference.npz"
+    path.write_bytes(b"no archive")
+    with pytest.raises(ConversionError, match="cannot be read"):
+        references.load(path)
+
+
+def test_a_reference_travels_with_a_part_of_its_pixels(exported: Path, dataset: Dataset, tmp_path: Path) -> None:
+    whole = references.load(exported / "tiny-reference.npz", dataset)
+    many: npt.NDArray[np.intp] = np.arange(500) % len(whole.labels)
+    large = replace(
+        whole,
+        sha256=np.array([f"{index:064d}" for index in range(500)]),
+        **{name: getattr(whole, name)[many] for name in ("pixels", "labels", "patients", "scores")},
+    )
+    references.save(large, tmp_path / "reference.npz")
+    travelling = references.load(tmp_path / "reference.npz")
+    assert len(travelling.labels) == references.TRAVELLING == len(travelling.pixels)
+    assert abs(travelling.labels.mean() - large.labels.mean()) < 0.05
+    for digest, pixels, score in zip(travelling.sha256, travelling.pixels, travelling.scores, strict=True):
+        index = int(digest)
+        assert (pixels == large.pixels[index]).all() and score == large.scores[index]
