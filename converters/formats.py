@@ -80,7 +80,7 @@ FORMATS: dict[str, Format] = {
         Format(
             "tflite",
             "fp16",
-            "weights in float16 but for depthwise convolutions; arithmetic in float32",
+            "weights in float16 but for depthwise and small layers; arithmetic in float32",
             "float32",
             _TFLITE,
             _HALF,
@@ -137,7 +137,7 @@ FORMATS: dict[str, Format] = {
         Format(
             "onnx",
             "fp16",
-            "weights in float16 but for depthwise convolutions; arithmetic in float32",
+            "weights in float16 but for depthwise and small layers; arithmetic in float32",
             "float32",
             _ONNX,
             _HALF,

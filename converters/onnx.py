@@ -13,13 +13,12 @@ import numpy.typing as npt
 
 from converters import keras_model
 from converters.formats import Format
+from converters.tflite import SMALL_LAYER
 from pneumo_edge import extras
 from pneumo_edge.errors import ConversionError
 
 OPSET = 17
 _INPUT, _OUTPUT = "image", "probability"
-#: Tensors of up to this many elements keep float32: scales and offsets are sensitive, and weigh nothing.
-_SMALL = 256
 #: Operators that static quantization leaves in float, for the reason that `tflite._int8` gives.
 _IN_FLOAT = frozenset({"Softmax"})
 
@@ -98,14 +97,15 @@ def _float32(model: Path) -> Any:
 def _half_weights(proto: Any) -> Any:
     """A copy whose weights are stored in float16 and cast to float32 when the file is loaded.
 
-    A CPU computes in float32 either way. Depthwise convolutions keep theirs, see :func:`converters.tflite._fp16`.
+    A CPU computes in float32 either way. Which weights keep float32, and why, is said in
+    :func:`converters.tflite._fp16`.
     """
     onnx = extras.need("onnx", "convert")
     copy = onnx.ModelProto.FromString(proto.SerializeToString())
     depthwise = {node.input[1] for node in copy.graph.node if _is_depthwise(node)}
     casts = []
     for tensor in copy.graph.initializer:
-        kept = tensor.name in depthwise or np.prod(tensor.dims) <= _SMALL
+        kept = tensor.name in depthwise or np.prod(tensor.dims) <= SMALL_LAYER
         if tensor.data_type == onnx.TensorProto.FLOAT and not kept:
             name, stored = tensor.name, f"{tensor.name}:float16"
             weights = onnx.numpy_helper.to_array(tensor).astype(np.float16)
