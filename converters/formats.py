@@ -71,7 +71,7 @@ _ONNX = ("onnxruntime",)
 _EXACT = Bounds(1e-3, mean_difference=1e-4, min_agreement=1.0, max_auc_loss=1e-3, undecided=1e-3)
 _HALF = Bounds(5e-3, mean_difference=1e-3, min_agreement=1.0, max_auc_loss=1e-3, undecided=5e-3)
 #: A single probability may move far where decisions and ranking hold.
-_QUANTIZED = Bounds(0.6, mean_difference=0.04, min_agreement=0.98, max_auc_loss=0.005)
+_QUANTIZED = Bounds(0.9, mean_difference=0.05, min_agreement=0.98, max_auc_loss=0.005)
 
 FORMATS: dict[str, Format] = {
     row.id: row
