@@ -66,7 +66,7 @@ def test_the_steps_work_as_written(workplace: Path) -> None:
 def _run_step(step: str, folder: Path, environment: dict[str, str] | None = None) -> str:
     command = [sys.executable, "-m", "pneumo_edge", *shlex.split(step)[1:]]
     result = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=1200
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=600
     )
     assert result.returncode == 0, f"{step}\n{result.stdout}\n{result.stderr}"
     return result.stdout
