@@ -78,11 +78,12 @@ def export(
     _check_fingerprint(run, dataset)
     with ExitStack() as stack:
         workshop = _Workshop(folder, run, dataset, out, stack)
+        up_to_date = [row for row in rows if workshop.is_up_to_date(row)]
         for row in rows:
-            if not workshop.up_to_date(row):
+            if row not in up_to_date:
                 workshop.order(row)
         for row in rows:
-            if workshop.up_to_date(row):
+            if row in up_to_date:
                 path = workshop.path(row)
                 yield Exported(row, path, read_spec(path), made=False)
             else:
@@ -110,9 +111,9 @@ class _Workshop:
         """Where a format's file belongs."""
         return self._out / row.file_name(self._run.backbone)
 
-    def up_to_date(self, row: Format) -> bool:
+    def is_up_to_date(self, row: Format) -> bool:
         """Whether that file is there, and would come out the same."""
-        return row.id not in self._orders and proof.still_holds(self.path(row), self._origin(row))
+        return proof.still_holds(self.path(row), self._origin(row))
 
     def order(self, row: Format) -> None:
         """Have the child process convert a format in its turn."""
