@@ -28,15 +28,21 @@ class CalibrationImage:
 
 @dataclass(frozen=True)
 class CalibrationManifest:
-    """Which images calibrated a file."""
+    """Which images calibrated a file, and which others calibrated the one it was compared with."""
 
     rule: str
     data_fingerprint: str
     images: tuple[CalibrationImage, ...]
+    compared_with: tuple[CalibrationImage, ...]
 
 
-def choose(dataset: Dataset, count: int = IMAGES) -> npt.NDArray[np.intp]:
-    """Choose the representative dataset out of the training split, the same for everyone.
+def choose(dataset: Dataset, count: int, skip: int = 0) -> npt.NDArray[np.intp]:
+    """Choose a representative dataset out of the training split, the same for everyone.
+
+    Args:
+        dataset: The data.
+        count: How many images.
+        skip: How many to pass over: with that of another call, the two sets share no image and no patient.
 
     Returns:
         Sorted indices into the data set, at most ``count``.
@@ -48,13 +54,14 @@ def choose(dataset: Dataset, count: int = IMAGES) -> npt.NDArray[np.intp]:
     for label in range(len(CLASS_NAMES)):
         of_class = [int(index) for index in train[labels == label]]
         of_class.sort(key=lambda index: _order(dataset.manifest.entries[index].sha256))
-        quota = count // len(CLASS_NAMES)
+        first_of_patient = []
         for index in of_class:
             patient = dataset.manifest.entries[index].patient
-            if quota and patient not in patients:
-                chosen.append(index)
+            if patient not in patients:
+                first_of_patient.append(index)
                 patients.add(patient)
-                quota -= 1
+        start = skip // len(CLASS_NAMES)
+        chosen += first_of_patient[start : start + count // len(CLASS_NAMES)]
     return np.array(sorted(chosen), dtype=np.intp)
 
 
@@ -69,20 +76,24 @@ def pixels(dataset: Dataset, indices: npt.NDArray[np.intp]) -> npt.NDArray[np.ui
     return images
 
 
-def write_manifest(dataset: Dataset, indices: npt.NDArray[np.intp], path: Path) -> str:
+def write_manifest(
+    dataset: Dataset, indices: npt.NDArray[np.intp], compared_with: npt.NDArray[np.intp], path: Path
+) -> str:
     """Write the manifest as JSON.
 
     Returns:
         The SHA-256 of the written file.
     """
-    entries = dataset.entries(indices)
     manifest = CalibrationManifest(
-        RULE,
-        dataset.manifest.fingerprint,
-        tuple(CalibrationImage(entry.name, CLASS_NAMES[entry.label], entry.sha256) for entry in entries),
+        RULE, dataset.manifest.fingerprint, _images(dataset, indices), _images(dataset, compared_with)
     )
     files.write_text(path, records.dumps(manifest))
     return files.sha256(path)
+
+
+def _images(dataset: Dataset, indices: npt.NDArray[np.intp]) -> tuple[CalibrationImage, ...]:
+    entries = dataset.entries(indices)
+    return tuple(CalibrationImage(entry.name, CLASS_NAMES[entry.label], entry.sha256) for entry in entries)
 
 
 def _order(digest: str) -> str:

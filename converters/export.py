@@ -16,7 +16,7 @@ from converters import calibration, isolated, keras_model, metadata, onnx, proof
 from converters.formats import Format
 from converters.proof import Origin, Proof
 from converters.reference import Reference
-from converters.verify import Verified, verify
+from converters.verify import Verified, compare_calibrations, verify
 from pneumo_edge import extras, files, runs
 from pneumo_edge.data.sources import POSITIVE_CLASS, open_source
 from pneumo_edge.data.tensors import Dataset, prepare
@@ -98,11 +98,15 @@ class _Workshop:
         self._child = stack.enter_context(isolated.child_process(folder / _LOG_NAME))
         self._place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
         self._orders: dict[str, Callable[[], None]] = {}
+        self._other_orders: dict[str, Callable[[], None]] = {}
         self._checkpoint = files.sha256(self._model)
-        chosen = calibration.choose(dataset)
-        manifest = calibration.write_manifest(dataset, chosen, out / f"{run.backbone}-calibration.json")
+        count = calibration.IMAGES
+        chosen, others = calibration.choose(dataset, count), calibration.choose(dataset, count, skip=count)
+        manifest = calibration.write_manifest(dataset, chosen, others, out / f"{run.backbone}-calibration.json")
         self._calibrated = CalibrationSpec(len(chosen), manifest)
         self._pixels = calibration.pixels(dataset, chosen)
+        # A set of fewer is another kind of set, and its ranges say nothing of the first one's.
+        self._other_pixels = calibration.pixels(dataset, others) if len(others) == len(chosen) else None
         self._described = f"validation split of {run.data.name}"
         self._reference = self._find_reference()
         self._reference_sha256 = files.sha256(out / reference.file_name(run.backbone))
@@ -120,7 +124,12 @@ class _Workshop:
         for path in (self.path(row), proof.path(self.path(row))):
             path.unlink(missing_ok=True)
         pixels = self._pixels if row.calibrated else None
-        self._orders[row.id] = self._child.start(_CONVERT[row.target], self._model, row, pixels, self._converted(row))
+        convert = _CONVERT[row.target]
+        self._orders[row.id] = self._child.start(convert, self._model, row, pixels, self._converted(row))
+        if row.calibrated and self._other_pixels is not None:
+            self._other_orders[row.id] = self._child.start(
+                convert, self._model, row, self._other_pixels, self._calibrated_otherwise(row)
+            )
 
     def deliver(self, row: Format) -> Exported:
         """Wait for an ordered file, verify it, and put it in its place with its spec and its proof."""
@@ -131,19 +140,39 @@ class _Workshop:
                 advance(1, "")
             positive = self._run.class_names.index(POSITIVE_CLASS)
             verified = verify(self._converted(row), row, self._reference, positive, self._described)
+            stability = self._stability(row, positive, verified.threshold)
         except (ConversionError, GateError, ModelFileError) as error:
             return Exported(row, path, None, error)
-        spec = self._spec(row, verified)
+        spec = self._spec(row, verified, stability)
         with files.atomic(path) as temporary:
             metadata.write_spec(self._converted(row), temporary, spec)
             Proof(
-                path.name, files.sha256(temporary), self._origin(row), verified.threshold, verified.verification
+                path.name,
+                temporary.stat().st_size,
+                files.sha256(temporary),
+                self._origin(row),
+                verified.threshold,
+                verified.verification,
+                stability,
             ).save(path)
         return Exported(row, path, spec)
+
+    def _stability(self, row: Format, positive: int, threshold: float) -> dict[str, float] | None:
+        if row.id not in self._other_orders:
+            return None
+        with bar(f"Converting to {self.path(row).name} on other calibration images", 1) as advance:
+            self._other_orders[row.id]()
+            advance(1, "")
+        return compare_calibrations(
+            self._converted(row), self._calibrated_otherwise(row), row, self._reference, positive, threshold
+        )
 
     def _converted(self, row: Format) -> Path:
         # Under its own name already, because engines and messages name the file.
         return self._place / row.file_name(self._run.backbone)
+
+    def _calibrated_otherwise(self, row: Format) -> Path:
+        return self._place / row.file_name(f"{self._run.backbone}-on-other-images")
 
     def _origin(self, row: Format) -> Origin:
         versions = self._converter_versions()
@@ -206,7 +235,7 @@ class _Workshop:
         scores: Scores = said[:, self._run.class_names.index(POSITIVE_CLASS)].astype(np.float64)
         return scores
 
-    def _spec(self, row: Format, verified: Verified) -> ModelSpec:
+    def _spec(self, row: Format, verified: Verified, stability: dict[str, float] | None) -> ModelSpec:
         run = self._run
         return ModelSpec(
             name=f"{run.backbone}-{row.name}",
@@ -221,7 +250,7 @@ class _Workshop:
             versions={**run.versions, **self._converter_versions()},
             notice=run.notice,
             verification=verified.verification,
-            calibration=self._calibrated if row.calibrated else None,
+            calibration=replace(self._calibrated, stability=stability) if row.calibrated else None,
         )
 
 

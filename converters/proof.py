@@ -11,7 +11,7 @@ from pneumo_edge import files, records
 from pneumo_edge.errors import ConversionError
 from pneumo_edge.spec import VerificationSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,18 @@ class Origin:
 
 @dataclass(frozen=True)
 class Proof:
-    """The record of a file that passed its gate; ``sha256`` is of the whole file."""
+    """The record of a file that passed its gate; size and ``sha256`` are of the whole file.
+
+    ``stability`` is that of :class:`pneumo_edge.spec.CalibrationSpec`.
+    """
 
     file: str
+    size_bytes: int
     sha256: str
     origin: Origin
     threshold: float
     verification: VerificationSpec
+    stability: dict[str, float] | None = None
     schema_version: int = SCHEMA_VERSION
 
     def save(self, model: Path) -> None:

@@ -17,6 +17,8 @@ from pneumo_edge.errors import ConversionError
 
 #: Layers of up to this many weights keep float32 in ``fp16``.
 SMALL_LAYER = 4096
+#: Operators that ``int8`` leaves in float.
+IN_FLOAT = ("SOFTMAX",)
 
 Calibration = npt.NDArray[np.uint8] | None
 
@@ -110,7 +112,7 @@ def _int8(converter: Any, calibration: Calibration) -> bytes:
     debugger = lite.experimental.QuantizationDebugger(
         converter=converter,
         debug_dataset=converter.representative_dataset,
-        debug_options=lite.experimental.QuantizationDebugOptions(denylisted_ops=["SOFTMAX"]),
+        debug_options=lite.experimental.QuantizationDebugOptions(denylisted_ops=list(IN_FLOAT)),
     )
     util = extras.need("tensorflow.lite.python.util", "convert")
     return bytes(

@@ -128,6 +128,44 @@ def verify_again(model: Path, data: Path | None, cache: Path) -> Verified:
     return verify(model, row, held_against, spec.positive_index, described, spec.decision.threshold)
 
 
+def compare_calibrations(
+    path: Path, other: Path, row: Format, reference: Reference, positive: int, threshold: float
+) -> dict[str, float]:
+    """Hold a calibrated file against one whose ranges come from other images; they should hardly differ.
+
+    Args:
+        path: The model file.
+        other: The same network, calibrated on other images.
+        row: Their format, whose bounds for the mean difference and the agreement both must keep to.
+        reference: From the Keras model; of its images as many are run as on a file's further engines.
+        positive: Index of the positive class in the files' output.
+        threshold: The decision threshold of the first file.
+
+    Returns:
+        ``images``, ``agreement`` and ``mean_difference``.
+
+    Raises:
+        GateError: A bound was missed: the representative dataset is too small for this network.
+        ModelFileError: The engine refused a file.
+    """
+    info = next(engines.ENGINES[name] for name in row.engines if extras.is_installed(engines.ENGINES[name].library))
+    subset = reference.subset(_IMAGES_FURTHER_ON)
+    first, second = (
+        _Gate(each, row, subset, positive, threshold).scores(engines.load(each, info, 1), subset.pixels)
+        for each in (path, other)
+    )
+    difference = float(np.abs(first - second).mean())
+    agreement = float(np.mean((first >= threshold) == (second >= threshold)))
+    if difference > row.bounds.mean_difference or agreement < row.bounds.min_agreement:
+        raise GateError(
+            f"{path.name} and the same network calibrated on other training images agree on {agreement:.1%} of "
+            f"decisions, with a mean difference of probability of {difference:.3g}",
+            f"at least {row.bounds.min_agreement:.0%} and at most {row.bounds.mean_difference:g}",
+            "Calibrate on more images, or use a format whose activations stay in float",
+        )
+    return {"images": float(len(first)), "agreement": agreement, "mean_difference": difference}
+
+
 def describe(engine: engines.Engine) -> str:
     """Name of an engine with its number of threads, as the record of the gate has it."""
     return engine.name if engine.threads == 1 else f"{engine.name}, {engine.threads} threads"
@@ -155,8 +193,8 @@ class _Gate:
             GateError: A bound was missed.
         """
         reference = self._reference if self._first is None else self._reference.subset(_IMAGES_FURTHER_ON)
-        scores = self._scores(engine, reference.pixels)
-        red = self._scores(engine, reference.red)
+        scores = self.scores(engine, reference.pixels)
+        red = self.scores(engine, reference.red)
         if self._threshold is None:
             self._threshold = choose_threshold(reference.rule, reference.labels, scores)
         difference = np.abs(scores - reference.scores)
@@ -181,7 +219,8 @@ class _Gate:
         self._check(measured, engine)
         return measured
 
-    def _scores(self, engine: engines.Engine, images: npt.NDArray[np.uint8]) -> Scores:
+    def scores(self, engine: engines.Engine, images: npt.NDArray[np.uint8]) -> Scores:
+        """Probabilities of the positive class for uint8 images of shape (images, height, width, 3)."""
         what = f"Verifying {self._path.name} on {describe(engine)}"
         dtype, positive = self._row.input_dtype, self._positive
         answers = (engine.run(pixels[np.newaxis].astype(dtype))[positive] for pixels in track(images, what))

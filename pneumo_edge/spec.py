@@ -76,10 +76,15 @@ class TrainingSpec:
 
 @dataclass(frozen=True)
 class CalibrationSpec:
-    """The representative dataset of a quantized file; ``manifest`` is the SHA-256 of its manifest."""
+    """The representative dataset of a quantized file; ``manifest`` is the SHA-256 of its manifest.
+
+    ``stability`` is how well the file agrees with one that was calibrated on other images: their number, the share of
+    same decisions and the mean difference of probability; None where there were no other patients to calibrate on.
+    """
 
     images: int
     manifest: str
+    stability: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)

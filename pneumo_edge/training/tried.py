@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pneumo_edge import records
+from pneumo_edge import pages, records
 from pneumo_edge.errors import PneumoEdgeError, TrainingError
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc_interval, confusion
 from pneumo_edge.evaluation.operating_point import choose_threshold, log_loss
-from pneumo_edge.training import pages
 from pneumo_edge.training.curves import CSV_NAME
 from pneumo_edge.training.fit import VALIDATION_NAME, Settings, shift_metrics
 from pneumo_edge.training.settings import SETTINGS_NAME

@@ -13,15 +13,17 @@ import numpy.typing as npt
 import pytest
 from typer.testing import CliRunner
 
+from converters import calibration, formats, proof
 from converters import export as exports
-from converters import formats, proof
+from converters import reference as references
 from converters.export import export
 from converters.formats import FORMATS, Format
+from converters.verify import compare_calibrations
 from pneumo_edge import Classifier, runs
 from pneumo_edge.cli import app
 from pneumo_edge.data.sources import SplitName
 from pneumo_edge.data.tensors import Dataset
-from pneumo_edge.errors import ConversionError
+from pneumo_edge.errors import ConversionError, GateError
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec
 
@@ -78,6 +80,28 @@ def test_a_file_that_misses_its_gate_is_not_left_behind(
     assert "largest difference of probability" in str(outcome.missed)
     assert not stale.exists()
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".tflite"]
+
+
+def test_a_calibrated_file_is_compared_with_one_that_was_calibrated_on_other_images(
+    tiny_run: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = FORMATS["tflite-int8"]
+    (alone,) = export(tiny_run, [row], tmp_path / "alone", phantom / "cache")
+    assert alone.spec is not None and alone.spec.calibration is not None
+    assert alone.spec.calibration.stability is None, "two sets of 200 take more patients than there are"
+
+    monkeypatch.setattr(calibration, "IMAGES", 20)
+    (made,) = export(tiny_run, [row], tmp_path / "compared", phantom / "cache")
+    assert made.spec is not None and made.spec.calibration is not None
+    stability = made.spec.calibration.stability
+    assert stability is not None and stability["agreement"] >= row.bounds.min_agreement
+    assert 0 < stability["mean_difference"] <= row.bounds.mean_difference, "two sets never give the very same ranges"
+    assert proof.load(made.path).stability == stability
+
+    strict = replace(row, bounds=replace(row.bounds, mean_difference=0.0))
+    reference = references.load(tmp_path / "compared" / "tiny-reference.npz")
+    with pytest.raises(GateError, match="calibrated on other training images agree on"):
+        compare_calibrations(made.path, alone.path, strict, reference, positive=1, threshold=0.5)
 
 
 def test_a_missed_gate_ends_the_command_with_its_exit_code(

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pneumo_edge import files, records
-from pneumo_edge.errors import TrainingError
-from pneumo_edge.training import pages
+from pneumo_edge import files, pages, records
+from pneumo_edge.errors import ResultsError, TrainingError
 from pneumo_edge.training import reproduction_page as page
 from pneumo_edge.training.report_recipes import PUBLISHED, REPRODUCTIONS
 from pneumo_edge.training.reproduction import Judged, Modes, ReportEpoch, Result
@@ -84,7 +83,7 @@ def test_the_table_is_put_between_the_markers_again_and_again(tmp_path: Path) ->
     text = copy.read_text(encoding="utf-8")
     assert "| two |" in text and "| one |" not in text and text.startswith("# ")
     copy.write_text("no markers", encoding="utf-8")
-    with pytest.raises(TrainingError, match="no place for the table"):
+    with pytest.raises(ResultsError, match="no place for the table"):
         pages.put_table(copy, "report-reproduction", "| three |")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pneumo_edge import files
-from pneumo_edge.errors import TrainingError
+from pneumo_edge.errors import ResultsError
 
 
 def put_table(page: Path, target: str, text: str) -> None:
@@ -17,12 +17,12 @@ def put_table(page: Path, target: str, text: str) -> None:
         text: The table, Markdown.
 
     Raises:
-        TrainingError: The page has no such markers.
+        ResultsError: The page has no such markers.
         OSError: The page cannot be read or written.
     """
     begin, end = f"<!-- table: made by make {target} -->", "<!-- end of table -->"
     before, found, rest = page.read_text(encoding="utf-8").partition(begin)
     _, found_end, after = rest.partition(end)
     if not (found and found_end):
-        raise TrainingError(f"{page} has no place for the table", f"the lines {begin} and {end}", "Put them back")
+        raise ResultsError(f"{page} has no place for the table", f"the lines {begin} and {end}", "Put them back")
     files.write_text(page, f"{before}{begin}\n\n{text}\n{end}{after}")
