@@ -11,7 +11,7 @@ EXTENT ?= --epochs 3 --images 1024
 # The evaluation of the bundled models on the test split.
 METRICS ?= results/evaluation/metrics.json
 
-.PHONY: help demo test lint bench bench-training models cards training-table report-reproduction clean
+.PHONY: help demo test lint bench bench-training models cards training-table formats-table sensitivity report-reproduction clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets
@@ -42,6 +42,12 @@ bench-training: $(READY) ## Compare the speed of training with data in memory an
 
 training-table: $(READY) ## Put the runs in results/training into docs/training.md
 	$(BIN)/python -m pneumo_edge.training.tried
+
+formats-table: $(READY) ## Put the proofs in results/formats into docs/formats.md
+	$(BIN)/python -m converters.formats_page
+
+sensitivity: $(READY) ## Scan the float files in models/ for what quantization harms, and redraw the figure (DATA=)
+	$(BIN)/python -m converters.sensitivity $(if $(DATA),models/*-fp32.tflite --data "$(DATA)")
 
 cards: $(READY) ## Write the model cards of the bundled models, and docs/models.md (METRICS=)
 	$(BIN)/pneumo-edge card --metrics $(METRICS) --index docs/models.md

@@ -34,16 +34,15 @@ _ROUNDING = 1e-9
 class Measured:
     """A file on one engine against the Keras model.
 
-    ``red_difference`` is the mean difference of probability on images with a red channel alone, ``blue_difference``
-    that from what Keras says of the same with red and blue exchanged. ``max_auc_loss`` is the upper end of a paired
-    95 % interval, drawn by patient; ``engine_difference`` is the largest difference of probability from the first
-    engine with one thread. What is None was not measured.
+    ``colour_response`` is how the probability changes when red and blue are exchanged in coloured images, as a multiple
+    of how it does in Keras, by least squares: 1 as there, -1 where the file exchanges them itself. ``max_auc_loss`` is
+    the upper end of a paired 95 % interval, drawn by patient; ``engine_difference`` is the largest difference of
+    probability from the first engine with one thread. What is None was not measured.
     """
 
     max_difference: float
     mean_difference: float
-    red_difference: float
-    blue_difference: float
+    colour_response: float
     agreement: float
     images: int
     auc_loss: float | None = None
@@ -194,7 +193,6 @@ class _Gate:
         """
         reference = self._reference if self._first is None else self._reference.subset(_IMAGES_FURTHER_ON)
         scores = self.scores(engine, reference.pixels)
-        red = self.scores(engine, reference.red)
         if self._threshold is None:
             self._threshold = choose_threshold(reference.rule, reference.labels, scores)
         difference = np.abs(scores - reference.scores)
@@ -203,8 +201,7 @@ class _Gate:
         measured = Measured(
             max_difference=float(difference.max()),
             mean_difference=float(difference.mean()),
-            red_difference=float(np.abs(red - reference.red_scores).mean()),
-            blue_difference=float(np.abs(red - reference.blue_scores).mean()),
+            colour_response=self._colour_response(engine),
             agreement=float(np.mean(same | ~decided)),
             images=len(scores),
         )
@@ -229,6 +226,15 @@ class _Gate:
             raise self._missed(engine, "probabilities that are not finite", "finite ones")
         return scores
 
+    def _colour_response(self, engine: engines.Engine) -> float:
+        reference = self._reference
+        # Against each other, because quantization, with ranges of grey images, shifts all coloured ones alike.
+        changes = self.scores(engine, reference.red) - self.scores(engine, reference.red[..., ::-1])
+        expected = reference.red_scores - reference.blue_scores
+        scale = float(expected @ expected)
+        # A network that takes no notice of colour tells nothing, and loses nothing.
+        return float(changes @ expected) / scale if scale else 1.0
+
     def _auc_loss(self, scores: Scores) -> Interval:
         reference = self._reference
         return bootstrap_difference(
@@ -250,8 +256,7 @@ class _Gate:
         ):
             if value is not None and value > most + _ROUNDING:
                 raise self._missed(engine, f"a {what} of {value:.4g}", f"at most {most:.4g}")
-        # The ranges of a calibrated file are those of grey images, and do not tell red from blue.
-        if not self._row.calibrated and measured.red_difference > measured.blue_difference:
+        if measured.colour_response < 0:
             raise self._missed(engine, "red and blue exchanged", "channels in the order red, green, blue")
 
     def _most_changed(self, images: int) -> float:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from typer.testing import CliRunner
 
-from converters import metadata, onnx, proof, tflite
+from converters import calibration, metadata, onnx, proof, tflite
 from converters import reference as references
 from converters.formats import FORMATS, Format
 from converters.isolated import child_process
@@ -24,6 +24,7 @@ from pneumo_edge.cli import app
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.errors import ConversionError, GateError, MissingExtraError
 from pneumo_edge.evaluation.operating_point import ThresholdRule
+from pneumo_edge.images import Pixels
 from pneumo_edge.runtime.classifier import read_spec
 
 pytestmark = pytest.mark.slow
@@ -74,7 +75,7 @@ def _channels_swapped(image: Any) -> Any:
     return image[..., ::-1]
 
 
-def _break_and_convert(model: Path, fault: Callable[[Any], Any], row: Format, target: Path) -> None:
+def _break_and_convert(model: Path, fault: Callable[[Any], Any], row: Format, pixels: Pixels, target: Path) -> None:
     """In the converters' child process: put a fault in front of a network, and convert that."""
     import keras
 
@@ -83,8 +84,6 @@ def _break_and_convert(model: Path, fault: Callable[[Any], Any], row: Format, ta
     broken = target.with_suffix(".keras")
     keras.Model(image, keras.layers.Identity(name="probability")(whole(fault(image)))).save(broken)
     convert = tflite.convert if row.target == "tflite" else onnx.convert
-    pixels = np.random.default_rng(0).integers(0, 256, (16, *whole.input_shape[1:]), dtype=np.uint8)
-    pixels[0, 0, 0], pixels[0, 0, 1] = 0, 255
     convert(broken, row, pixels if row.calibrated else None, target)
 
 
@@ -108,16 +107,19 @@ def _leave_variables(model: Path, target: Path) -> None:
         (_scaled_twice, "onnx-fp32"),
         (_channels_swapped, "tflite-fp32"),
         (_channels_swapped, "tflite-weight-only"),
+        (_channels_swapped, "tflite-int8"),
+        (_channels_swapped, "onnx-int8"),
         (_channels_swapped, "onnx-dynamic"),
     ],
 )
 def test_the_gate_catches_a_broken_export(
-    fault: Callable[[Any], Any], name: str, tiny_run: Path, reference: Reference, tmp_path: Path
+    fault: Callable[[Any], Any], name: str, tiny_run: Path, dataset: Dataset, reference: Reference, tmp_path: Path
 ) -> None:
     row = FORMATS[name]
     target = tmp_path / row.file_name("tiny")
+    pixels = calibration.pixels(dataset, calibration.choose(dataset, 32))
     with child_process(tmp_path / "log") as child:
-        child.call(_break_and_convert, tiny_run / runs.MODEL_NAME, fault, row, target)
+        child.call(_break_and_convert, tiny_run / runs.MODEL_NAME, fault, row, pixels, target)
     with pytest.raises(GateError, match="red and blue" if fault is _channels_swapped else "of probability"):
         verify(target, row, reference, _POSITIVE, "val")
 
