@@ -40,7 +40,7 @@ _IMAGES = 64
 _CALIBRATION_IMAGES = 100
 _SUFFIX = "-sensitivity.csv"
 #: Okabe and Ito's palette, which people with any colour vision can tell apart.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#999999")
 #: Operators of the figure by what they do in these networks; others are drawn as one.
 _KINDS = {
     "CONV_2D": "convolution",
@@ -49,6 +49,7 @@ _KINDS = {
     "MUL": "product, of swish and squeeze-and-excite",
     "ADD": "sum, of residuals and scaling",
     "MEAN": "mean over the map",
+    "FULLY_CONNECTED": "dense layer",
 }
 _OTHER = "other"
 
@@ -193,8 +194,9 @@ def draw(scans: dict[str, list[Sensitivity]], path: Path) -> None:
     extras.need("matplotlib", "train")
     from matplotlib.figure import Figure
 
-    kinds = [*_KINDS.values(), _OTHER]
-    colours = dict(zip(kinds, _COLOURS, strict=True))
+    colours = dict(zip((*_KINDS.values(), _OTHER), _COLOURS, strict=True))
+    present = {_KINDS.get(row.operator, _OTHER) for scanned in scans.values() for row in scanned}
+    kinds = [kind for kind in colours if kind in present]
     figure = Figure(figsize=(10, 2.6 * len(scans) + 0.8), layout="constrained", dpi=130)
     axes = figure.subplots(len(scans), 1, squeeze=False, sharey=True)[:, 0]
     for place, (backbone, scanned) in zip(axes, scans.items(), strict=True):
