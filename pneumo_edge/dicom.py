@@ -47,6 +47,7 @@ _DECODERS = {
     "1.2.840.10008.1.2.4.91": "jpeg2k",
     "1.2.840.10008.1.2.5": "dicomrle",
 }
+_LOSSY = frozenset(f"1.2.840.10008.1.2.4.{end}" for end in (50, 51, 81, 91))
 _READ = "uncompressed, JPEG, JPEG Lossless, JPEG-LS, JPEG 2000 or RLE"
 #: The elements that are read beside the pixels. None of them tells of a patient.
 _HEADER = (
@@ -218,7 +219,14 @@ def _check_header(header: Any) -> None:
 def _to_shades(picture: Picture, pydicom: ModuleType, codecs: ModuleType | None) -> _Shades:
     header = picture._header
     table, is_windowed = _shade_table(header, picture._syntax.is_little_endian)
-    pixels = _stored_bits(picture, pydicom, codecs)
+    pixels = _stored_pixels(picture, pydicom, codecs)
+    is_signed = bool(header.get("PixelRepresentation"))
+    if picture._syntax in _LOSSY and is_signed == (pixels.dtype.kind == "i"):
+        # A white that comes out a little whiter must not turn black.
+        least = -len(table) // 2 if is_signed else 0
+        pixels = pixels.astype(np.int32).clip(least, least + len(table) - 1)
+    if pixels.dtype.kind == "i":
+        pixels = pixels.astype(np.int16).view(np.uint16)
     # Bits above BitsStored may hold anything (PS3.5 8.1.1).
     shades: _Shades = table[np.bitwise_and(pixels, len(table) - 1, dtype=np.uint16)]
     used = int(shades.max()) - int(shades.min()) + 1
@@ -231,8 +239,8 @@ def _to_shades(picture: Picture, pydicom: ModuleType, codecs: ModuleType | None)
     return shades
 
 
-def _stored_bits(picture: Picture, pydicom: ModuleType, codecs: ModuleType | None) -> npt.NDArray[Any]:
-    """The pixels as they are stored, an unsigned array of shape (height, width); a sign is a bit of them."""
+def _stored_pixels(picture: Picture, pydicom: ModuleType, codecs: ModuleType | None) -> npt.NDArray[Any]:
+    """The pixels as they are stored, of shape (height, width); unsigned where only the header knows of a sign."""
     syntax, stream = picture._syntax, picture._stream
     stream.in_header = False
     element = pydicom.filereader.read_dataset(
@@ -269,7 +277,7 @@ def _decompress(
         pixels = decode(frame)
         if pixels.shape != shape or pixels.itemsize > 2:
             raise ValueError
-        return pixels.astype(np.int16).view(np.uint16) if pixels.dtype.kind == "i" else pixels
+        return pixels
     if not frame.rstrip(b"\0\xff").endswith(b"\xff\xd9"):
         raise ValueError  # libjpeg makes up what is missing
     return decode(frame, out=np.empty(shape, _jpeg_kind(frame, shape)))
@@ -310,7 +318,7 @@ def _shade_table(header: Any, is_little_endian: bool) -> tuple[_Shades, bool]:
     """
     bits = int(header.BitsStored)
     stored = np.arange(2**bits, dtype=np.float64)
-    if int(header.get("PixelRepresentation") or 0):
+    if header.get("PixelRepresentation"):
         stored[2 ** (bits - 1) :] -= 2**bits
     try:
         values, low, high = _apply_modality(header, stored, is_little_endian)
