@@ -56,10 +56,10 @@ _HEADER = (
     "WindowCenter", "WindowWidth", "VOILUTFunction", "SharedFunctionalGroupsSequence",
 )  # fmt: skip
 _PIXEL_DATA = 0x7FE00010
-#: An X-ray's header has some hundred elements, and the longest that is read is a table of 2**16 entries.
+#: An X-ray's header has some hundred elements, and the longest that is read holds tables of 128 KiB each.
 #: More than these, or a JPEG 2000 picture in more tiles, is an attack on time and memory.
 _MOST_READS = 100_000
-_LONGEST_VALUE = 2**18
+_LONGEST_VALUE = 2**20
 _MOST_TILES = 4096
 #: Photometric interpretations that an error may name (PS3.3 C.7.6.3.1.2); another value may be anything.
 _GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
@@ -221,14 +221,17 @@ def _to_shades(picture: Picture, pydicom: ModuleType, codecs: ModuleType | None)
     table, is_windowed = _shade_table(header, picture._syntax.is_little_endian)
     pixels = _stored_pixels(picture, pydicom, codecs)
     is_signed = bool(header.get("PixelRepresentation"))
-    if picture._syntax in _LOSSY and is_signed == (pixels.dtype.kind == "i"):
+    agrees = is_signed == (pixels.dtype.kind == "i")
+    if picture._syntax in _LOSSY and agrees and len(table) < 256**pixels.itemsize:
         # A white that comes out a little whiter must not turn black.
         least = -len(table) // 2 if is_signed else 0
         pixels = pixels.astype(np.int32).clip(least, least + len(table) - 1)
     if pixels.dtype.kind == "i":
         pixels = pixels.astype(np.int16).view(np.uint16)
-    # Bits above BitsStored may hold anything (PS3.5 8.1.1).
-    shades: _Shades = table[np.bitwise_and(pixels, len(table) - 1, dtype=np.uint16)]
+    if len(table) < 256**pixels.itemsize:
+        # Bits above BitsStored may hold anything (PS3.5 8.1.1).
+        pixels = pixels & (len(table) - 1)
+    shades: _Shades = table[pixels]
     used = int(shades.max()) - int(shades.min()) + 1
     if len(table) > 256 and not is_windowed and used < _MIN_SHADES:
         raise ImageError(

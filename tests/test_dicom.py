@@ -14,6 +14,7 @@ import traceback
 import tracemalloc
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -633,6 +634,16 @@ def test_reading_a_file_leaves_logging_and_warnings_as_they_were() -> None:
         with contextlib.suppress(ImageError):
             images.decode(data)
         assert (list(warnings.filters), logger.disabled) == (filters, False)
+
+
+def test_files_are_read_in_threads_side_by_side() -> None:
+    files = [_dicom(_picture(12), syntax, 12, WindowCenter=2000, WindowWidth=900) for syntax in (EXPLICIT, RLE)] * 20
+    filters = list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(_shades, files))
+    for shades in found:
+        np.testing.assert_array_equal(shades, found[0])
+    assert list(warnings.filters) == filters
 
 
 @pytest.fixture
