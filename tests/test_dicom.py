@@ -17,6 +17,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import numpy.typing as npt
@@ -498,17 +499,26 @@ def test_a_deflated_file_is_not_inflated() -> None:
         tracemalloc.stop()
 
 
-def test_a_compressed_frame_larger_than_the_header_says_is_refused_before_it_is_decoded() -> None:
-    rows, columns = _picture().shape
-    for syntax, at in ((BASELINE, b"\xff\xc0"), (JPEG_2000_LOSSLESS, b"\xff\x51"), (JPEG_LS, b"\xff\xf7")):
-        data = _dicom(_picture(), syntax)
-        place = data.index(at)
-        if syntax == JPEG_2000_LOSSLESS:
-            old, new = struct.pack(">II", columns, rows), struct.pack(">II", 2**31, 2**31)
-        else:
-            old, new = struct.pack(">HH", rows, columns), struct.pack(">HH", 65535, 65535)
-        assert old in data[place : place + 20]
-        assert "truncated or corrupt" in _refusal(data[:place] + data[place:].replace(old, new, 1)).given
+@pytest.mark.parametrize(
+    ("syntax", "decoder", "marker", "kind"),
+    [
+        (BASELINE, "jpeg8", b"\xff\xc0", ">HH"), (LOSSLESS, "jpeg8", b"\xff\xc3", ">HH"),
+        (JPEG_LS, "jpegls", b"\xff\xf7", ">HH"), (JPEG_2000_LOSSLESS, "jpeg2k", b"\xff\x51", ">II"),
+    ],
+)  # fmt: skip
+def test_a_frame_of_another_size_than_the_header_says_is_not_decoded(
+    syntax: str, decoder: str, marker: bytes, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = Mock(wraps=getattr(imagecodecs, f"{decoder}_decode"))
+    monkeypatch.setattr(imagecodecs, f"{decoder}_decode", decode)
+    data = _dicom(_picture(), syntax)
+    assert images.decode(data).size == (96, 80)
+    place = data.index(marker)
+    written = (96, 80) if kind == ">II" else (80, 96)
+    assert struct.pack(kind, *written) in data[place : place + 20]
+    larger = data[:place] + data[place:].replace(struct.pack(kind, *written), struct.pack(kind, 9600, 8000), 1)
+    assert "truncated or corrupt" in _refusal(larger).given
+    assert decode.call_count == 1
 
 
 def test_a_header_without_end_is_refused() -> None:
