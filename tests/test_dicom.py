@@ -541,6 +541,7 @@ _WHOLE = {
     "RLE": functools.partial(_dicom, _picture(12), RLE, 12),
     "JPEG": functools.partial(_dicom, _picture(), BASELINE),
     "JPEG Lossless": functools.partial(_dicom, _picture(12), LOSSLESS_1, 12),
+    "JPEG-LS": functools.partial(_dicom, _picture(12), JPEG_LS, 12),
     "JPEG 2000": functools.partial(_dicom, _picture(12), JPEG_2000_LOSSLESS, 12),
 }
 
