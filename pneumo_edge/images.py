@@ -25,7 +25,7 @@ Pixels = npt.NDArray[np.uint8]
 #: Decoders that are tried, as Pillow names them; anything else is refused unread.
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
 #: File name endings that a folder is searched for.
-SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
+SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".dcm", ".dicom"})
 #: Larger images are refused before they are decoded; the largest X-ray detectors give about 20 million pixels.
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 200_000_000
@@ -76,23 +76,38 @@ def decode(data: bytes) -> Image.Image:
     """Decode the bytes of an image file to 8-bit greyscale at its own size.
 
     Args:
-        data: A JPEG, PNG, BMP, TIFF, WebP or single-frame GIF file, whole.
+        data: A JPEG, PNG, BMP, TIFF, WebP, single-frame GIF or DICOM file, whole.
 
     Returns:
         A Pillow image of mode ``"L"``, turned upright by its EXIF orientation.
 
     Raises:
-        ImageError: The bytes are no image of these kinds, truncated, of more than 8 bits per channel,
-            in a colour space other than grey or RGB, of several frames, or of a size out of bounds.
+        ImageError: The bytes are no image of these kinds, truncated, of more than 8 bits per channel
+            with no window to map them to 8, in a colour space other than grey or RGB, of several frames,
+            or of a size out of bounds; or DICOM where the extra ``dicom`` is not installed.
     """
+    with open_image(data) as image:
+        return to_grey(image)
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Open the bytes of an image file, by their content.
+
+    Returns:
+        What Pillow makes of them, unchecked and not decoded; of a DICOM file, its picture in 8-bit greyscale,
+        with the format ``"DICOM"``.
+
+    Raises:
+        ImageError: The bytes are no image of these kinds, or a DICOM file that :func:`decode` refuses.
+    """
+    if data[128:132] == b"DICM":
+        return _open_dicom(data)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(f"more than {Image.MAX_IMAGE_PIXELS:,}") from error
     except Exception as error:  # Pillow's decoders promise no common base class for broken input
         raise _not_an_image(data) from error
-    with image:
-        return to_grey(image)
 
 
 def to_grey(image: Image.Image) -> Image.Image:
@@ -161,8 +176,18 @@ def load(data: bytes, height: int, width: int, resize_filter: str = "bilinear") 
     return to_tensor(resize(decode(data), height, width, resize_filter))
 
 
-def _check_before_decoding(image: Image.Image, kind: str) -> None:
-    width, height = image.size
+def _open_dicom(data: bytes) -> Image.Image:
+    # Most devices never see one.
+    from pneumo_edge import dicom
+
+    picture = dicom.open_picture(data)
+    _check_size(*picture.size)
+    image = Image.fromarray(picture.decode())
+    image.format = "DICOM"
+    return image
+
+
+def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise _too_large(f"{width}x{height} = {width * height:,}")
     if min(width, height) < MIN_SIDE:
@@ -171,6 +196,10 @@ def _check_before_decoding(image: Image.Image, kind: str) -> None:
             f"at least {MIN_SIDE} pixels a side",
             "Use the X-ray at its original resolution",
         )
+
+
+def _check_before_decoding(image: Image.Image, kind: str) -> None:
+    _check_size(*image.size)
     # Their number is not asked for: to count them, Pillow walks through the file.
     if getattr(image, "is_animated", False):
         raise ImageError(f"the {kind} has several frames", "a single image", "Save the one frame to be judged")
@@ -191,11 +220,8 @@ def _too_large(pixels: str) -> ImageError:
 
 
 def _not_an_image(data: bytes) -> ImageError:
-    kinds = ", ".join(FORMATS[:-1]) + f" or {FORMATS[-1]}"
-    if data[128:132] == b"DICM":
-        return ImageError("this is a DICOM file", f"a {kinds} image", "Export the X-ray as an 8-bit PNG or JPEG")
     return ImageError(
         f"this is not an image that can be read (it starts with {data[:8]!r})",
-        f"a {kinds} file",
+        f"a {', '.join(FORMATS)} or DICOM file",
         f"Copy it again, or convert it to {_BEST}",
     )

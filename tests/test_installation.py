@@ -114,6 +114,17 @@ def test_a_device_with_one_engine_predicts(
     assert found.stdout.strip() == "[]"
 
 
+def test_a_device_with_the_extra_dicom_reads_dicom(
+    wheel: Path, tmp_path: Path, fresh_environment: Callable[[Path, str], Path]
+) -> None:
+    python = fresh_environment(tmp_path / "venv", f"{wheel}[litert,dicom]")
+    where = "import pydicom; print(pydicom.data.get_testdata_file('MR_small_RLE.dcm', download=False))"
+    file = subprocess.run([python, "-c", where], capture_output=True, text=True, check=True).stdout.strip()
+    predicted = _run(python, "predict", file, "--json")
+    assert predicted.returncode == 0, predicted.stderr
+    assert json.loads(predicted.stdout)["images"][0]["label"] in ("NORMAL", "PNEUMONIA")
+
+
 def _run(python: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [str(python), "-m", "pneumo_edge", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

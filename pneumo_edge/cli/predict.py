@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 def predict(
     # Paths that cannot be read are named one by one, not refused by the command line.
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE|DIR", readable=False, help="Images, or folders of images.")
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE|DIR", readable=False, help="Images (DICOM: with the extra 'dicom'), or folders of images."
+        ),
     ],
     model: Annotated[str, typer.Option(help=options.MODEL_HELP)] = bundled.DEFAULT,
     engine: Annotated[

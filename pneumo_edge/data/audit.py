@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -216,7 +215,7 @@ def _look(data: bytes) -> _Facts:
     import imagehash
 
     grey = images.decode(data)
-    with Image.open(io.BytesIO(data), formats=images.FORMATS) as header:
+    with images.open_image(data) as header:
         return _Facts(
             sha256=hashlib.sha256(data).hexdigest(),
             format=str(header.format),
@@ -232,7 +231,7 @@ def _count(values: Iterable[str]) -> dict[str, int]:
 
 
 def _wrong_endings(facts: dict[Sample, _Facts]) -> Iterator[WrongEnding]:
-    format_of = Image.registered_extensions()
+    format_of = {**Image.registered_extensions(), ".dcm": "DICOM", ".dicom": "DICOM"}
     for sample, fact in facts.items():
         if format_of.get(PurePosixPath(sample.name).suffix.lower()) != fact.format:
             yield WrongEnding(sample.name, fact.format)

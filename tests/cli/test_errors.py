@@ -51,7 +51,7 @@ _X_RAY = Image.effect_noise((300, 300), 60)
 _BAD_IMAGES: list[tuple[str, bytes, str, str, str]] = [
     ("empty.jpeg", b"", "the file is empty", "an image", "Copy the file again"),
     ("cut.jpeg", _encode(_X_RAY, "JPEG")[:-5000], "the JPEG data is truncated", "a whole image file", "Copy the file"),
-    ("text.jpeg", b"Dear colleague,", "not an image", "a JPEG, PNG, BMP, TIFF, WEBP or GIF file", "convert it"),
+    ("text.jpeg", b"Dear colleague,", "not an image", "a JPEG, PNG, BMP, TIFF, WEBP, GIF or DICOM file", "convert it"),
     ("one.png", _encode(Image.new("L", (1, 1)), "PNG"), "1x1 pixels", "at least 28 pixels a side", "original"),
     ("cmyk.jpeg", _encode(Image.new("CMYK", (64, 64)), "JPEG"), "colour space CMYK", "greyscale or RGB", "Convert it"),
     ("grey16.png", _encode(Image.new("I;16", (64, 64)), "PNG"), "more than 8 bits", "8 bits", "Export it"),

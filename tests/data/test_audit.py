@@ -70,6 +70,15 @@ def test_every_file_is_counted(findings: Audit, dirty: dict[str, bytes]) -> None
     assert findings.sizes == {"96x80": usable}
 
 
+def test_a_dicom_file_is_an_image_like_any_other(healthy: dict[str, bytes], make_folder: MakeFolder) -> None:
+    pydicom = pytest.importorskip("pydicom", reason="the extra 'dicom' is not installed")
+    file = Path(pydicom.data.get_testdata_file("MR_small.dcm", download=False)).read_bytes()
+    found = audit(open_source(make_folder({**healthy, "train/NORMAL/a.dcm": file, "train/NORMAL/b.jpeg": file})))
+    assert found.formats == {"JPEG": len(healthy), "DICOM": 2}
+    assert found.sizes["64x64"] == 2
+    assert found.wrong_endings == (WrongEnding("train/NORMAL/b.jpeg", "DICOM"),)
+
+
 def test_unusable_files_are_named_with_the_reason(findings: Audit) -> None:
     assert findings.unreadable.keys() == {"train/NORMAL/IM-0400-0001.jpeg", "test/NORMAL/IM-0401-0001.jpeg"}
     assert "truncated" in findings.unreadable["train/NORMAL/IM-0400-0001.jpeg"]
