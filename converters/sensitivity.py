@@ -131,7 +131,7 @@ def _operators(content: bytearray) -> list[tuple[int, str, str]]:
 
     def kind(operator: Any) -> str:
         code = model.operatorCodes[operator.opcodeIndex]
-        return names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        return str(names[max(code.builtinCode, code.deprecatedBuiltinCode)])
 
     return [
         (index, kind(operator), graph.tensors[operator.outputs[0]].name.decode())
