@@ -88,7 +88,7 @@ def run(
     latency: list[tuple[LatencySamples, ...]] = []
     with tempfile.TemporaryDirectory(prefix="pneumo-edge-benchmark-") as folder:
         if units:
-            sizes = [InputSize.of(file.spec.input) for _, file in units]
+            sizes = [InputSize.of(file.spec) for _, file in units]
             prepared = testset.prepare(source, sizes, Path(folder), settings)
             jobs = [
                 Job(unit, str(file.path.resolve()), str(prepared.pixels[input_size]))

@@ -17,7 +17,7 @@ from pneumo_edge import images
 from pneumo_edge.data.reading import read_each
 from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source, SplitName
 from pneumo_edge.errors import DataError, ImageError
-from pneumo_edge.spec import InputSpec
+from pneumo_edge.spec import ModelSpec
 
 #: An interval of the AUC takes at least two images of each class.
 _MIN_IMAGES = 2
@@ -53,11 +53,17 @@ class InputSize:
     height: int
     width: int
     resize_filter: str
+    smallest_decoded: int | None = None
+
+    @property
+    def name(self) -> str:
+        """For a file."""
+        return f"{self.height}x{self.width}-{self.resize_filter}-{self.smallest_decoded or 'full'}"
 
     @classmethod
-    def of(cls, spec: InputSpec) -> InputSize:
-        """The size in a ModelSpec."""
-        return cls(spec.height, spec.width, spec.resize_filter)
+    def of(cls, spec: ModelSpec) -> InputSize:
+        """What a ModelSpec says."""
+        return cls(spec.input.height, spec.input.width, spec.input.resize_filter, spec.smallest_decoded)
 
 
 def prepare(source: Source, sizes: Iterable[InputSize], folder: Path, settings: Settings) -> PreparedTestSet:
@@ -124,15 +130,18 @@ def decode(
         for size, array in zip(sizes, arrays, strict=True):
             pixels[size].append(array)
     _check(source, usable, split)
-    files = {size: folder / f"{size.height}x{size.width}-{size.resize_filter}.npy" for size in sizes}
+    files = {size: folder / f"{size.name}.npy" for size in sizes}
     for size, path in files.items():
         np.save(path, np.stack(pixels[size]))
     return DecodedImages(tuple(usable), left_out, _fingerprint(usable, digests), files)
 
 
 def _decode(data: bytes, sizes: list[InputSize]) -> tuple[str, list[images.Pixels]]:
-    grey = images.decode(data)
-    arrays = [np.asarray(images.resize(grey, size.height, size.width, size.resize_filter)) for size in sizes]
+    decoded = {smallest: images.decode(data, smallest) for smallest in {size.smallest_decoded for size in sizes}}
+    arrays = [
+        np.asarray(images.resize(decoded[size.smallest_decoded], size.height, size.width, size.resize_filter))
+        for size in sizes
+    ]
     return hashlib.sha256(data).hexdigest(), arrays
 
 

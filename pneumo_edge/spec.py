@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ SCHEMA_VERSION = 1
 SPEC_NAME = "pneumo_edge_spec.json"
 #: What ``TrainingSpec.initial_weights`` says where no pretrained weights were to be had.
 RANDOM_WEIGHTS = "random"
+#: How far a decoder may scale an image down: to no less than this multiple of the input's longer side. A backbone is
+#: here where its int8 file keeps its verdicts by that (tests/test_bundled.py); others get images decoded in full.
+_OVERSAMPLING = {"mobilenetv2": 1.25}
 MODEL_SUFFIXES = frozenset({".tflite", ".onnx"})
 
 _MAX_SPEC_BYTES = 1_000_000
@@ -134,6 +138,12 @@ class ModelSpec:
     def positive_index(self) -> int:
         """Index of the positive class in the model's output."""
         return self.class_names.index(self.decision.positive_class)
+
+    @property
+    def smallest_decoded(self) -> int | None:
+        """What :func:`pneumo_edge.images.decode` takes as ``smallest``: a side in pixels, or None for no scaling."""
+        factor = _OVERSAMPLING.get(self.backbone)
+        return math.ceil(factor * max(self.input.height, self.input.width)) if factor else None
 
 
 def parse(text: str | bytes, path: Path) -> ModelSpec:

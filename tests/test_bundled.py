@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,6 +59,27 @@ def test_a_name_and_the_path_behind_it_judge_alike(name: str, x_ray: Image.Image
 
 def test_no_name_is_the_default() -> None:
     assert Classifier().spec == read_spec(bundled.path(bundled.DEFAULT))
+
+
+@pytest.mark.slow
+@_each
+def test_what_the_decoder_leaves_out_changes_no_verdict(name: str, shared_data: Path) -> None:
+    paths = sorted((shared_data / "chest_xray_original").rglob("*.jpeg"))
+    classifier, size = Classifier(name), read_spec(bundled.path(name)).input
+    index, threshold = classifier.spec.positive_index, classifier.spec.decision.threshold
+    # Against the shortest way there is: Pillow, and every pixel of the file.
+    in_full = []
+    for path in paths:
+        with Image.open(path) as image:
+            grey = image.convert("L").resize((size.width, size.height), Image.Resampling.BILINEAR)
+        in_full.append(classifier.engine.run(classifier.as_input(np.stack([np.asarray(grey)] * 3, axis=-1)))[index])
+    expected = np.array(in_full)
+    found = np.array([classifier.predict(path).probabilities["PNEUMONIA"] for path in paths])
+    assert len(paths) >= 100
+    assert np.mean((found >= threshold) == (expected >= threshold)) >= 0.995
+    assert np.abs(found - expected).mean() < 0.005
+    if classifier.spec.smallest_decoded:
+        assert np.any(found != expected)
 
 
 @given(st.text())

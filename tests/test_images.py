@@ -179,6 +179,67 @@ def test_the_smallest_and_the_largest_image_that_are_read() -> None:
     assert images.decode(_encode(Image.new("1", (side, side)), "PNG")).size == (side, side)
 
 
+# A decoder that leaves out what the model would not see
+
+
+def _noise(width: int, height: int, mode: str = "L") -> Image.Image:
+    return Image.effect_noise((width, height), 60).convert(mode)
+
+
+@pytest.mark.parametrize(("mode", "width", "height"), [("L", 1300, 900), ("RGB", 700, 1900), ("L", 560, 2400)])
+def test_a_large_jpeg_is_scaled_as_pillow_does_it(mode: str, width: int, height: int) -> None:
+    data = _encode(_noise(width, height, mode), "JPEG")
+    with Image.open(io.BytesIO(data)) as image:
+        image.draft("L", (280, 280))
+        assert min(image.size) < min(width, height)
+        expected = np.asarray(image.resize((224, 224), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(images.load(data, 224, 224, smallest=280)[..., 0], expected)
+
+
+@settings(max_examples=30)
+@given(st.integers(28, 1500), st.integers(28, 1500), st.integers(1, 400), st.sampled_from(["L", "RGB"]))
+def test_no_side_gets_shorter_than_was_said(width: int, height: int, smallest: int, mode: str) -> None:
+    data = _encode(Image.new(mode, (width, height), 99 if mode == "L" else (99, 99, 99)), "JPEG")
+    decoded = images.decode(data, smallest)
+    assert min(decoded.size) >= min(smallest, width, height)
+    assert min(decoded.size) >= images.MIN_SIDE
+    if min(width, height) < 2 * smallest:
+        np.testing.assert_array_equal(np.asarray(decoded), np.asarray(images.decode(data)))
+    else:
+        # By 8 at most; then it is as small as that allows.
+        assert min(decoded.size) < 2 * max(smallest, 28) or decoded.width <= -(-width // 8)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP", "GIF"])
+def test_other_formats_are_decoded_in_full(kind: str) -> None:
+    data = _encode(_noise(900, 800), kind)
+    np.testing.assert_array_equal(np.asarray(images.decode(data, 280)), np.asarray(images.decode(data)))
+
+
+def test_x_rays_of_the_models_size_are_never_scaled(shared_data: Path) -> None:
+    paths = sorted((shared_data / "chest_xray_224").rglob("*.jpeg"))[::100]
+    assert paths
+    for path in paths:
+        data = images.read(path)
+        np.testing.assert_array_equal(images.load(data, 224, 224, smallest=280), images.load(data, 224, 224))
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_scaled_image_is_turned_upright_too(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = _encode(_pattern(size=(1600, 1200)), "JPEG", exif=exif)
+    scaled, full = images.decode(data, 300), images.decode(data)
+    assert scaled.size == (full.width // 4, full.height // 4)
+    np.testing.assert_allclose(np.asarray(scaled, float), np.asarray(full.resize(scaled.size), float), atol=4)
+
+
+def test_an_image_too_large_is_refused_before_it_is_scaled() -> None:
+    data = _encode(Image.new("L", (7072, 7072)), "JPEG")
+    with pytest.raises(ImageError, match="7072x7072 = 50,013,184 pixels"):
+        images.decode(data, 280)
+
+
 # What is refused, and what is said
 
 
@@ -291,6 +352,7 @@ def _decode_or_refuse(data: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            images.decode(data, images.MIN_SIDE)
             decoded = images.decode(data)
         except ImageError as error:
             assert len(str(error).splitlines()) == 1

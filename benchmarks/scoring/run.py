@@ -72,7 +72,7 @@ def score(
     if not models:
         raise _nothing_scored()
     with tempfile.TemporaryDirectory(prefix="pneumo-edge-evaluate-") as folder:
-        found, decoded = _prepare(source, split, [InputSize.of(model.spec.input) for model in models], Path(folder))
+        found, decoded = _prepare(source, split, [InputSize.of(model.spec) for model in models], Path(folder))
         if target.exists():
             found = _join(scores.read(target), found, target)
         done = 0
@@ -193,7 +193,7 @@ def _score(
         if each not in others and each.model.engine_version == model.engine_version:
             show(len(decoded.samples), f"{model.file}: scored before")
             return found
-    grey = np.load(decoded.pixels[InputSize.of(file.spec.input)], mmap_mode="r")
+    grey = np.load(decoded.pixels[InputSize.of(file.spec)], mmap_mode="r")
     measured = accuracy.measure(classifier, grey, lambda: show(1, model.file))
     return replace(found, files=(*others, FileScores(model, measured.probabilities)))
 

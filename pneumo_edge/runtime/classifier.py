@@ -89,7 +89,7 @@ class Classifier:
         """Judge one image.
 
         Args:
-            image: The path of an image file, its bytes, or a decoded Pillow image.
+            image: The path of an image file, its bytes, or a Pillow image, which is taken at its own size.
 
         Raises:
             ImageError: The image cannot be judged; the message says why and what to do.
@@ -101,7 +101,10 @@ class Classifier:
         else:
             source = type(image).__name__
         clock.lap()
-        grey = images.decode(image) if isinstance(image, bytes) else images.to_grey(image)
+        if isinstance(image, bytes):
+            grey = images.decode(image, self.spec.smallest_decoded)
+        else:
+            grey = images.to_grey(image)
         clock.lap()
         size = self.spec.input
         grey = images.resize(grey, size.height, size.width, size.resize_filter)
