@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from typer.models import CommandInfo
 
 from pneumo_edge import extras
 
@@ -99,11 +98,8 @@ def workplace(tmp_path: Path, shared: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def subcommands() -> set[str]:
-    from pneumo_edge.cli import app, data
+    from pneumo_edge.cli import SUMMARIES, load_verb
 
-    verbs = {_name(command) for command in app.registered_commands}
-    return verbs | {f"data {_name(command)}" for command in data.app.registered_commands}
-
-
-def _name(command: CommandInfo) -> str:
-    return str(command.name or getattr(command.callback, "__name__", ""))
+    return {
+        f"{verb} {inner}".strip() for verb in SUMMARIES for inner in getattr(load_verb(verb), "commands", None) or [""]
+    }

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import sys
 import warnings
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from pneumo_edge import __version__
-from pneumo_edge.cli import benchmark, card, data, demo, evaluate, export, info, predict, train, verify
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
 
 
@@ -80,13 +80,37 @@ def _options(
     """Options of the command line as a whole."""
 
 
-app.command("predict")(predict.predict)
-app.command("info")(info.info)
-app.add_typer(data.app, name="data")
-app.command("train")(train.train)
-app.command("export")(export.export)
-app.command("verify")(verify.verify)
-app.command("evaluate")(evaluate.evaluate)
-app.command("card")(card.card)
-app.command("benchmark")(benchmark.benchmark)
-app.command("demo")(demo.demo)
+#: Each verb and the line on it in the help of the whole; its own help is the docstring in its file.
+SUMMARIES = {
+    "predict": "Judge chest X-rays.",
+    "info": "Print what a model file says of itself, what its graph holds, and what each engine here delegates of it.",
+    "data": "Get, make and check data sets.",
+    "train": "Train a backbone on chest X-rays.",
+    "export": "Convert trained runs to model files, and verify each of them.",
+    "verify": "Hold model files to the bounds of their format once more, on this machine.",
+    "evaluate": "Score model files on a split, and report every metric with its interval.",
+    "card": "Write the model card of each model file, from its ModelSpec and its metrics.",
+    "benchmark": "Measure model files: accuracy on the test split, latency, peak memory, size.",
+    "demo": "Go the whole road: train, convert, verify, predict, benchmark.",
+}
+
+
+class _Verb(TyperCommand):
+    """A verb whose file is imported when it is run or its own help is asked for."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        return load_verb(str(self.name)).make_context(info_name, args, parent, **extra)
+
+
+def load_verb(name: str) -> Any:
+    """The command behind a verb: of its file's function of that name, or of the file's own ``app``."""
+    module = import_module(f"{__name__}.{name}")
+    if hasattr(module, "app"):
+        return typer.main.get_group(module.app)
+    alone = typer.Typer(add_completion=False)
+    alone.command(name)(getattr(module, name))
+    return typer.main.get_command(alone)
+
+
+for _name, _summary in SUMMARIES.items():
+    app.command(_name, cls=_Verb, help=_summary)(lambda: None)

@@ -101,10 +101,7 @@ class Classifier:
         else:
             source = type(image).__name__
         clock.lap()
-        if isinstance(image, bytes):
-            grey = images.decode(image, self.spec.smallest_decoded)
-        else:
-            grey = images.to_grey(image)
+        grey = self._decode(image)
         clock.lap()
         size = self.spec.input
         grey = images.resize(grey, size.height, size.width, size.resize_filter)
@@ -117,6 +114,11 @@ class Classifier:
         label = self.decide(probabilities)
         clock.lap()
         return Prediction(source, label, probabilities, self.spec.decision.threshold, Timings(*clock.laps))
+
+    def _decode(self, image: bytes | Image.Image) -> Image.Image:
+        if isinstance(image, bytes):
+            return images.decode(image, self.spec.smallest_decoded)
+        return images.to_grey(image)
 
     def as_input(self, pixels: images.Pixels) -> engines.Tensor:
         """Turn pixels of shape (height, width, 3) into the tensor that the engine takes."""

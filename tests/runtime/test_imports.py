@@ -45,6 +45,25 @@ def test_the_verbs_of_a_device_import_no_training_library(
     assert not imported & _HEAVY
 
 
-def test_help_imports_no_engine_and_no_training_library() -> None:
-    imported = _imported_by("from pneumo_edge.cli import app; app(['--help'], standalone_mode=False)")
-    assert not imported & (_HEAVY | {"ai_edge_litert", "tflite_runtime", "onnxruntime"})
+def test_judging_imports_no_more_than_it_takes(tmp_path: Path) -> None:
+    image = tmp_path / "x-ray.png"
+    Image.new("L", (64, 64), 200).save(image)
+    imported = _imported_by(f"from pneumo_edge.cli import app; app(['predict', {str(image)!r}], standalone_mode=False)")
+    rooms = {"benchmarks", "converters", "pneumo_edge.data", "pneumo_edge.evaluation", "pneumo_edge.training"}
+    assert not imported & (rooms | {"concurrent.futures", "multiprocessing", "pyarrow", "rich"})
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"]])
+def test_what_judges_nothing_imports_no_library_of_a_verb(words: list[str]) -> None:
+    imported = _imported_by(f"from pneumo_edge.cli import app; app({words}, standalone_mode=False)")
+    assert not imported & (_HEAVY | {"PIL", "ai_edge_litert", "benchmarks", "numpy", "onnxruntime", "tflite_runtime"})
+
+
+@pytest.mark.parametrize("name", ["Classifier", "ModelSpec", "PneumoEdgeError", "Prediction"])
+def test_the_public_names_are_there_when_they_are_asked_for(name: str) -> None:
+    assert _imported_by(f"from pneumo_edge import {name}; assert {name}.__name__ == {name!r}")
+    import pneumo_edge
+
+    assert name in pneumo_edge.__all__
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = pneumo_edge.nonsense
