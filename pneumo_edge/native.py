@@ -32,6 +32,13 @@ def quiet_stderr() -> Iterator[None]:
             os.close(nowhere)
 
 
+@contextlib.contextmanager
+def stderr_is_heard() -> Iterator[None]:
+    """Keep other threads from discarding, by :func:`quiet_stderr`, what this one writes while the block runs."""
+    with _lock:
+        yield
+
+
 def _copy_of_stderr() -> int | None:
     try:
         return os.dup(2)

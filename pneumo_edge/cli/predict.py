@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import contextlib
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import sys
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pneumo_edge import bundled
+from pneumo_edge import bundled, native
 from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode, ImageError, printable
 
 if TYPE_CHECKING:
-    from pneumo_edge.runtime.classifier import Classifier, Prediction
+    from pneumo_edge.cli.verdicts import Judge, Verdict
+    from pneumo_edge.runtime.classifier import Classifier
+
+#: What is to be judged: a path, or a path with the reason why there is nothing to judge.
+_Found = tuple[Path, ImageError | None]
 
 
 def predict(
@@ -34,8 +37,24 @@ def predict(
         str | None, typer.Option(help="litert, tflite-runtime or onnxruntime; by default the best one installed.")
     ] = None,
     threads: options.Threads = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, show_default=False, help="Images judged at a time; by default as many as there are cores."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print a JSON document on each line.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Print nothing but a summary, and write a .csv, .json, .jsonl or .parquet file. It is there when it "
+            "is whole; until then FILE.partial keeps what was judged.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what an interrupted run had judged for --out, and go on behind it.")
+    ] = False,
 ) -> None:
     """Judge chest X-rays.
 
@@ -43,48 +62,105 @@ def predict(
     each of those is named with the reason, and the others are judged all
     the same.
     """
+    from pneumo_edge.cli import verdicts
+    from pneumo_edge.runtime.batch import cores
     from pneumo_edge.runtime.classifier import Classifier
 
-    if as_json and as_csv:
-        raise typer.BadParameter("give --json or --csv, not both")
+    formats = [text for text, wanted in (("json", as_json), ("jsonl", as_jsonl), ("csv", as_csv)) if wanted]
+    if len(formats) + (out is not None) > 1:
+        raise typer.BadParameter("give one of --json, --jsonl, --csv and --out, not both")
+    _check_out(out, resume)
     classifier = Classifier(model, engine=engine, threads=threads)
     if not classifier.spec.data.real:
         typer.echo("This model was trained on PHANTOM images, not X-rays: of no use on patients.", err=True)
-    unjudged: list[Path] = []
-    verdicts = _judge(classifier, inputs, unjudged)
-    if as_json:
-        _write_json(verdicts, classifier)
-    elif as_csv:
-        _write_csv(verdicts, classifier)
+    found = list(_find(inputs))
+    workers = min(workers or max(1, cores() // threads), max(1, len(found)))
+    judge = verdicts.Judge.of(classifier)
+    if out:
+        counts = _judge_into(out, resume, found, classifier, workers, judge)
+        images = "1 image" if len(found) == 1 else f"{len(found):,} images"
+        typer.echo(f"{out}: {images}: {', '.join(f'{count:,} {what}' for what, count in counts.items())}")
     else:
-        _write_table(verdicts, classifier)
-    if unjudged:
+        write = verdicts.TEXTS[f".{formats[0]}"] if formats else verdicts.table
+        counts = Counter()
+        judged = _count(_judge(found, classifier, workers), counts)
+        # A bar and a table would be written over each other.
+        shown = judged if sys.stdout and sys.stdout.isatty() else _show_progress(judged, len(found), 0)
+        for text in write(shown, judge):
+            typer.echo(text, nl=False)
+    if counts[_UNJUDGED]:
         raise typer.Exit(ExitCode.SOME_UNJUDGED)
 
 
-@dataclass(frozen=True)
-class _Verdict:
-    """What came of one path: a prediction or the reason why there is none."""
-
-    source: Path
-    prediction: Prediction | None
-    error: str = ""
+_UNJUDGED = "not judged"
 
 
-def _judge(classifier: Classifier, inputs: Iterable[Path], unjudged: list[Path]) -> Iterator[_Verdict]:
-    for path, problem in _find(inputs):
-        try:
-            if problem:
-                raise problem
-            verdict = _Verdict(path, classifier.predict(path))
-        except ImageError as error:
-            unjudged.append(path)
-            typer.echo(f"error: {printable(path)}: {error}", err=True)
-            verdict = _Verdict(path, None, str(error))
+def _check_out(out: Path | None, resume: bool) -> None:
+    from pneumo_edge import extras
+    from pneumo_edge.cli.verdicts import PARQUET, TEXTS
+
+    if resume and not out:
+        raise typer.BadParameter("goes with --out", param_hint="--resume")
+    if out and out.suffix not in (*TEXTS, PARQUET):
+        raise typer.BadParameter(f"{out} does not end in {', '.join((*TEXTS, PARQUET))}", param_hint="--out")
+    if out and out.suffix == PARQUET:
+        # To be said before the images are judged, not after.
+        extras.need("pyarrow", "parquet")
+
+
+def _judge_into(
+    out: Path, resume: bool, found: Sequence[_Found], classifier: Classifier, workers: int, judge: Judge
+) -> Counter[str]:
+    """Judge, and write the file; how many images there are of each label."""
+    from pneumo_edge.cli import verdicts
+
+    journal = verdicts.Journal(out)
+    done = journal.begin(judge, [str(path) for path, _ in found], resume)
+    rest = found[done:]
+    with contextlib.closing(_show_progress(_judge(rest, classifier, workers), len(found), done)) as judged:
+        for verdict in judged:
+            journal.append(verdict)
+    counts: Counter[str] = Counter()
+    verdicts.write(_count(journal.verdicts(), counts), judge, out)
+    journal.remove()
+    return counts
+
+
+def _count(verdicts: Iterable[Verdict], counts: Counter[str]) -> Generator[Verdict, None, None]:
+    for verdict in verdicts:
+        counts[verdict.get("label", _UNJUDGED)] += 1
         yield verdict
 
 
-def _find(inputs: Iterable[Path]) -> Iterator[tuple[Path, ImageError | None]]:
+def _show_progress(verdicts: Iterable[Verdict], total: int, done: int) -> Generator[Verdict, None, None]:
+    """Pass verdicts through, and show on a terminal how many there are."""
+    if not (sys.stderr and sys.stderr.isatty()):
+        yield from verdicts
+        return
+    from pneumo_edge.progress import bar
+
+    with bar("Judging", total, done) as advance:
+        for verdict in verdicts:
+            yield verdict
+            advance(1, "")
+
+
+def _judge(found: Sequence[_Found], classifier: Classifier, workers: int) -> Generator[Verdict, None, None]:
+    from pneumo_edge.runtime.batch import predict_each
+
+    results = predict_each(classifier, (path for path, problem in found if not problem), workers)
+    with contextlib.closing(results):
+        for path, problem in found:
+            result = problem or next(results)
+            if isinstance(result, ImageError):
+                with native.stderr_is_heard():
+                    typer.echo(f"error: {printable(path)}: {result}", err=True)
+                yield {"source": str(path), "error": str(result)}
+            else:
+                yield result.to_dict()
+
+
+def _find(inputs: Iterable[Path]) -> Iterator[_Found]:
     """Images in the order they were given, those of a folder sorted; a folder without any with the reason."""
     from pneumo_edge.images import SUFFIXES
 
@@ -110,43 +186,3 @@ def _is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:  # too long a path, or one in a private folder: reading it will say so
         return False
-
-
-def _write_table(verdicts: Iterable[_Verdict], classifier: Classifier) -> None:
-    width = max(map(len, classifier.spec.class_names))
-    positive = classifier.spec.decision.positive_class
-    typer.echo(f"{'label':<{width}}  p({positive})  threshold  {'ms':>6}  image")
-    for verdict in verdicts:
-        if result := verdict.prediction:
-            probability = f"{result.probabilities[positive]:>{len(positive) + 3}.4f}"
-            typer.echo(
-                f"{result.label:<{width}}  {probability}  {result.threshold:>9.4f}  {result.timings.total:>6.1f}  "
-                f"{printable(verdict.source)}"
-            )
-
-
-def _write_json(verdicts: Iterable[_Verdict], classifier: Classifier) -> None:
-    images = [
-        verdict.prediction.to_dict() if verdict.prediction else {"source": str(verdict.source), "error": verdict.error}
-        for verdict in verdicts
-    ]
-    document = {"model": classifier.spec.name, "engine": classifier.engine.name, "images": images}
-    typer.echo(json.dumps(document, indent=2))
-
-
-def _write_csv(verdicts: Iterable[_Verdict], classifier: Classifier) -> None:
-    names = classifier.spec.class_names
-    _write_row("image", "label", *names, "threshold", "total_ms", "error")
-    for verdict in verdicts:
-        if result := verdict.prediction:
-            shares = (result.probabilities[name] for name in names)
-            _write_row(verdict.source, result.label, *shares, result.threshold, result.timings.total, "")
-        else:
-            _write_row(verdict.source, "", *("" for _ in names), "", "", verdict.error)
-
-
-def _write_row(*cells: object) -> None:
-    # Each row is printed as soon as it is known.
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    typer.echo(line.getvalue(), nl=False)

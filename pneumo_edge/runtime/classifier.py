@@ -61,7 +61,7 @@ class Prediction:
 class Classifier:
     """Judges chest X-rays with one model file, on one engine.
 
-    Not for several threads at once: make one for each thread.
+    Not for several threads at once: give each a :meth:`copy`, or use :func:`pneumo_edge.runtime.batch.predict_each`.
 
     Args:
         model: The name of a bundled model (:mod:`pneumo_edge.bundled`), or the path of a ``.tflite`` or
@@ -119,6 +119,10 @@ class Classifier:
         if isinstance(image, bytes):
             return images.decode(image, self.spec.smallest_decoded)
         return images.to_grey(image)
+
+    def copy(self) -> Classifier:
+        """The same classifier once more, for another thread."""
+        return Classifier(self.path, engine=self.engine.name, threads=self.engine.threads)
 
     def as_input(self, pixels: images.Pixels) -> engines.Tensor:
         """Turn pixels of shape (height, width, 3) into the tensor that the engine takes."""

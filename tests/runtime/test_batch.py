@@ -1,0 +1,122 @@
+"""Many images at a time, and one thing many times: the same bits, in order, in the same memory."""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.measures.memory import peak_rss
+from pneumo_edge import Classifier, bundled
+from pneumo_edge.errors import ImageError, ModelFileError
+from pneumo_edge.runtime.batch import predict_each
+from pneumo_edge.runtime.classifier import Prediction
+
+_each_model = pytest.mark.parametrize("name", bundled.NAMES)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> list[Path]:
+    """Images of many sizes, so that a small one overtakes a large one; the third is none."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for index in range(24):
+        path = tmp_path / f"{index:02}.jpeg"
+        side = int(rng.integers(40, 1600))
+        Image.effect_noise((side, 40 + side // 2), 60).save(path)
+        paths.append(path)
+    paths[2].write_text("no image")
+    return paths
+
+
+def _said(result: Prediction | ImageError) -> object:
+    return str(result) if isinstance(result, ImageError) else (result.source, result.label, result.probabilities)
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_workers_change_neither_order_nor_a_bit(folder: list[Path], workers: int) -> None:
+    alone = list(map(_said, predict_each(Classifier(), folder)))
+    assert list(map(_said, predict_each(Classifier(), folder, workers))) == alone
+    assert [each for each in alone if isinstance(each, str)] == [alone[2]]
+    assert len({str(each) for each in alone}) == len(folder)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_paths_are_taken_as_they_are_needed(folder: list[Path], workers: int) -> None:
+    taken = 0
+
+    def endless() -> Iterator[Path]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield folder[0]
+
+    results = predict_each(Classifier(), endless(), workers)
+    for _ in range(50):
+        assert isinstance(next(results), Prediction)
+    assert 50 <= taken <= 50 + 5 * workers
+    results.close()
+
+
+def test_no_thread_outlives_the_results(folder: list[Path]) -> None:
+    import threading
+
+    before = threading.active_count()
+    results = predict_each(Classifier(), folder, 3)
+    next(results)
+    assert threading.active_count() > before
+    results.close()
+    assert threading.active_count() == before
+
+
+def test_a_model_that_goes_wrong_is_an_error(folder: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = Classifier()
+    monkeypatch.setattr(type(classifier.engine), "run", lambda self, tensor: np.full(2, np.nan, np.float32))
+    with pytest.raises(ModelFileError, match="probabilities that sum to 1"):
+        list(predict_each(classifier, folder, 2))
+
+
+@_each_model
+def test_a_thousand_predictions_and_four_threads_give_one_answer(name: str) -> None:
+    stream = io.BytesIO()
+    Image.effect_noise((240, 230), 60).save(stream, "JPEG")
+    data, classifier = stream.getvalue(), Classifier(name)
+    with ThreadPoolExecutor(4) as pool:
+        others = pool.map(lambda each: [each.predict(data) for _ in range(50)], [classifier.copy() for _ in range(4)])
+        answers = {tuple(result.probabilities.values()) for results in others for result in results}
+    answers |= {tuple(classifier.predict(data).probabilities.values()) for _ in range(800)}
+    assert len(answers) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are counted in /proc")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_thousands_of_predictions_take_no_more_memory_and_files(folder: list[Path], workers: int) -> None:
+    def handles() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    def resident() -> int:
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    # Each path is judged 100 times, in another order than before.
+    paths = [folder[(7 * index) % len(folder)] for index in range(100 * len(folder))]
+    results = predict_each(Classifier(), paths, workers)
+    for _ in range(600):
+        next(results)
+    files, memory, peak = handles(), resident(), peak_rss()
+    judged = sum(isinstance(result, Prediction) for result in results)
+    assert judged > 1500
+    assert handles() <= files
+    # A leak of one image in each prediction would be hundreds of megabytes.
+    assert resident() < memory + 20_000_000
+    assert peak_rss() < peak + 20_000_000
