@@ -59,7 +59,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def _expected(folder: Path) -> list[dict[str, Any]]:
-    classifier, rows = Classifier(), []
+    classifier = Classifier()
+    rows: list[dict[str, Any]] = []
     for path in sorted(folder.iterdir()):
         if path.name == "05b.png":
             rows.append({"image": str(path), "label": None, "p": None})
