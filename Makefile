@@ -11,7 +11,8 @@ EXTENT ?= --epochs 3 --images 1024
 # The evaluation of the bundled models on the test split.
 METRICS ?= results/evaluation/metrics.json
 
-.PHONY: help demo test lint bench bench-training models cards training-table formats-table sensitivity report-reproduction clean
+.PHONY: help demo test lint bench bench-training models cards training-table formats-table sensitivity report-reproduction \
+	device-speed clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets
@@ -36,6 +37,10 @@ models: $(READY) ## Train both backbones with the recipe best and export every f
 
 bench: $(READY) ## Benchmark the files in models/ (DATA=)
 	$(BIN)/pneumo-edge benchmark models $(if $(DATA),--data "$(DATA)")
+
+device-speed: $(READY) ## Compare file to verdict with what else there is (DATA=, MEDIAPIPE=its python, KERAS=model.keras)
+	$(BIN)/python -m benchmarks.device_speed --images "$(DATA)" $(if $(MEDIAPIPE),--mediapipe "$(MEDIAPIPE)") \
+		$(if $(KERAS),--keras "$(KERAS)")
 
 bench-training: $(READY) ## Compare the speed of training with data in memory and with the report's pipeline (DATA=, WEIGHTS=)
 	$(BIN)/python -m pneumo_edge.training.speed $(OPTIONS)

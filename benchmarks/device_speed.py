@@ -89,7 +89,9 @@ class _Contestant:
 
     def __init__(self, name: str, python: str, model: Path) -> None:
         self.name = name
-        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        self._files = contextlib.ExitStack()
+        stream = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 (it lives as long as this)
+        self._errors = self._files.enter_context(stream)
         # -P, because the folder of the program holds modules whose names are anybody's.
         command = [python, "-P", contestants.__file__, name, str(model)]
         self._process = subprocess.Popen(
@@ -110,7 +112,7 @@ class _Contestant:
         """End the process."""
         self._process.kill()
         self._process.communicate()
-        self._errors.close()
+        self._files.close()
 
     def _answer(self) -> str:
         assert self._process.stdout
@@ -192,7 +194,7 @@ def measure(
         PneumoEdgeError: Something does not run.
     """
     here = sys.executable
-    models = {name: (here, model) for name in (_OURS, _EQUAL, _FULL)}
+    models = dict.fromkeys((_OURS, _EQUAL, _FULL), (here, model))
     against = {
         _EQUAL: ("Pillow and the bare interpreter, equal decode", Bound(1.05)),
         _FULL: ("Pillow and the bare interpreter, every pixel", Bound(0.75)),

@@ -13,6 +13,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -190,10 +191,19 @@ def to_tensor(image: Image.Image) -> Pixels:
 def grey_to_rgb(grey: Pixels) -> Pixels:
     """Repeat greyscale pixels of shape (..., height, width) to three channels, (..., height, width, 3)."""
     rgb = np.empty((*grey.shape, 3), grey.dtype)
+    fill(rgb, grey)
+    return rgb
+
+
+def fill(tensor: npt.NDArray[Any], grey: Image.Image | Pixels) -> None:
+    """Write greyscale pixels of shape (..., height, width) into all channels of a tensor, (..., height, width, 3).
+
+    The tensor keeps its dtype, so that a model's input is allocated once and no pixel is converted twice.
+    """
+    pixels = np.asarray(grey, dtype=np.uint8)
     # Channel by channel is several times as fast as np.repeat.
     for channel in range(3):
-        rgb[..., channel] = grey
-    return rgb
+        tensor[..., channel] = pixels
 
 
 def load(

@@ -54,3 +54,25 @@ def test_a_closed_stderr_stays_closed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)
     assert done.stdout.split() == ["inside", "closed"]
+
+
+def test_what_is_to_be_heard_is_heard_whatever_other_threads_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    stop = threading.Event()
+
+    def chatter() -> None:
+        while not stop.is_set():
+            with native.quiet_stderr():
+                os.write(2, b"chatter")
+
+    threads = [threading.Thread(target=chatter) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(50):
+            with native.stderr_is_heard():
+                os.write(2, b"!")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert capfd.readouterr().err == "!" * 50

@@ -260,3 +260,13 @@ def test_damage_anywhere_gives_a_model_file_error_or_the_same_spec(
         return
     # The archive holds a checksum of the spec, so whatever is read is what was written.
     assert found == model_spec
+
+
+@given(model_specs(), st.sampled_from([(224, 224, 280), (28, 30, 38), (300, 100, 375)]))
+def test_a_decoder_may_scale_for_a_backbone_that_keeps_its_verdicts(
+    model_spec: ModelSpec, size: tuple[int, int, int]
+) -> None:
+    height, width, smallest = size
+    model_spec = replace(model_spec, input=replace(model_spec.input, height=height, width=width))
+    assert replace(model_spec, backbone="mobilenetv2").smallest_decoded == smallest
+    assert replace(model_spec, backbone="efficientnetb0").smallest_decoded is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -61,7 +62,8 @@ class Prediction:
 class Classifier:
     """Judges chest X-rays with one model file, on one engine.
 
-    Not for several threads at once: give each a :meth:`copy`, or use :func:`pneumo_edge.runtime.batch.predict_each`.
+    Threads may share one; they decode side by side and infer one after the other. To infer side by side as well,
+    give each a :meth:`copy`, or use :func:`pneumo_edge.runtime.batch.predict_each`.
 
     Args:
         model: The name of a bundled model (:mod:`pneumo_edge.bundled`), or the path of a ``.tflite`` or
@@ -84,6 +86,9 @@ class Classifier:
         self.spec = read_spec(self.path)
         self.engine = engines.load(self.path, engines.choose(self.path, engine), threads)
         self._check_engine()
+        self._tensor = np.empty(self.engine.input_shape, self.engine.input_dtype)
+        #: Whoever holds it has the tensor and the engine.
+        self._lock = threading.Lock()
 
     def predict(self, image: str | os.PathLike[str] | bytes | Image.Image) -> Prediction:
         """Judge one image.
@@ -106,10 +111,11 @@ class Classifier:
         size = self.spec.input
         grey = images.resize(grey, size.height, size.width, size.resize_filter)
         clock.lap()
-        tensor = self.as_input(images.to_tensor(grey))
-        clock.lap()
-        output = self.engine.run(tensor)
-        clock.lap()
+        with self._lock:
+            images.fill(self._tensor[0], grey)
+            clock.lap()
+            output = self.engine.run(self._tensor)
+            clock.lap()
         probabilities = self._probabilities(output)
         label = self.decide(probabilities)
         clock.lap()
@@ -136,15 +142,15 @@ class Classifier:
         return max((name for name in self.spec.class_names if name != positive), key=probabilities.__getitem__)
 
     def _probabilities(self, output: engines.Probabilities) -> dict[str, float]:
-        names = self.spec.class_names
+        names, values = self.spec.class_names, output.tolist()
         # Written so that NaN fails it.
-        if not ((output >= 0).all() and (output <= 1).all() and abs(output.sum() - 1) <= _SUM_TOLERANCE):
+        if not (all(0 <= value <= 1 for value in values) and abs(sum(values) - 1) <= _SUM_TOLERANCE):
             raise ModelFileError(
-                f"{self.path} gave {output.tolist()} on {self.engine.name}",
+                f"{self.path} gave {values} on {self.engine.name}",
                 f"{len(names)} probabilities that sum to 1",
                 "Export the model again; the gate of `pneumo-edge export` finds such files",
             )
-        return dict(zip(names, output.tolist(), strict=True))
+        return dict(zip(names, values, strict=True))
 
     def _check_engine(self) -> None:
         size, engine = self.spec.input, self.engine

@@ -55,7 +55,7 @@ def test_the_table_says_what_was_kept_and_what_was_missed() -> None:
 def test_the_contestants_judge_the_same(folder: Path) -> None:
     paths = sorted(folder.iterdir())
     names = ("pneumo_edge", "equal", "full")
-    seconds, answers = compare_verdicts({name: (sys.executable, _MODEL) for name in names}, paths, 2)
+    seconds, answers = compare_verdicts(dict.fromkeys(names, (sys.executable, _MODEL)), paths, 2)
     assert answers["pneumo_edge"] == answers["equal"]
     assert answers["full"][0] == answers["equal"][0]
     assert answers["full"][1] != answers["equal"][1]

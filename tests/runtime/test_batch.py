@@ -96,6 +96,14 @@ def test_a_thousand_predictions_and_four_threads_give_one_answer(name: str) -> N
     assert len(answers) == 1
 
 
+def test_threads_that_share_a_classifier_get_the_answers_to_their_own_images(folder: list[Path]) -> None:
+    classifier, paths = Classifier(), [path for path in folder if path != folder[2]]
+    expected = [_said(classifier.predict(path)) for path in paths]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            assert list(map(_said, pool.map(classifier.predict, paths))) == expected
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="open files are counted in /proc")
 @pytest.mark.parametrize("workers", [1, 2])
