@@ -206,9 +206,7 @@ def fill(tensor: npt.NDArray[Any], grey: Image.Image | Pixels) -> None:
         tensor[..., channel] = pixels
 
 
-def load(
-    data: bytes, height: int, width: int, resize_filter: str = "bilinear", smallest: int | None = None
-) -> Pixels:
+def load(data: bytes, height: int, width: int, resize_filter: str = "bilinear", smallest: int | None = None) -> Pixels:
     """Go the whole way from file bytes to a model's pixels: decode, resize, stack.
 
     Args:
