@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmarks.protocol import Settings
+from benchmarks.protocol import MIN_PROCESSES, PRESETS, Settings
 from pneumo_edge import bundled
 from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from benchmarks.report.content import Report, Table
     from benchmarks.results import Skipped
 
-_DEFAULT = Settings()
 #: Wide enough for any table, where no terminal sets a limit.
 _PIPE_WIDTH = 250
 #: Headings for a narrow terminal.
@@ -58,14 +57,31 @@ def benchmark(
             help="Measure on this engine; may be given again. By default on every one that is installed.",
         ),
     ] = None,
-    threads: options.Threads = 1,
+    threads: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Threads for one inference; may be given again, to measure with each. By default 1."),
+    ] = None,
+    preset: Annotated[
+        str,
+        options.choice(
+            PRESETS,
+            "How much is asked of a result before it counts, after MLPerf Mobile: calls of each kind and seconds of "
+            f"inference for each model, {', '.join(f'{p.queries} and {p.seconds:g} s' for p in PRESETS.values())}.",
+        ),
+    ] = "quick",
     processes: Annotated[
-        int, typer.Option(min=1, help="Fresh processes, each of which times every model.")
-    ] = _DEFAULT.processes,
-    rounds: Annotated[
-        int, typer.Option(min=1, help="Rounds in each process; in a round every model has a turn, in a drawn order.")
-    ] = _DEFAULT.rounds,
-    seed: Annotated[int, typer.Option(help="Seed of the order and of the choice of images.")] = _DEFAULT.seed,
+        int,
+        typer.Option(
+            min=1, help=f"Fresh processes, each of which times every model; fewer than {MIN_PROCESSES} settle nothing."
+        ),
+    ] = MIN_PROCESSES,
+    queries: Annotated[
+        int | None, typer.Option(min=1, help="Other calls of each kind than the preset's; fewer settle nothing.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="Other seconds of inference than the preset's; fewer settle nothing.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the order and of the choice of images.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for results.json, report.md and report.html.")] = Path("reports"),
 ) -> None:
     """Measure model files: accuracy on the test split, latency, peak memory, size.
@@ -74,7 +90,7 @@ def benchmark(
     file or an engine failed; each of those is named with the reason, and the
     others are measured all the same.
     """
-    from benchmarks import report, results
+    from benchmarks import report, results, verdict
     from benchmarks.report import content
     from benchmarks.run import run
     from benchmarks.summary import summarise
@@ -85,13 +101,13 @@ def benchmark(
     extras.need("jinja2", "bench")
     extras.need("matplotlib", "bench")
     out.mkdir(parents=True, exist_ok=True)
-    settings = Settings(processes=processes, rounds=rounds, seed=seed)
+    settings = Settings.of(preset, processes=processes, queries=queries, seconds=seconds, seed=seed)
     paths = [bundled.find(model) for model in models]
-    measured = run(paths, open_source(data), settings, engines=engine or (), threads=threads, tell=tell_skipped)
+    measured = run(paths, open_source(data), settings, engines=engine or (), threads=threads or (1,), tell=tell_skipped)
     results.write(out / "results.json", measured)
     summary = summarise(measured)
     written = report.write(summary, out)
-    _print(content.compose(summary), content.main_table(summary))
+    _print(content.compose(summary), content.main_table(summary), content.verdict_table(verdict.decide(summary)))
     typer.echo(f"Raw results: {out / 'results.json'}\nReport: {written.markdown}\nReport with figures: {written.html}")
     if any(skip.failed for skip in measured.skipped):
         raise typer.Exit(ExitCode.SOME_UNJUDGED)
@@ -103,8 +119,9 @@ def tell_skipped(skipped: Skipped) -> None:
     typer.echo(f"{'error' if skipped.failed else 'skipped'}: {skipped.model}{on}: {skipped.reason}", err=True)
 
 
-def _print(report: Report, table: Table) -> None:
+def _print(report: Report, table: Table, claims: Table) -> None:
     from rich.console import Console
+    from rich.text import Text
 
     console = Console()
     if not console.is_terminal:
@@ -115,6 +132,9 @@ def _print(report: Report, table: Table) -> None:
     in_full = _lay_out(table)
     has_room = console.measure(in_full, options=console.options.update(width=_PIPE_WIDTH)).maximum <= console.width
     console.print(in_full if has_room else _lay_out_narrowly(table))
+    for claim, file_format, engine, outcome, evidence in claims.rows:
+        where = f"{file_format}, {engine}"
+        console.print(Text(f"{str(outcome).upper()}: {claim} ({where}): {evidence}"), soft_wrap=True)
 
 
 def _lay_out(table: Table) -> RichTable:
