@@ -242,14 +242,14 @@ def _verdict(summary: Summary, decided: Verdict) -> Section:
 def verdict_table(decided: Verdict) -> Table:
     """One row for each claim."""
     return Table(
-        ("Claim", "Format", "Engine", "Outcome", "Evidence"),
+        ("Claim", "Outcome", "Format", "Engine", "Evidence"),
         5,
         tuple(
             (
                 Cell(_claim(claim)),
+                Cell(claim.outcome),
                 Cell(claim.subject.model.format),
                 Cell(_engine(claim.engine, claim.threads) if claim.engine else Path(claim.subject.model.file).suffix),
-                Cell(claim.outcome),
                 Cell(claim.evidence),
             )
             for claim in decided.claims

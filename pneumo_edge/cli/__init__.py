@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from pneumo_edge import __version__
-from pneumo_edge.cli import benchmark, card, data, demo, evaluate, export, info, predict, train, verify
+from pneumo_edge.cli import benchmark, card, data, demo, evaluate, export, info, predict, report, train, verify
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
 
 
@@ -89,4 +89,5 @@ app.command("verify")(verify.verify)
 app.command("evaluate")(evaluate.evaluate)
 app.command("card")(card.card)
 app.command("benchmark")(benchmark.benchmark)
+app.command("report")(report.report)
 app.command("demo")(demo.demo)

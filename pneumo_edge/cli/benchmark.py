@@ -88,7 +88,8 @@ def benchmark(
 
     Exit code 0 where everything was measured that can run here, 4 where a
     file or an engine failed; each of those is named with the reason, and the
-    others are measured all the same.
+    others are measured all the same. The page with figures is drawn where the
+    extra "report" is installed; `report` draws it from results.json elsewhere.
     """
     from benchmarks import report, results, verdict
     from benchmarks.report import content
@@ -97,18 +98,23 @@ def benchmark(
     from pneumo_edge import extras
     from pneumo_edge.data.sources import open_source
 
-    # What the report lacks should be known before minutes of measuring, not after.
-    extras.need("jinja2", "bench")
-    extras.need("matplotlib", "bench")
     out.mkdir(parents=True, exist_ok=True)
     settings = Settings.of(preset, processes=processes, queries=queries, seconds=seconds, seed=seed)
     paths = [bundled.find(model) for model in models]
     measured = run(paths, open_source(data), settings, engines=engine or (), threads=threads or (1,), tell=tell_skipped)
     results.write(out / "results.json", measured)
     summary = summarise(measured)
-    written = report.write(summary, out)
+    written = [out / "report.md"]
+    drawable = all(map(extras.is_installed, ("jinja2", "matplotlib")))
+    written += [out / "report.html"] * drawable
+    for path in written:
+        report.write(summary, path)
     _print(content.compose(summary), content.main_table(summary), content.verdict_table(verdict.decide(summary)))
-    typer.echo(f"Raw results: {out / 'results.json'}\nReport: {written.markdown}\nReport with figures: {written.html}")
+    typer.echo(f"Raw results: {out / 'results.json'}")
+    if not drawable:
+        typer.echo('The page with figures takes the extra "report": draw it elsewhere with `pneumo-edge report`.')
+    for path in written:
+        typer.echo(f"Report: {path}")
     if any(skip.failed for skip in measured.skipped):
         raise typer.Exit(ExitCode.SOME_UNJUDGED)
 
@@ -132,7 +138,7 @@ def _print(report: Report, table: Table, claims: Table) -> None:
     in_full = _lay_out(table)
     has_room = console.measure(in_full, options=console.options.update(width=_PIPE_WIDTH)).maximum <= console.width
     console.print(in_full if has_room else _lay_out_narrowly(table))
-    for claim, file_format, engine, outcome, evidence in claims.rows:
+    for claim, outcome, file_format, engine, evidence in claims.rows:
         where = f"{file_format}, {engine}"
         console.print(Text(f"{str(outcome).upper()}: {claim} ({where}): {evidence}"), soft_wrap=True)
 

@@ -95,6 +95,30 @@ def test_more_threads_and_every_engine(two_backbones: Path, phantom_folder: Path
     assert {(each.engine, each.threads) for each in measured.conditions} == groups
 
 
+@pytest.mark.slow
+def test_a_device_measures_without_any_library_that_draws(
+    two_backbones: Path, phantom_folder: Path, tmp_path: Path
+) -> None:
+    for name in ("jinja2", "matplotlib", "tensorflow", "pandas", "scipy"):
+        stand_in = tmp_path / "stand-in" / name
+        stand_in.mkdir(parents=True)
+        (stand_in / "__init__.py").write_text("raise AssertionError('not on a device')\n")
+    (tmp_path / "stand-in" / "sitecustomize.py").write_text(
+        "import importlib.util as util\n"
+        "find = util.find_spec\n"
+        "hidden = ('jinja2', 'matplotlib')\n"
+        "util.find_spec = lambda name, package=None: None if name in hidden else find(name, package)\n"
+    )
+    out = tmp_path / "reports"
+    run = pneumo_edge(
+        *(two_backbones, "--data", phantom_folder, "--engine", "litert", "--processes", "1", *_FEW, "--out", out),
+        PYTHONPATH=os.pathsep.join([str(tmp_path / "stand-in"), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    )
+    assert run.returncode == ExitCode.OK, run.stderr
+    assert sorted(path.name for path in out.iterdir()) == ["report.md", "results.json"]
+    assert "draw it elsewhere with `pneumo-edge report`" in run.stdout
+
+
 def test_an_unknown_engine_is_wrong_usage(fake_model: Path, phantom_folder: Path) -> None:
     run = pneumo_edge(fake_model, "--data", phantom_folder, "--engine", "abacus")
     assert run.returncode == ExitCode.USAGE
