@@ -46,12 +46,13 @@ def paired_ratio(numerator: Values, denominator: Values) -> Interval:
     return _interval(float(logs.mean()), _variance(logs), len(logs) - 1)
 
 
-def unpaired_ratio(numerator: Values, denominator: Values) -> Interval:
-    """Ratio of two values that different processes measured, with its 95 % interval (Welch, Biometrika 1947).
+def unpaired_ratio(numerator: Values, denominator: Values, *, confidence: float = 0.95) -> Interval:
+    """Ratio of two values that different processes measured, with its interval (Welch, Biometrika 1947).
 
     Args:
         numerator: One positive value for each process.
         denominator: The same of the other unit or run; the number of processes may differ.
+        confidence: That of the interval.
 
     Returns:
         The ratio of the geometric means; with an interval from 0 to infinity where one has a single process.
@@ -64,7 +65,7 @@ def unpaired_ratio(numerator: Values, denominator: Values) -> Interval:
     freedom: float = min(len(one), len(other)) - 1
     if freedom > 0 and first + second > 0:
         freedom = (first + second) ** 2 / (first**2 / (len(one) - 1) + second**2 / (len(other) - 1))
-    return _interval(float(one.mean() - other.mean()), first + second, freedom)
+    return _interval(float(one.mean() - other.mean()), first + second, freedom, confidence)
 
 
 def reach(ratio: Interval) -> float:
@@ -145,28 +146,30 @@ def auc_contrast(labels: Labels, weighted: Sequence[tuple[float, Scores]]) -> In
     return Interval(value, value - 1.959964 * error, value + 1.959964 * error)
 
 
-def student_quantile(freedom: float) -> float:
-    """The 97.5 % quantile of Student's t; infinite for less than one degree of freedom.
+def student_quantile(freedom: float, confidence: float = 0.95) -> float:
+    """What Student's t stays within, upwards and downwards, with some confidence; infinite below one degree of freedom.
 
     Exact for whole degrees of freedom; between two, a little too large, never too small.
     """
     if freedom < 1:
         return math.inf
     whole = math.floor(freedom)
-    quantile = _whole_quantile(whole)
+    quantile = _whole_quantile(whole, confidence)
     if freedom == whole:
         return quantile
     # The quantile is convex in 1 / freedom.
     share = (1 / whole - 1 / freedom) / (1 / whole - 1 / (whole + 1))
-    return quantile + share * (_whole_quantile(whole + 1) - quantile)
+    return quantile + share * (_whole_quantile(whole + 1, confidence) - quantile)
 
 
 @cache
-def _whole_quantile(freedom: int) -> float:
-    low, high = 1.0, 13.0
-    while high - low > 1e-10:
+def _whole_quantile(freedom: int, confidence: float) -> float:
+    low, high = 0.0, 1.0
+    while _central_share(high, freedom) < confidence:
+        low, high = high, 2 * high
+    while high - low > 1e-10 * high:
         middle = (low + high) / 2
-        low, high = (middle, high) if _central_share(middle, freedom) < 0.95 else (low, middle)
+        low, high = (middle, high) if _central_share(middle, freedom) < confidence else (low, middle)
     return high
 
 
@@ -194,8 +197,8 @@ def _variance(logs: npt.NDArray[np.float64]) -> float:
     return float(logs.var(ddof=1) / len(logs)) if len(logs) > 1 else 0.0
 
 
-def _interval(log: float, variance: float, freedom: float) -> Interval:
+def _interval(log: float, variance: float, freedom: float, confidence: float = 0.95) -> Interval:
     if freedom < 1:
         return Interval(math.exp(log), 0.0, math.inf)
-    half = student_quantile(freedom) * math.sqrt(variance)
+    half = student_quantile(freedom, confidence) * math.sqrt(variance)
     return Interval(math.exp(log), math.exp(log - half), math.exp(log + half))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isinf
@@ -11,6 +12,7 @@ from statistics import median
 from typing import Literal
 
 from benchmarks import statistics, validity, verdict
+from benchmarks.comparison import Compared
 from benchmarks.measures.latency import Latency
 from benchmarks.protocol import PRESETS
 from benchmarks.results import Conditions
@@ -154,6 +156,30 @@ def main_table(summary: Summary) -> Table:
 def backbone_title(backbone: str) -> str:
     """A backbone's name as its authors write it."""
     return _TITLES.get(backbone, backbone)
+
+
+def comparison_table(compared: Iterable[Compared]) -> Table:
+    """One row for each unit that two runs have in common: ratios of the second to the first."""
+    return Table(
+        ("Backbone", "Format", "Engine", "Inference", "File to verdict", "Memory", "AUC", "Found"),
+        3,
+        tuple(
+            (
+                *_unit_cells(each.after),
+                *(
+                    _ratio(each.ratios[name]) if name in each.ratios else Cell("not known")
+                    for name in ("inference", "file to verdict", "memory")
+                ),
+                Cell(f"{each.before.accuracy.auc.value:.3f} to {each.after.accuracy.auc.value:.3f}"),
+                Cell(
+                    f"worse in {', '.join(each.regressions)}" if each.regressions else "no regression",
+                    "" if each.same_file else "another file",
+                ),
+            )
+            for each in compared
+        ),
+        group=_ENGINE,
+    )
 
 
 def unit_title(row: Row) -> str:

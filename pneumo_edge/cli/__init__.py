@@ -11,7 +11,21 @@ import typer
 from typer.core import TyperGroup
 
 from pneumo_edge import __version__
-from pneumo_edge.cli import benchmark, card, data, demo, evaluate, export, info, predict, report, train, verify
+from pneumo_edge.cli import (
+    benchmark,
+    card,
+    choose,
+    compare,
+    data,
+    demo,
+    evaluate,
+    export,
+    info,
+    predict,
+    report,
+    train,
+    verify,
+)
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
 
 
@@ -67,7 +81,7 @@ app = typer.Typer(
     help="Train, convert, prove, run and measure chest X-ray classifiers for edge devices. "
     "Research software; not a medical device.",
     epilog="Exit codes: 0 done; 2 wrong usage; 3 nothing could be done; 4 some images or files could not be judged; "
-    "5 a converted file missed its gate; 130 interrupted; 1 a bug.",
+    "5 a converted file missed its gate, or a benchmark got worse; 130 interrupted; 1 a bug.",
 )
 
 
@@ -90,4 +104,6 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("card")(card.card)
 app.command("benchmark")(benchmark.benchmark)
 app.command("report")(report.report)
+app.command("choose")(choose.choose)
+app.command("compare")(compare.compare)
 app.command("demo")(demo.demo)

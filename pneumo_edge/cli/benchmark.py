@@ -15,6 +15,7 @@ from pneumo_edge.errors import ExitCode
 from pneumo_edge.runtime.engines import ENGINES
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table as RichTable
 
     from benchmarks.report.content import Report, Table
@@ -126,21 +127,31 @@ def tell_skipped(skipped: Skipped) -> None:
 
 
 def _print(report: Report, table: Table, claims: Table) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PIPE_WIDTH)
+    console = _console()
     for title, text in report.warnings:
         console.print(f"WARNING: {title}", style="bold red", markup=False, highlight=False)
         console.print(text, style="red", markup=False, highlight=False)
-    in_full = _lay_out(table)
-    has_room = console.measure(in_full, options=console.options.update(width=_PIPE_WIDTH)).maximum <= console.width
-    console.print(in_full if has_room else _lay_out_narrowly(table))
+    print_table(table)
     for claim, outcome, file_format, engine, evidence in claims.rows:
         where = f"{file_format}, {engine}"
         console.print(Text(f"{str(outcome).upper()}: {claim} ({where}): {evidence}"), soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """Print a table as wide as the terminal allows."""
+    console = _console()
+    in_full = _lay_out(table)
+    has_room = console.measure(in_full, options=console.options.update(width=_PIPE_WIDTH)).maximum <= console.width
+    console.print(in_full if has_room else _lay_out_narrowly(table))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=_PIPE_WIDTH)
 
 
 def _lay_out(table: Table) -> RichTable:

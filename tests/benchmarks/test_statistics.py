@@ -135,9 +135,11 @@ def test_paired_intervals_are_those_of_scipy(processes: int, seed: int) -> None:
     assert (math.log(ratio.low), math.log(ratio.high)) == pytest.approx((expected.low, expected.high))
 
 
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 9, 10, 29, 100])
-def test_student_quantiles_are_those_of_scipy(freedom: int) -> None:
-    assert statistics.student_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom))
+def test_student_quantiles_are_those_of_scipy(freedom: int, confidence: float) -> None:
+    expected = stats.t.ppf((1 + confidence) / 2, freedom)
+    assert statistics.student_quantile(freedom, confidence) == pytest.approx(expected)
 
 
 @given(st.floats(1, 100))
