@@ -19,13 +19,15 @@ def describe() -> Machine:
         MissingExtraError: psutil or py-cpuinfo is not installed.
     """
     cpuinfo, psutil = extras.need("cpuinfo", "bench"), extras.need("psutil", "bench")
+    told = cpuinfo.get_cpu_info()
     return Machine(
-        cpu=cpuinfo.get_cpu_info().get("brand_raw") or platform.processor() or "unknown",
+        cpu=told.get("brand_raw") or platform.processor() or "unknown",
         architecture=platform.machine(),
         cores=usable_cores(),
         memory_bytes=psutil.virtual_memory().total,
         system=platform.platform(),
         python=f"{platform.python_implementation()} {platform.python_version()}",
+        flags=tuple(sorted(told.get("flags", ()))),
     )
 
 

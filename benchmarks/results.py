@@ -10,12 +10,12 @@ from pneumo_edge import files, records
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.records import Record
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine that everything was measured on."""
+    """The machine that everything was measured on; ``flags`` are the processor's instruction sets."""
 
     cpu: str
     architecture: str
@@ -23,13 +23,15 @@ class Machine:
     memory_bytes: int
     system: str
     python: str
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class TestSet:
     """The images that accuracy was measured on: the test split of a data set.
 
-    ``labels`` maps sample names to 0 or 1, ``left_out`` those that could not be decoded to the reason.
+    ``labels`` maps sample names to 0 or 1 and ``patients`` to the patient, which is the name itself where
+    the source does not tell; ``left_out`` maps those that could not be decoded to the reason.
     ``fingerprint`` is a SHA-256 over label and file content of every image used, whatever its name.
     """
 
@@ -40,6 +42,7 @@ class TestSet:
     licence: str
     class_names: tuple[str, ...]
     labels: dict[str, int]
+    patients: dict[str, str]
     left_out: dict[str, str]
     fingerprint: str
 
@@ -62,12 +65,16 @@ class Model:
 
 @dataclass(frozen=True)
 class AccuracySamples:
-    """A unit's probability of the positive class for each image of the test set, in its order."""
+    """A unit's probability of the positive class for each image of the test set, in its order.
+
+    ``inference_ms`` is the median wall time of inference, beside whatever else ran: good for an order, no more.
+    """
 
     engine_version: str
     delegate: str
     partitions: int
     probabilities: tuple[float, ...]
+    inference_ms: float
 
 
 @dataclass(frozen=True)
@@ -100,17 +107,57 @@ class Calls:
 
 @dataclass(frozen=True)
 class LatencySamples:
-    """The timed calls of one unit in one process."""
+    """The timed calls of one unit in one process; before them, how long loading and the first inference took.
 
+    The file was in the page cache, and the engine's library imported.
+    """
+
+    load_ns: int
+    first_inference_ns: int
     inference: Calls
     file_to_verdict: Calls
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What else went on while one process timed the units of one engine and number of threads.
+
+    Attributes:
+        process: Its number from 0.
+        engine: The engine.
+        threads: The number of threads.
+        seconds: How long the timed rounds took.
+        steal_share: Share of the machine's processor time that its host gave to others; None where not told.
+        involuntary_switches: How often the process was taken off a core that it could have used.
+        load_average: Processes that ran or waited, over the last minute, at the end.
+        governor: How the first core's frequency is governed; "" where not told.
+    """
+
+    process: int
+    engine: str
+    threads: int
+    seconds: float
+    steal_share: float | None
+    involuntary_switches: int | None
+    load_average: float | None
+    governor: str
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The A/A unit of an engine and number of threads: a unit's file loaded once more, and timed beside it."""
+
+    unit: Unit
+    latency: tuple[LatencySamples, ...]
 
 
 @dataclass(frozen=True)
 class UnitResult:
     """Everything that was measured of one unit; ``latency`` has one item for each process.
 
-    ``probabilities`` maps sample names to the probability of the positive class.
+    ``probabilities`` maps sample names to the probability of the positive class. They are those of the
+    file on the engine, taken once whatever the number of threads. ``memory`` has one item for each of some
+    processes of their own.
     """
 
     unit: Unit
@@ -118,7 +165,7 @@ class UnitResult:
     delegate: str
     partitions: int
     probabilities: dict[str, float]
-    memory: MemorySample
+    memory: tuple[MemorySample, ...]
     latency: tuple[LatencySamples, ...]
 
 
@@ -147,6 +194,8 @@ class Results:
     test_set: TestSet
     models: tuple[Model, ...]
     units: tuple[UnitResult, ...]
+    twins: tuple[Twin, ...]
+    conditions: tuple[Conditions, ...]
     skipped: tuple[Skipped, ...]
     schema_version: int = SCHEMA_VERSION
 
@@ -158,8 +207,19 @@ class Results:
                 raise ValueError(f"the unit {name} has no model of that name")
             if result.probabilities.keys() != self.test_set.labels.keys():
                 raise ValueError(f"the unit {name} has other images than the test set")
-            if len(result.latency) != self.settings.processes:
-                raise ValueError(f"the unit {name} was timed in {len(result.latency)} processes")
+            if not result.memory:
+                raise ValueError(f"the memory of the unit {name} was not measured")
+        names = {result.unit.name for result in self.units}
+        timed = [(each.unit.name, each.latency) for each in self.units]
+        for twin in self.twins:
+            timed.append((twin.unit.name, twin.latency))
+            if twin.unit.name not in names:
+                raise ValueError(f"the A/A unit {twin.unit.name} has no unit beside it")
+        for name, latency in timed:
+            if len(latency) != self.settings.processes:
+                raise ValueError(f"the unit {name} was timed in {len(latency)} processes")
+        if self.test_set.patients.keys() != self.test_set.labels.keys():
+            raise ValueError("the test set has labels and patients of other images")
 
     def model_of(self, result: UnitResult) -> Model:
         """The model file of a unit."""
@@ -180,12 +240,14 @@ def read(path: Path) -> Results:
     """Read raw results.
 
     Raises:
-        ResultsError: As :func:`read_record`.
+        ResultsError: As :func:`read_record`; or they are of schema 1, which says too little for any claim.
     """
-    return read_record(Results, path, SCHEMA_VERSION, "results", "benchmark")
+    return read_record(Results, path, SCHEMA_VERSION, "results", "benchmark", oldest=SCHEMA_VERSION)
 
 
-def read_record(record: type[Record], path: Path, schema_version: int, what: str, verb: str) -> Record:
+def read_record(
+    record: type[Record], path: Path, schema_version: int, what: str, verb: str, *, oldest: int = 1
+) -> Record:
     """Read a file of raw results of any kind.
 
     Args:
@@ -194,9 +256,10 @@ def read_record(record: type[Record], path: Path, schema_version: int, what: str
         schema_version: The newest schema that can be read.
         what: What it holds, for people.
         verb: The verb of the command line that writes it.
+        oldest: The oldest schema that can be read.
 
     Raises:
-        ResultsError: The file is missing, damaged, of a newer schema, or contradicts itself.
+        ResultsError: The file is missing, damaged, of a newer or too old a schema, or contradicts itself.
     """
     expected = f"{what} of schema {schema_version}, as `pneumo-edge {verb}` writes them"
     try:
@@ -204,6 +267,9 @@ def read_record(record: type[Record], path: Path, schema_version: int, what: str
         found = records.loads(_Header, text).schema_version
         if found > schema_version:
             raise ResultsError(f"{path} has schema {found}", expected, "Install a newer pneumo-edge to read it")
+        if found < oldest:
+            remedy = f"Measure again with `pneumo-edge {verb}`"
+            raise ResultsError(f"{path} has schema {found}, which lacks what is needed", expected, remedy)
         return records.loads(record, text)
     except OSError as error:
         raise ResultsError(f"{path} cannot be read ({error.strerror})", expected, "Check the path") from error

@@ -15,8 +15,19 @@ from pathlib import Path
 
 from benchmarks import machine, testset
 from benchmarks.measures import size
+from benchmarks.measures.latency import STEPS
 from benchmarks.protocol import Job, Plan, Settings, Unit
-from benchmarks.results import AccuracySamples, LatencySamples, MemorySample, Model, Results, Skipped, UnitResult
+from benchmarks.results import (
+    AccuracySamples,
+    Conditions,
+    LatencySamples,
+    MemorySample,
+    Model,
+    Results,
+    Skipped,
+    Twin,
+    UnitResult,
+)
 from benchmarks.testset import InputSize, PreparedTestSet
 from benchmarks.worker import work
 from pneumo_edge.data.sources import POSITIVE_CLASS, Source
@@ -26,8 +37,8 @@ from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.runtime.engines import ENGINES, engines_for, import_engine
 from pneumo_edge.spec import MODEL_SUFFIXES, ModelSpec
 
-#: Images that a unit judges while its memory is measured.
-_MEMORY_IMAGES = 5
+#: Images that a unit judges while its memory is measured, and processes that measure it.
+_MEMORY_IMAGES, _MEMORY_PROCESSES = 5, 3
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,11 @@ class _Judged:
 
     job: Job
     accuracy: AccuracySamples
-    memory: MemorySample
+    memory: tuple[MemorySample, ...]
+
+
+#: The units of one engine and number of threads, timed side by side; the last is the A/A unit.
+_Group = tuple[_Judged, ...]
 
 
 def run(
@@ -54,7 +69,7 @@ def run(
     settings: Settings,
     *,
     engines: Iterable[str] = tuple(ENGINES),
-    threads: int = 1,
+    threads: Sequence[int] = (1,),
     tell: Callable[[Skipped], None] = lambda skipped: None,
 ) -> Results:
     """Measure model files on the test split of a data set.
@@ -66,7 +81,7 @@ def run(
         source: The data set.
         settings: How often everything is run.
         engines: Names of the engines to measure on, where they are installed.
-        threads: Threads for one inference.
+        threads: Numbers of threads for one inference; each makes units of its own.
         tell: Called with everything that is skipped, as soon as it is known.
 
     Raises:
@@ -85,7 +100,6 @@ def run(
     models = read_models(find_models(paths), skip)
     units = _make_units(models, set(engines), threads, skip)
     judged: list[_Judged] = []
-    latency: list[tuple[LatencySamples, ...]] = []
     with tempfile.TemporaryDirectory(prefix="pneumo-edge-benchmark-") as folder:
         if units:
             sizes = [InputSize.of(file.spec) for _, file in units]
@@ -94,12 +108,13 @@ def run(
                 Job(unit, str(file.path.resolve()), str(prepared.pixels[input_size]))
                 for (unit, file), input_size in zip(units, sizes, strict=True)
             ]
-            judged = _judge(jobs, prepared, settings, max(1, described.cores // threads), skip)
+            judged = _judge(jobs, prepared, settings, max(1, described.cores // max(threads)), skip)
         if not judged:
             raise ResultsError(
                 "none of the model files can be measured here", "at least one that can", "See the reason for each"
             )
-        latency = _time([each.job for each in judged], prepared, settings)
+        groups = _group(judged)
+        timed, conditions = _time(groups, prepared, settings)
     return Results(
         started=started.isoformat(timespec="seconds"),
         duration_s=time.monotonic() - clock,
@@ -116,10 +131,13 @@ def run(
                 each.accuracy.partitions,
                 dict(zip(prepared.test_set.labels, each.accuracy.probabilities, strict=True)),
                 each.memory,
-                tuple(process[index] for process in latency),
+                latency,
             )
-            for index, each in enumerate(judged)
+            for group, timings in zip(groups, timed, strict=True)
+            for each, latency in zip(group[:-1], timings[:-1], strict=True)
         ),
+        twins=tuple(Twin(group[-1].job.unit, timings[-1]) for group, timings in zip(groups, timed, strict=True)),
+        conditions=conditions,
         skipped=tuple(skipped),
     )
 
@@ -170,7 +188,7 @@ def _names(paths: list[Path]) -> dict[Path, str]:
 
 
 def _make_units(
-    models: list[ModelFile], engines: set[str], threads: int, skip: Callable[[Skipped], None]
+    models: list[ModelFile], engines: set[str], threads: Iterable[int], skip: Callable[[Skipped], None]
 ) -> list[tuple[Unit, ModelFile]]:
     units = []
     for file in models:
@@ -181,7 +199,7 @@ def _make_units(
         for row in rows:
             try:
                 import_engine(row)
-                units.append((Unit(file.model.file, row.name, threads), file))
+                units += [(Unit(file.model.file, row.name, number), file) for number in dict.fromkeys(threads)]
             except MissingExtraError as error:
                 skip(Skipped(file.model.file, row.name, str(error), failed=False))
     return units
@@ -192,43 +210,74 @@ def _judge(
 ) -> list[_Judged]:
     """Accuracy and memory of each unit; several at once, because neither depends on the time it takes."""
     ended = threading.Event()
-    with bar("Judging the test images", len(jobs) * len(prepared.test_set.labels)) as show:
+    by_file: dict[tuple[str, str], list[Job]] = {}
+    for job in jobs:
+        by_file.setdefault((job.path, job.unit.engine), []).append(job)
+    with bar("Judging the test images", len(by_file) * len(prepared.test_set.labels)) as show:
 
-        def judge(job: Job) -> _Judged | ResultsError:
+        def judge(same: list[Job]) -> list[_Judged] | ResultsError:
             def done(steps: int) -> None:
                 if ended.is_set():
                     raise KeyboardInterrupt
-                show(steps, job.unit.name)
+                show(steps, same[0].unit.name)
+
+            def memory(job: Job) -> MemorySample:
+                sample = work(Plan("memory", (job,), prepared.timed[:_MEMORY_IMAGES], settings), done).memory
+                assert sample
+                return sample
 
             try:
-                accuracy = work(Plan("accuracy", (job,), (), settings), done).accuracy
-                memory = work(Plan("memory", (job,), prepared.timed[:_MEMORY_IMAGES], settings), done).memory
+                accuracy = work(Plan("accuracy", (same[0],), (), settings), done).accuracy
+                assert accuracy
+                return [_Judged(job, accuracy, tuple(memory(job) for _ in range(_MEMORY_PROCESSES))) for job in same]
             except ResultsError as error:
                 return error
-            assert accuracy
-            assert memory
-            return _Judged(job, accuracy, memory)
 
         with ThreadPoolExecutor(at_once) as pool:
             try:
-                answers = list(pool.map(judge, jobs))
+                answers = list(pool.map(judge, by_file.values()))
             finally:
                 ended.set()
-    for job, answer in zip(jobs, answers, strict=True):
+    for same, answer in zip(by_file.values(), answers, strict=True):
         if isinstance(answer, ResultsError):
-            skip(Skipped(job.unit.model, job.unit.engine, str(answer), failed=True))
-    return [answer for answer in answers if isinstance(answer, _Judged)]
+            unit = same[0].unit
+            skip(Skipped(unit.model, unit.engine, str(answer), failed=True))
+    return [each for answer in answers if not isinstance(answer, ResultsError) for each in answer]
 
 
-def _time(jobs: list[Job], prepared: PreparedTestSet, settings: Settings) -> list[tuple[LatencySamples, ...]]:
-    """Latency of all units, in one fresh process after the other."""
-    processes = []
-    with bar("Timing", settings.processes * settings.rounds) as show:
+def _group(judged: list[_Judged]) -> list[_Group]:
+    """Units by engine and threads, each group with its fastest unit once more: there noise is largest beside time."""
+    groups: dict[tuple[str, int], list[_Judged]] = {}
+    for each in judged:
+        groups.setdefault((each.job.unit.engine, each.job.unit.threads), []).append(each)
+    return [(*group, min(group, key=lambda each: each.accuracy.inference_ms)) for group in groups.values()]
+
+
+def _time(
+    groups: list[_Group], prepared: PreparedTestSet, settings: Settings
+) -> tuple[list[list[tuple[LatencySamples, ...]]], tuple[Conditions, ...]]:
+    """Latency, in one fresh process after the other, each with the units of one group.
+
+    Groups take turns, so that a drift of the machine meets all. Engines do not share a process, because
+    the threads of one may go on spinning while another is timed.
+
+    Returns:
+        For each group and each of its units the samples by process; and what went on meanwhile.
+    """
+    timed: list[list[tuple[LatencySamples, ...]]] = [[] for _ in groups]
+    conditions: list[Conditions] = []
+    with bar("Timing", settings.processes * len(groups) * STEPS) as show:
         for number in range(settings.processes):
+            for group, processes in zip(groups, timed, strict=True):
+                unit = group[0].job.unit
+                note = f"process {number + 1} of {settings.processes}, {unit.engine}"
 
-            def done(rounds: int, note: str = f"process {number + 1} of {settings.processes}") -> None:
-                show(rounds, note)
+                def done(steps: int, note: str = note) -> None:
+                    show(steps, note)
 
-            plan = Plan("latency", tuple(jobs), prepared.timed, settings, number)
-            processes.append(work(plan, done).latency)
-    return processes
+                jobs = tuple(each.job for each in group)
+                answer = work(Plan("latency", jobs, prepared.timed, settings, number), done)
+                assert answer.conditions
+                processes.append(answer.latency)
+                conditions.append(answer.conditions)
+    return [list(zip(*processes, strict=True)) for processes in timed], tuple(conditions)

@@ -91,6 +91,7 @@ def prepare(source: Source, sizes: Iterable[InputSize], folder: Path, settings: 
             licence=source.licence,
             class_names=CLASS_NAMES,
             labels={sample.name: sample.label for sample in decoded.samples},
+            patients={sample.name: sample.patient for sample in decoded.samples},
             left_out=decoded.left_out,
             fingerprint=decoded.fingerprint,
         ),

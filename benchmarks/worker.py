@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measures import accuracy, latency, memory
+from benchmarks.measures.conditions import Watch
 from benchmarks.protocol import Job, Plan
-from benchmarks.results import AccuracySamples, LatencySamples, MemorySample
+from benchmarks.results import AccuracySamples, Conditions, LatencySamples, MemorySample
 from pneumo_edge import images, records
 from pneumo_edge.errors import PneumoEdgeError, ResultsError
+from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import Classifier
 
 
@@ -37,6 +40,7 @@ class Message:
     accuracy: AccuracySamples | None = None
     memory: MemorySample | None = None
     latency: tuple[LatencySamples, ...] = ()
+    conditions: Conditions | None = None
     error: tuple[str, ...] = ()
 
 
@@ -45,8 +49,8 @@ def work(plan: Plan, done: Callable[[int], None]) -> Message:
 
     Args:
         plan: What to measure.
-        done: Called with the number of steps done since the last call: images judged, or rounds. Where
-            it raises, the process is ended.
+        done: Called with the number of steps done since the last call: images judged, or steps through
+            the rounds. Where it raises, the process is ended.
 
     Returns:
         The message that holds the samples.
@@ -108,25 +112,31 @@ def _measure(plan: Plan, send: Callable[[Message], None]) -> Message:
     if plan.measure == "memory":
         send(Message(doing=f"judging with {first.unit.name}"))
         return Message(memory=memory.measure(Path(first.path), first.unit.engine, first.unit.threads, files))
-    classifiers = [_load(job, send) for job in plan.jobs]
+    loaded = [_load(job, send) for job in plan.jobs]
     if plan.measure == "accuracy":
         send(Message(doing=f"judging with {first.unit.name}"))
-        return Message(accuracy=accuracy.measure(classifiers[0], np.load(first.pixels, mmap_mode="r"), done))
+        return Message(accuracy=accuracy.measure(loaded[0][0], np.load(first.pixels, mmap_mode="r"), done))
     indices = [image.index for image in plan.images]
     pixels = {
         path: images.grey_to_rgb(np.load(path, mmap_mode="r")[indices]) for path in {job.pixels for job in plan.jobs}
     }
     send(Message(doing="timing"))
     units = [
-        latency.LoadedUnit(classifier, pixels[job.pixels], files)
-        for classifier, job in zip(classifiers, plan.jobs, strict=True)
+        latency.LoadedUnit(classifier, load_ns, pixels[job.pixels], files)
+        for (classifier, load_ns), job in zip(loaded, plan.jobs, strict=True)
     ]
-    return Message(latency=latency.measure(units, plan.settings, plan.process, done))
+    watch = Watch()
+    samples = latency.measure(units, plan.settings, plan.process, done)
+    return Message(latency=samples, conditions=watch.conditions(plan.process, first.unit))
 
 
-def _load(job: Job, send: Callable[[Message], None]) -> Classifier:
+def _load(job: Job, send: Callable[[Message], None]) -> tuple[Classifier, int]:
+    """The classifier, and how many nanoseconds it took to load; its library is imported before."""
     send(Message(doing=f"loading {job.unit.name}"))
-    return Classifier(job.path, engine=job.unit.engine, threads=job.unit.threads)
+    engines.import_engine(engines.choose(Path(job.path), job.unit.engine))
+    started = time.perf_counter_ns()
+    classifier = Classifier(job.path, engine=job.unit.engine, threads=job.unit.threads)
+    return classifier, time.perf_counter_ns() - started
 
 
 def _talk(process: subprocess.Popen[bytes], plan: str) -> Iterator[bytes]:

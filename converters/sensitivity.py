@@ -107,7 +107,7 @@ def scan(
         alone.add_static_config(
             regex=f"^{re.escape(output)};?$", operation_name="*", activation_num_bits=8, weight_num_bits=8
         )
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints sizes
+        with contextlib.redirect_stdout(io.StringIO()) as chatter, contextlib.redirect_stderr(chatter):
             quantized = bytes(alone.quantize(ranges).quantized_model)
         change = float(np.abs(_log_odds(quantized, spec, images) - exact).mean())
         scanned.append(Sensitivity(index, operator, output, change))

@@ -143,7 +143,7 @@ def _over_seeds(comparison: Comparison, evaluation: Metrics) -> SeedComparison |
 
 
 def _environment() -> Environment:
-    extras.need("jinja2", "bench")
+    extras.need("jinja2", "report")
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

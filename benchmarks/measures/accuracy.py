@@ -34,12 +34,16 @@ def measure(classifier: Classifier, grey: Pixels, done: Callable[[], None]) -> A
         ModelFileError: The model gave something that is not a probability.
     """
     positive = classifier.spec.decision.positive_class
-    probabilities = []
+    probabilities, inference_ms = [], []
     for image in grey:
-        probabilities.append(classifier.predict(Image.fromarray(image)).probabilities[positive])
+        prediction = classifier.predict(Image.fromarray(image))
+        probabilities.append(prediction.probabilities[positive])
+        inference_ms.append(prediction.timings.inference)
         done()
-    engine = classifier.engine
-    return AccuracySamples(engine.version, engine.delegation.to, engine.delegation.partitions, tuple(probabilities))
+    engine, delegation = classifier.engine, classifier.engine.delegation
+    return AccuracySamples(
+        engine.version, delegation.to, delegation.partitions, tuple(probabilities), float(np.median(inference_ms))
+    )
 
 
 def summarise(labels: Mapping[str, int], probabilities: Mapping[str, float], threshold: float) -> Accuracy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -10,34 +11,48 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.protocol import CALL_KINDS, CallKind, Settings, schedule, turns_within
+from benchmarks import statistics
+from benchmarks.protocol import CALL_KINDS, WARMUP_SECONDS, CallKind, Settings, plan_turns, schedule
 from benchmarks.results import Calls, LatencySamples
 from pneumo_edge.images import Pixels
 from pneumo_edge.runtime.classifier import Classifier, Prediction, Timings
+
+#: Progress through the rounds of a process is told in so many steps.
+STEPS = 100
+#: Median absolute deviations above the median that make a call an outlier (about 7 standard deviations).
+_OUTLIER = 10
 
 
 @dataclass(frozen=True)
 class Latency:
     """Calls of one kind over all processes: wall time in milliseconds, pooled.
 
-    ``cpu_medians_ms`` holds the median of CPU time in each process.
+    ``p90_bound_ms`` is the early-stopping bound on the 90th percentile of MLPerf, which holds with a
+    confidence of 99 %; None for too few calls. ``outliers`` counts calls further above the median than 10
+    times the median absolute deviation; they count like all others. ``cpu_medians_ms`` holds the median of
+    CPU time in each process, ``wall_over_cpu`` the median over calls of their quotient.
     """
 
     calls: int
     median_ms: float
     p90_ms: float
+    p99_ms: float
+    p90_bound_ms: float | None
+    outliers: int
     cpu_medians_ms: tuple[float, ...]
+    wall_over_cpu: float
 
 
 @dataclass(frozen=True)
 class LoadedUnit:
     """A unit that is ready to be timed.
 
-    ``pixels`` are the test images at its input size, uint8 of shape (images, height, width, 3), and
-    ``files`` their files, in the same order.
+    ``load_ns`` is how long loading took. ``pixels`` are the test images at its input size, uint8 of shape
+    (images, height, width, 3), and ``files`` their files, in the same order.
     """
 
     classifier: Classifier
+    load_ns: int
     pixels: Pixels
     files: Sequence[Path]
 
@@ -54,10 +69,20 @@ class _Timer:
 
     def __init__(self, unit: LoadedUnit, kind: CallKind) -> None:
         self._unit = unit
-        self._kind = kind
+        self.kind = kind
         # The thread's clock leaves out what the process's other threads do; so it is right for one thread only.
         self._cpu_clock = time.thread_time_ns if unit.classifier.engine.threads == 1 else time.process_time_ns
         self._samples: dict[int, _Sample] = {}
+        self.first_ns = 0
+        self.spent_ns = 0
+
+    def warm_up(self, calls: int) -> float:
+        """Median wall time of some calls, in nanoseconds."""
+        walls: list[int] = []
+        while len(walls) < calls and (len(walls) < 2 or sum(walls) < 1e9 * WARMUP_SECONDS):
+            walls.append(self.call(len(walls)).wall_ns)
+        self.first_ns = walls[0]
+        return float(np.median(walls))
 
     def call(self, image: int) -> _Sample:
         prepared = self._prepare(image % len(self._unit.files))
@@ -67,7 +92,12 @@ class _Timer:
         return _Sample(wall, cpu, answer.timings if isinstance(answer, Prediction) else None)
 
     def record(self, number: int, image: int) -> None:
-        self._samples[number] = self.call(image)
+        sample = self._samples[number] = self.call(image)
+        self.spent_ns += sample.wall_ns
+
+    def falls_short(self, settings: Settings) -> bool:
+        """Whether it has taken less time than it ought to."""
+        return self.kind == "inference" and self.spent_ns < settings.least_ns
 
     def calls(self) -> Calls:
         samples = self._samples.values()
@@ -81,7 +111,7 @@ class _Timer:
 
     def _prepare(self, image: int) -> Callable[[], object]:
         classifier = self._unit.classifier
-        if self._kind == "inference":
+        if self.kind == "inference":
             return partial(classifier.engine.run, classifier.as_input(self._unit.pixels[image]))
         return partial(classifier.predict, self._unit.files[image])
 
@@ -98,7 +128,7 @@ def measure(
         units: What to time.
         settings: How often.
         process: Number of this process; part of the seed of the order.
-        done: Called after each round.
+        done: Called :data:`STEPS` times, as the rounds go on.
 
     Returns:
         The samples of each unit, in the order given.
@@ -108,15 +138,26 @@ def measure(
         ModelFileError: A model gave something that is not a probability.
     """
     timers = [_Timer(unit, kind) for unit in units for kind in CALL_KINDS]
-    turns = [turns_within(settings, _warm_up(timer, settings.warmups)) for timer in timers]
-    for number, order in enumerate(schedule(turns, settings.rounds, f"{settings.seed} {process}")):
-        for index in order:
-            timers[index].record(number, process * settings.rounds + number)
-        done()
-    kinds = len(CALL_KINDS)
+    turns = [plan_turns(settings, timer.kind, timer.warm_up(settings.warmups)) for timer in timers]
+    order = random.Random(f"{settings.seed} {process}")
+    rounds = schedule(turns, order)
+    # Processes begin with different images, for some see only a few.
+    image = process * settings.images // settings.processes
+    for number, drawn in enumerate(rounds):
+        for index in drawn:
+            timers[index].record(number, image + number)
+        for _ in range((number + 1) * STEPS // len(rounds) - number * STEPS // len(rounds)):
+            done()
+    # Where the timed calls turn out faster than the warm-up let expect.
+    number = len(rounds)
+    while short := [timer for timer in timers if timer.falls_short(settings)]:
+        order.shuffle(short)
+        for timer in short:
+            timer.record(number, image + number)
+        number += 1
     return tuple(
-        LatencySamples(*(timer.calls() for timer in timers[first : first + kinds]))
-        for first in range(0, len(timers), kinds)
+        LatencySamples(unit.load_ns, inference.first_ns, inference.calls(), file_to_verdict.calls())
+        for unit, inference, file_to_verdict in zip(units, timers[::2], timers[1::2], strict=True)
     )
 
 
@@ -124,11 +165,17 @@ def summarise(processes: Iterable[Calls]) -> Latency:
     """Summarise the calls of one kind of one unit over all processes; every sample counts."""
     processes = list(processes)
     wall = np.concatenate([calls.wall_ns for calls in processes]) / 1e6
+    cpu = np.concatenate([calls.cpu_ns for calls in processes]) / 1e6
+    median = np.median(wall)
     return Latency(
         calls=len(wall),
-        median_ms=float(np.median(wall)),
+        median_ms=float(median),
         p90_ms=float(np.percentile(wall, 90)),
+        p99_ms=float(np.percentile(wall, 99)),
+        p90_bound_ms=statistics.early_stopping_bound(wall),
+        outliers=int(np.sum(wall - median > _OUTLIER * np.median(np.abs(wall - median)))),
         cpu_medians_ms=tuple(float(np.median(calls.cpu_ns)) / 1e6 for calls in processes),
+        wall_over_cpu=float(np.median(wall / np.maximum(cpu, 1e-6))),
     )
 
 
@@ -139,8 +186,3 @@ def stage_medians(processes: Iterable[Calls]) -> dict[str, float]:
         name: float(np.median(np.concatenate([calls.stages_ms[name] for calls in processes])))
         for name in processes[0].stages_ms
     }
-
-
-def _warm_up(timer: _Timer, calls: int) -> float:
-    """Median wall time of the warm-up calls, in seconds."""
-    return float(np.median([timer.call(image).wall_ns for image in range(calls)])) / 1e9

@@ -1,32 +1,31 @@
-"""The report on a benchmark: one content, as Markdown and as a self-contained HTML page with figures."""
+"""The report on a benchmark: one content, as Markdown and as a self-contained HTML page; and its numbers as CSV."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.report import content, html, markdown
+from benchmarks.report import content, html, markdown, spreadsheet
 from benchmarks.summary import Summary
 from pneumo_edge import files
 
-
-@dataclass(frozen=True)
-class Paths:
-    """The two files of a report."""
-
-    html: Path
-    markdown: Path
+#: Endings of the files that a report can be written to.
+SUFFIXES = (".html", ".md", ".csv")
 
 
-def write(summary: Summary, folder: Path) -> Paths:
-    """Write ``report.html`` and ``report.md``, each whole or not at all.
+def write(summary: Summary, path: Path) -> None:
+    """Write the report, whole or not at all, as the ending of the path says.
 
     Raises:
-        MissingExtraError: jinja2 or matplotlib is not installed.
-        OSError: The folder cannot be written.
+        ValueError: The ending is none of :data:`SUFFIXES`.
+        MissingExtraError: For HTML: jinja2 or matplotlib is not installed.
+        OSError: The file cannot be written.
     """
-    report = content.compose(summary)
-    paths = Paths(folder / "report.html", folder / "report.md")
-    files.write_text(paths.html, html.render(report, summary))
-    files.write_text(paths.markdown, markdown.render(report))
-    return paths
+    if path.suffix == ".html":
+        text = html.render(content.compose(summary), summary)
+    elif path.suffix == ".md":
+        text = markdown.render(content.compose(summary))
+    elif path.suffix == ".csv":
+        text = spreadsheet.render(summary)
+    else:
+        raise ValueError(f"{path} does not end in {' or '.join(SUFFIXES)}")
+    files.write_text(path, text)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import isinf
+from pathlib import Path
 from statistics import median
 from typing import Literal
 
+from benchmarks import statistics, validity, verdict
+from benchmarks.comparison import Compared
 from benchmarks.measures.latency import Latency
-from benchmarks.summary import Row, Spread, Summary
+from benchmarks.protocol import PRESETS
+from benchmarks.results import Conditions
+from benchmarks.summary import Row, Summary
+from benchmarks.verdict import Claim, Verdict
 from pneumo_edge.evaluation.metrics import Interval
 
 _TITLES = {"mobilenetv2": "MobileNetV2", "efficientnetb0": "EfficientNetB0"}
@@ -76,14 +84,17 @@ class Report:
 
 def compose(summary: Summary) -> Report:
     """Write the report."""
+    decided = verdict.decide(summary)
     test_set, machine = summary.results.test_set, summary.results.machine
     started = datetime.fromisoformat(summary.results.started).astimezone(UTC)
     units, models = len(summary.rows), len(summary.results.models)
     counts = ", ".join(f"{count} {name}" for name, count in summary.class_counts.items())
     sections = [
+        _verdict(summary, decided),
         _overview(summary),
         _ratios(summary),
         _latency(summary),
+        _noise(summary),
         _stages(summary),
         _models(summary),
         _left_out(summary),
@@ -134,7 +145,7 @@ def main_table(summary: Summary) -> Table:
                 _interval(row.accuracy.confusion.specificity),
                 _median_p90(row.inference),
                 _median_p90(row.file_to_verdict),
-                Cell(f"{row.memory_bytes / _MEBI:.1f}"),
+                Cell(f"{row.peak_bytes / _MEBI:.1f}"),
             )
             for row in summary.rows
         ),
@@ -145,6 +156,30 @@ def main_table(summary: Summary) -> Table:
 def backbone_title(backbone: str) -> str:
     """A backbone's name as its authors write it."""
     return _TITLES.get(backbone, backbone)
+
+
+def comparison_table(compared: Iterable[Compared]) -> Table:
+    """One row for each unit that two runs have in common: ratios of the second to the first."""
+    return Table(
+        ("Backbone", "Format", "Engine", "Inference", "File to verdict", "Memory", "AUC", "Found"),
+        3,
+        tuple(
+            (
+                *_unit_cells(each.after),
+                *(
+                    _ratio(each.ratios[name]) if name in each.ratios else Cell("not known")
+                    for name in ("inference", "file to verdict", "memory")
+                ),
+                Cell(f"{each.before.accuracy.auc.value:.3f} to {each.after.accuracy.auc.value:.3f}"),
+                Cell(
+                    f"worse in {', '.join(each.regressions)}" if each.regressions else "no regression",
+                    "" if each.same_file else "another file",
+                ),
+            )
+            for each in compared
+        ),
+        group=_ENGINE,
+    )
 
 
 def unit_title(row: Row) -> str:
@@ -197,17 +232,75 @@ def _overview(summary: Summary) -> Section:
     )
 
 
+def _verdict(summary: Summary, decided: Verdict) -> Section:
+    pareto = [
+        f"On the Pareto front: {unit_title(row)}, with AUC {row.accuracy.auc.value:.3f}, "
+        f"{row.inference.median_ms:.2f} ms, {row.model.size_bytes / _MEBI:.2f} MiB in the file and "
+        f"{row.peak_bytes / _MEBI:.1f} MiB in memory."
+        for row in decided.pareto
+    ]
+    reasons: dict[str, list[str]] = {}
+    for row, why in decided.unranked:
+        reasons.setdefault(why, []).append(unit_title(row))
+    unranked = [f"Cannot rank: {'; '.join(names)}. Reason: {why}." for why, names in reasons.items()]
+    return Section(
+        "Verdict",
+        (
+            "Each claim with its evidence. It is supported or refuted only where the evidence leaves no doubt at 95 %, "
+            "each claim for itself, and else not separable, which does not mean equal.",
+            "A unit is on the Pareto front where no other is at least as good in AUC, time of inference, file size and "
+            "peak memory together, and better in one.",
+        ),
+        table=verdict_table(decided) if decided.claims else None,
+        notes=(
+            "Faster: the interval of the ratio of CPU time lies outside the band of "
+            f"{statistics.LEAST_DIFFERENCE:.0%}, or of what a file against itself showed in this run where that is "
+            "more. As accurate: the interval of the difference in AUC ends less than "
+            f"{verdict.ACCURACY_MARGIN:g} below zero. A file whose AUC is under {verdict.GATE_SHARE:.0%} of its fp32 "
+            "file's fails its accuracy gate and cannot win or rank; nor can one "
+            "that was timed less than the preset asks for win by its times.",
+        )
+        + (() if summary.accuracy_counts else ("Accuracy is not judged, for the reason at the top.",)),
+        bullets=(*pareto, *unranked),
+    )
+
+
+def verdict_table(decided: Verdict) -> Table:
+    """One row for each claim."""
+    return Table(
+        ("Claim", "Outcome", "Format", "Engine", "Evidence"),
+        5,
+        tuple(
+            (
+                Cell(_claim(claim)),
+                Cell(claim.outcome),
+                Cell(claim.subject.model.format),
+                Cell(_engine(claim.engine, claim.threads) if claim.engine else Path(claim.subject.model.file).suffix),
+                Cell(claim.evidence),
+            )
+            for claim in decided.claims
+        ),
+        group=0,
+    )
+
+
+def _claim(claim: Claim) -> str:
+    subject, other = (backbone_title(row.model.backbone) for row in (claim.subject, claim.other))
+    verb = "" if claim.property == "keeps more AUC when quantized" else "is "
+    return f"{subject} {verb}{claim.property} {'as' if claim.property.endswith('accurate') else 'than'} {other}"
+
+
 def _latency(summary: Summary) -> Section:
     settings = summary.results.settings
     images = min(settings.images, sum(summary.class_counts.values()))
     return Section(
         "Latency",
         (
-            f"{_count(settings.processes, 'fresh process', 'es')}; in each, every unit is loaded, warmed up with "
-            f"{_count(settings.warmups, 'call')} of each kind, and timed in {_count(settings.rounds, 'round')}, in an "
-            "order that is drawn anew for every round. A call too slow for a turn in each round gets fewer, evenly "
-            f"spread, so as to take about {settings.turn_seconds:g} s of a process. All units see the same {images} "
-            "test images. No sample is left out.",
+            f"{_count(settings.processes, 'fresh process', 'es')}; in each, the units of one engine and number of "
+            "threads are loaded, warmed up, and timed in rounds, in an order that is drawn anew for every round. Over "
+            f"all processes a unit makes at least {_count(settings.queries, 'call')} of each kind and spends "
+            f"{settings.seconds:g} s in inference; one too slow for that stops after {settings.most_seconds:g} s. All "
+            f"units see the same {images} test images. No sample is left out.",
         ),
         Figure(
             "latency",
@@ -221,9 +314,14 @@ def _latency(summary: Summary) -> Section:
                 "Engine",
                 "Calls",
                 "Inference ms",
+                "p90 bound",
+                "p99",
+                "Outliers",
                 "CPU ms",
                 "File to verdict ms",
                 "CPU ms",
+                "Load ms",
+                "First ms",
             ),
             3,
             tuple(
@@ -231,9 +329,14 @@ def _latency(summary: Summary) -> Section:
                     *_unit_cells(row),
                     Cell(str(row.inference.calls)),
                     _median_p90(row.inference),
+                    Cell("" if row.inference.p90_bound_ms is None else f"{row.inference.p90_bound_ms:.2f}"),
+                    Cell(f"{row.inference.p99_ms:.2f}"),
+                    Cell(str(row.inference.outliers)),
                     _cpu(row.inference),
                     _median_p90(row.file_to_verdict),
                     _cpu(row.file_to_verdict),
+                    Cell(f"{row.load_ms:.1f}"),
+                    Cell(f"{row.first_inference_ms:.1f}"),
                 )
                 for row in summary.rows
             ),
@@ -241,35 +344,75 @@ def _latency(summary: Summary) -> Section:
         ),
         (
             "Inference is the engine on a ready tensor; file to verdict is everything from the path of an image file "
-            "(in the page cache) to the label. CPU time is the median over processes of each process's median, with "
-            "the least and the greatest; where wall time is well above it, the machine was busy with something else.",
+            "(in the page cache) to the label. The bound on the 90th percentile is MLPerf's early stopping, with 99 % "
+            "confidence; it takes 64 calls. Outliers lie more than ten median absolute deviations above the median, "
+            "and count like all others. CPU time is the median over processes of each process's median, with the "
+            "least and the greatest; where wall time is well above it, the machine was busy with something else. Load "
+            "and first inference are medians over processes, with the file in the page cache and the engine's library "
+            "imported.",
         ),
     )
+
+
+def _noise(summary: Summary) -> Section:
+    switches = f"{validity.MOST_SWITCHES_PER_SECOND} times a second"
+    return Section(
+        "Noise on this machine",
+        (
+            "The A/A unit of each engine is its fastest file, loaded once more and timed beside itself. Its true ratio "
+            "is 1; what its interval shows is the noise that a claim has to rise above.",
+        ),
+        table=Table(
+            ("Engine", "File", "Inference", "File to verdict", "Found"),
+            2,
+            tuple(
+                (
+                    Cell(_engine(test.engine, test.threads)),
+                    Cell(test.model),
+                    _ratio(test.inference),
+                    _ratio(test.file_to_verdict),
+                    Cell("no difference" if test.passed else "a difference where there is none"),
+                )
+                for test in summary.null_tests
+            ),
+        ),
+        notes=(
+            f"{len(summary.disturbed)} of {_count(len(summary.results.conditions), 'process', 'es')} were disturbed; "
+            "their samples count all the same. A process is called disturbed where its host took more than "
+            f"{validity.MOST_STEAL_SHARE:.0%} of the processor time, where it lost its core more than {switches}, "
+            f"where wall time is more than {validity.MOST_WALL_OVER_CPU:g} times CPU time at one thread, where the "
+            "load average is above the number of cores, or where a frequency governor is at work.",
+        ),
+        bullets=tuple(f"{_process(each.conditions)}: {', '.join(each.by)}." for each in summary.disturbed),
+    )
+
+
+def _process(conditions: Conditions) -> str:
+    return f"Process {conditions.process + 1} of {_engine(conditions.engine, conditions.threads)}"
 
 
 def _ratios(summary: Summary) -> Section | None:
     if not summary.ratios:
         return None
-    pairs = sorted({(ratio.numerator, ratio.denominator) for ratio in summary.ratios})
-    names = " and ".join(f"{backbone_title(a)} / {backbone_title(b)}" for a, b in pairs)
     return Section(
-        f"Backbone against backbone: {names}",
+        "Backbone against backbone",
         (
             "How many times as long the first takes as the second, in CPU time, which other jobs on the machine "
             "disturb less than wall time. The ratio is taken within each process, where both ran side by side; shown "
-            "is the median over processes, and the least and the greatest of them. This describes one run; a claim "
-            "that one backbone is faster takes more processes and an interval.",
+            "is the geometric mean over processes, with Student's 95 % interval, in which a process counts as one.",
         ),
         table=Table(
             ("Backbones", "Format", "Engine", "Inference", "File to verdict"),
             3,
             tuple(
                 (
-                    Cell(f"{backbone_title(ratio.numerator)} / {backbone_title(ratio.denominator)}"),
-                    Cell(ratio.format),
-                    Cell(_engine(ratio.engine, ratio.threads)),
-                    _spread(ratio.inference),
-                    _spread(ratio.file_to_verdict),
+                    Cell(
+                        f"{backbone_title(ratio.numerator.model.backbone)} / "
+                        f"{backbone_title(ratio.denominator.model.backbone)}"
+                    ),
+                    *_unit_cells(ratio.numerator)[1:],
+                    _ratio(ratio.inference),
+                    _ratio(ratio.file_to_verdict),
                 )
                 for ratio in summary.ratios
             ),
@@ -339,9 +482,16 @@ def _reproduce(summary: Summary) -> Section:
     command = ["pneumo-edge", "benchmark", *(model.file for model in results.models), "--data", "DATA"]
     for engine in engines:
         command += ["--engine", engine]
-    options = {"threads": units[0].threads, "processes": settings.processes, "rounds": settings.rounds}
-    for option, value in {**options, "seed": settings.seed}.items():
-        command += [f"--{option}", str(value)]
+    for threads in sorted({unit.threads for unit in units}):
+        command += ["--threads", str(threads)]
+    command += ["--preset", settings.preset, "--processes", str(settings.processes)]
+    preset = PRESETS[settings.preset]
+    for option, value, default in (
+        ("queries", settings.queries, preset.queries),
+        ("seconds", settings.seconds, preset.seconds),
+    ):
+        command += [f"--{option}", f"{value:g}"] if value != default else []
+    command += ["--seed", str(settings.seed)]
     return Section(
         "How to reproduce",
         (
@@ -366,7 +516,7 @@ def _limits(summary: Summary) -> Section:
             "neighbours; compare units of one report with each other rather than with another report.",
             "Units take turns, so a call finds the caches as another unit left them; a device that runs one model "
             "over and over can be a little faster.",
-            "Model files are read from the page cache. Time to load a file, energy and heat are not measured.",
+            "Model files are read from the page cache. Energy and heat are not measured.",
         ),
     )
 
@@ -390,11 +540,13 @@ def _median_p90(latency: Latency) -> Cell:
 
 def _cpu(latency: Latency) -> Cell:
     medians = latency.cpu_medians_ms
-    return _spread(Spread(median(medians), min(medians), max(medians)))
+    return Cell(f"{median(medians):.2f}", f"({min(medians):.2f} to {max(medians):.2f})")
 
 
-def _spread(spread: Spread) -> Cell:
-    return Cell(f"{spread.median:.2f}", f"({spread.low:.2f} to {spread.high:.2f})")
+def _ratio(ratio: Interval) -> Cell:
+    if isinf(ratio.high):
+        return Cell(f"{ratio.value:.2f}", "no interval from one process")
+    return Cell(f"{ratio.value:.2f}", f"[{ratio.low:.2f}, {ratio.high:.2f}]")
 
 
 def _count(number: int, noun: str, plural: str = "s") -> str:

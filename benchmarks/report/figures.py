@@ -120,7 +120,7 @@ def draw_latency(summary: Summary, layout: Layout) -> str:
 
 @contextmanager
 def _figure(layout: Layout, height: float) -> Iterator[Figure]:
-    extras.need("matplotlib", "bench")
+    extras.need("matplotlib", "report")
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

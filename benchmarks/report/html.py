@@ -27,7 +27,7 @@ def render(report: Report, summary: Summary) -> str:
     Raises:
         MissingExtraError: jinja2 or matplotlib is not installed.
     """
-    extras.need("jinja2", "bench")
+    extras.need("jinja2", "report")
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 

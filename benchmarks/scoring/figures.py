@@ -92,7 +92,7 @@ def draw_reliability(computed: Metrics, path: Path) -> None:
 
 @contextmanager
 def _figure(computed: Metrics, what: str, size: tuple[float, float]) -> Iterator[Figure]:
-    extras.need("matplotlib", "bench")
+    extras.need("matplotlib", "report")
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

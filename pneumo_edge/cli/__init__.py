@@ -12,6 +12,24 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from pneumo_edge import __version__
+<<<<<<< HEAD
+=======
+from pneumo_edge.cli import (
+    benchmark,
+    card,
+    choose,
+    compare,
+    data,
+    demo,
+    evaluate,
+    export,
+    info,
+    predict,
+    report,
+    train,
+    verify,
+)
+>>>>>>> wt-bench
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
 
 
@@ -67,7 +85,7 @@ app = typer.Typer(
     help="Train, convert, prove, run and measure chest X-ray classifiers for edge devices. "
     "Research software; not a medical device.",
     epilog="Exit codes: 0 done; 2 wrong usage; 3 nothing could be done; 4 some images or files could not be judged; "
-    "5 a converted file missed its gate; 130 interrupted; 1 a bug.",
+    "5 a converted file missed its gate, or a benchmark got worse; 130 interrupted; 1 a bug.",
 )
 
 
@@ -80,6 +98,7 @@ def _options(
     """Options of the command line as a whole."""
 
 
+<<<<<<< HEAD
 #: Each verb and the line on it in the help of the whole; its own help is the docstring in its file.
 SUMMARIES = {
     "predict": "Judge chest X-rays.",
@@ -114,3 +133,18 @@ def load_verb(name: str) -> Any:
 
 for _name, _summary in SUMMARIES.items():
     app.command(_name, cls=_Verb, help=_summary)(lambda: None)
+=======
+app.command("predict")(predict.predict)
+app.command("info")(info.info)
+app.add_typer(data.app, name="data")
+app.command("train")(train.train)
+app.command("export")(export.export)
+app.command("verify")(verify.verify)
+app.command("evaluate")(evaluate.evaluate)
+app.command("card")(card.card)
+app.command("benchmark")(benchmark.benchmark)
+app.command("report")(report.report)
+app.command("choose")(choose.choose)
+app.command("compare")(compare.compare)
+app.command("demo")(demo.demo)
+>>>>>>> wt-bench

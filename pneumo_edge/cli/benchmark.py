@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmarks.protocol import Settings
+from benchmarks.protocol import MIN_PROCESSES, PRESETS, Settings
 from pneumo_edge import bundled
 from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode
 from pneumo_edge.runtime.engines import ENGINES
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table as RichTable
 
     from benchmarks.report.content import Report, Table
     from benchmarks.results import Skipped
 
-_DEFAULT = Settings()
 #: Wide enough for any table, where no terminal sets a limit.
 _PIPE_WIDTH = 250
 #: Headings for a narrow terminal.
@@ -58,41 +58,64 @@ def benchmark(
             help="Measure on this engine; may be given again. By default on every one that is installed.",
         ),
     ] = None,
-    threads: options.Threads = 1,
+    threads: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Threads for one inference; may be given again, to measure with each. By default 1."),
+    ] = None,
+    preset: Annotated[
+        str,
+        options.choice(
+            PRESETS,
+            "How much is asked of a result before it counts, after MLPerf Mobile: calls of each kind and seconds of "
+            f"inference for each model, {', '.join(f'{p.queries} and {p.seconds:g} s' for p in PRESETS.values())}.",
+        ),
+    ] = "quick",
     processes: Annotated[
-        int, typer.Option(min=1, help="Fresh processes, each of which times every model.")
-    ] = _DEFAULT.processes,
-    rounds: Annotated[
-        int, typer.Option(min=1, help="Rounds in each process; in a round every model has a turn, in a drawn order.")
-    ] = _DEFAULT.rounds,
-    seed: Annotated[int, typer.Option(help="Seed of the order and of the choice of images.")] = _DEFAULT.seed,
+        int,
+        typer.Option(
+            min=1, help=f"Fresh processes, each of which times every model; fewer than {MIN_PROCESSES} settle nothing."
+        ),
+    ] = MIN_PROCESSES,
+    queries: Annotated[
+        int | None, typer.Option(min=1, help="Other calls of each kind than the preset's; fewer settle nothing.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="Other seconds of inference than the preset's; fewer settle nothing.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the order and of the choice of images.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for results.json, report.md and report.html.")] = Path("reports"),
 ) -> None:
     """Measure model files: accuracy on the test split, latency, peak memory, size.
 
     Exit code 0 where everything was measured that can run here, 4 where a
     file or an engine failed; each of those is named with the reason, and the
-    others are measured all the same.
+    others are measured all the same. The page with figures is drawn where the
+    extra "report" is installed; `report` draws it from results.json elsewhere.
     """
-    from benchmarks import report, results
+    from benchmarks import report, results, verdict
     from benchmarks.report import content
     from benchmarks.run import run
     from benchmarks.summary import summarise
     from pneumo_edge import extras
     from pneumo_edge.data.sources import open_source
 
-    # What the report lacks should be known before minutes of measuring, not after.
-    extras.need("jinja2", "bench")
-    extras.need("matplotlib", "bench")
     out.mkdir(parents=True, exist_ok=True)
-    settings = Settings(processes=processes, rounds=rounds, seed=seed)
+    settings = Settings.of(preset, processes=processes, queries=queries, seconds=seconds, seed=seed)
     paths = [bundled.find(model) for model in models]
-    measured = run(paths, open_source(data), settings, engines=engine or (), threads=threads, tell=tell_skipped)
+    measured = run(paths, open_source(data), settings, engines=engine or (), threads=threads or (1,), tell=tell_skipped)
     results.write(out / "results.json", measured)
     summary = summarise(measured)
-    written = report.write(summary, out)
-    _print(content.compose(summary), content.main_table(summary))
-    typer.echo(f"Raw results: {out / 'results.json'}\nReport: {written.markdown}\nReport with figures: {written.html}")
+    written = [out / "report.md"]
+    drawable = all(map(extras.is_installed, ("jinja2", "matplotlib")))
+    written += [out / "report.html"] * drawable
+    for path in written:
+        report.write(summary, path)
+    _print(content.compose(summary), content.main_table(summary), content.verdict_table(verdict.decide(summary)))
+    typer.echo(f"Raw results: {out / 'results.json'}")
+    if not drawable:
+        typer.echo('The page with figures takes the extra "report": draw it elsewhere with `pneumo-edge report`.')
+    for path in written:
+        typer.echo(f"Report: {path}")
     if any(skip.failed for skip in measured.skipped):
         raise typer.Exit(ExitCode.SOME_UNJUDGED)
 
@@ -103,18 +126,32 @@ def tell_skipped(skipped: Skipped) -> None:
     typer.echo(f"{'error' if skipped.failed else 'skipped'}: {skipped.model}{on}: {skipped.reason}", err=True)
 
 
-def _print(report: Report, table: Table) -> None:
-    from rich.console import Console
+def _print(report: Report, table: Table, claims: Table) -> None:
+    from rich.text import Text
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PIPE_WIDTH)
+    console = _console()
     for title, text in report.warnings:
         console.print(f"WARNING: {title}", style="bold red", markup=False, highlight=False)
         console.print(text, style="red", markup=False, highlight=False)
+    print_table(table)
+    for claim, outcome, file_format, engine, evidence in claims.rows:
+        where = f"{file_format}, {engine}"
+        console.print(Text(f"{str(outcome).upper()}: {claim} ({where}): {evidence}"), soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """Print a table as wide as the terminal allows."""
+    console = _console()
     in_full = _lay_out(table)
     has_room = console.measure(in_full, options=console.options.update(width=_PIPE_WIDTH)).maximum <= console.width
     console.print(in_full if has_room else _lay_out_narrowly(table))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=_PIPE_WIDTH)
 
 
 def _lay_out(table: Table) -> RichTable:

@@ -75,7 +75,7 @@ def evaluate(
             "give either model files to score, or --scores to compute from", param_hint="MODEL|DIR"
         )
     # What the page lacks should be known before minutes of scoring, not after.
-    extras.need("matplotlib", "bench")
+    extras.need("matplotlib", "report")
     failed: list[Skipped] = []
 
     def tell(skipped: Skipped) -> None:

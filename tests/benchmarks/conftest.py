@@ -8,8 +8,19 @@ import pytest
 from PIL import Image
 
 from benchmarks import results
-from benchmarks.protocol import Settings, Unit
-from benchmarks.results import Calls, LatencySamples, Machine, MemorySample, Model, Results, TestSet, UnitResult
+from benchmarks.protocol import MIN_PROCESSES, Settings, Unit
+from benchmarks.results import (
+    Calls,
+    Conditions,
+    LatencySamples,
+    Machine,
+    MemorySample,
+    Model,
+    Results,
+    TestSet,
+    Twin,
+    UnitResult,
+)
 from converters.metadata import write_spec
 from pneumo_edge.data.sources import PHANTOM_MARKER
 from pneumo_edge.spec import DataSpec, DecisionSpec, InputSpec, ModelSpec, TrainingSpec
@@ -47,11 +58,28 @@ def _make_calls(medians_ms: float, rounds: int, seed: int, *, stages: bool) -> C
     )
 
 
+def _make_latency(median_ms: float, processes: int, seed: int) -> tuple[LatencySamples, ...]:
+    """As many calls as the rapid preset asks for, where they take 4 ms."""
+    return tuple(
+        LatencySamples(
+            30_000_000,
+            9_000_000,
+            _make_calls(median_ms, 160, 100 * seed + process, stages=False),
+            _make_calls(median_ms + 1, 20, 200 * seed + process, stages=True),
+        )
+        for process in range(processes)
+    )
+
+
 def _make_results(
-    *, real: bool = True, initial_weights: str = "ImageNet", speeds: dict[str, float] | None = None
+    *,
+    real: bool = True,
+    initial_weights: str = "ImageNet",
+    speeds: dict[str, float] | None = None,
+    processes: int = MIN_PROCESSES,
 ) -> Results:
     """Results of two backbones in fp32 and int8 on one engine, with samples drawn around known medians."""
-    settings = Settings(processes=3, rounds=20)
+    settings = Settings.of("rapid", processes=processes)
     labels = {f"test/{index}": index % 2 for index in range(40)}
     generator = np.random.default_rng(0)
     speeds = speeds or {"efficientnetb0": 8.0, "mobilenetv2": 4.0}
@@ -63,13 +91,6 @@ def _make_results(
             Model(name, size, "0" * 64, backbone, file_format, 0.5, "quick", initial_weights, "some images", real)
         )
         scores = [0.3 * label + 0.7 * float(generator.uniform()) for label in labels.values()]
-        latency = tuple(
-            LatencySamples(
-                _make_calls(speeds[backbone], settings.rounds, 100 * number + process, stages=False),
-                _make_calls(speeds[backbone] + 1, settings.rounds, 200 * number + process, stages=True),
-            )
-            for process in range(settings.processes)
-        )
         units.append(
             UnitResult(
                 Unit(name, "litert", 1),
@@ -77,8 +98,8 @@ def _make_results(
                 "XNNPACK",
                 1,
                 dict(zip(labels, scores, strict=True)),
-                MemorySample(50 * 2**20, 60 * 2**20),
-                latency,
+                tuple(MemorySample(50 * 2**20, 60 * 2**20 + number) for number in range(3)),
+                _make_latency(speeds[backbone], processes, number),
             )
         )
     return Results(
@@ -87,9 +108,13 @@ def _make_results(
         machine=Machine("A processor", "x86_64", 2, 4 * 2**30, "Linux", "CPython 3.11"),
         versions={"numpy": "1.26.4"},
         settings=settings,
-        test_set=TestSet("some images", real, "none", ("NORMAL", "PNEUMONIA"), labels, {}, "f" * 64),
+        test_set=TestSet(
+            "some images", real, "none", ("NORMAL", "PNEUMONIA"), labels, {name: name for name in labels}, {}, "f" * 64
+        ),
         models=tuple(models),
         units=tuple(units),
+        twins=(Twin(units[-1].unit, _make_latency(list(speeds.values())[-1], processes, 99)),),
+        conditions=tuple(Conditions(process, "litert", 1, 60.0, 0.0, 10, 0.5, "") for process in range(processes)),
         skipped=(results.Skipped("other.onnx", "onnxruntime", "it is not installed", failed=False),),
     )
 

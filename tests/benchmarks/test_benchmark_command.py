@@ -11,6 +11,9 @@ from benchmarks import results
 from pneumo_edge import Classifier, bundled
 from pneumo_edge.errors import ExitCode
 
+#: Six calls of each kind in each of two processes.
+_FEW = ("--queries", "12", "--seconds", "0")
+
 
 def pneumo_edge(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pneumo_edge", "benchmark", *map(str, words)]
@@ -22,7 +25,7 @@ def test_a_folder_of_models_becomes_results_and_reports(
     two_backbones: Path, phantom_folder: Path, fake_model: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "reports"
-    options = ("--engine", "litert", "--processes", "2", "--rounds", "6", "--out", str(out))
+    options = ("--engine", "litert", "--processes", "2", *_FEW, "--out", str(out))
     run = pneumo_edge(two_backbones, fake_model, *options, PNEUMO_EDGE_DATA=str(phantom_folder))
 
     # The file without a graph failed, and everything else was done.
@@ -41,12 +44,13 @@ def test_a_folder_of_models_becomes_results_and_reports(
     assert list(measured.test_set.left_out) == ["test/NORMAL/broken.png"]
     for result in measured.units:
         assert len(result.latency) == 2
-        assert result.memory.peak_bytes > result.memory.baseline_bytes
+        assert all(sample.peak_bytes > sample.baseline_bytes for sample in result.memory)
         classifier = Classifier(two_backbones / result.unit.model, engine="litert")
         for name, probability in result.probabilities.items():
             assert classifier.predict(phantom_folder / name).probabilities["PNEUMONIA"] == probability
         for process in result.latency:
             assert process.inference.rounds == tuple(range(6))
+            assert process.load_ns > 0 < process.first_inference_ns
             stages = process.file_to_verdict.stages_ms
             totals = [sum(stage) for stage in zip(*stages.values(), strict=True)]
             assert all(
@@ -54,6 +58,10 @@ def test_a_folder_of_models_becomes_results_and_reports(
             )
     report = (out / "report.md").read_text(encoding="utf-8")
     assert "| MobileNetV2 | fp32 | litert |" in report
+    # Two processes and a few calls settle nothing, and the command says so.
+    assert "NOT SEPARABLE: MobileNetV2 is faster than EfficientNetB0 (fp32, litert)" in run.stdout
+    assert report.index("## Verdict") < report.index("## Accuracy, latency and size")
+    assert "2 of at least 10 processes" in report
     assert "fake.tflite on litert" in report
 
 
@@ -61,13 +69,54 @@ def test_a_folder_of_models_becomes_results_and_reports(
 def test_more_threads_and_every_engine(two_backbones: Path, phantom_folder: Path, tmp_path: Path) -> None:
     model = two_backbones / "mobilenetv2-fp32.tflite"
     run = pneumo_edge(
-        *(model, "--data", phantom_folder, "--threads", "2", "--processes", "1", "--rounds", "2", "--out", tmp_path)
+        *(
+            model,
+            "--data",
+            phantom_folder,
+            "--threads",
+            "1",
+            "--threads",
+            "2",
+            "--processes",
+            "1",
+            *_FEW,
+            "--out",
+            tmp_path,
+        )
     )
     assert run.returncode == ExitCode.OK, run.stderr
     measured = results.read(tmp_path / "results.json")
     engines = {result.unit.engine for result in measured.units} | {skip.engine for skip in measured.skipped}
     assert engines == {"litert", "tflite-runtime"}
-    assert {result.unit.threads for result in measured.units} == {2}
+    assert {result.unit.threads for result in measured.units} == {1, 2}
+    # A unit against itself for each engine and number of threads.
+    groups = {(result.unit.engine, result.unit.threads) for result in measured.units}
+    assert {(twin.unit.engine, twin.unit.threads) for twin in measured.twins} == groups
+    assert {(each.engine, each.threads) for each in measured.conditions} == groups
+
+
+@pytest.mark.slow
+def test_a_device_measures_without_any_library_that_draws(
+    two_backbones: Path, phantom_folder: Path, tmp_path: Path
+) -> None:
+    for name in ("jinja2", "matplotlib", "tensorflow", "pandas", "scipy"):
+        stand_in = tmp_path / "stand-in" / name
+        stand_in.mkdir(parents=True)
+        (stand_in / "__init__.py").write_text("raise AssertionError('not on a device')\n")
+    (tmp_path / "stand-in" / "sitecustomize.py").write_text(
+        "import importlib.util as util\n"
+        "find = util.find_spec\n"
+        "hidden = ('jinja2', 'matplotlib')\n"
+        "util.find_spec = lambda name, package=None: None if name in hidden else find(name, package)\n"
+    )
+    out = tmp_path / "reports"
+    run = pneumo_edge(
+        *(two_backbones, "--data", phantom_folder, "--engine", "litert", "--processes", "1", *_FEW, "--out", out),
+        PYTHONPATH=os.pathsep.join([str(tmp_path / "stand-in"), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    )
+    assert run.returncode == ExitCode.OK, run.stderr
+    assert sorted(path.name for path in out.iterdir()) == ["report.md", "results.json"]
+    assert "draw it elsewhere with `pneumo-edge report`" in run.stdout
 
 
 def test_an_unknown_engine_is_wrong_usage(fake_model: Path, phantom_folder: Path) -> None:

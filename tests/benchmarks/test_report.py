@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+import csv
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from benchmarks import report
+from benchmarks import report, verdict
+from benchmarks import results as raw
 from benchmarks.report import content
 from benchmarks.results import Results
 from benchmarks.summary import summarise
+from pneumo_edge.cli import app
+from pneumo_edge.errors import MissingExtraError
 
 MakeResults = Callable[..., Results]
 
@@ -38,11 +44,13 @@ class _Text(HTMLParser):
 
 
 def pages(results: Results, folder: Path) -> tuple[str, str, _Text]:
-    written = report.write(summarise(results), folder)
-    page = written.html.read_text(encoding="utf-8")
+    summary = summarise(results)
+    for name in ("report.html", "report.md"):
+        report.write(summary, folder / name)
+    page = (folder / "report.html").read_text(encoding="utf-8")
     parser = _Text()
     parser.feed(page)
-    return written.markdown.read_text(encoding="utf-8"), page, parser
+    return (folder / "report.md").read_text(encoding="utf-8"), page, parser
 
 
 def test_both_reports_hold_every_number_of_every_unit(tmp_path: Path, make_results: MakeResults) -> None:
@@ -56,8 +64,8 @@ def test_both_reports_hold_every_number_of_every_unit(tmp_path: Path, make_resul
             assert cell.text in page
             assert cell.detail in page
     for ratio in summary.ratios:
-        assert f"{ratio.inference.median:.2f}" in page
-        assert f"{ratio.inference.median:.2f}" in markdown
+        assert f"{ratio.inference.value:.2f}" in page
+        assert f"{ratio.inference.value:.2f}" in markdown
 
 
 def test_both_reports_say_what_was_measured_on_what_and_how_to_repeat_it(
@@ -73,7 +81,7 @@ def test_both_reports_say_what_was_measured_on_what_and_how_to_repeat_it(
             "right for 50.0%",
             "other.onnx on onnxruntime: it is not installed",
             "test/broken.png: it is cut short",
-            "--processes 3 --rounds 20 --seed 0",
+            "--threads 1 --preset rapid --processes 10 --seed 0",
             "numpy 1.26.4",
             "not a medical device",
         ):
@@ -145,3 +153,66 @@ def test_one_sample_is_enough_for_a_report(tmp_path: Path, make_results: MakeRes
     )
     markdown, _, _ = pages(replace(results, units=cut), tmp_path)
     assert "MobileNetV2" in markdown
+
+
+def test_the_verdict_comes_first_and_whole(tmp_path: Path, make_results: MakeResults) -> None:
+    results = make_results()
+    markdown, _, parsed = pages(results, tmp_path)
+    page = " ".join(parsed.words)
+    decided = verdict.decide(summarise(results))
+    assert {claim.outcome for claim in decided.claims} >= {"supported", "not separable"}
+    for row in content.verdict_table(decided).rows:
+        assert f"| {' | '.join(map(str, row))} |" in markdown
+        for cell in row:
+            assert cell.text in page
+    assert markdown.count("On the Pareto front: ") == len(decided.pareto)
+    assert markdown.count("Cannot rank: ") > 0
+    for text in (markdown, page):
+        assert text.index("Verdict") < text.index("Accuracy, latency and size")
+
+
+def test_a_disturbed_process_and_a_noisy_machine_are_named(tmp_path: Path, make_results: MakeResults) -> None:
+    results = make_results()
+    conditions = (replace(results.conditions[0], steal_share=0.2), *results.conditions[1:])
+    markdown, _, _ = pages(replace(results, conditions=conditions), tmp_path)
+    assert "1 of 10 processes were disturbed" in markdown
+    assert "- Process 1 of litert: the host took 20.0% of the processor time." in markdown
+    assert "| litert | mobilenetv2-int8.tflite | " in markdown
+
+
+def test_the_csv_has_the_numbers_of_every_unit(tmp_path: Path, make_results: MakeResults) -> None:
+    summary = summarise(make_results())
+    report.write(summary, tmp_path / "units.csv")
+    with (tmp_path / "units.csv").open(encoding="utf-8", newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    for line, row in zip(lines, summary.rows, strict=True):
+        assert (line["file"], line["sha256"], line["engine"]) == (row.model.file, row.model.sha256, "litert")
+        assert float(line["auc_low"]) == row.accuracy.auc.low
+        assert float(line["inference_median_ms"]) == row.inference.median_ms
+        assert float(line["stage_decode_ms"]) == row.stages_ms["decode"]
+        assert float(line["peak_memory_bytes"]) == row.peak_bytes
+
+
+def test_the_command_draws_from_raw_results_alone(tmp_path: Path, make_results: MakeResults) -> None:
+    raw.write(tmp_path / "results.json", make_results())
+    for name in ("a.md", "a.csv", "a.html"):
+        run = CliRunner().invoke(app, ["report", str(tmp_path / "results.json"), "-o", str(tmp_path / name)])
+        assert run.exit_code == 0, run.output
+        report.write(summarise(make_results()), tmp_path / f"expected-{name}")
+        assert (tmp_path / name).read_bytes() == (tmp_path / f"expected-{name}").read_bytes()
+
+
+def test_the_command_refuses_what_it_cannot_read_or_write(tmp_path: Path, make_results: MakeResults) -> None:
+    raw.write(tmp_path / "results.json", make_results())
+    assert CliRunner().invoke(app, ["report", str(tmp_path / "results.json"), "-o", "a.pdf"]).exit_code == 2
+    assert CliRunner().invoke(app, ["report", str(tmp_path / "none.json")]).exit_code == 3
+
+
+def test_a_page_without_the_libraries_that_draw_names_their_extra(
+    tmp_path: Path, make_results: MakeResults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    summary = summarise(make_results())
+    report.write(summary, tmp_path / "a.md")
+    with pytest.raises(MissingExtraError, match=r'pip install "pneumo-edge\[report\]"'):
+        report.write(summary, tmp_path / "a.html")

@@ -40,7 +40,7 @@ def test_every_sample_stands_in_the_file(tmp_path: Path, make_results: MakeResul
     results.write(path, make_results())
     unit = json.loads(path.read_text())["units"][0]
     assert len(unit["probabilities"]) == 40
-    assert [len(process["inference"]["wall_ns"]) for process in unit["latency"]] == [20, 20, 20]
+    assert [len(process["inference"]["wall_ns"]) for process in unit["latency"]] == 10 * [160]
     assert len(unit["latency"][0]["file_to_verdict"]["stages_ms"]["decode"]) == 20
 
 
@@ -57,7 +57,16 @@ def test_a_newer_schema_is_refused_by_name_even_if_fields_are_gone(
         document["schema_version"] = 99
         del document["units"]
 
-    with pytest.raises(ResultsError, match="has schema 99; expected results of schema 1"):
+    with pytest.raises(ResultsError, match="has schema 99; expected results of schema 2"):
+        results.read(edited(edit))
+
+
+def test_results_of_the_first_schema_are_refused_by_name(edited: Callable[[Callable[[Any], None]], Path]) -> None:
+    def edit(document: Any) -> None:
+        document["schema_version"] = 1
+        del document["twins"], document["conditions"]
+
+    with pytest.raises(ResultsError, match=r"has schema 1, .* Measure again with `pneumo-edge benchmark`"):
         results.read(edited(edit))
 
 
@@ -67,10 +76,14 @@ def test_a_newer_schema_is_refused_by_name_even_if_fields_are_gone(
         (lambda d: d.pop("machine"), "machine"),
         (lambda d: d["units"][1]["latency"][0]["inference"]["cpu_ns"].pop(), r"units\[1\].latency\[0\].inference"),
         (lambda d: d["units"][0]["latency"][2]["file_to_verdict"]["stages_ms"]["decode"].pop(), "file_to_verdict"),
-        (lambda d: d["units"][0]["latency"].pop(), "timed in 2 processes"),
+        (lambda d: d["units"][0]["latency"].pop(), "timed in 9 processes"),
         (lambda d: d["units"][0]["probabilities"].pop("test/3"), "other images than the test set"),
         (lambda d: d["models"].pop(0), "efficientnetb0-fp32.tflite"),
-        (lambda d: d["units"][0]["memory"].update(peak_bytes="much"), r"units\[0\].memory.peak_bytes"),
+        (lambda d: d["units"][0]["memory"][1].update(peak_bytes="much"), r"units\[0\].memory\[1\].peak_bytes"),
+        (lambda d: d["units"][0]["memory"].clear(), "memory of the unit efficientnetb0-fp32.tflite on litert"),
+        (lambda d: d["twins"][0]["unit"].update(threads=2), "A/A unit mobilenetv2-int8.tflite on litert, 2 threads"),
+        (lambda d: d["test_set"]["patients"].pop("test/3"), "patients of other images"),
+        (lambda d: d["settings"].update(preset="slow"), "preset is slow, not one of normal, quick, rapid"),
     ],
 )
 def test_a_damaged_file_is_refused_with_the_field_that_is_wrong(

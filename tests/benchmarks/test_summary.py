@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from benchmarks.measures import accuracy, latency
-from benchmarks.results import Calls, LatencySamples, Results
+from benchmarks.results import Calls, Conditions, Results
 from benchmarks.summary import summarise
 
 MakeResults = Callable[..., Results]
@@ -65,7 +66,8 @@ def test_rows_say_what_the_units_are(make_results: MakeResults) -> None:
         ("efficientnetb0", "int8"),
         ("mobilenetv2", "int8"),
     ]
-    assert {row.memory_bytes for row in summary.rows} == {10 * 2**20}
+    assert {row.peak_bytes for row in summary.rows} == {10 * 2**20 + 1}
+    assert {(row.load_ms, row.first_inference_ms) for row in summary.rows} == {(30.0, 9.0)}
     assert summary.rows[0].inference.median_ms == pytest.approx(8.8, rel=0.05)
     assert set(summary.rows[0].stages_ms) == {"read", "decode", "resize", "tensor", "inference", "decision"}
     assert summary.class_counts == {"NORMAL": 20, "PNEUMONIA": 20}
@@ -74,13 +76,14 @@ def test_rows_say_what_the_units_are(make_results: MakeResults) -> None:
 
 def test_ratios_compare_backbones_of_one_format_on_one_engine(make_results: MakeResults) -> None:
     ratios = summarise(make_results(speeds={"efficientnetb0": 9.0, "mobilenetv2": 3.0})).ratios
-    assert [(ratio.numerator, ratio.denominator, ratio.format) for ratio in ratios] == [
+    assert [(r.numerator.model.backbone, r.denominator.model.backbone, r.numerator.model.format) for r in ratios] == [
         ("efficientnetb0", "mobilenetv2", "fp32"),
         ("efficientnetb0", "mobilenetv2", "int8"),
     ]
     for ratio in ratios:
-        assert ratio.inference.median == pytest.approx(3.0, rel=0.1)
-        assert ratio.inference.low <= ratio.inference.median <= ratio.inference.high
+        assert ratio.inference.value == pytest.approx(3.0, rel=0.02)
+        assert 2.9 < ratio.inference.low <= ratio.inference.value <= ratio.inference.high < 3.1
+        assert ratio.relation == "more"
 
 
 def test_a_process_on_a_slower_machine_does_not_move_the_ratio(make_results: MakeResults) -> None:
@@ -93,7 +96,11 @@ def test_a_process_on_a_slower_machine_does_not_move_the_ratio(make_results: Mak
         replace(
             unit,
             latency=(
-                LatencySamples(slowed(unit.latency[0].inference), slowed(unit.latency[0].file_to_verdict)),
+                replace(
+                    unit.latency[0],
+                    inference=slowed(unit.latency[0].inference),
+                    file_to_verdict=slowed(unit.latency[0].file_to_verdict),
+                ),
                 *unit.latency[1:],
             ),
         )
@@ -101,9 +108,66 @@ def test_a_process_on_a_slower_machine_does_not_move_the_ratio(make_results: Mak
     )
     before, after = summarise(results).ratios, summarise(replace(results, units=units)).ratios
     for one, other in zip(before, after, strict=True):
-        assert one.inference.median == pytest.approx(other.inference.median)
-        assert (one.inference.low, one.inference.high) == pytest.approx((other.inference.low, other.inference.high))
+        assert astuple(one.inference) == pytest.approx(astuple(other.inference))
 
 
 def test_a_single_backbone_has_no_ratio(make_results: MakeResults) -> None:
     assert summarise(make_results(speeds={"mobilenetv2": 3.0})).ratios == ()
+
+
+def test_a_file_against_itself_shows_no_difference(make_results: MakeResults) -> None:
+    (test,) = summarise(make_results()).null_tests
+    assert (test.model, test.engine, test.threads) == ("mobilenetv2-int8.tflite", "litert", 1)
+    assert test.passed
+    assert 0.95 < test.inference.low < 1 < test.inference.high < 1.05
+
+
+@pytest.mark.parametrize(
+    ("conditions", "named"),
+    [
+        ({"steal_share": 0.05}, "the host took 5.0% of the processor time"),
+        ({"involuntary_switches": 6000}, "it lost its core 100 times a second"),
+        ({"load_average": 3.5}, "the load average was 3.5"),
+        ({"governor": "powersave"}, "the frequency governor was powersave"),
+        ({"steal_share": None, "involuntary_switches": None, "load_average": None, "governor": "performance"}, ""),
+    ],
+)
+def test_a_disturbed_process_is_named_with_what_disturbed_it(
+    make_results: MakeResults, conditions: dict[str, object], named: str
+) -> None:
+    results = make_results()
+    quiet = results.conditions
+    assert summarise(results).disturbed == ()
+    changed: Conditions = replace(quiet[3], **conditions)  # type: ignore[arg-type]
+    disturbed = summarise(replace(results, conditions=(*quiet[:3], changed, *quiet[4:]))).disturbed
+    assert [(each.conditions.process, each.by) for each in disturbed] == ([(3, (named,))] if named else [])
+
+
+def test_wall_time_well_above_cpu_time_is_a_disturbance(make_results: MakeResults) -> None:
+    results = make_results()
+    units = tuple(
+        replace(
+            unit,
+            latency=(
+                replace(
+                    unit.latency[0],
+                    inference=replace(
+                        unit.latency[0].inference, cpu_ns=tuple(ns // 2 for ns in unit.latency[0].inference.wall_ns)
+                    ),
+                ),
+                *unit.latency[1:],
+            ),
+        )
+        for unit in results.units
+    )
+    (disturbed,) = summarise(replace(results, units=units)).disturbed
+    assert disturbed.by == ("wall time is 2.00 times CPU time",)
+
+
+def test_a_result_that_falls_short_of_its_preset_says_of_what(make_results: MakeResults) -> None:
+    assert [row.shortfalls for row in summarise(make_results(speeds={"mobilenetv2": 4.0})).rows] == [(), ()]
+    (row, _) = summarise(make_results(speeds={"mobilenetv2": 1.0}, processes=3)).rows
+    *counts, seconds = row.shortfalls
+    assert counts == ["3 of at least 10 processes", "60 of at least 64 calls from file to verdict"]
+    # 480 calls of about 1.1 ms.
+    assert re.fullmatch(r"0\.5\d of at least 6 s of inference", seconds)

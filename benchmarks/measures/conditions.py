@@ -1,0 +1,65 @@
+"""What else goes on while calls are timed: whatever the system tells of it, and None where it does not."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from benchmarks.protocol import Unit
+from benchmarks.results import Conditions
+
+_STAT = Path("/proc/stat")
+_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+#: Fields of a cpu line in /proc/stat that make up all time; those after steal are counted in the first ones.
+_STEAL, _FIELDS = 7, 8
+
+
+class Watch:
+    """Watches from its making on."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._times = _processor_times()
+        self._switches = _involuntary_switches()
+
+    def conditions(self, process: int, unit: Unit) -> Conditions:
+        """What has gone on since.
+
+        Args:
+            process: Number of this process.
+            unit: Any of the units that it times.
+        """
+        switches = _involuntary_switches()
+        return Conditions(
+            process=process,
+            engine=unit.engine,
+            threads=unit.threads,
+            seconds=time.monotonic() - self._started,
+            steal_share=steal_share(self._times, _processor_times()),
+            involuntary_switches=None if switches is None or self._switches is None else switches - self._switches,
+            load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+            governor=_GOVERNOR.read_text().strip() if _GOVERNOR.exists() else "",
+        )
+
+
+def steal_share(before: list[int], after: list[int]) -> float | None:
+    """Share of steal in the time between two readings of /proc/stat's first line; None without a reading."""
+    passed = [late - early for early, late in zip(before, after, strict=True)]
+    return passed[_STEAL] / sum(passed) if sum(passed) > 0 else None
+
+
+def _processor_times() -> list[int]:
+    """Ticks of all cores since the start, by kind; empty where the system does not tell."""
+    if not _STAT.exists():
+        return []
+    name, *ticks = _STAT.read_text().split("\n", 1)[0].split()
+    return [int(tick) for tick in ticks[:_FIELDS]] if name == "cpu" and len(ticks) >= _FIELDS else []
+
+
+def _involuntary_switches() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw

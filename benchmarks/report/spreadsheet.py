@@ -1,0 +1,61 @@
+"""The numbers of the report as CSV, for a spreadsheet: one line for each unit, with its names and units in full."""
+
+from __future__ import annotations
+
+import csv
+import io
+from statistics import median
+
+from benchmarks.measures.latency import Latency
+from benchmarks.summary import Row, Summary
+from pneumo_edge.evaluation.metrics import Interval
+
+
+def render(summary: Summary) -> str:
+    """Write the numbers of all units as CSV (RFC 4180)."""
+    lines = [_line(row) for row in summary.rows]
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(lines[0]))
+    writer.writeheader()
+    writer.writerows(lines)
+    return stream.getvalue()
+
+
+def _line(row: Row) -> dict[str, object]:
+    confusion = row.accuracy.confusion
+    return {
+        "file": row.model.file,
+        "sha256": row.model.sha256,
+        "backbone": row.model.backbone,
+        "format": row.model.format,
+        "engine": row.result.unit.engine,
+        "engine_version": row.result.engine_version,
+        "threads": row.result.unit.threads,
+        "size_bytes": row.model.size_bytes,
+        "peak_memory_bytes": row.peak_bytes,
+        **_interval("auc", row.accuracy.auc),
+        **_interval("accuracy", confusion.accuracy),
+        **_interval("sensitivity", confusion.sensitivity),
+        **_interval("specificity", confusion.specificity),
+        **_latency("inference", row.inference),
+        **_latency("file_to_verdict", row.file_to_verdict),
+        **{f"stage_{stage}_ms": value for stage, value in row.stages_ms.items()},
+        "load_ms": row.load_ms,
+        "first_inference_ms": row.first_inference_ms,
+        "shortfalls": "; ".join(row.shortfalls),
+    }
+
+
+def _interval(name: str, interval: Interval) -> dict[str, object]:
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _latency(name: str, latency: Latency) -> dict[str, object]:
+    return {
+        f"{name}_calls": latency.calls,
+        f"{name}_median_ms": latency.median_ms,
+        f"{name}_p90_ms": latency.p90_ms,
+        f"{name}_p90_bound_ms": "" if latency.p90_bound_ms is None else latency.p90_bound_ms,
+        f"{name}_p99_ms": latency.p99_ms,
+        f"{name}_cpu_ms": median(latency.cpu_medians_ms),
+    }

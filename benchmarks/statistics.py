@@ -1,0 +1,204 @@
+"""The statistics behind every claim about time and memory: intervals over processes, and when they settle a claim.
+
+The calls of one process share its memory layout, so they are no independent observations: a process counts as one,
+whatever the number of its calls. Of few processes the percentile bootstrap makes intervals that are too narrow (of
+ten, a nominal 95 % covers about 90 %), so intervals here are Student's, on the logarithms of the processes' values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumo_edge.evaluation.metrics import Interval, Labels, Scores, placements
+
+#: A difference of less than this share is none, however narrow the interval (criterion.rs has the same).
+LEAST_DIFFERENCE = 0.01
+
+Values = Sequence[float] | npt.NDArray[np.float64]
+Relation = Literal["less", "more", "not separable"]
+
+
+def paired_ratio(numerator: Values, denominator: Values) -> Interval:
+    """Ratio of two values that every process measured side by side, with its 95 % interval over processes.
+
+    The value is the geometric mean of the processes' ratios; the interval is Student's on their logarithms.
+
+    Args:
+        numerator: One positive value for each process, for example the median CPU time of its calls.
+        denominator: The same of the other unit, process by process.
+
+    Returns:
+        The ratio; of a single process with an interval from 0 to infinity.
+
+    Raises:
+        ValueError: There are no processes, not the same for both, or a value is not positive.
+    """
+    one, other = _logarithms(numerator), _logarithms(denominator)
+    if len(one) != len(other):
+        raise ValueError(f"{len(one)} and {len(other)} processes cannot be paired")
+    logs = one - other
+    return _interval(float(logs.mean()), _variance(logs), len(logs) - 1)
+
+
+def unpaired_ratio(numerator: Values, denominator: Values, *, confidence: float = 0.95) -> Interval:
+    """Ratio of two values that different processes measured, with its interval (Welch, Biometrika 1947).
+
+    Args:
+        numerator: One positive value for each process.
+        denominator: The same of the other unit or run; the number of processes may differ.
+        confidence: That of the interval.
+
+    Returns:
+        The ratio of the geometric means; with an interval from 0 to infinity where one has a single process.
+
+    Raises:
+        ValueError: There are no processes, or a value is not positive.
+    """
+    one, other = _logarithms(numerator), _logarithms(denominator)
+    first, second = _variance(one), _variance(other)
+    freedom: float = min(len(one), len(other)) - 1
+    if freedom > 0 and first + second > 0:
+        freedom = (first + second) ** 2 / (first**2 / (len(one) - 1) + second**2 / (len(other) - 1))
+    return _interval(float(one.mean() - other.mean()), first + second, freedom, confidence)
+
+
+def reach(ratio: Interval) -> float:
+    """How far from 1 a ratio's interval reaches, as a share: 0.02 for both [0.99, 1.02] and [1 / 1.02, 1].
+
+    Of a unit against itself this is the noise floor: its interval's half-width, and more where it lies off 1.
+    """
+    if ratio.low <= 0 or math.isinf(ratio.high):
+        return math.inf
+    return max(ratio.high, 1 / ratio.low) - 1
+
+
+def judge(ratio: Interval, noise_floor: float) -> Relation:
+    """Tell whether the numerator is less or more than the denominator.
+
+    Args:
+        ratio: The ratio with its interval.
+        noise_floor: What a unit against itself showed (:func:`reach`).
+
+    Returns:
+        "less" or "more" only where the whole interval lies outside the band of 1 divided by and times one
+        plus the greater of :data:`LEAST_DIFFERENCE` and the noise floor.
+    """
+    band = 1 + max(LEAST_DIFFERENCE, noise_floor)
+    if ratio.high < 1 / band:
+        return "less"
+    return "more" if ratio.low > band else "not separable"
+
+
+def early_stopping_rank(calls: int, percentile: float = 0.9, confidence: float = 0.99) -> int:
+    """Which of the highest latencies bounds a percentile, as MLPerf's early stopping has it.
+
+    The largest t for which t or fewer of the calls lie above the percentile with a probability of at most one
+    less the confidence (exact binomial); MLPerf then discards the t - 1 highest latencies
+    (mlcommons/inference, loadgen/early_stopping.cc, with a tolerance of 0).
+
+    Args:
+        calls: Number of calls.
+        percentile: The percentile, as a share.
+        confidence: With which the bound holds.
+
+    Returns:
+        t, or 0 where there are too few calls for a bound.
+    """
+    below, above = math.log(percentile), math.log1p(-percentile)
+    total = 0.0
+    for count in range(calls + 1):
+        ways = math.lgamma(calls + 1) - math.lgamma(count + 1) - math.lgamma(calls - count + 1)
+        total += math.exp(ways + count * above + (calls - count) * below)
+        if total > 1 - confidence:
+            return max(0, count - 1)
+    return calls
+
+
+def early_stopping_bound(latencies: npt.NDArray[np.float64], percentile: float = 0.9) -> float | None:
+    """Upper bound of a percentile of latency that holds with a confidence of 99 %; None for too few calls."""
+    rank = early_stopping_rank(len(latencies), percentile)
+    return float(np.sort(latencies)[-rank]) if rank else None
+
+
+def auc_contrast(labels: Labels, weighted: Sequence[tuple[float, Scores]]) -> Interval:
+    """A weighted sum of the AUCs of several models on the same images, with its 95 % interval.
+
+    The ``L S L'`` of DeLong, DeLong and Clarke-Pearson (Biometrics 1988), for any contrast.
+
+    Args:
+        labels: 0 or 1, shape (images,), at least two of each.
+        weighted: For each model its weight and its scores, shape (images,).
+
+    Raises:
+        ValueError: A class is missing, or a score is NaN.
+    """
+    parts: list[npt.NDArray[np.float64]] = [np.zeros(1), np.zeros(1)]
+    for weight, scores in weighted:
+        parts = [part + weight * one for part, one in zip(parts, placements(labels, scores), strict=True)]
+    value = float(parts[0].mean())
+    error = math.sqrt(sum(part.var(ddof=1) / len(part) for part in parts))
+    return Interval(value, value - 1.959964 * error, value + 1.959964 * error)
+
+
+def student_quantile(freedom: float, confidence: float = 0.95) -> float:
+    """What Student's t stays within, upwards and downwards, with some confidence; infinite below one degree of freedom.
+
+    Exact for whole degrees of freedom; between two, a little too large, never too small.
+    """
+    if freedom < 1:
+        return math.inf
+    whole = math.floor(freedom)
+    quantile = _whole_quantile(whole, confidence)
+    if freedom == whole:
+        return quantile
+    # The quantile is convex in 1 / freedom.
+    share = (1 / whole - 1 / freedom) / (1 / whole - 1 / (whole + 1))
+    return quantile + share * (_whole_quantile(whole + 1, confidence) - quantile)
+
+
+@cache
+def _whole_quantile(freedom: int, confidence: float) -> float:
+    low, high = 0.0, 1.0
+    while _central_share(high, freedom) < confidence:
+        low, high = high, 2 * high
+    while high - low > 1e-10 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _central_share(middle, freedom) < confidence else (low, middle)
+    return high
+
+
+def _central_share(t: float, freedom: int) -> float:
+    """Probability that Student's t lies within ±t (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(freedom))
+    odd = freedom % 2
+    term = math.cos(angle) if odd else 1.0
+    total = 0.0
+    for step in range(2 + odd, freedom + 1, 2):
+        total += term
+        term *= math.cos(angle) ** 2 * (step - 1) / step
+    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
+
+
+def _logarithms(values: Values) -> npt.NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not len(array) or not np.all(array > 0) or not np.all(np.isfinite(array)):
+        raise ValueError("a ratio takes a positive value for each of at least one process")
+    return np.log(array)
+
+
+def _variance(logs: npt.NDArray[np.float64]) -> float:
+    """Variance of the mean."""
+    return float(logs.var(ddof=1) / len(logs)) if len(logs) > 1 else 0.0
+
+
+def _interval(log: float, variance: float, freedom: float, confidence: float = 0.95) -> Interval:
+    if freedom < 1:
+        return Interval(math.exp(log), 0.0, math.inf)
+    half = student_quantile(freedom, confidence) * math.sqrt(variance)
+    return Interval(math.exp(log), math.exp(log - half), math.exp(log + half))

@@ -1,0 +1,60 @@
+"""Whether a result counts: what a unit must have done, and what went on beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.protocol import MIN_PROCESSES, PRESETS, Settings
+from benchmarks.results import Conditions, LatencySamples
+
+#: Above these, a process was disturbed. Wall over CPU time is the median over inference calls at one thread.
+MOST_STEAL_SHARE = 0.01
+MOST_SWITCHES_PER_SECOND = 20
+MOST_WALL_OVER_CPU = 1.05
+
+
+def shortfalls(settings: Settings, latency: Sequence[LatencySamples]) -> tuple[str, ...]:
+    """What a unit's result lacks of what its preset asks for, a few words each; a result that lacks any cannot win.
+
+    Args:
+        settings: Those of the run; their preset is what counts.
+        latency: The unit's samples, one item for each process.
+    """
+    preset = PRESETS[settings.preset]
+    found = []
+    if len(latency) < MIN_PROCESSES:
+        found.append(f"{len(latency)} of at least {MIN_PROCESSES} processes")
+    for what, calls in (
+        ("inference calls", sum(len(each.inference.rounds) for each in latency)),
+        ("calls from file to verdict", sum(len(each.file_to_verdict.rounds) for each in latency)),
+    ):
+        if calls < preset.queries:
+            found.append(f"{calls} of at least {preset.queries} {what}")
+    seconds = sum(sum(each.inference.wall_ns) for each in latency) / 1e9
+    if seconds < preset.seconds:
+        found.append(f"{seconds:.2g} of at least {preset.seconds:g} s of inference")
+    return tuple(found)
+
+
+def disturbances(conditions: Conditions, cores: int, wall_over_cpu: float | None) -> tuple[str, ...]:
+    """What may have disturbed a process, a few words each; its samples count all the same.
+
+    Args:
+        conditions: What went on while it timed.
+        cores: Cores of the machine.
+        wall_over_cpu: Median wall over CPU time of its inference calls; None for more than one thread.
+    """
+    found = []
+    if conditions.steal_share is not None and conditions.steal_share > MOST_STEAL_SHARE:
+        found.append(f"the host took {conditions.steal_share:.1%} of the processor time")
+    if conditions.involuntary_switches is not None:
+        rate = conditions.involuntary_switches / max(conditions.seconds, 1e-9)
+        if rate > MOST_SWITCHES_PER_SECOND:
+            found.append(f"it lost its core {rate:.0f} times a second")
+    if wall_over_cpu is not None and wall_over_cpu > MOST_WALL_OVER_CPU:
+        found.append(f"wall time is {wall_over_cpu:.2f} times CPU time")
+    if conditions.load_average is not None and conditions.load_average > max(cores, conditions.threads):
+        found.append(f"the load average was {conditions.load_average:.1f}")
+    if conditions.governor not in ("", "performance"):
+        found.append(f"the frequency governor was {conditions.governor}")
+    return tuple(found)

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import verdict
+from benchmarks.results import MemorySample, Results
+from benchmarks.summary import Row, summarise
+from benchmarks.verdict import Verdict
+from pneumo_edge.evaluation.comparison import compare_auc
+
+MakeResults = Callable[..., Results]
+
+
+def decide(results: Results) -> Verdict:
+    return verdict.decide(summarise(results))
+
+
+def outcomes(results: Results) -> dict[tuple[str, str], str]:
+    """Outcome by property and format."""
+    return {(claim.property, claim.subject.model.format): claim.outcome for claim in decide(results).claims}
+
+
+def evidence(results: Results, name: str, file_format: str) -> str:
+    (claim,) = [
+        claim for claim in decide(results).claims if (claim.property, claim.subject.model.format) == (name, file_format)
+    ]
+    return claim.evidence
+
+
+def with_units(results: Results, change: Callable[[str], dict[str, Any]]) -> Results:
+    """Fields of units replaced, by the name of the file."""
+    return replace(results, units=tuple(replace(unit, **change(unit.unit.model)) for unit in results.units))
+
+
+def with_noise(results: Results, noise: dict[str, float], seed: int = 0) -> Results:
+    """Probabilities of labels and noise: the same noise in all, and so much of its own in each file named."""
+    labels = dict(zip((f"test/{i}" for i in range(400)), (i % 2 for i in range(400)), strict=True))
+    generator = np.random.default_rng(seed)
+    common = np.array(list(labels.values())) + generator.normal(0, 0.5, len(labels))
+    test_set = replace(results.test_set, labels=labels, patients={name: name for name in labels})
+
+    def scores(file: str) -> dict[str, Any]:
+        own = common + noise.get(file, 0.0) * generator.normal(0, 1, len(labels))
+        return {"probabilities": dict(zip(labels, (1 / (1 + np.exp(0.5 - own))).tolist(), strict=True))}
+
+    units = tuple(replace(unit, **scores(unit.unit.model)) for unit in results.units)
+    return replace(results, test_set=test_set, units=units)
+
+
+def test_a_faster_backbone_is_called_faster_and_a_slower_one_refutes_the_claim(make_results: MakeResults) -> None:
+    def at(efficientnetb0: float, mobilenetv2: float) -> dict[tuple[str, str], str]:
+        speeds = {"efficientnetb0": efficientnetb0, "mobilenetv2": mobilenetv2}
+        return outcomes(with_noise(make_results(speeds=speeds), {}))
+
+    assert at(8, 5)["faster", "int8"] == "supported"
+    assert at(5, 8)["faster", "int8"] == "refuted"
+    same = at(5, 5)
+    assert same["faster", "int8"] == same["faster", "fp32"] == "not separable"
+
+
+def test_the_claims_are_made_for_mobilenet_with_the_ratio_the_right_way_up(make_results: MakeResults) -> None:
+    results = make_results(speeds={"efficientnetb0": 10, "mobilenetv2": 5})
+    assert {claim.subject.model.backbone for claim in decide(results).claims} == {"mobilenetv2"}
+    assert evidence(results, "faster", "fp32").startswith(("1.9", "2.0"))
+
+
+@pytest.mark.parametrize(("slow", "outcome"), [("efficientnetb0", "supported"), ("mobilenetv2", "refuted")])
+def test_an_invalid_run_cannot_win_but_can_lose(make_results: MakeResults, slow: str, outcome: str) -> None:
+    """Cut the calls of one of two backbones short."""
+    results = make_results(speeds={"efficientnetb0": 5, "mobilenetv2": 5} | {slow: 9})
+
+    def cut(of: str) -> Results:
+        def change(file: str) -> dict[str, Any]:
+            unit = next(unit for unit in results.units if unit.unit.model == file)
+            if not file.startswith(of):
+                return {}
+            return {
+                "latency": tuple(
+                    replace(
+                        each,
+                        inference=replace(
+                            each.inference,
+                            rounds=each.inference.rounds[:5],
+                            wall_ns=each.inference.wall_ns[:5],
+                            cpu_ns=each.inference.cpu_ns[:5],
+                        ),
+                    )
+                    for each in unit.latency
+                )
+            }
+
+        return with_units(results, change)
+
+    fast = "mobilenetv2" if slow == "efficientnetb0" else "efficientnetb0"
+    assert outcomes(results)["faster", "fp32"] == outcome
+    assert outcomes(cut(slow))["faster", "fp32"] == outcome
+    assert outcomes(cut(fast))["faster", "fp32"] == "not separable"
+    assert f"{fast}-fp32.tflite cannot win: too little was timed: 50 of at least 64" in evidence(
+        cut(fast), "faster", "fp32"
+    )
+
+
+def test_few_processes_settle_no_speed(make_results: MakeResults) -> None:
+    results = make_results(speeds={"efficientnetb0": 80, "mobilenetv2": 40}, processes=3)
+    assert outcomes(results)["faster", "fp32"] == "not separable"
+    assert "3 of at least 10 processes" in evidence(results, "faster", "fp32")
+    assert decide(results).pareto == ()
+    assert outcomes(results)["smaller", "fp32"] == "not separable"  # equal sizes
+
+
+def test_a_difference_below_the_noise_of_the_machine_is_none(make_results: MakeResults) -> None:
+    results = make_results(speeds={"efficientnetb0": 5.5, "mobilenetv2": 5})
+    assert outcomes(results)["faster", "fp32"] == "supported"
+    slower = tuple(
+        replace(each, inference=replace(each.inference, cpu_ns=tuple(int(1.2 * ns) for ns in each.inference.cpu_ns)))
+        for each in results.twins[0].latency
+    )
+    noisy = replace(results, twins=(replace(results.twins[0], latency=slower),))
+    assert outcomes(noisy)["faster", "fp32"] == "not separable"
+    assert not summarise(noisy).null_tests[0].passed
+
+
+def test_size_and_memory_are_compared_as_they_are(make_results: MakeResults) -> None:
+    results = with_noise(make_results(), {})
+    models = tuple(
+        replace(model, size_bytes=model.size_bytes + (10 if model.backbone == "efficientnetb0" else 0))
+        for model in results.models
+    )
+    assert outcomes(replace(results, models=models))["smaller", "int8"] == "supported"
+    assert outcomes(results)["smaller", "int8"] == "not separable"
+
+    heavy = tuple(MemorySample(50 * 2**20, (90 + each) * 2**20) for each in range(3))
+    for backbone, outcome in (("efficientnetb0", "supported"), ("mobilenetv2", "refuted")):
+        changed = with_units(results, lambda file, b=backbone: {"memory": heavy} if file.startswith(b) else {})  # type: ignore[misc]
+        assert outcomes(changed)["lighter in memory", "fp32"] == outcome
+    assert outcomes(results)["lighter in memory", "fp32"] == "not separable"
+
+
+def test_accuracy_is_as_good_worse_or_not_known(make_results: MakeResults) -> None:
+    results = make_results()
+    alike = with_noise(results, {})
+    assert outcomes(alike)["as accurate", "fp32"] == "supported"
+    assert outcomes(alike)["faster and as accurate", "fp32"] == "supported"
+    worse = with_noise(results, {"mobilenetv2-fp32.tflite": 1.0})
+    assert outcomes(worse)["as accurate", "fp32"] == "refuted"
+    assert outcomes(worse)["faster", "fp32"] == "supported"
+    assert outcomes(worse)["faster and as accurate", "fp32"] == "refuted"
+    unclear = with_noise(results, {"mobilenetv2-fp32.tflite": 0.35, "efficientnetb0-fp32.tflite": 0.35})
+    assert outcomes(unclear)["as accurate", "fp32"] == "not separable"
+
+
+def test_the_tests_of_accuracy_are_paired_and_by_patient(make_results: MakeResults) -> None:
+    results = with_noise(make_results(), {"mobilenetv2-fp32.tflite": 0.5})
+    one, other = (
+        next(unit for unit in results.units if unit.unit.model == f"{backbone}-fp32.tflite")
+        for backbone in ("mobilenetv2", "efficientnetb0")
+    )
+    labels = np.array(list(results.test_set.labels.values()))
+    scores = [np.array([unit.probabilities[name] for name in results.test_set.labels]) for unit in (one, other)]
+    expected = compare_auc(labels, *scores)
+    said = evidence(results, "as accurate", "fp32")
+    assert f"AUC {expected.difference.value:+.3f}" in said
+    assert ("p < 0.001" if expected.p is not None and expected.p < 0.001 else f"p = {expected.p:.3f}") in said
+    # Fewer patients, each with many images: the interval is another.
+    patients = {name: str(index % 20) for index, name in enumerate(results.test_set.labels)}
+    grouped = replace(results, test_set=replace(results.test_set, patients=patients))
+    assert evidence(grouped, "as accurate", "fp32") != said
+
+
+def test_a_file_that_misses_its_accuracy_gate_cannot_rank(make_results: MakeResults) -> None:
+    results = with_noise(make_results(), {"mobilenetv2-int8.tflite": 1.0})
+    decided = decide(results)
+    assert outcomes(results)["faster", "int8"] == "not separable"
+    assert "mobilenetv2-int8.tflite cannot win: it misses its accuracy gate" in evidence(results, "faster", "int8")
+    assert [row.model.file for row, _ in decided.unranked] == ["mobilenetv2-int8.tflite"]
+    assert "mobilenetv2-int8.tflite" not in [row.model.file for row in decided.pareto]
+    assert outcomes(results)["faster", "fp32"] == "supported"
+
+
+def test_what_quantization_costs_is_compared_between_the_backbones(make_results: MakeResults) -> None:
+    for file, outcome in (("efficientnetb0-int8.tflite", "supported"), ("mobilenetv2-int8.tflite", "refuted")):
+        assert outcomes(with_noise(make_results(), {file: 0.6}))["keeps more AUC when quantized", "int8"] == outcome
+    alike = outcomes(with_noise(make_results(), {}))
+    assert alike["keeps more AUC when quantized", "int8"] == "not separable"
+    assert ("keeps more AUC when quantized", "fp32") not in alike
+
+
+@pytest.mark.parametrize("kind", [{"real": False}, {"initial_weights": "random"}])
+def test_of_accuracies_that_mean_nothing_nothing_is_claimed(make_results: MakeResults, kind: dict[str, Any]) -> None:
+    claimed = {name for name, _ in outcomes(make_results(**kind))}
+    assert claimed == {"faster", "smaller", "lighter in memory"}
+
+
+def test_a_claim_that_does_not_depend_on_threads_is_made_once(make_results: MakeResults) -> None:
+    results = make_results()
+    more = tuple(replace(unit, unit=replace(unit.unit, threads=2)) for unit in results.units)
+    twins = (*results.twins, replace(results.twins[0], unit=replace(results.twins[0].unit, threads=2)))
+    claims = decide(replace(results, units=(*results.units, *more), twins=twins)).claims
+    count = {name: sum(claim.property == name for claim in claims) for name in ("smaller", "as accurate", "faster")}
+    assert count == {"smaller": 2, "as accurate": 2, "faster": 4}
+
+
+@pytest.fixture
+def rows(make_results: MakeResults) -> tuple[Row, ...]:
+    return summarise(make_results()).rows
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 3)] * 4), min_size=1, max_size=8))
+def test_the_pareto_front_is_what_nothing_dominates(costs: list[tuple[int, ...]]) -> None:
+    front = verdict.non_dominated(costs)
+    for index, cost in enumerate(costs):
+        beaten = any(
+            all(a <= b for a, b in zip(other, cost, strict=True))
+            and any(a < b for a, b in zip(other, cost, strict=True))
+            for other in costs
+        )
+        assert (index in front) != beaten
+
+
+def test_the_front_looks_at_all_four(rows: tuple[Row, ...]) -> None:
+    worst = rows[0]
+    assert verdict.pareto([worst, worst]) == (worst, worst)
+    for better in (
+        replace(worst, model=replace(worst.model, size_bytes=1)),
+        replace(worst, memory_bytes=(1, 1, 1)),
+        replace(worst, inference=replace(worst.inference, median_ms=0.1)),
+        replace(worst, accuracy=replace(worst.accuracy, auc=replace(worst.accuracy.auc, value=0.999))),
+    ):
+        assert verdict.pareto([worst, better]) == (better,)
