@@ -12,24 +12,6 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from pneumo_edge import __version__
-<<<<<<< HEAD
-=======
-from pneumo_edge.cli import (
-    benchmark,
-    card,
-    choose,
-    compare,
-    data,
-    demo,
-    evaluate,
-    export,
-    info,
-    predict,
-    report,
-    train,
-    verify,
-)
->>>>>>> wt-bench
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
 
 
@@ -98,7 +80,6 @@ def _options(
     """Options of the command line as a whole."""
 
 
-<<<<<<< HEAD
 #: Each verb and the line on it in the help of the whole; its own help is the docstring in its file.
 SUMMARIES = {
     "predict": "Judge chest X-rays.",
@@ -110,6 +91,9 @@ SUMMARIES = {
     "evaluate": "Score model files on a split, and report every metric with its interval.",
     "card": "Write the model card of each model file, from its ModelSpec and its metrics.",
     "benchmark": "Measure model files: accuracy on the test split, latency, peak memory, size.",
+    "report": "Draw the report on a benchmark from its raw results alone.",
+    "choose": "Name the file that fits a device's budget.",
+    "compare": "Compare two benchmarks of the same files: how many times the first the second takes.",
     "demo": "Go the whole road: train, convert, verify, predict, benchmark.",
 }
 
@@ -133,18 +117,3 @@ def load_verb(name: str) -> Any:
 
 for _name, _summary in SUMMARIES.items():
     app.command(_name, cls=_Verb, help=_summary)(lambda: None)
-=======
-app.command("predict")(predict.predict)
-app.command("info")(info.info)
-app.add_typer(data.app, name="data")
-app.command("train")(train.train)
-app.command("export")(export.export)
-app.command("verify")(verify.verify)
-app.command("evaluate")(evaluate.evaluate)
-app.command("card")(card.card)
-app.command("benchmark")(benchmark.benchmark)
-app.command("report")(report.report)
-app.command("choose")(choose.choose)
-app.command("compare")(compare.compare)
-app.command("demo")(demo.demo)
->>>>>>> wt-bench
