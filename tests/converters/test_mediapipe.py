@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pytest
 
 from converters.formats import FORMATS
-from converters.metadata import write_spec
 from pneumo_edge import Classifier, bundled
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.runtime.classifier import read_spec
@@ -29,15 +28,9 @@ _each = pytest.mark.parametrize("name", _MODELS)
 
 
 @pytest.fixture(scope="module")
-def models(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("models")
+def models(tiny_models: Path) -> dict[str, Path]:
     paths = [tiny_models / name for name in _MODELS if name.startswith("tiny")]
-    for name in bundled.NAMES:
-        path = bundled.path(name)
-        # The scores in results/ are of the bytes that ship, so those stay as they are.
-        write_spec(path, folder / path.name, read_spec(path))
-        paths.append(folder / path.name)
-    return {path.name: path for path in paths}
+    return {path.name: path for path in (*paths, *map(bundled.path, bundled.NAMES))}
 
 
 @pytest.fixture(scope="module")
