@@ -49,6 +49,13 @@ def info(
         "validation": ", ".join(f"{name} {value:.4f}" for name, value in spec.training.validation.items()),
         "data licence": spec.data.licence,
     }
+    if spec.calibration:
+        rows["calibrated on"] = f"{spec.calibration.images} training images (manifest {spec.calibration.manifest[:12]})"
+        if stability := spec.calibration.stability:
+            rows["calibrated on"] += (
+                f"; calibrated on others: same decision on {stability['agreement']:.1%} of {stability['images']:.0f}, "
+                f"mean difference {stability['mean_difference']:.2g}"
+            )
     if spec.verification:
         rows["verified on"] = ", ".join(f"{name} {version}" for name, version in spec.verification.engines.items())
         for name, measured in spec.verification.measured.items():

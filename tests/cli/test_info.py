@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from converters.metadata import write_spec
-from pneumo_edge import records
+from pneumo_edge import bundled, records
 from pneumo_edge.cli import app
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec
@@ -126,3 +126,11 @@ def test_a_spec_cannot_draw_on_the_terminal(tiny_models: Path, tmp_path: Path) -
     assert fields["notice"] == r"\x1b[2Jline\nline"
     assert fields["trained on"].startswith(r"\udcff, 3 images")
     assert json.loads(_info(model, "--json").stdout)["data"]["name"] == "\udcff"
+
+
+def test_the_text_says_what_a_file_was_calibrated_on(tiny_models: Path) -> None:
+    assert "calibrated on" not in _fields(_info(tiny_models / "tiny-fp32.tflite").stdout)
+    assert _fields(_info(tiny_models / "tiny-int8.tflite").stdout)["calibrated on"].startswith("16 training images")
+    for name in bundled.NAMES:
+        said = _fields(_info(bundled.path(name)).stdout)["calibrated on"]
+        assert said.startswith("200 training images") and "calibrated on others: same decision on " in said
