@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import version
 
 from benchmarks.results import Machine
 from pneumo_edge import extras
+from pneumo_edge.runtime.batch import cores
 
 _LIBRARIES = ("pneumo-edge", "numpy", "pillow")
 
@@ -23,19 +23,12 @@ def describe() -> Machine:
     return Machine(
         cpu=told.get("brand_raw") or platform.processor() or "unknown",
         architecture=platform.machine(),
-        cores=usable_cores(),
+        cores=cores(),
         memory_bytes=psutil.virtual_memory().total,
         system=platform.platform(),
         python=f"{platform.python_implementation()} {platform.python_version()}",
         flags=tuple(sorted(told.get("flags", ()))),
     )
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def library_versions() -> dict[str, str]:

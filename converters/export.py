@@ -140,7 +140,7 @@ class _Workshop:
                 advance(1, "")
             positive = self._run.class_names.index(POSITIVE_CLASS)
             verified = verify(self._converted(row), row, self._reference, positive, self._described)
-            stability = self._stability(row, positive, verified.threshold)
+            stability = self._stability(row, positive, verified)
         except (ConversionError, GateError, ModelFileError) as error:
             return Exported(row, path, None, error)
         spec = self._spec(row, verified, stability)
@@ -157,15 +157,13 @@ class _Workshop:
             ).save(path)
         return Exported(row, path, spec)
 
-    def _stability(self, row: Format, positive: int, threshold: float) -> dict[str, float] | None:
+    def _stability(self, row: Format, positive: int, verified: Verified) -> dict[str, float] | None:
         if row.id not in self._other_orders:
             return None
         with bar(f"Converting to {self.path(row).name} on other calibration images", 1) as advance:
             self._other_orders[row.id]()
             advance(1, "")
-        return compare_calibrations(
-            self._converted(row), self._calibrated_otherwise(row), row, self._reference, positive, threshold
-        )
+        return compare_calibrations(self._converted(row), self._calibrated_otherwise(row), row, verified, positive)
 
     def _converted(self, row: Format) -> Path:
         # Under its own name already, because engines and messages name the file.

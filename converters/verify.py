@@ -52,10 +52,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class Verified:
-    """A file that passed: the threshold to ship with it, and the record of the gate."""
+    """A file that passed: the threshold to ship with it, the record of the gate, and what it said.
+
+    ``answers`` are the reference's images with the file's own probabilities, on its first engine with one thread.
+    """
 
     threshold: float
     verification: VerificationSpec
+    answers: Reference
 
 
 def verify(
@@ -77,10 +81,7 @@ def verify(
         ModelFileError: An engine refused the file.
         MissingExtraError: None of the engines is installed.
     """
-    rows = [engines.ENGINES[name] for name in row.engines]
-    installed = [engine for engine in rows if extras.is_installed(engine.library)]
-    if not installed:
-        raise engines.none_installed(f"no engine that can verify {row.id} is installed", rows)
+    installed = _installed_engines(row)
     gate = _Gate(path, row, reference, positive, threshold)
     measured: dict[str, dict[str, float]] = {}
     versions: dict[str, str] = {}
@@ -93,6 +94,7 @@ def verify(
     return Verified(
         gate.threshold,
         VerificationSpec(versions, len(reference.labels), described, asdict(row.bounds), measured),
+        gate.answers,
     )
 
 
@@ -127,18 +129,23 @@ def verify_again(model: Path, data: Path | None, cache: Path) -> Verified:
     return verify(model, row, held_against, spec.positive_index, described, spec.decision.threshold)
 
 
-def compare_calibrations(
-    path: Path, other: Path, row: Format, reference: Reference, positive: int, threshold: float
-) -> dict[str, float]:
+def _installed_engines(row: Format) -> list[engines.EngineInfo]:
+    rows = [engines.ENGINES[name] for name in row.engines]
+    installed = [engine for engine in rows if extras.is_installed(engine.library)]
+    if not installed:
+        raise engines.none_installed(f"no engine that can verify {row.id} is installed", rows)
+    return installed
+
+
+def compare_calibrations(path: Path, other: Path, row: Format, verified: Verified, positive: int) -> dict[str, float]:
     """Hold a calibrated file against one whose ranges come from other images; they should hardly differ.
 
     Args:
         path: The model file.
-        other: The same network, calibrated on other images.
+        other: The same network, calibrated on other images; it sees as many images as a further engine does.
         row: Their format, whose bounds for the mean difference and the agreement both must keep to.
-        reference: From the Keras model; of its images as many are run as on a file's further engines.
+        verified: What the gate found of the first file.
         positive: Index of the positive class in the files' output.
-        threshold: The decision threshold of the first file.
 
     Returns:
         ``images``, ``agreement`` and ``mean_difference``.
@@ -147,12 +154,9 @@ def compare_calibrations(
         GateError: A bound was missed: the representative dataset is too small for this network.
         ModelFileError: The engine refused a file.
     """
-    info = next(engines.ENGINES[name] for name in row.engines if extras.is_installed(engines.ENGINES[name].library))
-    subset = reference.subset(_IMAGES_FURTHER_ON)
-    first, second = (
-        _Gate(each, row, subset, positive, threshold).scores(engines.load(each, info, 1), subset.pixels)
-        for each in (path, other)
-    )
+    answers, threshold = verified.answers.subset(_IMAGES_FURTHER_ON), verified.threshold
+    engine = engines.load(other, _installed_engines(row)[0], 1)
+    first, second = answers.scores, _Gate(other, row, answers, positive, threshold).scores(engine, answers.pixels)
     difference = float(np.abs(first - second).mean())
     agreement = float(np.mean((first >= threshold) == (second >= threshold)))
     if difference > row.bounds.mean_difference or agreement < row.bounds.min_agreement:
@@ -184,6 +188,13 @@ class _Gate:
         if self._threshold is None:
             raise RuntimeError("no engine has run the file yet")
         return self._threshold
+
+    @property
+    def answers(self) -> Reference:
+        """The reference's images with what the file says of them, known once the file was held on an engine."""
+        if self._first is None:
+            raise RuntimeError("no engine has run the file yet")
+        return self._first
 
     def hold(self, engine: engines.Engine) -> Measured:
         """Measure the file on an engine.

@@ -18,7 +18,7 @@ from converters import export as exports
 from converters import reference as references
 from converters.export import export
 from converters.formats import FORMATS, Format
-from converters.verify import compare_calibrations
+from converters.verify import compare_calibrations, verify
 from pneumo_edge import Classifier, runs
 from pneumo_edge.cli import app
 from pneumo_edge.data.sources import SplitName
@@ -100,8 +100,9 @@ def test_a_calibrated_file_is_compared_with_one_that_was_calibrated_on_other_ima
 
     strict = replace(row, bounds=replace(row.bounds, mean_difference=0.0))
     reference = references.load(tmp_path / "compared" / "tiny-reference.npz")
+    verified = verify(made.path, row, reference, 1, "val")
     with pytest.raises(GateError, match="calibrated on other training images agree on"):
-        compare_calibrations(made.path, alone.path, strict, reference, positive=1, threshold=0.5)
+        compare_calibrations(made.path, alone.path, strict, verified, positive=1)
 
 
 def test_a_missed_gate_ends_the_command_with_its_exit_code(
