@@ -5,16 +5,21 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from pneumo_edge import extras
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # How long an example takes says more of what else the machine does than of the code.
 settings.register_profile("pneumo-edge", deadline=None)
@@ -100,6 +105,19 @@ def inert_tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("inert") / "inert.tflite"
     path.write_bytes(builder.Output())
     return path
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium, as the machine has it."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("pages are looked at in Chromium, and there is none: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api").sync_playwright().start()
+    try:
+        yield playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    finally:
+        playwright.stop()
 
 
 @pytest.fixture(scope="session")
