@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from pneumo_edge.evaluation.metrics import Interval, Scores
 from pneumo_edge.evaluation.operating_point import choose_threshold
 from pneumo_edge.progress import track
 from pneumo_edge.runtime import engines
+from pneumo_edge.runtime.batch import cores, side_by_side
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import VerificationSpec
 
@@ -28,6 +31,9 @@ _IMAGES_FURTHER_ON = 100
 #: With fewer, an interval of the AUC says nothing.
 _IMAGES_FOR_AUC = 500
 _ROUNDING = 1e-9
+
+#: One file, loaded as often as the machine has room for: one engine, version and number of threads.
+Copies = Sequence[engines.Engine]
 
 
 @dataclass(frozen=True)
@@ -87,10 +93,10 @@ def verify(
     versions: dict[str, str] = {}
     for info in installed:
         for threads in THREADS:
-            engine = engines.load(path, info, threads)
-            versions[engine.name] = engine.version
-            result = asdict(gate.hold(engine))
-            measured[describe(engine)] = {name: value for name, value in result.items() if value is not None}
+            copies = _load(path, info, threads)
+            versions[info.name] = copies[0].version
+            result = asdict(gate.hold(copies))
+            measured[describe(copies[0])] = {name: value for name, value in result.items() if value is not None}
     return Verified(
         gate.threshold,
         VerificationSpec(versions, len(reference.labels), described, asdict(row.bounds), measured),
@@ -155,8 +161,8 @@ def compare_calibrations(path: Path, other: Path, row: Format, verified: Verifie
         ModelFileError: The engine refused a file.
     """
     answers, threshold = verified.answers.subset(_IMAGES_FURTHER_ON), verified.threshold
-    engine = engines.load(other, _installed_engines(row)[0], 1)
-    first, second = answers.scores, _Gate(other, row, answers, positive, threshold).scores(engine, answers.pixels)
+    copies = _load(other, _installed_engines(row)[0], 1)
+    first, second = answers.scores, _Gate(other, row, answers, positive, threshold).scores(copies, answers.pixels)
     difference = float(np.abs(first - second).mean())
     agreement = float(np.mean((first >= threshold) == (second >= threshold)))
     if difference > row.bounds.mean_difference or agreement < row.bounds.min_agreement:
@@ -167,6 +173,11 @@ def compare_calibrations(path: Path, other: Path, row: Format, verified: Verifie
             "Calibrate on more images, or use a format whose activations stay in float",
         )
     return {"images": float(len(first)), "agreement": agreement, "mean_difference": difference}
+
+
+def _load(path: Path, info: engines.EngineInfo, threads: int) -> Copies:
+    # Some formats have no fast kernels, and those that engines fall back to use one core.
+    return [engines.load(path, info, threads) for _ in range(max(1, cores() // threads))]
 
 
 def describe(engine: engines.Engine) -> str:
@@ -196,14 +207,14 @@ class _Gate:
             raise RuntimeError("no engine has run the file yet")
         return self._first
 
-    def hold(self, engine: engines.Engine) -> Measured:
+    def hold(self, copies: Copies) -> Measured:
         """Measure the file on an engine.
 
         Raises:
             GateError: A bound was missed.
         """
         reference = self._reference if self._first is None else self._reference.subset(_IMAGES_FURTHER_ON)
-        scores = self.scores(engine, reference.pixels)
+        scores = self.scores(copies, reference.pixels)
         if self._threshold is None:
             self._threshold = choose_threshold(reference.rule, reference.labels, scores)
         difference = np.abs(scores - reference.scores)
@@ -212,7 +223,7 @@ class _Gate:
         measured = Measured(
             max_difference=float(difference.max()),
             mean_difference=float(difference.mean()),
-            colour_response=self._colour_response(engine),
+            colour_response=self._colour_response(copies),
             agreement=float(np.mean(same | ~decided)),
             images=len(scores),
         )
@@ -224,23 +235,25 @@ class _Gate:
         else:
             first = self._first.subset(_IMAGES_FURTHER_ON).scores
             measured = replace(measured, engine_difference=float(np.abs(scores - first).max()))
-        self._check(measured, engine)
+        self._check(measured, copies[0])
         return measured
 
-    def scores(self, engine: engines.Engine, images: npt.NDArray[np.uint8]) -> Scores:
+    def scores(self, copies: Copies, images: npt.NDArray[np.uint8]) -> Scores:
         """Probabilities of the positive class for uint8 images of shape (images, height, width, 3)."""
-        what = f"Verifying {self._path.name} on {describe(engine)}"
-        dtype, positive = self._row.input_dtype, self._positive
-        answers = (engine.run(pixels[np.newaxis].astype(dtype))[positive] for pixels in track(images, what))
+        what = f"Verifying {self._path.name} on {describe(copies[0])}"
+        answers = track(side_by_side([partial(self._score, engine) for engine in copies], images), what, len(images))
         scores = np.fromiter(answers, np.float64, len(images))
         if not np.isfinite(scores).all():
-            raise self._missed(engine, "probabilities that are not finite", "finite ones")
+            raise self._missed(copies[0], "probabilities that are not finite", "finite ones")
         return scores
 
-    def _colour_response(self, engine: engines.Engine) -> float:
+    def _score(self, engine: engines.Engine, pixels: npt.NDArray[np.uint8]) -> float:
+        return float(engine.run(pixels[np.newaxis].astype(self._row.input_dtype))[self._positive])
+
+    def _colour_response(self, copies: Copies) -> float:
         reference = self._reference
         # Against each other, because quantization, with ranges of grey images, shifts all coloured ones alike.
-        changes = self.scores(engine, reference.red) - self.scores(engine, reference.red[..., ::-1])
+        changes = self.scores(copies, reference.red) - self.scores(copies, reference.red[..., ::-1])
         expected = reference.red_scores - reference.blue_scores
         scale = float(expected @ expected)
         # A network that takes no notice of colour tells nothing, and loses nothing.

@@ -1,15 +1,19 @@
-"""Many images, judged on several cores, one thread and one classifier each."""
+"""Many images, judged on several cores, one thread and one classifier or engine each."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from pneumo_edge.errors import ImageError
 from pneumo_edge.runtime.classifier import Classifier, Prediction
 
-#: Images that are judged ahead of the one that is waited for, for each worker: so that a slow one holds nobody up,
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+#: Items that are worked on ahead of the one that is waited for, for each worker: so that a slow one holds nobody up,
 #: and few enough that memory stays what it is.
 _AHEAD = 4
 
@@ -17,6 +21,50 @@ _AHEAD = 4
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def side_by_side(functions: Sequence[Callable[[Item], Result]], items: Iterable[Item]) -> Generator[Result, None, None]:
+    """Apply equivalent functions to items, each function in one thread at a time.
+
+    Args:
+        functions: As many as items shall be worked on at a time, at least one.
+        items: Taken as they are needed.
+
+    Yields:
+        For each item, in the order given and as soon as it is known, what one of the functions returns; what it
+        raises is raised here.
+    """
+    if len(functions) == 1:
+        yield from map(functions[0], items)
+        return
+    # Not at the top: one image should not wait for the import.
+    from collections import deque
+    from concurrent.futures import Future, ThreadPoolExecutor
+    from queue import SimpleQueue
+
+    idle: SimpleQueue[Callable[[Item], Result]] = SimpleQueue()
+    for function in functions:
+        idle.put(function)
+
+    def work(item: Item) -> Result:
+        mine = idle.get()
+        try:
+            return mine(item)
+        finally:
+            idle.put(mine)
+
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(len(functions))
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > _AHEAD * len(functions):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        # Without this an interrupt would wait until everything that was begun is done.
+        pool.shutdown(cancel_futures=True)
 
 
 def predict_each(
@@ -38,37 +86,8 @@ def predict_each(
     Raises:
         ModelFileError: The model gave something that is not a probability.
     """
-    if workers <= 1:
-        yield from (_predict(classifier, path) for path in paths)
-        return
-    # Not at the top: one image should not wait for the import.
-    from collections import deque
-    from concurrent.futures import Future, ThreadPoolExecutor
-    from queue import SimpleQueue
-
-    idle: SimpleQueue[Classifier] = SimpleQueue()
-    for each in (classifier, *(classifier.copy() for _ in range(workers - 1))):
-        idle.put(each)
-
-    def work(path: Path) -> Prediction | ImageError:
-        mine = idle.get()
-        try:
-            return _predict(mine, path)
-        finally:
-            idle.put(mine)
-
-    waiting: deque[Future[Prediction | ImageError]] = deque()
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for path in paths:
-            waiting.append(pool.submit(work, path))
-            if len(waiting) > _AHEAD * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        # Without this an interrupt would wait until everything that was begun is judged.
-        pool.shutdown(cancel_futures=True)
+    classifiers = (classifier, *(classifier.copy() for _ in range(workers - 1)))
+    return side_by_side([partial(_predict, each) for each in classifiers], paths)
 
 
 def _predict(classifier: Classifier, path: Path) -> Prediction | ImageError:
