@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks import machine, testset
 from benchmarks.measures import size
-from benchmarks.measures.latency import STEPS
+from benchmarks.measures.latency import STEPS, expected_seconds
 from benchmarks.protocol import Job, Plan, Settings, Unit
 from benchmarks.results import (
     AccuracySamples,
@@ -28,8 +27,9 @@ from benchmarks.results import (
     Twin,
     UnitResult,
 )
+from benchmarks.resume import Identity, Measurements
 from benchmarks.testset import InputSize, PreparedTestSet
-from benchmarks.worker import work
+from pneumo_edge import extras
 from pneumo_edge.data.sources import POSITIVE_CLASS, Source
 from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeError, ResultsError
 from pneumo_edge.progress import bar
@@ -67,6 +67,7 @@ def run(
     paths: Sequence[Path],
     source: Source,
     settings: Settings,
+    measurements: Measurements,
     *,
     engines: Iterable[str] = tuple(ENGINES),
     threads: Sequence[int] = (1,),
@@ -80,16 +81,17 @@ def run(
         paths: Model files, and folders that are searched for them.
         source: The data set.
         settings: How often everything is run.
+        measurements: What carries the plans out, and keeps what an interrupted benchmark had measured.
         engines: Names of the engines to measure on, where they are installed.
         threads: Numbers of threads for one inference; each makes units of its own.
         tell: Called with everything that is skipped, as soon as it is known.
 
     Raises:
-        ResultsError: Nothing can be measured, or a process crashed while all units were timed.
+        ResultsError: Nothing can be measured, a process crashed while all units were timed, or what was kept is of
+            another benchmark.
         DataError: The data set has too few test images.
         MissingExtraError: psutil or py-cpuinfo is not installed.
     """
-    started, clock = datetime.now(UTC), time.monotonic()
     described = machine.describe()
     skipped: list[Skipped] = []
 
@@ -98,7 +100,9 @@ def run(
         tell(one)
 
     models = read_models(find_models(paths), skip)
+    threads = sorted(set(threads))
     units = _make_units(models, set(engines), threads, skip)
+    versions = machine.library_versions()
     judged: list[_Judged] = []
     with tempfile.TemporaryDirectory(prefix="pneumo-edge-benchmark-") as folder:
         if units:
@@ -108,18 +112,29 @@ def run(
                 Job(unit, str(file.path.resolve()), str(prepared.pixels[input_size]))
                 for (unit, file), input_size in zip(units, sizes, strict=True)
             ]
-            judged = _judge(jobs, prepared, settings, max(1, described.cores // max(threads)), skip)
+            measurements.begin(
+                Identity(
+                    settings,
+                    described,
+                    versions
+                    | {row.name: version(row.library) for row in ENGINES.values() if extras.is_installed(row.library)},
+                    tuple(file.model for file in models),
+                    tuple(unit for unit, _ in units),
+                    prepared.test_set.fingerprint,
+                )
+            )
+            judged = _judge(jobs, prepared, settings, max(1, described.cores // threads[0]), measurements, skip)
         if not judged:
             raise ResultsError(
                 "none of the model files can be measured here", "at least one that can", "See the reason for each"
             )
         groups = _group(judged)
-        timed, conditions = _time(groups, prepared, settings)
+        timed, conditions = _time(groups, prepared, settings, measurements)
     return Results(
-        started=started.isoformat(timespec="seconds"),
-        duration_s=time.monotonic() - clock,
+        started=measurements.started,
+        duration_s=measurements.elapsed_s,
         machine=described,
-        versions=machine.library_versions(),
+        versions=versions,
         settings=settings,
         test_set=prepared.test_set,
         models=tuple(file.model for file in models if any(each.job.unit.model == file.model.file for each in judged)),
@@ -206,7 +221,12 @@ def _make_units(
 
 
 def _judge(
-    jobs: list[Job], prepared: PreparedTestSet, settings: Settings, at_once: int, skip: Callable[[Skipped], None]
+    jobs: list[Job],
+    prepared: PreparedTestSet,
+    settings: Settings,
+    at_once: int,
+    measurements: Measurements,
+    skip: Callable[[Skipped], None],
 ) -> list[_Judged]:
     """Accuracy and memory of each unit; several at once, because neither depends on the time it takes."""
     ended = threading.Event()
@@ -221,15 +241,16 @@ def _judge(
                     raise KeyboardInterrupt
                 show(steps, same[0].unit.name)
 
-            def memory(job: Job) -> MemorySample:
-                sample = work(Plan("memory", (job,), prepared.timed[:_MEMORY_IMAGES], settings), done).memory
+            def memory(job: Job, number: int) -> MemorySample:
+                plan = Plan("memory", (job,), prepared.timed[:_MEMORY_IMAGES], settings, number)
+                sample = measurements.work(plan, done).memory
                 assert sample
                 return sample
 
             try:
-                accuracy = work(Plan("accuracy", (same[0],), (), settings), done).accuracy
+                accuracy = measurements.work(Plan("accuracy", (same[0],), (), settings), done).accuracy
                 assert accuracy
-                return [_Judged(job, accuracy, tuple(memory(job) for _ in range(_MEMORY_PROCESSES))) for job in same]
+                return [_Judged(job, accuracy, tuple(memory(job, i) for i in range(_MEMORY_PROCESSES))) for job in same]
             except ResultsError as error:
                 return error
 
@@ -254,7 +275,7 @@ def _group(judged: list[_Judged]) -> list[_Group]:
 
 
 def _time(
-    groups: list[_Group], prepared: PreparedTestSet, settings: Settings
+    groups: list[_Group], prepared: PreparedTestSet, settings: Settings, measurements: Measurements
 ) -> tuple[list[list[tuple[LatencySamples, ...]]], tuple[Conditions, ...]]:
     """Latency, in one fresh process after the other, each with the units of one group.
 
@@ -266,7 +287,9 @@ def _time(
     """
     timed: list[list[tuple[LatencySamples, ...]]] = [[] for _ in groups]
     conditions: list[Conditions] = []
-    with bar("Timing", settings.processes * len(groups) * STEPS) as show:
+    calls_ms = [each.accuracy.inference_ms for group in groups for each in group]
+    seconds = settings.processes * sum(expected_seconds(settings, call_ms) for call_ms in calls_ms)
+    with bar("Timing", settings.processes * len(groups) * STEPS, expected_s=seconds) as show:
         for number in range(settings.processes):
             for group, processes in zip(groups, timed, strict=True):
                 unit = group[0].job.unit
@@ -276,7 +299,7 @@ def _time(
                     show(steps, note)
 
                 jobs = tuple(each.job for each in group)
-                answer = work(Plan("latency", jobs, prepared.timed, settings, number), done)
+                answer = measurements.work(Plan("latency", jobs, prepared.timed, settings, number), done)
                 assert answer.conditions
                 processes.append(answer.latency)
                 conditions.append(answer.conditions)

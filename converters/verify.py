@@ -177,7 +177,7 @@ def compare_calibrations(path: Path, other: Path, row: Format, verified: Verifie
 
 def _load(path: Path, info: engines.EngineInfo, threads: int) -> Copies:
     # Some formats have no fast kernels, and those that engines fall back to use one core.
-    return [engines.load(path, info, threads) for _ in range(max(1, cores() // threads))]
+    return [engines.load(path, info, threads) for _ in range(cores())]
 
 
 def describe(engine: engines.Engine) -> str:
@@ -242,7 +242,7 @@ class _Gate:
         """Probabilities of the positive class for uint8 images of shape (images, height, width, 3)."""
         what = f"Verifying {self._path.name} on {describe(copies[0])}"
         answers = track(side_by_side([partial(self._score, engine) for engine in copies], images), what, len(images))
-        scores = np.fromiter(answers, np.float64, len(images))
+        scores = np.fromiter(answers, np.float64)
         if not np.isfinite(scores).all():
             raise self._missed(copies[0], "probabilities that are not finite", "finite ones")
         return scores

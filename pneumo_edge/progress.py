@@ -11,16 +11,19 @@ from typing import TypeVar
 Item = TypeVar("Item")
 #: Called with the number of steps done since the last call, and a short note such as a loss.
 Advance = Callable[[int, str], None]
+#: Jobs of fewer seconds are not announced.
+_LONG = 90
 
 
 @contextlib.contextmanager
-def bar(description: str, total: int, done: int = 0) -> Iterator[Advance]:
+def bar(description: str, total: int, done: int = 0, *, expected_s: float | None = None) -> Iterator[Advance]:
     """Show the progress of one job.
 
     Args:
         description: What is being done, for a person.
         total: Number of steps of the whole job.
         done: Steps that an earlier, interrupted run had finished.
+        expected_s: About how many seconds the whole job takes, where that is known beforehand.
     """
     from rich.console import Console
     from rich.progress import (
@@ -34,6 +37,8 @@ def bar(description: str, total: int, done: int = 0) -> Iterator[Advance]:
 
     console = Console(stderr=True)
     started = time.monotonic()
+    if expected_s is not None and expected_s >= _LONG:
+        print(f"{description}: about {expected_s / 60:.0f} min in all", file=sys.stderr, flush=True)
     if not console.is_terminal:
         yield lambda steps, note: None
         print(f"{description}: done in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)

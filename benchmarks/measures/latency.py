@@ -116,6 +116,18 @@ class _Timer:
         return partial(classifier.predict, self._unit.files[image])
 
 
+def expected_seconds(settings: Settings, call_ms: float) -> float:
+    """About how long a unit's warm-up and calls take in one process.
+
+    Args:
+        settings: How often.
+        call_ms: Median wall time of an inference, in milliseconds; what comes before it is small beside it, or soon
+            done.
+    """
+    warm_up = min(settings.warmups * call_ms, max(1e3 * WARMUP_SECONDS, 2 * call_ms))
+    return sum(warm_up + plan_turns(settings, kind, 1e6 * call_ms) * call_ms for kind in CALL_KINDS) / 1e3
+
+
 def measure(
     units: Sequence[LoadedUnit], settings: Settings, process: int, done: Callable[[], None]
 ) -> tuple[LatencySamples, ...]:

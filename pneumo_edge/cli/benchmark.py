@@ -84,6 +84,9 @@ def benchmark(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the order and of the choice of images.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for results.json, report.md and report.html.")] = Path("reports"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what an interrupted benchmark had measured for --out, and go on.")
+    ] = False,
 ) -> None:
     """Measure model files: accuracy on the test split, latency, peak memory, size.
 
@@ -94,6 +97,7 @@ def benchmark(
     """
     from benchmarks import report, results, verdict
     from benchmarks.report import content
+    from benchmarks.resume import Measurements
     from benchmarks.run import run
     from benchmarks.summary import summarise
     from pneumo_edge import extras
@@ -102,8 +106,18 @@ def benchmark(
     out.mkdir(parents=True, exist_ok=True)
     settings = Settings.of(preset, processes=processes, queries=queries, seconds=seconds, seed=seed)
     paths = [bundled.find(model) for model in models]
-    measured = run(paths, open_source(data), settings, engines=engine or (), threads=threads or (1,), tell=tell_skipped)
+    measurements = Measurements(out / "results.json", resume)
+    measured = run(
+        paths,
+        open_source(data),
+        settings,
+        measurements,
+        engines=engine or (),
+        threads=threads or (1,),
+        tell=tell_skipped,
+    )
     results.write(out / "results.json", measured)
+    measurements.forget()
     summary = summarise(measured)
     written = [out / "report.md"]
     drawable = all(map(extras.is_installed, ("jinja2", "matplotlib")))

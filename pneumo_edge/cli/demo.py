@@ -56,7 +56,7 @@ def demo(
             _run("info", smallest)
             _run("predict", *images, "--model", smallest)
     few = ("--preset", "rapid", "--processes", "3", "--queries", "30", "--seconds", "1")
-    _run("benchmark", models, "--data", path, *few, "--out", report)
+    _run("benchmark", models, "--data", path, *few, "--out", report, "--resume")
 
 
 def _find_data() -> Path:

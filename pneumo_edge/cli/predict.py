@@ -112,16 +112,22 @@ def _judge_into(
     out: Path, resume: bool, found: Sequence[_Found], classifier: Classifier, workers: int, judge: Judge
 ) -> Counter[str]:
     """Judge, and write the file; how many images there are of each label."""
-    from pneumo_edge.cli import verdicts
+    from dataclasses import asdict
 
-    journal = verdicts.Journal(out)
-    done = journal.begin(judge, [str(path) for path, _ in found], resume)
+    from pneumo_edge.cli import verdicts
+    from pneumo_edge.journal import Journal
+
+    def is_next(number: int, line: bytes) -> bool:
+        return number < len(found) and verdicts.is_verdict_on(line, str(found[number][0]))
+
+    journal = Journal(out, "verdicts", "model or engine")
+    done = journal.begin(asdict(judge), resume, is_next)
     rest = found[done:]
     with contextlib.closing(_show_progress(_judge(rest, classifier, workers), len(found), done)) as judged:
         for verdict in judged:
             journal.append(verdict)
     counts: Counter[str] = Counter()
-    verdicts.write(_count(journal.verdicts(), counts), judge, out)
+    verdicts.write(_count(journal.documents(), counts), judge, out)
     journal.remove()
     return counts
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pneumo_edge import extras, files
-from pneumo_edge.errors import ResultsError, printable
+from pneumo_edge.errors import printable
 from pneumo_edge.runtime.classifier import Classifier
 
 Verdict = Mapping[str, Any]
@@ -113,101 +112,12 @@ def cells(verdict: Verdict, judge: Judge) -> list[Any]:
     return [verdict["source"], label, *map(shares.get, judge.class_names), threshold, total_ms, error]
 
 
-class Journal:
-    """The verdicts so far, as JSON lines in ``FILE.partial``, for a file that is written when all are known.
-
-    Each line is written at once and whole. So a process may be killed at any moment: what was judged is kept, and
-    the next run goes on behind it.
-    """
-
-    def __init__(self, target: Path) -> None:
-        self.path = target.with_name(f"{target.name}.partial")
-
-    def begin(self, judge: Judge, sources: Sequence[str], resume: bool) -> int:
-        """Start, or go on where an interrupted run left off.
-
-        Args:
-            judge: What gives the verdicts.
-            sources: The images that are to be judged, in order.
-            resume: Keep the verdicts of an interrupted run, as far as they are those of the first ``sources``; a
-                line that was cut short goes.
-
-        Returns:
-            For how many of the sources there is a verdict.
-
-        Raises:
-            ResultsError: There are verdicts of an interrupted run, and ``resume`` is not given, or they are
-                another judge's.
-            OSError: The file cannot be written.
-        """
-        head = _json_line(asdict(judge)).encode()
-        done = end = 0
-        if self.path.exists():
-            if not resume:
-                raise ResultsError(
-                    f"{self.path} holds the verdicts of an interrupted run",
-                    "no such file, or --resume",
-                    "Give --resume to go on behind them, or delete the file",
-                )
-            done, end = self._find_end(head, sources)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as stream:
-            stream.truncate(end)
-        if not end:
-            self._append(head)
-        return done
-
-    def append(self, verdict: Verdict) -> None:
-        """Keep a verdict.
-
-        Raises:
-            OSError: The disk is full; the line may be cut short.
-        """
-        self._append(_json_line(verdict).encode())
-
-    def verdicts(self) -> Iterator[Verdict]:
-        """All verdicts, read as they are needed."""
-        with self.path.open("rb") as stream:
-            yield from map(json.loads, islice(stream, 1, None))
-
-    def remove(self) -> None:
-        """Delete the file, when what it was for has been written."""
-        self.path.unlink()
-
-    def _find_end(self, head: bytes, sources: Iterable[str]) -> tuple[int, int]:
-        with self.path.open("rb") as stream:
-            first = stream.readline()
-            if not first.endswith(b"\n"):
-                return 0, 0
-            if first != head:
-                raise ResultsError(
-                    f"{self.path} holds verdicts of another model or engine, or of another version of it",
-                    "the model and engine that it was begun with",
-                    "Name those, or delete the file",
-                )
-            done, end = 0, stream.tell()
-            for source, line in zip(sources, stream, strict=False):
-                if _source(line) != source:
-                    break
-                done, end = done + 1, end + len(line)
-        return done, end
-
-    def _append(self, line: bytes) -> None:
-        try:
-            with self.path.open("ab", buffering=0) as stream:
-                while line:
-                    line = line[stream.write(line) :]
-        except OSError as error:
-            error.filename = os.fspath(self.path)
-            raise
-
-
-def _source(line: bytes) -> str | None:
-    """The image that a line of a journal is about, or None where the line was cut short."""
+def is_verdict_on(line: bytes, source: str) -> bool:
+    """Whether a line of a journal is the verdict on that image."""
     try:
-        return str(json.loads(line)["source"]) if line.endswith(b"\n") else None
+        return bool(json.loads(line)["source"] == source)
     except (ValueError, KeyError, TypeError):
-        return None
+        return False
 
 
 def _json_line(document: Mapping[str, Any]) -> str:

@@ -1,0 +1,108 @@
+"""What a benchmark has measured so far, so that an interrupted one goes on behind it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.protocol import Plan, Settings, Unit
+from benchmarks.results import Machine, Model
+from benchmarks.worker import Message, work
+from pneumo_edge import records
+from pneumo_edge.journal import Journal
+from pneumo_edge.records import RecordError
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What must be the same for measurements to belong to one benchmark.
+
+    ``versions`` are those of libraries by distribution name, engines included; ``images`` is the fingerprint of the
+    test set.
+    """
+
+    settings: Settings
+    machine: Machine
+    versions: dict[str, str]
+    models: tuple[Model, ...]
+    units: tuple[Unit, ...]
+    images: str
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A plan that was carried out: which, in how many steps, with which samples; and since when and for how long."""
+
+    plan: str
+    steps: int
+    message: Message
+    started: str
+    elapsed_s: float
+
+
+class Measurements:
+    """Carries plans out in fresh processes, each once, whatever happens in between; several threads may ask.
+
+    Args:
+        target: The file that the results go to in the end.
+        resume: Keep what an interrupted benchmark had measured for it.
+    """
+
+    def __init__(self, target: Path, resume: bool) -> None:
+        self._journal = Journal(target, "measurements", "benchmark (files, images, settings, libraries, machine)")
+        self._resume, self._lock = resume, threading.Lock()
+        self._kept: dict[str, _Piece] = {}
+        self._began, self._before_s = time.monotonic(), 0.0
+        #: When measuring began, ISO 8601 with its offset; that of the interrupted benchmark where it goes on.
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of measuring, those before an interruption included."""
+        return self._before_s + time.monotonic() - self._began
+
+    def begin(self, identity: Identity) -> None:
+        """Start, or go on.
+
+        Raises:
+            ResultsError: There are measurements of an interrupted benchmark, and they are of another one or were not
+                asked to be kept.
+            OSError: The journal cannot be written.
+        """
+
+        def is_piece(number: int, line: bytes) -> bool:
+            try:
+                piece = records.loads(_Piece, line)
+            except RecordError:
+                return False
+            self._kept[piece.plan] = piece
+            self.started, self._before_s = piece.started, piece.elapsed_s
+            return True
+
+        self._journal.begin(asdict(identity), self._resume, is_piece)
+
+    def work(self, plan: Plan, done: Callable[[int], None]) -> Message:
+        """Carry out a plan, or give what came of it before the interruption; as :func:`benchmarks.worker.work`."""
+        name = f"{plan.measure} {plan.process}: {', '.join(job.unit.name for job in plan.jobs)}"
+        if name in self._kept:
+            done(self._kept[name].steps)
+            return self._kept[name].message
+        steps = 0
+
+        def count(more: int) -> None:
+            nonlocal steps
+            steps += more
+            done(more)
+
+        message = work(plan, count)
+        with self._lock:
+            self._journal.append(asdict(_Piece(name, steps, message, self.started, self.elapsed_s)))
+        return message
+
+    def forget(self) -> None:
+        """Delete what was kept, when the results have been written."""
+        self._journal.remove()

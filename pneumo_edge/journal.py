@@ -1,0 +1,110 @@
+"""What a long job has finished so far, kept beside the file that is written when all of it is known."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pneumo_edge.errors import ResultsError
+
+
+class Journal:
+    """JSON lines in ``FILE.partial``: first whose work it is, then what is finished.
+
+    Each line is written at once and whole. So a process may be killed at any moment: what was finished is kept, and
+    the next run goes on behind it.
+
+    Args:
+        target: The file that the job writes in the end.
+        holds: What the lines are, for messages: "verdicts".
+        basis: What must be the same for them to be kept, for messages: "model or engine".
+    """
+
+    def __init__(self, target: Path, holds: str, basis: str) -> None:
+        self.path = target.with_name(f"{target.name}.partial")
+        self._holds, self._basis = holds, basis
+
+    def begin(self, head: Any, resume: bool, is_next: Callable[[int, bytes], bool]) -> int:
+        """Start, or go on where an interrupted run left off.
+
+        Args:
+            head: A JSON document that says whose work this is.
+            resume: Keep what an interrupted run had finished.
+            is_next: Whether a line (its number from 0, and its bytes without the end) belongs to this run. The first
+                that does not, or that was cut short, goes, and all behind it.
+
+        Returns:
+            How many lines are kept.
+
+        Raises:
+            ResultsError: There is work of an interrupted run, and ``resume`` is not given, or it began otherwise.
+            OSError: The file cannot be written.
+        """
+        first = _line(head)
+        kept = end = 0
+        if self.path.exists():
+            if not resume:
+                raise ResultsError(
+                    f"{self.path} holds the {self._holds} of an interrupted run",
+                    "no such file, or --resume",
+                    "Give --resume to go on behind them, or delete the file",
+                )
+            kept, end = self._find_end(first, is_next)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab") as stream:
+            stream.truncate(end)
+        if not end:
+            self._append(first)
+        return kept
+
+    def append(self, document: Any) -> None:
+        """Keep a JSON document.
+
+        Raises:
+            OSError: The disk is full; the line may be cut short.
+        """
+        self._append(_line(document))
+
+    def documents(self) -> Iterator[Any]:
+        """All documents but the first, read as they are needed."""
+        with self.path.open("rb") as stream:
+            yield from map(json.loads, islice(stream, 1, None))
+
+    def remove(self) -> None:
+        """Delete the file, when what it was for has been written."""
+        self.path.unlink()
+
+    def _find_end(self, head: bytes, is_next: Callable[[int, bytes], bool]) -> tuple[int, int]:
+        with self.path.open("rb") as stream:
+            first = stream.readline()
+            if not first.endswith(b"\n"):
+                return 0, 0
+            if first != head:
+                raise ResultsError(
+                    f"{self.path} holds {self._holds} of another {self._basis}, or of another version of it",
+                    f"the {self._basis} that it was begun with",
+                    "Name that, or delete the file",
+                )
+            kept, end = 0, stream.tell()
+            for line in stream:
+                if not line.endswith(b"\n") or not is_next(kept, line[:-1]):
+                    break
+                kept, end = kept + 1, end + len(line)
+        return kept, end
+
+    def _append(self, line: bytes) -> None:
+        try:
+            with self.path.open("ab", buffering=0) as stream:
+                while line:
+                    line = line[stream.write(line) :]
+        except OSError as error:
+            error.filename = os.fspath(self.path)
+            raise
+
+
+def _line(document: Any) -> bytes:
+    return (json.dumps(document) + "\n").encode()

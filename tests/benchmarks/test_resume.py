@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks import results
+from pneumo_edge import records
+from pneumo_edge.errors import ExitCode
+
+
+@pytest.mark.slow
+def test_a_killed_benchmark_goes_on_behind_what_it_had_measured(
+    two_backbones: Path, phantom_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "reports"
+    partial = out / "results.json.partial"
+    command = [sys.executable, "-m", "pneumo_edge", "benchmark", str(two_backbones), "--data", str(phantom_folder)]
+    command += ["--engine", "litert", "--queries", "12", "--seconds", "0", "--out", str(out), "--processes"]
+
+    with subprocess.Popen([*command, "3"], stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        while '"latency 0: ' not in (partial.read_text() if partial.exists() else ""):
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+    # As if it had been killed within a line.
+    partial.write_bytes(partial.read_bytes() + b'{"plan": "latency 1')
+    assert not (out / "results.json").exists()
+    kept = {piece["plan"]: piece for piece in map(json.loads, partial.read_text().splitlines()[1:-1])}
+
+    def go_on(*more: str) -> tuple[int, str]:
+        done = subprocess.run([*command, *more], capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+
+    code, error = go_on("3")
+    assert code == ExitCode.FAILED
+    assert "results.json.partial holds the measurements of an interrupted run; expected no such file" in error
+    code, error = go_on("4", "--resume")
+    assert code == ExitCode.FAILED
+    assert "holds measurements of another benchmark" in error
+    code, error = go_on("3", "--resume")
+    assert code == ExitCode.OK, error
+    assert not partial.exists()
+
+    measured = results.read(out / "results.json")
+    (name,) = [plan for plan in kept if plan.startswith("latency 0: ")]
+    before = kept[name]["message"]["latency"]
+    first = [unit.latency[0] for unit in measured.units] + [twin.latency[0] for twin in measured.twins]
+    assert [json.loads(records.dumps(samples)) for samples in first] == before
+    assert all(len(unit.latency) == 3 for unit in measured.units)
+    assert measured.started == kept[name]["started"]
+    assert measured.duration_s > max(piece["elapsed_s"] for piece in kept.values())
