@@ -177,7 +177,7 @@ def compare_calibrations(path: Path, other: Path, row: Format, verified: Verifie
 
 def _load(path: Path, info: engines.EngineInfo, threads: int) -> Copies:
     # Some formats have no fast kernels, and those that engines fall back to use one core.
-    return [engines.load(path, info, threads) for _ in range(cores())]
+    return [engines.load(path, info, threads) for _ in range(max(1, cores() // threads))]
 
 
 def describe(engine: engines.Engine) -> str:
