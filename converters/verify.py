@@ -223,12 +223,12 @@ class _Gate:
         measured = Measured(
             max_difference=float(difference.max()),
             mean_difference=float(difference.mean()),
-            colour_response=self._colour_response(copies),
             agreement=float(np.mean(same | ~decided)),
             images=len(scores),
         )
         if self._first is None:
             self._first = replace(reference, scores=scores)
+            measured = replace(measured, colour_response=self._colour_response(copies))
             if len(scores) >= _IMAGES_FOR_AUC:
                 loss = self._auc_loss(scores)
                 measured = replace(measured, auc_loss=loss.value, max_auc_loss=loss.high)
@@ -280,7 +280,7 @@ class _Gate:
         ):
             if value is not None and value > most + _ROUNDING:
                 raise self._missed(engine, f"a {what} of {value:.4g}", f"at most {most:.4g}")
-        if measured.colour_response < 0:
+        if measured.colour_response is not None and measured.colour_response < 0:
             raise self._missed(engine, "red and blue exchanged", "channels in the order red, green, blue")
 
     def _most_changed(self, images: int) -> float:
