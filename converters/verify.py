@@ -43,14 +43,15 @@ class Measured:
     ``colour_response`` is how the probability changes when red and blue are exchanged in coloured images, as a multiple
     of how it does in Keras, by least squares: 1 as there, -1 where the file exchanges them itself. ``max_auc_loss`` is
     the upper end of a paired 95 % interval, drawn by patient; ``engine_difference`` is the largest difference of
-    probability from the first engine with one thread. What is None was not measured.
+    probability from the first engine with one thread. What is None was not measured:
+    the order of the channels is the file's, whatever runs it.
     """
 
     max_difference: float
     mean_difference: float
-    colour_response: float
     agreement: float
     images: int
+    colour_response: float | None = None
     auc_loss: float | None = None
     max_auc_loss: float | None = None
     engine_difference: float | None = None
