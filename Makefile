@@ -6,13 +6,17 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)")
+# The page that report-picture takes, to where, and with which browser.
+REPORT ?= reports/report.html
+PICTURE ?= docs/images/report.png
+CHROMIUM ?= $(shell command -v chromium || command -v google-chrome)
 # How much of each run of the student report is trained; empty for all of it.
 EXTENT ?= --epochs 3 --images 1024
 # The evaluation of the bundled models on the test split.
 METRICS ?= results/evaluation/metrics.json
 
 .PHONY: help demo test lint bench bench-training models cards training-table formats-table sensitivity report-reproduction \
-	device-speed clean
+	device-speed report-picture clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets
@@ -37,6 +41,10 @@ models: $(READY) ## Train both backbones with the recipe best and export every f
 
 bench: $(READY) ## Benchmark the files in models/ (DATA=)
 	$(BIN)/pneumo-edge benchmark models $(if $(DATA),--data "$(DATA)")
+
+report-picture: ## Take docs/images/report.png of the top of the benchmark's page (REPORT=, CHROMIUM=)
+	$(CHROMIUM) --headless --no-sandbox --hide-scrollbars --window-size=1280,2000 --screenshot="$(abspath $(PICTURE))" \
+		"file://$(abspath $(REPORT))"
 
 device-speed: $(READY) ## Compare file to verdict with what else there is (DATA=, MEDIAPIPE=its python, KERAS=model.keras)
 	$(BIN)/python -m benchmarks.device_speed --images "$(DATA)" $(if $(MEDIAPIPE),--mediapipe "$(MEDIAPIPE)") \

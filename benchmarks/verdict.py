@@ -35,7 +35,9 @@ _SEED = 0
 class Claim:
     """A claim that ``subject`` has a property beside ``other``; both are model files.
 
-    ``engine`` is "" and ``threads`` 0 where the claim does not depend on them.
+    ``engine`` is "" and ``threads`` 0 where the claim does not depend on them. ``effect`` is what the claim is about:
+    how many times as fast, large or heavy the subject is; or the difference in AUC, or in its loss, in favour of the
+    subject where it is positive. None where the claim is made of two others.
     """
 
     subject: Row
@@ -45,6 +47,16 @@ class Claim:
     threads: int
     outcome: Outcome
     evidence: str
+    effect: float | None
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """The outcome of a claim, with its evidence and its effect."""
+
+    outcome: Outcome
+    evidence: str
+    effect: float | None
 
 
 @dataclass(frozen=True)
@@ -123,7 +135,7 @@ class _Judge:
         self._names = list(test_set.labels)
         self._labels: Labels = np.array(list(test_set.labels.values()), dtype=np.int64)
         self._patients = [test_set.patients[name] for name in self._names]
-        self._accuracy: dict[tuple[str, str, str], tuple[Outcome, str]] = {}
+        self._accuracy: dict[tuple[str, str, str], _Finding] = {}
 
     def claims(self, ratio: Ratio) -> Iterator[Claim]:
         """All claims about two units that differ in their backbone alone."""
@@ -131,21 +143,22 @@ class _Judge:
         subject, other = (ratio.numerator, ratio.denominator)[:: 1 if swap else -1]
         unit = subject.result.unit
 
-        def claim(name: Property, outcome: Outcome, evidence: str, *, of: Literal["file", "engine", "unit"]) -> Claim:
-            engine = "" if of == "file" else unit.engine
-            return Claim(subject, other, name, engine, unit.threads if of == "unit" else 0, outcome, evidence)
+        def claim(name: Property, found: _Finding, *, of: Literal["file", "engine", "unit"]) -> Claim:
+            engine, threads = "" if of == "file" else unit.engine, unit.threads if of == "unit" else 0
+            return Claim(subject, other, name, engine, threads, found.outcome, found.evidence, found.effect)
 
         speed = self._faster(subject, other, ratio, inverted=swap)
-        yield claim("faster", *speed, of="unit")
-        yield claim("smaller", *self._smaller(subject, other), of="file")
-        yield claim("lighter in memory", *self._lighter(subject, other), of="unit")
+        yield claim("faster", speed, of="unit")
+        yield claim("smaller", self._smaller(subject, other), of="file")
+        yield claim("lighter in memory", self._lighter(subject, other), of="unit")
         if not self._summary.accuracy_counts:
             return
         accuracy = self._as_accurate(subject, other)
-        yield claim("as accurate", *accuracy, of="engine")
-        yield claim("faster and as accurate", _both(speed[0], accuracy[0]), "both of the claims above", of="unit")
+        yield claim("as accurate", accuracy, of="engine")
+        both = _Finding(_both(speed.outcome, accuracy.outcome), "both of the claims above", None)
+        yield claim("faster and as accurate", both, of="unit")
         if kept := self._keeps_more(subject, other):
-            yield claim("keeps more AUC when quantized", *kept, of="engine")
+            yield claim("keeps more AUC when quantized", kept, of="engine")
 
     def why_unranked(self, row: Row) -> str:
         """Why a unit cannot rank; "" where it can."""
@@ -155,7 +168,7 @@ class _Judge:
     def _gate_failure(self, row: Row) -> str:
         return gate_failure(row, self._summary.rows) if self._summary.accuracy_counts else ""
 
-    def _faster(self, subject: Row, other: Row, ratio: Ratio, *, inverted: bool) -> tuple[Outcome, str]:
+    def _faster(self, subject: Row, other: Row, ratio: Ratio, *, inverted: bool) -> _Finding:
         found = ratio.inference
         if inverted:
             found = Interval(1 / found.value, 1 / found.high, 1 / found.low if found.low else np.inf)
@@ -165,24 +178,24 @@ class _Judge:
             f"{len(subject.result.latency)} processes; {_band(band)}"
         )
         return self._settle(
-            statistics.judge(found, band), subject, other, evidence, self.why_unranked, supported="more"
+            statistics.judge(found, band), subject, other, evidence, found.value, self.why_unranked, supported="more"
         )
 
-    def _smaller(self, subject: Row, other: Row) -> tuple[Outcome, str]:
+    def _smaller(self, subject: Row, other: Row) -> _Finding:
         one, two = subject.model.size_bytes, other.model.size_bytes
         relation: Relation = "less" if one < two else "more" if one > two else "not separable"
         evidence = f"{one / 2**20:.2f} against {two / 2**20:.2f} MiB, {one / two:.2f} times"
-        return self._settle(relation, subject, other, evidence, self._gate_failure)
+        return self._settle(relation, subject, other, evidence, one / two, self._gate_failure)
 
-    def _lighter(self, subject: Row, other: Row) -> tuple[Outcome, str]:
+    def _lighter(self, subject: Row, other: Row) -> _Finding:
         if min(*subject.memory_bytes, *other.memory_bytes) <= 0:
-            return "not separable", "a process's imports took more memory than its model"
+            return _Finding("not separable", "a process's imports took more memory than its model", None)
         ratio = statistics.unpaired_ratio(subject.memory_bytes, other.memory_bytes)
         evidence = (
             f"{subject.peak_bytes / 2**20:.1f} against {other.peak_bytes / 2**20:.1f} MiB over the imports, "
             f"{ratio.value:.2f} times {_brackets(ratio)}, {len(subject.memory_bytes)} processes each"
         )
-        return self._settle(statistics.judge(ratio, 0.0), subject, other, evidence, self._gate_failure)
+        return self._settle(statistics.judge(ratio, 0.0), subject, other, evidence, ratio.value, self._gate_failure)
 
     def _settle(
         self,
@@ -190,25 +203,26 @@ class _Judge:
         subject: Row,
         other: Row,
         evidence: str,
+        effect: float,
         why_not: Callable[[Row], str],
         supported: Relation = "less",
-    ) -> tuple[Outcome, str]:
+    ) -> _Finding:
         """Supported or refuted, unless the one that would win cannot."""
         if relation == "not separable":
-            return "not separable", evidence
+            return _Finding("not separable", evidence, effect)
         wins = relation == supported
         winner = subject if wins else other
         if why := why_not(winner):
-            return "not separable", f"{evidence}; but {winner.model.file} cannot win: {why}"
-        return ("supported" if wins else "refuted"), evidence
+            return _Finding("not separable", f"{evidence}; but {winner.model.file} cannot win: {why}", effect)
+        return _Finding("supported" if wins else "refuted", evidence, effect)
 
-    def _as_accurate(self, subject: Row, other: Row) -> tuple[Outcome, str]:
+    def _as_accurate(self, subject: Row, other: Row) -> _Finding:
         key = (subject.model.file, other.model.file, subject.result.unit.engine)
         if key not in self._accuracy:
             self._accuracy[key] = self._compare_accuracy(subject, other)
         return self._accuracy[key]
 
-    def _compare_accuracy(self, subject: Row, other: Row) -> tuple[Outcome, str]:
+    def _compare_accuracy(self, subject: Row, other: Row) -> _Finding:
         one, two = self._judged(subject), self._judged(other)
         found = bootstrap_difference(self._labels, one, two, self._patients, statistics=("auc", "accuracy"), seed=_SEED)
         auc = found["auc"]
@@ -221,10 +235,10 @@ class _Judge:
             f"the other); margin {ACCURACY_MARGIN:g} of AUC"
         )
         if auc.low > -ACCURACY_MARGIN:
-            return "supported", evidence
-        return ("refuted" if auc.high < 0 else "not separable"), evidence
+            return _Finding("supported", evidence, auc.value)
+        return _Finding("refuted" if auc.high < 0 else "not separable", evidence, auc.value)
 
-    def _keeps_more(self, subject: Row, other: Row) -> tuple[Outcome, str] | None:
+    def _keeps_more(self, subject: Row, other: Row) -> _Finding | None:
         """Whether the subject's AUC loses less from float to its format than the other's does."""
         if subject.model.format == _REFERENCE_FORMAT:
             return None
@@ -239,8 +253,8 @@ class _Judge:
         difference = statistics.auc_contrast(self._labels, [(weight, self._scores(row)) for weight, row in weights])
         evidence = f"AUC lost {_signed(losses[0])} against {_signed(losses[1])}: {_signed(difference)} (DeLong, paired)"
         if difference.high < 0:
-            return "supported", evidence
-        return ("refuted" if difference.low > 0 else "not separable"), evidence
+            return _Finding("supported", evidence, -difference.value)
+        return _Finding("refuted" if difference.low > 0 else "not separable", evidence, -difference.value)
 
     def _float_of(self, row: Row) -> Row | None:
         """The fp32 unit of a quantized one, on the same engine and threads."""

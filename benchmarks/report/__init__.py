@@ -1,18 +1,19 @@
-"""The report on a benchmark: one content, as Markdown and as a self-contained HTML page; and its numbers as CSV."""
+"""The report on benchmarks: one content, as Markdown and as a self-contained HTML page; and its numbers as CSV."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.report import content, html, markdown, spreadsheet
-from benchmarks.summary import Summary
+from benchmarks.report import html, markdown, spreadsheet
+from benchmarks.report.compose import compose
+from benchmarks.report.runs import Runs
 from pneumo_edge import files
 
 #: Endings of the files that a report can be written to.
 SUFFIXES = (".html", ".md", ".csv")
 
 
-def write(summary: Summary, path: Path) -> None:
+def write(runs: Runs, path: Path) -> None:
     """Write the report, whole or not at all, as the ending of the path says.
 
     Raises:
@@ -21,11 +22,11 @@ def write(summary: Summary, path: Path) -> None:
         OSError: The file cannot be written.
     """
     if path.suffix == ".html":
-        text = html.render(content.compose(summary), summary)
+        text = html.render(compose(runs))
     elif path.suffix == ".md":
-        text = markdown.render(content.compose(summary))
+        text = markdown.render(compose(runs))
     elif path.suffix == ".csv":
-        text = spreadsheet.render(summary)
+        text = spreadsheet.render(runs)
     else:
         raise ValueError(f"{path} does not end in {' or '.join(SUFFIXES)}")
     files.write_text(path, text)

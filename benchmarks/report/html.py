@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
+from importlib import resources
 from typing import TYPE_CHECKING
 
-from benchmarks.report import figures
-from benchmarks.report.content import Report
-from benchmarks.summary import Summary
+from benchmarks.report.content import LAYOUTS, Figure, Report
 from pneumo_edge import extras
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-_TEMPLATE = "report.html.jinja"
-_DRAW = {"tradeoff": figures.draw_tradeoff, "latency": figures.draw_latency}
+_TEMPLATE, _STYLE, _SCRIPT = "report.html.jinja", "report.css", "report.js"
 
 
-def render(report: Report, summary: Summary) -> str:
-    """Write the report as a page with its style and its figures inside.
-
-    Args:
-        report: The content.
-        summary: What the figures show.
+def render(report: Report) -> str:
+    """Write the report as a page with its style, its script and its figures inside.
 
     Raises:
         MissingExtraError: jinja2 or matplotlib is not installed.
@@ -38,11 +34,17 @@ def render(report: Report, summary: Summary) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters["code"] = _code
-    drawn = {
-        (name, layout): Markup(draw(summary, layout)) for name, draw in _DRAW.items() for layout in figures.LAYOUTS
-    }
-    return environment.get_template(_TEMPLATE).render(report=report, figures=drawn)
+    environment.filters |= {"code": _code, "anchor": _anchor, "draw": _draw}
+    style, script = (
+        resources.files("benchmarks.report").joinpath(name).read_text("utf-8") for name in (_STYLE, _SCRIPT)
+    )
+    return environment.get_template(_TEMPLATE).render(
+        report=report,
+        style=Markup(style),
+        script=Markup(script),
+        # The page lets this very script run, and no other, whatever stands in a name.
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
 
 
 def _code(text: str) -> Markup:
@@ -50,3 +52,14 @@ def _code(text: str) -> Markup:
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def _draw(figure: Figure) -> list[tuple[str, Markup]]:
+    """The figure in each layout."""
+    from markupsafe import Markup
+
+    return [(layout, Markup(figure.draw(layout))) for layout in LAYOUTS]

@@ -1,8 +1,8 @@
-"""The report as Markdown, for a README or a pull request."""
+"""A report as Markdown, for a README or a pull request."""
 
 from __future__ import annotations
 
-from benchmarks.report.content import Report, Section, Table
+from benchmarks.report.content import Block, Code, Figure, Folded, Paragraph, Points, Report, Table
 
 
 def render(report: Report) -> str:
@@ -12,19 +12,26 @@ def render(report: Report) -> str:
         parts.append(f"> [!WARNING]\n> **{title}** {text}")
     parts.append("\n".join(f"- **{name}:** {value}" for name, value in report.facts))
     for section in report.sections:
-        parts += _section(section)
+        parts += [f"## {section.title}", *_blocks(section.blocks)]
     return "\n\n".join(parts) + "\n"
 
 
-def _section(section: Section) -> list[str]:
-    parts = [f"## {section.title}", *section.paragraphs]
-    if section.table:
-        parts.append(table(section.table))
-    parts += section.notes
-    if section.bullets:
-        parts.append("\n".join(f"- {bullet}" for bullet in section.bullets))
-    if section.code:
-        parts.append(f"```sh\n{section.code}\n```")
+def _blocks(blocks: tuple[Block, ...]) -> list[str]:
+    parts: list[str] = []
+    for block in blocks:
+        match block:
+            case Paragraph(text=text):
+                parts.append(text)
+            case Points(items=items) if items:
+                parts.append("\n".join(f"- {item}" for item in items))
+            case Table():
+                parts.append(table(block))
+            case Code(text=text):
+                parts.append(f"```sh\n{text}\n```")
+            case Folded(title=title, blocks=inside):
+                parts += [f"<details>\n<summary>{title}</summary>", *_blocks(inside), "</details>"]
+            case Figure() | Points():
+                pass
     return parts
 
 

@@ -7,23 +7,29 @@ import io
 from statistics import median
 
 from benchmarks.measures.latency import Latency
-from benchmarks.summary import Row, Summary
+from benchmarks.report.runs import Run, Runs, units
+from benchmarks.summary import Row
 from pneumo_edge.evaluation.metrics import Interval
 
 
-def render(summary: Summary) -> str:
-    """Write the numbers of all units as CSV (RFC 4180)."""
-    lines = [_line(row) for row in summary.rows]
+def render(runs: Runs) -> str:
+    """Write the numbers of all units as CSV (RFC 4180); a line names its machine, so that files can be put together."""
+    lines = [_line(run, row) for run, row in units(runs)]
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(lines[0]))
+    writer = csv.DictWriter(stream, list(dict.fromkeys(name for line in lines for name in line)), restval="")
     writer.writeheader()
     writer.writerows(lines)
     return stream.getvalue()
 
 
-def _line(row: Row) -> dict[str, object]:
-    confusion = row.accuracy.confusion
+def _line(run: Run, row: Row) -> dict[str, object]:
+    results, confusion = run.summary.results, row.accuracy.confusion
     return {
+        "run": run.letter,
+        "started": results.started,
+        "cpu": results.machine.cpu,
+        "architecture": results.machine.architecture,
+        "preset": results.settings.preset,
         "file": row.model.file,
         "sha256": row.model.sha256,
         "backbone": row.model.backbone,
@@ -33,6 +39,7 @@ def _line(row: Row) -> dict[str, object]:
         "threads": row.result.unit.threads,
         "size_bytes": row.model.size_bytes,
         "peak_memory_bytes": row.peak_bytes,
+        "imports_memory_bytes": median(each.baseline_bytes for each in row.result.memory),
         **_interval("auc", row.accuracy.auc),
         **_interval("accuracy", confusion.accuracy),
         **_interval("sensitivity", confusion.sensitivity),
@@ -42,6 +49,8 @@ def _line(row: Row) -> dict[str, object]:
         **{f"stage_{stage}_ms": value for stage, value in row.stages_ms.items()},
         "load_ms": row.load_ms,
         "first_inference_ms": row.first_inference_ms,
+        "pareto_front": "yes" if any(row is each for each in run.verdict.pareto) else "no",
+        "cannot_rank": next((why for each, why in run.verdict.unranked if each is row), ""),
         "shortfalls": "; ".join(row.shortfalls),
     }
 
@@ -57,5 +66,8 @@ def _latency(name: str, latency: Latency) -> dict[str, object]:
         f"{name}_p90_ms": latency.p90_ms,
         f"{name}_p90_bound_ms": "" if latency.p90_bound_ms is None else latency.p90_bound_ms,
         f"{name}_p99_ms": latency.p99_ms,
+        f"{name}_outliers": latency.outliers,
         f"{name}_cpu_ms": median(latency.cpu_medians_ms),
+        f"{name}_cpu_least_ms": min(latency.cpu_medians_ms),
+        f"{name}_cpu_most_ms": max(latency.cpu_medians_ms),
     }

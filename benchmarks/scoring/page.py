@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from benchmarks.report import markdown
-from benchmarks.report.content import Cell, Report, Section, Table, backbone_title
+from benchmarks.report.content import Cell, Code, Paragraph, Points, Report, Section, Table, backbone_title
 from benchmarks.scoring.scores import ScoredModel, Scores
 from benchmarks.scoring.summary import METRIC_TITLES, Comparison, Metrics, ModelMetrics, SeedComparison, SeedGroup
 from pneumo_edge.evaluation.metrics import Interval
@@ -99,16 +99,19 @@ def _decisions(computed: Metrics) -> Section:
     return Section(
         "Discrimination and decisions",
         (
-            "The rows without a format are what a model has to beat: one number of the image that knows nothing of "
-            "lungs, in the direction that the training images decide, and always the same answer.",
-            "![ROC curves](roc.png)",
-        ),
-        table=Table((*_MODEL_COLUMNS, *(_TITLES[name] for name in _DECISIONS)), len(_MODEL_COLUMNS), tuple(rows)),
-        notes=(
-            "Decisions are at the threshold that each file carries. Brackets hold 95 % intervals: DeLong's for the "
-            "AUC, Wilson's for always the same answer, and for the others percentiles of "
-            f"{computed.bootstrap_replicates:,} bootstrap replicates that draw {_unit(computed)}. Where a model makes "
-            "no error of a kind, or a class has a single patient, the bootstrap shows no width.",
+            Paragraph(
+                "The rows without a format are what a model has to beat: one number of the image that knows nothing of "
+                "lungs, in the direction that the training images decide, and always the same answer."
+            ),
+            Paragraph("![ROC curves](roc.png)"),
+            Table((*_MODEL_COLUMNS, *(_TITLES[name] for name in _DECISIONS)), len(_MODEL_COLUMNS), tuple(rows)),
+            Paragraph(
+                "Decisions are at the threshold that each file carries. Brackets hold 95 % intervals: DeLong's for the "
+                "AUC, Wilson's for always the same answer, and for the others percentiles of "
+                f"{computed.bootstrap_replicates:,} bootstrap replicates that draw {_unit(computed)}. Where a model "
+                "makes no error of a kind, or a class has a single patient, the bootstrap shows no width.",
+                minor=True,
+            ),
         ),
     )
 
@@ -117,56 +120,57 @@ def _kinds(computed: Metrics) -> Section:
     kinds = computed.data.kinds
     names = computed.data.classes
     negative, positive = names
-    return Section(
-        "What is found and what is missed",
-        table=Table(
-            (
-                *_MODEL_COLUMNS,
-                *(f"Sensitivity, {kind} ({count})" for kind, count in kinds.items()),
-                f"{positive} found",
-                f"{positive} missed",
-                f"{negative} cleared",
-                f"{negative} called {positive}",
-            ),
-            len(_MODEL_COLUMNS),
-            tuple(
-                (
-                    *_model_cells(each.model),
-                    *(_interval(each.sensitivity_by_kind[kind].sensitivity) for kind in kinds),
-                    Cell(str(each.confusion.true_positives)),
-                    Cell(str(each.confusion.false_negatives)),
-                    Cell(str(each.confusion.true_negatives)),
-                    Cell(str(each.confusion.false_positives)),
-                )
-                for each in computed.models
-            ),
+    table = Table(
+        (
+            *_MODEL_COLUMNS,
+            *(f"Sensitivity, {kind} ({count})" for kind, count in kinds.items()),
+            f"{positive} found",
+            f"{positive} missed",
+            f"{negative} cleared",
+            f"{negative} called {positive}",
         ),
-        notes=("Brackets hold Wilson's 95 % intervals.",) if kinds else (),
+        len(_MODEL_COLUMNS),
+        tuple(
+            (
+                *_model_cells(each.model),
+                *(_interval(each.sensitivity_by_kind[kind].sensitivity) for kind in kinds),
+                Cell(str(each.confusion.true_positives)),
+                Cell(str(each.confusion.false_negatives)),
+                Cell(str(each.confusion.true_negatives)),
+                Cell(str(each.confusion.false_positives)),
+            )
+            for each in computed.models
+        ),
     )
+    notes = (Paragraph("Brackets hold Wilson's 95 % intervals.", minor=True),) if kinds else ()
+    return Section("What is found and what is missed", (table, *notes))
 
 
 def _calibration(computed: Metrics) -> Section:
     return Section(
         "Calibration",
-        ("![Reliability diagrams](reliability.png)",),
-        table=Table(
-            (*_MODEL_COLUMNS, "Brier score", "ECE", "ECE by chance", "Temperature"),
-            len(_MODEL_COLUMNS),
-            tuple(
-                (
-                    *_model_cells(each.model),
-                    _interval(each.metrics["brier"]),
-                    Cell(f"{each.calibration.ece:.3f}"),
-                    _interval(each.calibration.by_chance),
-                    Cell(f"{each.model.temperature:.2f}"),
-                )
-                for each in computed.models
+        (
+            Paragraph("![Reliability diagrams](reliability.png)"),
+            Table(
+                (*_MODEL_COLUMNS, "Brier score", "ECE", "ECE by chance", "Temperature"),
+                len(_MODEL_COLUMNS),
+                tuple(
+                    (
+                        *_model_cells(each.model),
+                        _interval(each.metrics["brier"]),
+                        Cell(f"{each.calibration.ece:.3f}"),
+                        _interval(each.calibration.by_chance),
+                        Cell(f"{each.model.temperature:.2f}"),
+                    )
+                    for each in computed.models
+                ),
             ),
-        ),
-        notes=(
-            "The expected calibration error (ECE) is taken in bins of equally many images. ECE by chance is what a "
-            "perfectly calibrated model with the same probabilities would show on as many images: the mean, and the "
-            "range of 95 % of draws. The temperature was fitted before and is inside the file.",
+            Paragraph(
+                "The expected calibration error (ECE) is taken in bins of equally many images. ECE by chance is what a "
+                "perfectly calibrated model with the same probabilities would show on as many images: the mean, and "
+                "the range of 95 % of draws. The temperature was fitted before and is inside the file.",
+                minor=True,
+            ),
         ),
     )
 
@@ -183,17 +187,18 @@ def _over_seeds(computed: Metrics) -> Section | None:
         len(_GROUP_COLUMNS),
         tuple((*_group_cells(group), *_spread_cells(group.metrics, (*names, *kinds))) for group in groups),
     )
+    brackets = Paragraph(
+        "Brackets hold Student's 95 % interval of the mean. It is about seeds on these images, and is not cut to "
+        "0 to 1.",
+        minor=True,
+    )
     return Section(
         "Over seeds",
-        ("Files that differ in their seed alone: mean over seeds ± standard deviation of a single run.",),
-        table=table if groups else None,
-        notes=(
-            "Brackets hold Student's 95 % interval of the mean. It is about seeds on these images, and is not cut to "
-            "0 to 1.",
-        )
-        if groups
-        else (),
-        bullets=computed.notes,
+        (
+            Paragraph("Files that differ in their seed alone: mean over seeds ± standard deviation of a single run."),
+            *((table, brackets) if groups else ()),
+            Points(computed.notes),
+        ),
     )
 
 
@@ -202,23 +207,29 @@ def _comparisons(computed: Metrics) -> Section | None:
         return None
     return Section(
         "Backbone against backbone",
-        ("The first less the second, on the same images, for files of one format, seed and engine.",),
-        table=Table(
-            (
-                *("First", "Second", "Format", "Engine", "Seed"),
-                "AUC",
-                "DeLong p",
-                *(_TITLES[name] for name in ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "brier")),
-                "Only first right",
-                "Only second right",
-                "McNemar p",
+        (
+            Paragraph("The first less the second, on the same images, for files of one format, seed and engine."),
+            Table(
+                (
+                    *("First", "Second", "Format", "Engine", "Seed"),
+                    "AUC",
+                    "DeLong p",
+                    *(
+                        _TITLES[name]
+                        for name in ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "brier")
+                    ),
+                    "Only first right",
+                    "Only second right",
+                    "McNemar p",
+                ),
+                5,
+                tuple(_comparison_cells(each) for each in computed.comparisons),
             ),
-            5,
-            tuple(_comparison_cells(each) for each in computed.comparisons),
-        ),
-        notes=(
-            f"{_bracket_note(computed)} DeLong's test and McNemar's exact test, both two-sided, take images as "
-            "independent. No p-value is corrected for the number of comparisons.",
+            Paragraph(
+                f"{_bracket_note(computed)} DeLong's test and McNemar's exact test, both two-sided, take images as "
+                "independent. No p-value is corrected for the number of comparisons.",
+                minor=True,
+            ),
         ),
     )
 
@@ -254,13 +265,20 @@ def _comparisons_over_seeds(computed: Metrics) -> Section | None:
     names = [name for name in _TITLES if any(name in group.differences for group in groups)]
     return Section(
         "Backbone against backbone, over seeds",
-        ("The first less the second with the same seed: mean over seeds ± standard deviation of a single difference.",),
-        table=Table(
-            ("First", "Second", "Format", "Engine", "Seeds", *(_TITLES[name] for name in names)),
-            5,
-            tuple((*_pair_cells(group), *_spread_cells(group.differences, names, signed=True)) for group in groups),
+        (
+            Paragraph(
+                "The first less the second with the same seed: mean over seeds ± standard deviation of a single "
+                "difference."
+            ),
+            Table(
+                ("First", "Second", "Format", "Engine", "Seeds", *(_TITLES[name] for name in names)),
+                5,
+                tuple((*_pair_cells(group), *_spread_cells(group.differences, names, signed=True)) for group in groups),
+            ),
+            Paragraph(
+                "Brackets hold Student's 95 % interval of the mean, which is about seeds on these images.", minor=True
+            ),
         ),
-        notes=("Brackets hold Student's 95 % interval of the mean, which is about seeds on these images.",),
     )
 
 
@@ -277,14 +295,16 @@ def _pair_cells(group: SeedComparison) -> tuple[Cell, ...]:
 def _models(computed: Metrics) -> Section:
     return Section(
         "Model files",
-        ("What each file says of itself.",),
-        table=Table(
-            (
-                *("File", "SHA-256", "Backbone", "Format", "Seed", "Engine", "Trained on", "Initial weights"),
-                *("Threshold", "Rule of the threshold", "Chosen on"),
+        (
+            Paragraph("What each file says of itself."),
+            Table(
+                (
+                    *("File", "SHA-256", "Backbone", "Format", "Seed", "Engine", "Trained on", "Initial weights"),
+                    *("Threshold", "Rule of the threshold", "Chosen on"),
+                ),
+                11,
+                tuple(_file_cells(each) for each in computed.models),
             ),
-            11,
-            tuple(_file_cells(each) for each in computed.models),
         ),
     )
 
@@ -310,28 +330,35 @@ def _left_out(scores: Scores) -> Section | None:
     left_out = scores.data.left_out
     if not left_out:
         return None
-    return Section("Images left out", bullets=tuple(f"{name}: {reason}" for name, reason in left_out.items()))
+    return Section("Images left out", (Points(tuple(f"{name}: {reason}" for name, reason in left_out.items())),))
 
 
 def _method(computed: Metrics) -> Section:
     return Section(
         "How to compute this again",
         (
-            "Every number here is computed from scores.json, which holds each probability of each file; metrics.json "
-            "holds them all, with the rows of the reliability diagrams. docs/evaluation.md names the sources.",
+            Paragraph(
+                "Every number here is computed from scores.json, which holds each probability of each file; "
+                "metrics.json holds them all, with the rows of the reliability diagrams. docs/evaluation.md names the "
+                "sources.",
+            ),
+            Code("pneumo-edge evaluate --scores scores.json --out ."),
         ),
-        code="pneumo-edge evaluate --scores scores.json --out .",
     )
 
 
 def _limits(computed: Metrics) -> Section:
     return Section(
         "Limits",
-        bullets=(
-            "Research software; not a medical device. No number here says how well a model judges patients.",
-            f"{computed.data.images} images of one source. An interval holds the chance of other images of that "
-            "source; of other hospitals, devices and ages it says nothing.",
-            f"PPV and NPV belong to the share of {_positive(computed)} among these images, and to no other.",
+        (
+            Points(
+                (
+                    "Research software; not a medical device. No number here says how well a model judges patients.",
+                    f"{computed.data.images} images of one source. An interval holds the chance of other images of "
+                    "that source; of other hospitals, devices and ages it says nothing.",
+                    f"PPV and NPV belong to the share of {_positive(computed)} among these images, and to no other.",
+                )
+            ),
         ),
     )
 

@@ -95,8 +95,10 @@ def benchmark(
     others are measured all the same. The page with figures is drawn where the
     extra "report" is installed; `report` draws it from results.json elsewhere.
     """
-    from benchmarks import report, results, verdict
-    from benchmarks.report import content
+    from benchmarks import report, results
+    from benchmarks.report.compose import compose
+    from benchmarks.report.runs import gather
+    from benchmarks.report.sections import claims, tradeoff
     from benchmarks.resume import Measurements
     from benchmarks.run import run
     from benchmarks.summary import summarise
@@ -118,13 +120,13 @@ def benchmark(
     )
     results.write(out / "results.json", measured)
     measurements.forget()
-    summary = summarise(measured)
+    runs = gather([summarise(measured)])
     written = [out / "report.md"]
     drawable = all(map(extras.is_installed, ("jinja2", "matplotlib")))
     written += [out / "report.html"] * drawable
     for path in written:
-        report.write(summary, path)
-    _print(content.compose(summary), content.main_table(summary), content.verdict_table(verdict.decide(summary)))
+        report.write(runs, path)
+    _print(compose(runs), tradeoff.main_table(runs), claims.evidence_table(runs))
     typer.echo(f"Raw results: {out / 'results.json'}")
     if not drawable:
         typer.echo('The page with figures takes the extra "report": draw it elsewhere with `pneumo-edge report`.')

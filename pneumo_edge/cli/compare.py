@@ -39,7 +39,7 @@ def compare(
     """
     from benchmarks import comparison
     from benchmarks import results as raw
-    from benchmarks.report import content
+    from benchmarks.report.sections.side_by_side import comparison_table
     from benchmarks.summary import summarise
 
     first, second = (summarise(raw.read(path)) for path in (before, after))
@@ -47,7 +47,7 @@ def compare(
     for name, summary in (("A", first), ("B", second)):
         machine = summary.results.machine
         typer.echo(f"{name}: {machine.cpu}, {machine.system}, {summary.results.started}")
-    print_table(content.comparison_table(compared))
+    print_table(comparison_table(compared))
     if fail_on_regression is not None and any(each.regressions for each in compared):
         typer.echo(f"error: worse by more than {fail_on_regression:.1%}; see the column Found", err=True)
         raise typer.Exit(ExitCode.GATE_MISSED)

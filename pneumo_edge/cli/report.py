@@ -9,7 +9,12 @@ import typer
 
 
 def report(
-    results: Annotated[Path, typer.Argument(metavar="RESULTS.json", help="Raw results that `benchmark` wrote.")],
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RESULTS.json...", help="Raw results that `benchmark` wrote; several stand side by side."
+        ),
+    ],
     out: Annotated[
         Path,
         typer.Option("--out", "-o", help="The file to write; its ending says what: .html (with figures), .md or .csv."),
@@ -18,13 +23,15 @@ def report(
     """Draw the report on a benchmark from its raw results alone.
 
     So a device that measures needs no plotting library: copy its
-    results.json here.
+    results.json here. Those of several machines, versions or dates make one
+    report, in which the same units stand next to each other.
     """
     from benchmarks import report as reports
     from benchmarks import results as raw
+    from benchmarks.report.runs import gather
     from benchmarks.summary import summarise
 
     if out.suffix not in reports.SUFFIXES:
         raise typer.BadParameter(f"{str(out)!r} does not end in {', '.join(reports.SUFFIXES)}", param_hint="--out")
-    reports.write(summarise(raw.read(results)), out)
+    reports.write(gather([summarise(raw.read(path)) for path in results]), out)
     typer.echo(f"Report: {out}")

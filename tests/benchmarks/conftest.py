@@ -125,7 +125,7 @@ def _make_image(path: Path, brightness: int, seed: int) -> None:
     Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_results() -> MakeResults:
     return _make_results
 

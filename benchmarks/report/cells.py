@@ -1,0 +1,82 @@
+"""Cells and columns that several tables have in common."""
+
+from __future__ import annotations
+
+from math import isinf
+from statistics import median
+
+from benchmarks.measures.latency import Latency
+from benchmarks.report.content import Cell, backbone_title
+from benchmarks.report.runs import Run, Runs, engine_title
+from benchmarks.summary import Row
+from pneumo_edge.evaluation.metrics import Interval
+
+MEBI = 2**20
+#: Column of the engine in the tables of units.
+ENGINE = 2
+
+
+def unit_columns(runs: Runs) -> tuple[str, ...]:
+    """Columns that say which unit a row is about."""
+    return ("Backbone", "Format", "Engine", *run_columns(runs))
+
+
+def run_columns(runs: Runs) -> tuple[str, ...]:
+    """A column for the run, where there are several."""
+    return ("Run",) * (len(runs) > 1)
+
+
+def unit(row: Row, run: Run | None = None) -> tuple[Cell, ...]:
+    """The cells of :func:`unit_columns`."""
+    of = row.result.unit
+    return (
+        Cell(backbone_title(row.model.backbone)),
+        Cell(row.model.format),
+        Cell(engine_title(of.engine, of.threads)),
+        *letter(run),
+    )
+
+
+def letter(run: Run | None) -> tuple[Cell, ...]:
+    """The cell of :func:`run_columns`."""
+    return (Cell(run.letter),) if run and run.letter else ()
+
+
+def unit_title(row: Row) -> str:
+    """A unit in a few words."""
+    backbone, file_format, engine = unit(row)
+    return f"{backbone} {file_format}, {engine}"
+
+
+def number(value: float, decimals: int = 2) -> Cell:
+    """A number, with its thousands apart."""
+    return Cell(f"{value:,.{decimals}f}", value=value)
+
+
+def interval(found: Interval) -> Cell:
+    """A share with its interval."""
+    return Cell(f"{found.value:.3f}", f"[{found.low:.3f}, {found.high:.3f}]", found.value)
+
+
+def ratio(found: Interval) -> Cell:
+    """A ratio with its interval."""
+    if isinf(found.high):
+        return Cell(f"{found.value:.2f}", "no interval from one process", found.value)
+    return Cell(f"{found.value:.2f}", f"[{found.low:.2f}, {found.high:.2f}]", found.value)
+
+
+def median_p90(latency: Latency) -> Cell:
+    """Median wall time with its 90th percentile, in milliseconds."""
+    return Cell(f"{latency.median_ms:.2f}", f"p90 {latency.p90_ms:.2f}", latency.median_ms)
+
+
+def cpu(latency: Latency) -> Cell:
+    """CPU time: the median over processes, with the least and the greatest, in milliseconds."""
+    medians = latency.cpu_medians_ms
+    value = median(medians)
+    return Cell(f"{value:.2f}", f"({min(medians):.2f} to {max(medians):.2f})", value)
+
+
+def share(value: float) -> Cell:
+    """A share, as a percentage."""
+    return Cell(f"{value:.1%}", value=value)

@@ -1,0 +1,189 @@
+"""What the figures have in common: a small panel for each run, engine and number of threads; colours; SVG."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.report.content import Layout, backbone_title
+from benchmarks.report.runs import Panel, Runs, engine_title, panels
+from benchmarks.summary import Row
+from pneumo_edge import extras
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# matplotlib knows no CSS variables: it draws in these colours, which are then replaced.
+INK, MUTED, RULE, PAPER = "#000001", "#000002", "#000003", "#000004"
+_SERIES = ("#000011", "#000012", "#000013", "#000014")
+#: For parts that every unit has.
+PARTS = ("#000021", "#000022", "#000023", "#000024", "#000025")
+_VARIABLES = (
+    {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper"}
+    | {colour: f"--series-{number}" for number, colour in enumerate(_SERIES, 1)}
+    | {colour: f"--part-{number}" for number, colour in enumerate(PARTS, 1)}
+)
+#: In inches.
+_WIDTH: dict[Layout, float] = {"wide": 10.0, "narrow": 3.7}
+_MOST_COLUMNS = 3
+#: Height of what a panel has beside its rows: title, ticks, label; and of the legend, in inches.
+_FRAME, _LEGEND = 0.75, 0.4
+_METADATA = ("Creator", "Date", "Format", "Type")
+_STYLE: dict[Any, Any] = {
+    "axes.edgecolor": RULE,
+    "axes.grid": True,
+    "axes.labelcolor": MUTED,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "font.size": 9,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "svg.fonttype": "none",
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+}
+
+
+@contextmanager
+def draw_panels(
+    runs: Runs, layout: Layout, height: Callable[[Panel], float], *, sharex: bool = True, sharey: bool = False
+) -> Iterator[tuple[Figure, list[tuple[Axes, Panel]]]]:
+    """A figure with a panel for each run, engine and number of threads; wide, as many side by side as engines.
+
+    Args:
+        runs: What the panels show.
+        layout: Wide or narrow.
+        height: The height that a panel's rows need, in inches.
+        sharex: Whether all panels have one x axis.
+        sharey: Whether all panels have one y axis.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    extras.need("matplotlib", "report")
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown = panels(runs)
+    columns = _columns(shown, layout)
+    lines = [shown[start : start + columns] for start in range(0, len(shown), columns)]
+    heights = [max(map(height, line)) + _FRAME for line in lines]
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH[layout], sum(heights) + _LEGEND), layout="constrained")
+        FigureCanvasAgg(figure)
+        grid = figure.subplots(
+            len(lines),
+            columns,
+            sharex=sharex,
+            sharey="all" if sharey else False,
+            squeeze=False,
+            gridspec_kw={"height_ratios": heights},
+        ).ravel()
+        for axes in grid[len(shown) :]:
+            axes.remove()
+        for axes, panel in zip(grid, shown, strict=False):
+            axes.set_title(panel_title(panel))
+        yield figure, list(zip(grid, shown, strict=False))
+
+
+def panel_title(panel: Panel) -> str:
+    """The engine with its threads, and the run where there are several."""
+    return f"{f'{panel.run.letter}: ' if panel.run.letter else ''}{engine_title(panel.engine, panel.threads)}"
+
+
+def _columns(shown: Sequence[Panel], layout: Layout) -> int:
+    if layout == "narrow":
+        return 1
+    engines = len({panel.engine for panel in shown})
+    return min(_MOST_COLUMNS, engines if engines > 1 else len(shown))
+
+
+def by_format(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rows by format, or by the name of the file where several files are of one backbone and format."""
+    rows = list(rows)
+    kinds = [(row.model.backbone, row.model.format) for row in rows]
+    named = len(set(kinds)) < len(kinds)
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.model.file if named else row.model.format, []).append(row)
+    return found
+
+
+def name_places(axes: Axes, names: Sequence[str]) -> None:
+    """Write names down the y axis, the first on top; row i is at height len(names) - 1 - i."""
+    axes.set_ylim(-0.5, len(names) - 0.5)
+    axes.set_yticks(range(len(names)), list(reversed(names)), color=INK)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelbottom=True)
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+
+
+def colours(runs: Runs) -> dict[str, str]:
+    """A colour for each backbone."""
+    backbones = sorted({row.model.backbone for run in runs for row in run.summary.rows})
+    return {backbone: _SERIES[number % len(_SERIES)] for number, backbone in enumerate(backbones)}
+
+
+def legend(figure: Figure, named: Mapping[str, tuple[str, str]]) -> None:
+    """Name colours and the markers that have them, above the panels."""
+    from matplotlib.lines import Line2D
+
+    dots = [Line2D([], [], color=colour, marker=marker, linestyle="none") for colour, marker in named.values()]
+    wide = figure.get_figwidth() == _WIDTH["wide"]
+    figure.legend(
+        dots,
+        list(named),
+        loc="outside upper left",
+        ncols=9 if wide else 3,
+        frameon=False,
+        handletextpad=0.2,
+        columnspacing=1.2,
+    )
+
+
+def name_backbones(figure: Figure, runs: Runs) -> None:
+    """Name the colours of the backbones."""
+    legend(figure, {backbone_title(backbone): (colour, "o") for backbone, colour in colours(runs).items()})
+
+
+def log_scale(axes: Axes) -> None:
+    """A logarithmic x axis with plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    subs = (1, 1.5, 2, 3, 5, 7) if high / low < 20 else (1, 2, 5) if high / low < 200 else (1,)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def to_svg(figure: Figure, name: str) -> str:
+    """An ``svg`` element for an HTML page."""
+    from matplotlib import rc_context
+
+    stream = io.StringIO()
+    # Several figures stand in one page, so each salts its ids with its own name.
+    with rc_context({"svg.hashsalt": name}):
+        figure.savefig(stream, format="svg", transparent=True, metadata=dict.fromkeys(_METADATA))
+    svg = stream.getvalue()
+    svg = svg[svg.index("<svg") :]
+    # In a page, an svg element needs no namespaces; its size comes from the style sheet; groups need no names.
+    svg = re.sub(r' (xmlns(:\w+)?="[^"]*"|(width|height)="[\d.]+pt")', "", svg)
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
+    # A tenth of a point is finer than any screen shows.
+    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d)\d+|\s*\n", lambda part: part[1] or " ", path[0]), svg)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)

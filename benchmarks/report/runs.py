@@ -1,0 +1,78 @@
+"""The runs that a report is about: one, or several side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+
+from benchmarks import verdict
+from benchmarks.summary import Row, Summary
+from benchmarks.verdict import Verdict
+from pneumo_edge.errors import ResultsError
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the benchmark, in numbers, and what it settles; ``letter`` is "" where it is the only one."""
+
+    letter: str
+    summary: Summary
+    verdict: Verdict
+
+
+Runs = tuple[Run, ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Units that were timed side by side: one run's, on one engine, with one number of threads."""
+
+    run: Run
+    engine: str
+    threads: int
+    rows: tuple[Row, ...]
+
+
+def gather(summaries: Sequence[Summary]) -> Runs:
+    """Judge each run, and give them letters where they are several.
+
+    Raises:
+        ResultsError: They are more than there are letters.
+    """
+    if len(summaries) > len(ascii_uppercase):
+        raise ResultsError(
+            f"{len(summaries)} results in one report", f"at most {len(ascii_uppercase)}", "Make several reports"
+        )
+    letters = ascii_uppercase if len(summaries) > 1 else ("",)
+    return tuple(
+        Run(letter, summary, verdict.decide(summary)) for letter, summary in zip(letters, summaries, strict=False)
+    )
+
+
+def units(runs: Runs) -> list[tuple[Run, Row]]:
+    """Every unit of every run, those of one unit next to each other, in the order of the first run that has it."""
+    places = {unit: place for place, unit in enumerate(dict.fromkeys(row.result.unit for _, row in _all(runs)))}
+    return sorted(_all(runs), key=lambda pair: places[pair[1].result.unit])
+
+
+def panels(runs: Runs) -> list[Panel]:
+    """Units by run, number of threads and engine."""
+    found: dict[tuple[str, int, str], list[Row]] = {}
+    by_letter = {run.letter: run for run in runs}
+    for run, row in _all(runs):
+        unit = row.result.unit
+        found.setdefault((run.letter, unit.threads, unit.engine), []).append(row)
+    return [
+        Panel(by_letter[letter], engine, threads, tuple(found[letter, threads, engine]))
+        for letter, threads, engine in sorted(found)
+    ]
+
+
+def engine_title(engine: str, threads: int) -> str:
+    """An engine with its threads, where they are several."""
+    return f"{engine}, {threads} threads" if threads > 1 else engine
+
+
+def _all(runs: Iterable[Run]) -> Iterator[tuple[Run, Row]]:
+    return ((run, row) for run in runs for row in run.summary.rows)

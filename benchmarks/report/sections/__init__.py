@@ -1,0 +1,40 @@
+"""The sections of the benchmark's report: each is one function of the runs, in a module with what it alone needs.
+
+A section that has nothing to say gives None, and is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.report.content import Section
+from benchmarks.report.runs import Runs
+from benchmarks.report.sections import (
+    claims,
+    files,
+    latency,
+    limits,
+    noise,
+    ratios,
+    reproduce,
+    side_by_side,
+    stages,
+    tradeoff,
+    weight,
+)
+
+#: In the order of the page.
+SECTIONS: tuple[Callable[[Runs], Section | None], ...] = (
+    claims.section,
+    side_by_side.section,
+    tradeoff.section,
+    ratios.section,
+    latency.section,
+    stages.section,
+    weight.section,
+    noise.section,
+    files.section,
+    files.left_out,
+    reproduce.section,
+    limits.section,
+)

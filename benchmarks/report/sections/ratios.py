@@ -1,0 +1,51 @@
+"""Backbone against backbone, in pairs."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from benchmarks.report import cells, figures
+from benchmarks.report.content import Cell, Figure, Paragraph, Section, Table, backbone_title
+from benchmarks.report.runs import Runs
+
+
+def section(runs: Runs) -> Section | None:
+    """Ratios of CPU time with their intervals, beside the band of the A/A unit."""
+    if not any(run.summary.ratios for run in runs):
+        return None
+    labels = ("Backbones", "Format", "Engine", *cells.run_columns(runs))
+    return Section(
+        "Backbone against backbone",
+        (
+            Paragraph(
+                "How many times as long the first takes as the second, in CPU time, which other jobs on the machine "
+                "disturb less than wall time. The ratio is taken within each process, where both ran side by side; "
+                "shown is the geometric mean over processes, with Student's 95 % interval, in which a process counts "
+                "as one."
+            ),
+            Figure(
+                partial(figures.draw_ratios, runs),
+                "The ratio of CPU time (logarithmic): full dots are inference, rings from file to verdict, lines their "
+                "95 % intervals. The grey band is what a claim has to leave: 1 %, or what a file against itself showed "
+                "where that is more. A dot's colour is that of the faster backbone.",
+            ),
+            Table(
+                (*labels, "Inference", "File to verdict"),
+                len(labels),
+                tuple(
+                    (
+                        Cell(
+                            f"{backbone_title(ratio.numerator.model.backbone)} / "
+                            f"{backbone_title(ratio.denominator.model.backbone)}"
+                        ),
+                        *cells.unit(ratio.numerator, run)[1:],
+                        cells.ratio(ratio.inference),
+                        cells.ratio(ratio.file_to_verdict),
+                    )
+                    for run in runs
+                    for ratio in run.summary.ratios
+                ),
+                group=cells.ENGINE,
+            ),
+        ),
+    )

@@ -1,0 +1,91 @@
+"""How to measure all this again."""
+
+from __future__ import annotations
+
+import shlex
+
+from benchmarks.protocol import PRESETS
+from benchmarks.report.content import Block, Cell, Code, Folded, Paragraph, Section, Table
+from benchmarks.report.runs import Run, Runs
+from benchmarks.results import Results
+
+
+def section(runs: Runs) -> Section:
+    """The command, the machine, the versions."""
+    blocks: list[Block] = []
+    for run in runs:
+        results = run.summary.results
+        blocks.append(
+            Paragraph(
+                f"{f'Run {run.letter}. ' if run.letter else ''}DATA is the data set ({results.test_set.title}; "
+                f"licence: {results.test_set.licence}). Its test images have the fingerprint "
+                f"{results.test_set.fingerprint[:16]}."
+            )
+        )
+        blocks.append(Code(_command(run)))
+    blocks.append(Paragraph("The machine and the versions:"))
+    blocks.append(_table(runs))
+    if any(run.summary.results.machine.flags for run in runs):
+        blocks.append(
+            Folded(
+                "Instruction sets of the processor",
+                tuple(
+                    Paragraph(f"{f'Run {run.letter}. ' if run.letter else ''}{flags}.")
+                    for run in runs
+                    if (flags := " ".join(run.summary.results.machine.flags))
+                ),
+            )
+        )
+    blocks.append(
+        Paragraph(
+            "The raw results lie beside this report as results.json: every timed call, every probability by image "
+            "name, and the SHA-256 of every file. Each number here is computed from them alone:"
+        )
+    )
+    names = ["results.json"] if len(runs) == 1 else [f"{run.letter}.json" for run in runs]
+    blocks.append(Code(shlex.join(["pneumo-edge", "report", *names, "-o", "report.html"])))
+    return Section("How to reproduce", tuple(blocks))
+
+
+def _table(runs: Runs) -> Table:
+    columns = [_describe(run.summary.results, run) for run in runs]
+    return Table(
+        ("", *(f"Run {run.letter}" if run.letter else "This run" for run in runs)),
+        1 + len(runs),
+        tuple(
+            (Cell(name), *(Cell(column.get(name, "")) for column in columns))
+            for name in dict.fromkeys(name for column in columns for name in column)
+        ),
+    )
+
+
+def _describe(results: Results, run: Run) -> dict[str, str]:
+    engines = {row.result.unit.engine: row.result.engine_version for row in run.summary.rows}
+    return {
+        "Processor": results.machine.cpu,
+        "Architecture": results.machine.architecture,
+        "Cores": str(results.machine.cores),
+        "Memory": f"{results.machine.memory_bytes / 2**30:.1f} GiB",
+        "System": results.machine.system,
+        "Python": results.machine.python,
+        **results.versions,
+        **engines,
+    }
+
+
+def _command(run: Run) -> str:
+    results, settings = run.summary.results, run.summary.results.settings
+    units = [row.result.unit for row in run.summary.rows]
+    command = ["pneumo-edge", "benchmark", *(model.file for model in results.models), "--data", "DATA"]
+    for engine in dict.fromkeys(unit.engine for unit in units):
+        command += ["--engine", engine]
+    for threads in sorted({unit.threads for unit in units}):
+        command += ["--threads", str(threads)]
+    command += ["--preset", settings.preset, "--processes", str(settings.processes)]
+    preset = PRESETS[settings.preset]
+    for option, value, default in (
+        ("queries", settings.queries, preset.queries),
+        ("seconds", settings.seconds, preset.seconds),
+    ):
+        command += [f"--{option}", f"{value:g}"] if value != default else []
+    return shlex.join([*command, "--seed", str(settings.seed)])

@@ -1,0 +1,38 @@
+"""Where the time goes between a file and its verdict."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from benchmarks.report import cells, figures
+from benchmarks.report.content import Figure, Paragraph, Section, Table
+from benchmarks.report.runs import Runs, units
+
+
+def section(runs: Runs) -> Section:
+    """The stages of each unit, as a figure and in numbers."""
+    labels, stages = cells.unit_columns(runs), tuple(runs[0].summary.rows[0].stages_ms)
+    return Section(
+        "Where the time goes",
+        (
+            Paragraph("Median wall time of each stage from file to verdict, in milliseconds."),
+            Figure(
+                partial(figures.draw_stages, runs),
+                "The medians of the stages, end to end. Inference has the colour of the backbone; what comes before "
+                "it costs every model with the same input alike.",
+            ),
+            Table(
+                (*labels, *(f"{stage.capitalize()} ms" for stage in stages), "Inference share"),
+                len(labels),
+                tuple(
+                    (
+                        *cells.unit(row, run),
+                        *(cells.number(row.stages_ms[stage], 3) for stage in stages),
+                        cells.share(row.stages_ms["inference"] / sum(row.stages_ms.values())),
+                    )
+                    for run, row in units(runs)
+                ),
+                group=cells.ENGINE,
+            ),
+        ),
+    )

@@ -1,0 +1,100 @@
+"""Accuracy against what it costs."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from benchmarks.report import cells, figures
+from benchmarks.report.content import Cell, Figure, Folded, Paragraph, Points, Section, Table
+from benchmarks.report.runs import Runs, units
+
+#: A longer list is shown when a reader asks for it.
+_MOST_POINTS = 6
+
+
+def section(runs: Runs) -> Section:
+    """The Pareto front, as a figure and by name, and the main numbers of every unit."""
+    summary = runs[0].summary
+    commoner = max(summary.class_counts, key=summary.class_counts.__getitem__)
+    return Section(
+        "Accuracy, latency and size",
+        (
+            Paragraph(
+                f"Calling every test image {commoner} would be right for {summary.majority_share:.1%}: read each "
+                "accuracy beside that. File size, brightness and contrast alone tell the classes apart better than "
+                "chance in public X-ray sets; `pneumo-edge data audit` says how well in this one."
+            ),
+            Figure(
+                partial(figures.draw_tradeoff, runs),
+                "AUC with its 95 % interval against the median time of one inference (logarithmic). A dot's area is "
+                "the size of the model file, its colour the backbone, its shape the format; a ring marks the Pareto "
+                "front.",
+            ),
+            Paragraph(
+                "A unit is on the Pareto front where no other is at least as good in AUC, time of inference, file size "
+                "and peak memory together, and better in one."
+            ),
+            _front(runs),
+            main_table(runs),
+            Paragraph(
+                "Brackets hold 95 % intervals: DeLong's for the AUC, Wilson's for the others, which are at the "
+                "decision threshold that each file carries. Latency is the median of wall time, with its 90th "
+                "percentile. Peak memory is what loading the file and judging images adds to a process that has "
+                "imported its libraries.",
+                minor=True,
+            ),
+        ),
+    )
+
+
+def _front(runs: Runs) -> Points | Folded:
+    """The Pareto front in words."""
+    front = tuple(
+        f"{f'Run {run.letter}. ' if run.letter else ''}On the Pareto front: {cells.unit_title(row)}, with AUC "
+        f"{row.accuracy.auc.value:.3f}, {row.inference.median_ms:.2f} ms, {row.model.size_bytes / cells.MEBI:.2f} MiB "
+        f"in the file and {row.peak_bytes / cells.MEBI:.1f} MiB in memory."
+        for run in runs
+        for row in run.verdict.pareto
+    )
+    return (
+        Points(front)
+        if len(front) <= _MOST_POINTS
+        else Folded(f"The Pareto front: {len(front)} units", (Points(front),))
+    )
+
+
+def main_table(runs: Runs) -> Table:
+    """One row for each unit: what it is, what it weighs, how well it judges, how long it takes."""
+    labels = cells.unit_columns(runs)
+    ranked = {run.letter: [id(row) for row in run.verdict.pareto] for run in runs}
+    return Table(
+        (
+            *labels,
+            "Size MiB",
+            "AUC",
+            "Accuracy",
+            "Sensitivity",
+            "Specificity",
+            "Inference ms",
+            "File to verdict ms",
+            "Peak memory MiB",
+            "Pareto front",
+        ),
+        len(labels),
+        tuple(
+            (
+                *cells.unit(row, run),
+                cells.number(row.model.size_bytes / cells.MEBI),
+                cells.interval(row.accuracy.auc),
+                cells.interval(row.accuracy.confusion.accuracy),
+                cells.interval(row.accuracy.confusion.sensitivity),
+                cells.interval(row.accuracy.confusion.specificity),
+                cells.median_p90(row.inference),
+                cells.median_p90(row.file_to_verdict),
+                cells.number(row.peak_bytes / cells.MEBI, 1),
+                Cell("yes", tone="good") if id(row) in ranked[run.letter] else Cell(""),
+            )
+            for run, row in units(runs)
+        ),
+        group=cells.ENGINE,
+    )

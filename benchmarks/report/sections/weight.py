@@ -1,0 +1,50 @@
+"""What a unit takes on disk and in memory."""
+
+from __future__ import annotations
+
+from functools import partial
+from statistics import median
+
+from benchmarks.report import cells, figures
+from benchmarks.report.content import Cell, Figure, Paragraph, Section, Table
+from benchmarks.report.runs import Runs, units
+
+
+def section(runs: Runs) -> Section:
+    """File size and peak memory of each unit."""
+    labels = cells.unit_columns(runs)
+    return Section(
+        "Memory and size",
+        (
+            Figure(
+                partial(figures.draw_weight, runs),
+                "Peak memory over the imports (pale) and the size of the file (full), in MiB.",
+            ),
+            Table(
+                (*labels, "Size MiB", "Peak memory MiB", "Imports MiB", "Process MiB", "Memory over size"),
+                len(labels),
+                tuple(
+                    (
+                        *cells.unit(row, run),
+                        cells.number(row.model.size_bytes / cells.MEBI),
+                        Cell(
+                            f"{row.peak_bytes / cells.MEBI:.1f}",
+                            f"({min(row.memory_bytes) / cells.MEBI:.1f} to {max(row.memory_bytes) / cells.MEBI:.1f})",
+                            row.peak_bytes,
+                        ),
+                        cells.number(median(each.baseline_bytes for each in row.result.memory) / cells.MEBI, 1),
+                        cells.number(median(each.peak_bytes for each in row.result.memory) / cells.MEBI, 1),
+                        cells.number(row.peak_bytes / row.model.size_bytes),
+                    )
+                    for run, row in units(runs)
+                ),
+                group=cells.ENGINE,
+            ),
+            Paragraph(
+                "Each in processes of their own: the imports are the most that was resident when the libraries had "
+                "been imported; the process is the most after the file was loaded and images were judged; peak memory "
+                "is the difference. Medians over processes, with the least and the greatest.",
+                minor=True,
+            ),
+        ),
+    )
