@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -252,7 +254,7 @@ def read_record(
 
     Args:
         record: The dataclass that it holds, with a field ``schema_version``.
-        path: The file.
+        path: The file; one that ends in ``.gz`` is unpacked.
         schema_version: The newest schema that can be read.
         what: What it holds, for people.
         verb: The verb of the command line that writes it.
@@ -263,7 +265,7 @@ def read_record(
     """
     expected = f"{what} of schema {schema_version}, as `pneumo-edge {verb}` writes them"
     try:
-        text = path.read_bytes()
+        text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         found = records.loads(_Header, text).schema_version
         if found > schema_version:
             raise ResultsError(f"{path} has schema {found}", expected, "Install a newer pneumo-edge to read it")
@@ -271,6 +273,8 @@ def read_record(
             remedy = f"Measure again with `pneumo-edge {verb}`"
             raise ResultsError(f"{path} has schema {found}, which lacks what is needed", expected, remedy)
         return records.loads(record, text)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ResultsError(f"{path} is no whole gzip file ({error})", expected, "Copy it again") from error
     except OSError as error:
         raise ResultsError(f"{path} cannot be read ({error.strerror})", expected, "Check the path") from error
     except records.RecordError as error:

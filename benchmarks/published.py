@@ -1,0 +1,98 @@
+"""The pages that show this project's own benchmark, from the raw results in ``results/benchmark``.
+
+``make benchmark-pages`` runs this module in the repository's root.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from benchmarks import comparison, report, results, verdict
+from benchmarks.report import cells, markdown
+from benchmarks.report.content import Cell, Points, Table
+from benchmarks.report.runs import engine_title, runs_of
+from benchmarks.report.sections import claims
+from benchmarks.summary import Summary, summarise
+from benchmarks.verdict import Claim, Outcome
+from pneumo_edge import pages
+from pneumo_edge.errors import PneumoEdgeError
+
+FULL = Path("results/benchmark/results.json.gz")
+#: The same benchmark again and again, in the order of their names.
+REPEATED = Path("results/benchmark/repeated")
+README, PAGE = Path("README.md"), Path("docs/benchmark.md")
+REPORTS = (Path("docs/report.html"), Path("docs/report.md"))
+#: By how much more a run would have to take to be called a regression.
+ALLOWED = 0.05
+
+_TARGET = "benchmark-pages"
+_OUTCOMES: tuple[Outcome, ...] = ("supported", "refuted", "not separable")
+
+
+def faster_table(claims: Sequence[Claim]) -> Table:
+    """How many times as fast, for each format, engine and number of threads, with the outcome of the claim."""
+    found = {(_file(claim), (claim.engine, claim.threads)): claim for claim in claims if claim.property == "faster"}
+    places = dict.fromkeys(place for _, place in found)
+    rows = tuple(
+        (Cell(file), *(_effect(found.get((file, place))) for place in places))
+        for file in dict.fromkeys(file for file, _ in found)
+    )
+    return Table(("times as fast", *(engine_title(*place) for place in places)), 1, rows)
+
+
+def _file(claim: Claim) -> str:
+    return f"{Path(claim.subject.model.file).suffix[1:]} {claim.subject.model.format}"
+
+
+def _effect(claim: Claim | None) -> Cell:
+    if claim is None or claim.effect is None:
+        return Cell("")
+    return Cell(f"{claim.effect:.2f}", "" if claim.outcome == "supported" else f"({claim.outcome})")
+
+
+def repeated_table(summaries: Sequence[Summary]) -> Table:
+    """Each run's conclusions, and how it compares with the run before."""
+    compared: list[tuple[comparison.Compared, ...]] = [()]
+    compared += [comparison.compare(before, after, ALLOWED) for before, after in pairwise(summaries)]
+    rows = []
+    for summary, others in zip(summaries, compared, strict=True):
+        outcomes = Counter(claim.outcome for claim in verdict.decide(summary).claims)
+        ratios = [str(cells.ratio(ratio.inference)) for ratio in summary.ratios]
+        null_tests = [str(cells.ratio(test.inference)) for test in summary.null_tests]
+        alarms = sum(len(each.regressions) for each in others)
+        rows.append(
+            (
+                Cell(summary.results.started.replace("T", " ")[:16]),
+                Cell(", ".join(ratios)),
+                Cell(", ".join(null_tests)),
+                Cell(", ".join(f"{outcomes[outcome]} {outcome}" for outcome in _OUTCOMES if outcomes[outcome])),
+                Cell(f"{alarms} of {sum(len(each.ratios) for each in others)}" if others else ""),
+            )
+        )
+    return Table(
+        ("started (UTC)", "CPU time, EfficientNetB0 over MobileNetV2", "A/A unit", "claims", "alarms beside the run before"),
+        5,
+        tuple(rows),
+    )
+
+
+def main() -> None:
+    """Draw the reports, and put the tables into their pages."""
+    try:
+        full = summarise(results.read(FULL))
+        for path in REPORTS:
+            report.write(full, path)
+        tables = [markdown.table(table) for table in verdict_tables(verdict.decide(full))]
+        pages.put_table(README, _TARGET, "\n\n".join(tables))
+        repeated = [summarise(results.read(path)) for path in sorted(REPEATED.glob("*.json.gz"))]
+        pages.put_table(PAGE, _TARGET, markdown.table(repeated_table(repeated)))
+    except PneumoEdgeError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
