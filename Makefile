@@ -16,7 +16,7 @@ EXTENT ?= --epochs 3 --images 1024
 METRICS ?= results/evaluation/metrics.json
 
 .PHONY: help demo test lint bench bench-training models cards training-table formats-table sensitivity report-reproduction \
-	device-speed report-picture clean
+	device-speed report-picture repeat benchmark-pages clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets
@@ -49,6 +49,17 @@ report-picture: ## Take docs/images/report.png of the top of the benchmark's pag
 device-speed: $(READY) ## Compare file to verdict with what else there is (DATA=, MEDIAPIPE=its python, KERAS=model.keras)
 	$(BIN)/python -m benchmarks.device_speed --images "$(DATA)" $(if $(MEDIAPIPE),--mediapipe "$(MEDIAPIPE)") \
 		$(if $(KERAS),--keras "$(KERAS)")
+
+repeat: $(READY) ## Make one short benchmark eleven times, and keep its raw results in results/benchmark/repeated (DATA=)
+	rm -rf results/benchmark/repeated && mkdir -p results/benchmark/repeated
+	for run in 00 01 02 03 04 05 06 07 08 09 10; do \
+		$(BIN)/pneumo-edge benchmark mobilenetv2 efficientnetb0 --engine litert --preset rapid $(if $(DATA),--data "$(DATA)") \
+			--out out/repeat/$$run && \
+		gzip -9nc out/repeat/$$run/results.json > results/benchmark/repeated/$$run.json.gz || exit; \
+	done
+
+benchmark-pages: $(READY) ## Draw docs/benchmark-report.html, the README's verdict and a table in docs/benchmark.md from results/benchmark
+	$(BIN)/python -m benchmarks.published
 
 bench-training: $(READY) ## Compare the speed of training with data in memory and with the report's pipeline (DATA=, WEIGHTS=)
 	$(BIN)/python -m pneumo_edge.training.speed $(OPTIONS)

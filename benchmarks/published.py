@@ -13,8 +13,8 @@ from pathlib import Path
 
 from benchmarks import comparison, report, results, verdict
 from benchmarks.report import cells, markdown
-from benchmarks.report.content import Cell, Points, Table
-from benchmarks.report.runs import engine_title, runs_of
+from benchmarks.report.content import Cell, Table
+from benchmarks.report.runs import engine_title, gather
 from benchmarks.report.sections import claims
 from benchmarks.summary import Summary, summarise
 from benchmarks.verdict import Claim, Outcome
@@ -25,7 +25,7 @@ FULL = Path("results/benchmark/results.json.gz")
 #: The same benchmark again and again, in the order of their names.
 REPEATED = Path("results/benchmark/repeated")
 README, PAGE = Path("README.md"), Path("docs/benchmark.md")
-REPORTS = (Path("docs/report.html"), Path("docs/report.md"))
+HTML, MARKDOWN = Path("docs/benchmark-report.html"), Path("docs/benchmark-report.md")
 #: By how much more a run would have to take to be called a regression.
 ALLOWED = 0.05
 
@@ -33,9 +33,9 @@ _TARGET = "benchmark-pages"
 _OUTCOMES: tuple[Outcome, ...] = ("supported", "refuted", "not separable")
 
 
-def faster_table(claims: Sequence[Claim]) -> Table:
+def faster_table(decided: Sequence[Claim]) -> Table:
     """How many times as fast, for each format, engine and number of threads, with the outcome of the claim."""
-    found = {(_file(claim), (claim.engine, claim.threads)): claim for claim in claims if claim.property == "faster"}
+    found = {(_file(claim), (claim.engine, claim.threads)): claim for claim in decided if claim.property == "faster"}
     places = dict.fromkeys(place for _, place in found)
     rows = tuple(
         (Cell(file), *(_effect(found.get((file, place))) for place in places))
@@ -74,7 +74,13 @@ def repeated_table(summaries: Sequence[Summary]) -> Table:
             )
         )
     return Table(
-        ("started (UTC)", "CPU time, EfficientNetB0 over MobileNetV2", "A/A unit", "claims", "alarms beside the run before"),
+        (
+            "started (UTC)",
+            "CPU time, EfficientNetB0 over MobileNetV2",
+            "A/A unit",
+            "claims",
+            "alarms beside the run before",
+        ),
         5,
         tuple(rows),
     )
@@ -83,13 +89,14 @@ def repeated_table(summaries: Sequence[Summary]) -> Table:
 def main() -> None:
     """Draw the reports, and put the tables into their pages."""
     try:
-        full = summarise(results.read(FULL))
-        for path in REPORTS:
-            report.write(full, path)
-        tables = [markdown.table(table) for table in verdict_tables(verdict.decide(full))]
-        pages.put_table(README, _TARGET, "\n\n".join(tables))
+        runs = gather([summarise(results.read(FULL))])
+        for path in (HTML, MARKDOWN):
+            report.write(runs, path)
+        sentences = "\n".join(f"- {sentence}" for sentence in claims.sentences(runs))
+        table = markdown.table(faster_table(runs[0].verdict.claims))
+        pages.put_table(README, _TARGET, f"{sentences}\n\n{table}\n")
         repeated = [summarise(results.read(path)) for path in sorted(REPEATED.glob("*.json.gz"))]
-        pages.put_table(PAGE, _TARGET, markdown.table(repeated_table(repeated)))
+        pages.put_table(PAGE, _TARGET, f"{markdown.table(repeated_table(repeated))}\n")
     except PneumoEdgeError as error:
         sys.exit(f"error: {error}")
 

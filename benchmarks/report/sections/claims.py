@@ -38,8 +38,8 @@ _MOST_NAMED = 4
 def section(runs: Runs) -> Section:
     """Each claim in a sentence, then for each format and engine, then with its evidence."""
     blocks: list[Block] = []
-    if sentences := tuple(_sentences(runs)):
-        blocks.append(Points(sentences))
+    if told := tuple(sentences(runs)):
+        blocks.append(Points(told))
         blocks.append(
             Paragraph(
                 "A claim is supported or refuted only where the evidence leaves no doubt at 95 %, each for itself, and "
@@ -62,7 +62,7 @@ def section(runs: Runs) -> Section:
     )
     if not all(run.summary.accuracy_counts for run in runs):
         blocks.append(Paragraph("Accuracy is not judged, for the reason at the top.", minor=True))
-    if sentences:
+    if told:
         blocks.append(Folded("Every claim with its evidence", (evidence_table(runs),)))
     if unranked := tuple(_unranked(runs)):
         blocks.append(Folded("Files that cannot rank, and why", (Points(unranked),)))
@@ -92,7 +92,7 @@ def evidence_table(runs: Runs) -> Table:
     )
 
 
-def _sentences(runs: Runs) -> Iterator[str]:
+def sentences(runs: Runs) -> Iterator[str]:
     """One sentence for each claim and run, and one on whether the runs agree."""
     for title in dict.fromkeys(_claim(claim) for run in runs for claim in run.verdict.claims):
         of_runs = [
