@@ -27,7 +27,7 @@ from pneumo_edge.progress import bar
 from pneumo_edge.runs import Run
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec
-from pneumo_edge.spec import CalibrationSpec, InputSpec, ModelSpec
+from pneumo_edge.spec import PROBABILITY, CalibrationSpec, InputSpec, ModelSpec, OutputSpec
 
 _CONVERT = {"tflite": tflite.convert, "onnx": onnx.convert}
 _CONVERTER_LIBRARIES = ("ai-edge-quantizer", "keras", "onnx", "tensorflow", "tf2onnx")
@@ -198,9 +198,10 @@ class _Workshop:
         except ConversionError:
             pass
         else:
-            if (found.checkpoint, found.fingerprint) == (self._checkpoint, self._run.data.fingerprint):
+            made_from = found.checkpoint, found.fingerprint, found.asked_for
+            if made_from == (self._checkpoint, self._run.data.fingerprint, keras_model.OUTPUTS):
                 return found
-        with bar(f"Exporting {self._run.backbone}: reference probabilities", 1) as advance:
+        with bar(f"Exporting {self._run.backbone}: what the Keras model says", 1) as advance:
             made = self._make_reference()
             advance(1, "")
         reference.save(made, path)
@@ -211,7 +212,10 @@ class _Workshop:
         pixels, labels, entries = dataset.rgb(indices), dataset.labels(indices), dataset.entries(indices)
         spread = np.linspace(0, len(indices) - 1, min(len(indices), reference.TRAVELLING)).astype(int)
         red = reference.red_alone(pixels[spread])
-        scores, red_scores, blue_scores = map(self._keras_scores, (pixels, red, red[..., ::-1]))
+        said = self._keras_says(pixels)
+        scores, red_scores, blue_scores = map(
+            self._scores, (said, self._keras_says(red), self._keras_says(red[..., ::-1]))
+        )
         telling = np.argsort(-np.abs(red_scores - blue_scores), kind="stable")[: reference.IN_COLOUR]
         return Reference(
             checkpoint=self._checkpoint,
@@ -226,12 +230,16 @@ class _Workshop:
             red=red[telling],
             red_scores=red_scores[telling],
             blue_scores=blue_scores[telling],
+            outputs={name: array for name, array in said.items() if name != PROBABILITY},
+            asked_for=keras_model.OUTPUTS,
         )
 
-    def _keras_scores(self, pixels: npt.NDArray[np.uint8]) -> Scores:
-        said = self._child.call(keras_model.probabilities, self._model, pixels)
-        scores: Scores = said[:, self._run.class_names.index(POSITIVE_CLASS)].astype(np.float64)
-        return scores
+    def _keras_says(self, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
+        said: dict[str, npt.NDArray[np.float32]] = self._child.call(keras_model.answers, self._model, pixels)
+        return said
+
+    def _scores(self, said: dict[str, npt.NDArray[np.float32]]) -> Scores:
+        return said[PROBABILITY][:, self._run.class_names.index(POSITIVE_CLASS)].astype(np.float64)
 
     def _spec(self, row: Format, verified: Verified, stability: dict[str, float] | None) -> ModelSpec:
         run = self._run
@@ -249,6 +257,10 @@ class _Workshop:
             notice=run.notice,
             verification=verified.verification,
             calibration=replace(self._calibrated, stability=stability) if row.calibrated else None,
+            outputs=tuple(
+                OutputSpec(name, array.shape[1:], keras_model.OTHER_OUTPUTS[name].description)
+                for name, array in self._reference.outputs.items()
+            ),
         )
 
 

@@ -22,6 +22,10 @@ class Bounds:
             within ``undecided`` of the threshold do not count.
         max_auc_loss: AUC of Keras less AUC of the file: the upper end of its paired 95 % interval.
         undecided: See ``min_agreement``.
+        max_output_difference: Of every other output, such as the heatmap: root mean square of its difference from
+            Keras's, as a multiple of the standard deviation of Keras's.
+        min_output_correlation: Of every other output: Pearson's correlation of an image's values with Keras's, the
+            median over the images.
     """
 
     max_difference: float
@@ -29,6 +33,8 @@ class Bounds:
     min_agreement: float
     max_auc_loss: float
     undecided: float = 0.0
+    max_output_difference: float = 0.5
+    min_output_correlation: float = 0.95
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,23 @@ class Format:
 
 _TFLITE = ("litert", "tflite-runtime")
 _ONNX = ("onnxruntime",)
-_EXACT = Bounds(1e-3, mean_difference=1e-4, min_agreement=1.0, max_auc_loss=1e-3, undecided=1e-3)
-_HALF = Bounds(5e-3, mean_difference=1e-3, min_agreement=1.0, max_auc_loss=1e-3, undecided=5e-3)
+_EXACT = Bounds(
+    1e-3,
+    mean_difference=1e-4,
+    min_agreement=1.0,
+    max_auc_loss=1e-3,
+    undecided=1e-3,
+    max_output_difference=1e-3,
+    min_output_correlation=0.99999,
+)
+_HALF = replace(
+    _EXACT,
+    max_difference=5e-3,
+    mean_difference=1e-3,
+    undecided=5e-3,
+    max_output_difference=1e-2,
+    min_output_correlation=0.9999,
+)
 #: A single probability may move far where decisions and ranking hold.
 _QUANTIZED = Bounds(0.9, mean_difference=0.05, min_agreement=0.98, max_auc_loss=0.005)
 

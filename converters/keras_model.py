@@ -1,9 +1,11 @@
-"""The trained Keras model: its reference probabilities, and its SavedModel. Runs in the child process."""
+"""The trained Keras model: its outputs, what it says of images, and its SavedModel. Runs in the child process."""
 
 from __future__ import annotations
 
 import functools
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,80 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge import extras
+from pneumo_edge.data.sources import CLASS_NAMES, POSITIVE_CLASS
+from pneumo_edge.spec import HEATMAP, PROBABILITY
 
 _BATCH = 64
 
 
 @functools.lru_cache(maxsize=1)
 def load(model: Path) -> Any:
-    """Load a ``.keras`` file; the last one is kept."""
-    return extras.need("keras", "convert").saving.load_model(model, compile=False)
+    """Load a ``.keras`` file as a network with the outputs of a model file; the last one is kept.
+
+    Returns:
+        A ``keras.Model`` from pixels to a dictionary of outputs by name: the probabilities and, where the network
+        has what they are made of, those of :data:`OTHER_OUTPUTS`. Each of those is flat, as clients want it that
+        take every output for a vector of scores; the layer of its name flattens it.
+    """
+    keras = extras.need("keras", "convert")
+    trained = keras.saving.load_model(model, compile=False)
+    outputs = {PROBABILITY: trained.output}
+    for name, other in OTHER_OUTPUTS.items():
+        tensor = other.build(trained)
+        if tensor is not None:
+            outputs[name] = keras.layers.Flatten(name=name)(tensor)
+    return keras.Model(trained.inputs, outputs)
+
+
+def _heatmap(trained: Any) -> Any:
+    """What each cell of the last feature map adds to the logit of the positive class, less that of the others.
+
+    The class activation map (Zhou et al. 2016, https://arxiv.org/abs/1512.04150) with the bias of the dense layer,
+    so that the mean over the cells is the difference of the logits: that layer, applied to each cell and not to
+    the mean of all, is a convolution of 1x1.
+
+    Returns:
+        A tensor of shape (batch, height, width), or None where the head is another than global average pooling, one
+        dense layer and a softmax.
+    """
+    layers = extras.need("keras", "convert").layers
+    head = [layer for layer in trained.layers if not isinstance(layer, layers.Dropout)][-3:]
+    expected = (layers.GlobalAveragePooling2D, layers.Dense, layers.Softmax)
+    if [type(layer) for layer in head] != list(expected):
+        return None
+    pooling, dense, _ = head
+    weights, bias = map(_against_others, dense.get_weights())
+    _, height, width, _ = pooling.input.shape
+    evidence = layers.Conv2D(1, 1, name="evidence")
+    tensor = layers.Reshape((height, width))(evidence(pooling.input))
+    evidence.set_weights([weights[np.newaxis, np.newaxis, :, np.newaxis], bias[np.newaxis]])
+    return tensor
+
+
+def _against_others(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Of an array whose last axis is that of the classes: the positive one less the mean of the others."""
+    positive = CLASS_NAMES.index(POSITIVE_CLASS)
+    return np.asarray(weights[..., positive] - np.delete(weights, positive, axis=-1).mean(axis=-1))
+
+
+@dataclass(frozen=True)
+class OtherOutput:
+    """How an output is made from a trained network, a tensor of shape (batch, ...) or None; and what it is."""
+
+    build: Callable[[Any], Any]
+    description: str
+
+
+#: What a model file has beside the probabilities, by name and in this order.
+OTHER_OUTPUTS = {
+    HEATMAP: OtherOutput(
+        _heatmap,
+        f"What each cell of a grid over the image, row by row, adds to the logit of {POSITIVE_CLASS}, less that of the "
+        "others; their mean is the difference of the logits.",
+    )
+}
+#: Names of the outputs of model files, in their order; a file may have no more than the first.
+OUTPUTS = (PROBABILITY, *OTHER_OUTPUTS)
 
 
 @functools.lru_cache(maxsize=1)
@@ -39,7 +107,7 @@ def saved_model(model: Path) -> tempfile.TemporaryDirectory[str]:
     return folder
 
 
-def probabilities(model: Path, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def answers(model: Path, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
     """What the Keras model says, which every converted file is held against.
 
     Args:
@@ -47,8 +115,12 @@ def probabilities(model: Path, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.
         pixels: uint8 of shape (images, height, width, 3), values 0 to 255.
 
     Returns:
-        float32 of shape (images, classes).
+        By name of output, float32: the probabilities of shape (images, classes), and the others each in its own
+        shape, (images, ...).
     """
-    keras_model = load(model)
+    network = load(model)
     batches = (pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH))
-    return np.concatenate([keras_model.predict_on_batch(batch.astype(np.float32)) for batch in batches])
+    said = [network.predict_on_batch(batch.astype(np.float32)) for batch in batches]
+    whole = {name: np.concatenate([each[name] for each in said]) for name in said[0]}
+    shapes = {name: network.get_layer(name).input.shape[1:] for name in whole if name != PROBABILITY}
+    return {name: array.reshape((-1, *shapes.get(name, array.shape[1:]))) for name, array in whole.items()}

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from converters import tflite_metadata as tfl
 from pneumo_edge import extras, records
-from pneumo_edge.spec import SPEC_NAME, ModelSpec
+from pneumo_edge.spec import PROBABILITY, SPEC_NAME, ModelSpec
 
-#: The label file that TFLite metadata names.
-_LABELS_NAME = "labels.txt"
 #: A fixed date keeps the same model the same file, byte for byte.
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _TFLITE_IDENTIFIER = b"TFL3"
@@ -21,19 +22,17 @@ _TFLITE_IDENTIFIER = b"TFL3"
 _BUFFER_ALIGNMENT = 16
 _MAKER = "pneumo-edge"
 _LICENCE = "Apache-2.0"
-_OUTPUT_NAME = "probability"
 
 
 def write_spec(model: Path, target: Path, spec: ModelSpec) -> None:
     """Copy a model file with its ModelSpec inside, and with the metadata that other people's clients read.
 
     The same model and spec give the same bytes, and a file that was written before gives the same as the
-    file it was made from. Weights and operators stay as they are; the input and output of a TFLite file
-    get the names ``spec.input.name`` and ``probability``, which ONNX files have from their converter.
+    file it was made from. The graph stays as it is.
 
     Args:
-        model: A ``.tflite`` or ``.onnx`` file with one input and one output. What it says of itself is
-            replaced.
+        model: A ``.tflite`` or ``.onnx`` file with one input, and with the outputs of the spec, ``probability``
+            first. What it says of itself is replaced.
         target: Where to write the copy; it may not be ``model``.
         spec: What to write.
 
@@ -50,7 +49,8 @@ def write_spec(model: Path, target: Path, spec: ModelSpec) -> None:
 def _write_tflite(model: Path, target: Path, spec: ModelSpec) -> None:
     target.write_bytes(_with_metadata(model.read_bytes(), spec))
     with zipfile.ZipFile(target, "a", zipfile.ZIP_STORED) as archive:
-        archive.writestr(zipfile.ZipInfo(_LABELS_NAME, _ZIP_DATE), "\n".join(spec.class_names) + "\n")
+        for output in _outputs(spec):
+            archive.writestr(zipfile.ZipInfo(output.labels_name, _ZIP_DATE), "\n".join(output.labels) + "\n")
         archive.writestr(zipfile.ZipInfo(SPEC_NAME, _ZIP_DATE), records.dumps(spec))
 
 
@@ -63,7 +63,9 @@ def _write_onnx(model: Path, target: Path, spec: ModelSpec) -> None:
     proto.doc_string = _description(spec)
     proto.graph.name = spec.name
     proto.graph.input[0].doc_string = _input_description(spec)
-    proto.graph.output[0].doc_string = _output_description(spec)
+    descriptions = {output.name: output.description for output in _outputs(spec)}
+    for value in proto.graph.output:
+        value.doc_string = descriptions.get(value.name, "")
     onnx.save(proto, str(target))
 
 
@@ -81,15 +83,50 @@ def _input_description(spec: ModelSpec) -> str:
     )
 
 
-def _output_description(spec: ModelSpec) -> str:
-    return f"Probability of each of {', '.join(spec.class_names)}, in this order."
+@dataclass(frozen=True)
+class _Output:
+    """What a file says of one of its outputs.
+
+    Every output has a label file, because MediaPipe takes each for the scores of a classification, and refuses to
+    filter by category where one has no labels.
+    """
+
+    name: str
+    description: str
+    labels_name: str
+    labels: tuple[str, ...]
+    stats: tfl.Stats | None = None
+
+
+def _outputs(spec: ModelSpec) -> list[_Output]:
+    """In their order."""
+    probability = f"Probability of each of {', '.join(spec.class_names)}, in this order."
+    outputs = [_Output(PROBABILITY, probability, "labels.txt", spec.class_names, tfl.Stats(max=(1.0,), min=(0.0,)))]
+    for each in spec.outputs:
+        labels = tuple(f"{each.name} {' '.join(map(str, place))}" for place in np.ndindex(*each.shape))
+        outputs.append(_Output(each.name, each.description, f"{each.name}-labels.txt", labels))
+    return outputs
+
+
+def name_tensors(content: bytes) -> bytes:
+    """Make a TFLite flatbuffer again whose input and outputs have the names of its signature, ``probability`` first.
+
+    Converters give tensors names of their own, in an order of their own, and only keep the signature's.
+    """
+    schema = extras.need("ai_edge_litert.schema_py_generated", "convert")
+    model = schema.ModelT.InitFromPackedBuf(content)
+    (graph,), (signature,) = model.subgraphs, model.signatureDefs
+    signature.outputs.sort(key=lambda entry: entry.name != PROBABILITY.encode())
+    for entry in (*signature.inputs, *signature.outputs):
+        graph.tensors[entry.tensorIndex].name = entry.name
+    graph.outputs = [entry.tensorIndex for entry in signature.outputs]
+    return _packed(schema, model, [_data(buffer, content) for buffer in model.buffers])
 
 
 def _with_metadata(content: bytes, spec: ModelSpec) -> bytes:
-    """Make a TFLite flatbuffer again with named input and output and with TFLite Model Metadata."""
+    """Make a TFLite flatbuffer again with TFLite Model Metadata."""
     schema = extras.need("ai_edge_litert.schema_py_generated", "convert")
     model = schema.ModelT.InitFromPackedBuf(content)
-    _name_tensors(model, spec)
     buffers = [_data(buffer, content) for buffer in model.buffers]
     packed = tfl.pack(_tflite_metadata(spec))
     entries = [entry for entry in model.metadata or [] if entry.name.decode() == tfl.BUFFER_NAME]
@@ -98,8 +135,13 @@ def _with_metadata(content: bytes, spec: ModelSpec) -> bytes:
     else:
         model.metadata = [*(model.metadata or []), schema.MetadataT(tfl.BUFFER_NAME, len(buffers))]
         buffers.append(packed)
+    return _packed(schema, model, buffers)
+
+
+def _packed(schema: Any, model: Any, buffers: list[bytes]) -> bytes:
+    """Write a model with these buffers in place of its own."""
     model.buffers = [SimpleNamespace(Pack=functools.partial(_pack_buffer, schema, data)) for data in buffers]
-    builder = extras.need("flatbuffers", "convert").Builder(len(content))
+    builder = extras.need("flatbuffers", "convert").Builder(sum(map(len, buffers)))
     builder.Finish(model.Pack(builder), _TFLITE_IDENTIFIER)
     return bytes(builder.Output())
 
@@ -123,16 +165,6 @@ def _pack_buffer(schema: Any, data: bytes, builder: Any) -> int:
     return int(schema.BufferEnd(builder))
 
 
-def _name_tensors(model: Any, spec: ModelSpec) -> None:
-    graph = model.subgraphs[0]
-    names = {graph.inputs[0]: spec.input.name, graph.outputs[0]: _OUTPUT_NAME}
-    for index, name in names.items():
-        graph.tensors[index].name = name
-    for signature in model.signatureDefs or []:
-        for tensor in (*signature.inputs, *signature.outputs):
-            tensor.name = names[tensor.tensorIndex]
-
-
 def _tflite_metadata(spec: ModelSpec) -> tfl.ModelMetadata:
     image = tfl.TensorMetadata(
         name=spec.input.name,
@@ -149,22 +181,8 @@ def _tflite_metadata(spec: ModelSpec) -> tfl.ModelMetadata:
         ),
         stats=tfl.Stats(max=(float(spec.input.maximum),), min=(float(spec.input.minimum),)),
     )
-    labels = tfl.AssociatedFile(
-        name=_LABELS_NAME,
-        description="Class names in the order of the output",
-        type=tfl.AssociatedFileType.TENSOR_AXIS_LABELS,
-    )
-    probability = tfl.TensorMetadata(
-        name=_OUTPUT_NAME,
-        description=_output_description(spec),
-        content=tfl.Content(
-            content_properties_type=tfl.ContentPropertiesType.FEATURE_PROPERTIES,
-            content_properties=tfl.FeatureProperties(),
-        ),
-        stats=tfl.Stats(max=(1.0,), min=(0.0,)),
-        associated_files=(labels,),
-    )
-    graph = tfl.SubGraphMetadata(input_tensor_metadata=(image,), output_tensor_metadata=(probability,))
+    outputs = tuple(_output_metadata(output) for output in _outputs(spec))
+    graph = tfl.SubGraphMetadata(input_tensor_metadata=(image,), output_tensor_metadata=outputs)
     return tfl.ModelMetadata(
         name=spec.name,
         description=_description(spec),
@@ -179,4 +197,22 @@ def _tflite_metadata(spec: ModelSpec) -> tfl.ModelMetadata:
                 type=tfl.AssociatedFileType.DESCRIPTIONS,
             ),
         ),
+    )
+
+
+def _output_metadata(output: _Output) -> tfl.TensorMetadata:
+    labels = tfl.AssociatedFile(
+        name=output.labels_name,
+        description="Class names in the order of the output",
+        type=tfl.AssociatedFileType.TENSOR_AXIS_LABELS,
+    )
+    return tfl.TensorMetadata(
+        name=output.name,
+        description=output.description,
+        content=tfl.Content(
+            content_properties_type=tfl.ContentPropertiesType.FEATURE_PROPERTIES,
+            content_properties=tfl.FeatureProperties(),
+        ),
+        stats=output.stats,
+        associated_files=(labels,),
     )

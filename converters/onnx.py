@@ -13,12 +13,14 @@ import numpy.typing as npt
 
 from converters import keras_model
 from converters.formats import Format
+from converters.keras_model import OUTPUTS
 from converters.tflite import SMALL_LAYER
 from pneumo_edge import extras
 from pneumo_edge.errors import ConversionError
+from pneumo_edge.spec import PROBABILITY
 
 OPSET = 17
-_INPUT, _OUTPUT = "image", "probability"
+_INPUT = "image"
 #: Operators that static quantization leaves in float, for the reason that `tflite._int8` gives.
 _IN_FLOAT = frozenset({"Softmax"})
 
@@ -34,7 +36,7 @@ def convert(model: Path, row: Format, calibration: npt.NDArray[np.uint8] | None,
         target: The file to write.
 
     Raises:
-        ConversionError: The graph is not one from the image to the probabilities alone.
+        ConversionError: The graph is not one from the image to the outputs of a model file.
     """
     onnx = extras.need("onnx", "convert")
     if row.name == "fp32":
@@ -50,17 +52,18 @@ def check(path: Path) -> None:
     """Refuse an ONNX file whose graph another client might not take.
 
     Raises:
-        ConversionError: It has another input than the image or another output than the probabilities, an
-            initializer among its inputs, or a tensor whose shape cannot be inferred.
+        ConversionError: It has another input than the image, outputs other than a model file's or in another order,
+            an initializer among its inputs, or a tensor whose shape cannot be inferred.
         Exception: ``onnx.checker`` refuses it.
     """
     onnx = extras.need("onnx", "convert")
     proto = onnx.load(str(path))
     names = [value.name for value in proto.graph.input], [value.name for value in proto.graph.output]
-    if names != ([_INPUT], [_OUTPUT]):
+    known = [name for name in OUTPUTS if name in names[1]]
+    if names != ([_INPUT], known) or PROBABILITY not in known:
         raise ConversionError(
             f"the ONNX graph has the inputs {names[0]} and the outputs {names[1]}",
-            f"{_INPUT} and {_OUTPUT}, and no other",
+            f"{_INPUT}, and of {', '.join(OUTPUTS)} the first at least, in this order",
             "Report this as a bug",
         )
     onnx.checker.check_model(proto, full_check=True)
@@ -91,6 +94,9 @@ def _float32(model: Path) -> Any:
     signature = tensorflow.TensorSpec((1, *loaded.input_shape[1:]), tensorflow.float32, name=_INPUT)
     # Of tf2onnx's entries only this one freezes EfficientNetB0's normalization constants.
     proto, _ = tf2onnx.convert.from_keras(loaded, input_signature=[signature], opset=OPSET)
+    outputs = sorted(proto.graph.output, key=lambda output: OUTPUTS.index(output.name))
+    del proto.graph.output[:]
+    proto.graph.output.extend(outputs)
     return proto
 
 

@@ -6,7 +6,8 @@ with the data or, on a part of the images that is inside, without.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ TRAVELLING = 64
 IN_COLOUR = 16
 _OF_EACH_IMAGE = ("sha256", "labels", "patients", "scores")
 _IN_COLOUR = ("red", "red_scores", "blue_scores")
+#: What the names of other outputs begin with in the file.
+_OUTPUT = "output:"
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Reference:
             are grey, and would not show that channels were exchanged.
         red_scores: Probability of the positive class for these.
         blue_scores: The same with red and blue exchanged.
+        outputs: What the model gives beside the probabilities: by name, float32 of shape (images, ...).
+        asked_for: Names of the outputs that the model was asked for, whether it has them or not.
     """
 
     checkpoint: str
@@ -58,6 +63,8 @@ class Reference:
     red: npt.NDArray[np.uint8]
     red_scores: Scores
     blue_scores: Scores
+    outputs: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    asked_for: tuple[str, ...] = ()
 
     def subset(self, count: int) -> Reference:
         """At most ``count`` images, evenly spread, which keeps the classes' shares."""
@@ -65,7 +72,12 @@ class Reference:
             return self
         order = np.argsort(self.labels, kind="stable")
         kept = order[np.linspace(0, len(order) - 1, count).astype(int)]
-        return replace(self, pixels=self.pixels[kept], **{name: getattr(self, name)[kept] for name in _OF_EACH_IMAGE})
+        return replace(self._at(kept), pixels=self.pixels[kept])
+
+    def _at(self, kept: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Reference:
+        """Some of the images, but for their pixels."""
+        outputs = {name: array[kept] for name, array in self.outputs.items()}
+        return replace(self, outputs=outputs, **{name: getattr(self, name)[kept] for name in _OF_EACH_IMAGE})
 
 
 def red_alone(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -93,6 +105,8 @@ def save(reference: Reference, path: Path) -> None:
             threshold=np.array(reference.threshold),
             rule=np.array(str(reference.rule)),
             **{name: getattr(reference, name) for name in _IN_COLOUR},
+            **{f"{_OUTPUT}{name}": array for name, array in reference.outputs.items()},
+            asked_for=np.array(reference.asked_for, np.str_),
             travelling=travelling,
             grey=reference.pixels[travelling, ..., 0],
         )
@@ -118,6 +132,8 @@ def load(path: Path, dataset: Dataset | None = None) -> Reference:
             threshold=float(stored["threshold"]),
             rule=ThresholdRule(str(stored["rule"])),
             pixels=np.repeat(stored["grey"][..., np.newaxis], 3, axis=-1),
+            outputs={name.removeprefix(_OUTPUT): array for name, array in stored.items() if name.startswith(_OUTPUT)},
+            asked_for=tuple(stored.get("asked_for", np.array(())).tolist()),
             **{name: stored[name] for name in (*_OF_EACH_IMAGE, *_IN_COLOUR)},
         )
         travelling = stored["travelling"]
@@ -133,7 +149,7 @@ def load(path: Path, dataset: Dataset | None = None) -> Reference:
         ) from error
     if dataset is not None:
         return _with_pixels_of(everything, dataset)
-    return replace(everything, **{name: getattr(everything, name)[travelling] for name in _OF_EACH_IMAGE})
+    return everything._at(travelling)
 
 
 def _with_pixels_of(reference: Reference, dataset: Dataset) -> Reference:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from converters import keras_model
+from converters import keras_model, metadata
 from converters.formats import Format
 from pneumo_edge import extras
 from pneumo_edge.errors import ConversionError
@@ -41,7 +41,7 @@ def convert(model: Path, row: Format, calibration: Calibration, target: Path) ->
     content = _CONVERTERS[row.name](converter, calibration)
     if row.input_dtype == "uint8":
         _check_input(content)
-    target.write_bytes(content)
+    target.write_bytes(metadata.name_tensors(content))
 
 
 def _fp32(converter: Any, calibration: Calibration) -> bytes:

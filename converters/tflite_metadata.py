@@ -116,7 +116,7 @@ class TensorMetadata(Table):
     dimension_names: tuple[str, ...] | None = None
     content: Content
     process_units: tuple[ProcessUnit, ...] | None = None
-    stats: Stats
+    stats: Stats | None = None
     associated_files: tuple[AssociatedFile, ...] | None = None
 
 

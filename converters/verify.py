@@ -34,6 +34,7 @@ _ROUNDING = 1e-9
 
 #: One file, loaded as often as the machine has room for: one engine, version and number of threads.
 Copies = Sequence[engines.Engine]
+_Values = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Measured:
     ``colour_response`` is how the probability changes when red and blue are exchanged in coloured images, as a multiple
     of how it does in Keras, by least squares: 1 as there, -1 where the file exchanges them itself. ``max_auc_loss`` is
     the upper end of a paired 95 % interval, drawn by patient; ``engine_difference`` is the largest difference of
-    probability from the first engine with one thread. What is None was not measured:
+    probability from the first engine with one thread; ``output_difference`` and ``output_correlation`` are those of
+    the worst of the other outputs (:class:`converters.formats.OutputBounds`). What is None was not measured:
     the order of the channels is the file's, whatever runs it.
     """
 
@@ -55,6 +57,8 @@ class Measured:
     auc_loss: float | None = None
     max_auc_loss: float | None = None
     engine_difference: float | None = None
+    output_difference: float | None = None
+    output_correlation: float | None = None
 
 
 @dataclass(frozen=True)
@@ -236,6 +240,13 @@ class _Gate:
         else:
             first = self._first.subset(_IMAGES_FURTHER_ON).scores
             measured = replace(measured, engine_difference=float(np.abs(scores - first).max()))
+        pairs = self._other_outputs(copies)
+        if pairs:
+            measured = replace(
+                measured,
+                output_difference=max(_relative_difference(*pair) for pair in pairs),
+                output_correlation=min(_correlation(*pair) for pair in pairs),
+            )
         self._check(measured, copies[0])
         return measured
 
@@ -250,6 +261,21 @@ class _Gate:
 
     def _score(self, engine: engines.Engine, pixels: npt.NDArray[np.uint8]) -> float:
         return float(engine.run(pixels[np.newaxis].astype(self._row.input_dtype))[self._positive])
+
+    def _other_outputs(self, copies: Copies) -> list[tuple[_Values, _Values]]:
+        """Of each output beside the probabilities, Keras's values and the file's, of shape (images, values)."""
+        reference = self._reference.subset(_IMAGES_FURTHER_ON)
+        expected = {name: array.reshape(len(array), -1) for name, array in reference.outputs.items()}
+        if not expected.keys() & copies[0].other_shapes.keys():
+            return []
+        what = f"Verifying the other outputs of {self._path.name} on {describe(copies[0])}"
+        images = (pixels[np.newaxis].astype(self._row.input_dtype) for pixels in reference.pixels)
+        answers = list(track(side_by_side([engine.run_all for engine in copies], images), what, len(reference.pixels)))
+        return [
+            (array, np.array([answer[name] for answer in answers]))
+            for name, array in expected.items()
+            if name in copies[0].other_shapes
+        ]
 
     def _colour_response(self, copies: Copies) -> float:
         reference = self._reference
@@ -278,11 +304,20 @@ class _Gate:
             ("share of changed decisions", 1 - measured.agreement, self._most_changed(measured.images)),
             ("loss of AUC that cannot be ruled out", measured.max_auc_loss, bounds.max_auc_loss),
             ("largest difference from the first engine", measured.engine_difference, bounds.max_difference),
+            ("relative difference of another output", measured.output_difference, bounds.max_output_difference),
         ):
             if value is not None and value > most + _ROUNDING:
                 raise self._missed(engine, f"a {what} of {value:.4g}", f"at most {most:.4g}")
         if measured.colour_response is not None and measured.colour_response < 0:
             raise self._missed(engine, "red and blue exchanged", "channels in the order red, green, blue")
+        correlation = measured.output_correlation
+        if correlation is not None and correlation < bounds.min_output_correlation:
+            raise self._missed(
+                engine, f"a correlation of another output of {correlation:.4g}", f"{bounds.min_output_correlation:g}"
+            )
+        missing = self._reference.outputs.keys() - engine.other_shapes.keys()
+        if missing:
+            raise self._missed(engine, f"no output {' or '.join(sorted(missing))}", "it")
 
     def _most_changed(self, images: int) -> float:
         """The share of decisions that may change: of few images, one at least where the format may change any."""
@@ -295,3 +330,21 @@ class _Gate:
             bound,
             "Use another format, or a model trained longer and from ImageNet weights",
         )
+
+
+def _relative_difference(expected: _Values, found: _Values) -> float:
+    """Root mean square of the difference, as a multiple of the standard deviation of what is expected."""
+    return float(np.sqrt(np.mean((found - expected) ** 2)) / (expected.std() or 1.0))
+
+
+def _correlation(expected: _Values, found: _Values) -> float:
+    """Pearson's correlation along the last axis, the median over the first; 0 where all values found are alike.
+
+    Where all that are expected are alike there is nothing to correlate with, and a row of them does not count.
+    """
+    first, second = (array - array.mean(axis=-1, keepdims=True) for array in (expected, found))
+    lengths = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)
+    products = (first * second).sum(axis=-1)
+    correlations = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+    varied = np.ptp(expected, axis=-1) > 0
+    return float(np.median(correlations[varied])) if varied.any() else 1.0

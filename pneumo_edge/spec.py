@@ -12,6 +12,8 @@ from pneumo_edge import bundled, records
 from pneumo_edge.errors import ModelFileError
 
 SCHEMA_VERSION = 1
+#: Names of a model's outputs. Every file has the first; which others it has, its ``ModelSpec.outputs`` says.
+PROBABILITY, HEATMAP = "probability", "heatmap"
 #: Name of the file inside a TFLite file's metadata archive, and of the ONNX metadata property.
 SPEC_NAME = "pneumo_edge_spec.json"
 #: What ``TrainingSpec.initial_weights`` says where no pretrained weights were to be had.
@@ -37,6 +39,27 @@ class InputSpec:
     name: str = "image"
     minimum: Literal[0] = 0
     maximum: Literal[255] = 255
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """An output of a model beside its probabilities: float32 of shape (1, values).
+
+    ``shape`` is what the values of one image stand for, in C order; ``description`` says it to a person.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    description: str
+
+    def __post_init__(self) -> None:
+        if not self.shape or min(self.shape) < 1:
+            raise ValueError(f"shape is {list(self.shape)}, not one or more numbers of at least 1")
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -108,7 +131,8 @@ class ModelSpec:
 
     ``class_names`` are in the order of the model's output, a float32 tensor of shape
     (1, len(class_names)) that holds a probability for each class. ``temperature`` was fitted on
-    validation and is already folded into the graph: a device does not apply it again.
+    validation and is already folded into the graph: a device does not apply it again. ``outputs`` are those
+    that the model has beside the probabilities.
     """
 
     name: str
@@ -124,6 +148,7 @@ class ModelSpec:
     notice: str
     verification: VerificationSpec | None = None
     calibration: CalibrationSpec | None = None
+    outputs: tuple[OutputSpec, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -133,11 +158,21 @@ class ModelSpec:
             raise ValueError(f"class_names are {list(self.class_names)}, not two or more different names")
         if self.decision.positive_class not in self.class_names:
             raise ValueError(f"decision.positive_class {self.decision.positive_class!r} is not in class_names")
+        names = [PROBABILITY, *(output.name for output in self.outputs)]
+        if len(set(names)) != len(names):
+            raise ValueError(f"outputs are named {names}, not each by another name")
+        heatmap = self.output(HEATMAP)
+        if heatmap and len(heatmap.shape) != 2:
+            raise ValueError(f"the shape of the output {HEATMAP!r} is {list(heatmap.shape)}, not height and width")
 
     @property
     def positive_index(self) -> int:
         """Index of the positive class in the model's output."""
         return self.class_names.index(self.decision.positive_class)
+
+    def output(self, name: str) -> OutputSpec | None:
+        """The output of a name beside the probabilities, or None where the model has none."""
+        return next((output for output in self.outputs if output.name == name), None)
 
     @property
     def smallest_decoded(self) -> int | None:

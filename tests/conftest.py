@@ -10,13 +10,16 @@ import subprocess
 import sys
 import venv
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
+from converters.metadata import write_spec
 from pneumo_edge import extras
+from pneumo_edge.runtime.classifier import read_spec
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -80,6 +83,23 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture(scope="session")
+def without_heatmap(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``tiny-fp32.tflite`` as it was before there were heatmaps: the same graph with the one output."""
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    flatbuffers = pytest.importorskip("flatbuffers")
+    whole = tiny_models / "tiny-fp32.tflite"
+    model = schema.ModelT.InitFromPackedBuf((tiny_models / "bare" / whole.name).read_bytes())
+    (graph,), (signature,) = model.subgraphs, model.signatureDefs
+    graph.outputs, signature.outputs = graph.outputs[:1], signature.outputs[:1]
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    folder = tmp_path_factory.mktemp("old")
+    (folder / "bare.tflite").write_bytes(builder.Output())
+    write_spec(folder / "bare.tflite", folder / whole.name, replace(read_spec(whole), outputs=()))
+    return folder / whole.name
 
 
 @pytest.fixture(scope="session")

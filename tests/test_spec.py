@@ -22,6 +22,7 @@ from pneumo_edge.spec import (
     DecisionSpec,
     InputSpec,
     ModelSpec,
+    OutputSpec,
     TrainingSpec,
     VerificationSpec,
 )
@@ -64,7 +65,14 @@ def model_specs(draw: st.DrawFn) -> ModelSpec:
             )
         ),
         calibration=draw(st.none() | st.builds(CalibrationSpec)),
+        outputs=tuple(draw(st.lists(_outputs(), max_size=2, unique_by=lambda output: output.name))),
     )
+
+
+def _outputs() -> st.SearchStrategy[OutputSpec]:
+    # A dimension of each would be a label of each.
+    shape = st.lists(st.integers(1, 9), min_size=2, max_size=2).map(tuple)
+    return st.builds(OutputSpec, name=st.sampled_from(["heatmap", "features"]), shape=shape, description=_text)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +121,7 @@ def test_the_same_spec_makes_the_same_bytes(tiny_models: Path, tmp_path: Path, n
 
 def test_a_spec_is_found_by_the_standard_library_alone(tiny_models: Path) -> None:
     with zipfile.ZipFile(tiny_models / "tiny-int8.tflite") as archive:
-        assert archive.namelist() == ["labels.txt", SPEC_NAME]
+        assert archive.namelist() == ["labels.txt", "heatmap-labels.txt", SPEC_NAME]
         assert json.loads(archive.read(SPEC_NAME))["input"]["dtype"] == "uint8"
 
 

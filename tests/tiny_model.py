@@ -15,11 +15,13 @@ import numpy.typing as npt
 from converters import isolated, metadata, onnx, tflite
 from converters.formats import FORMATS
 from pneumo_edge.spec import (
+    HEATMAP,
     CalibrationSpec,
     DataSpec,
     DecisionSpec,
     InputSpec,
     ModelSpec,
+    OutputSpec,
     TrainingSpec,
     VerificationSpec,
 )
@@ -41,6 +43,7 @@ SPEC = ModelSpec(
     training=TrainingSpec("by hand", 0, "no", 0, {"auc": 1.0}),
     versions={"pneumo-edge": "0.1.0"},
     notice="A test's model: bright images are PNEUMONIA.",
+    outputs=(OutputSpec(HEATMAP, (SIZE // PATCH, SIZE // PATCH), "What each patch speaks for PNEUMONIA."),),
     verification=VerificationSpec({"litert": "2"}, 3, "no data", {"max_difference": 1e-3}, {"litert": {"images": 3.0}}),
 )
 

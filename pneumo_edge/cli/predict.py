@@ -7,6 +7,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import count, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,10 @@ from pneumo_edge.errors import ExitCode, ImageError, printable
 
 if TYPE_CHECKING:
     from pneumo_edge.cli.verdicts import Judge, Verdict
-    from pneumo_edge.runtime.classifier import Classifier
+    from pneumo_edge.runtime.classifier import Classifier, Prediction
+
+_PNG = ".png"
+_STEM_BYTES = 200
 
 #: What is to be judged: a path, or a path with the reason why there is nothing to judge.
 _Found = tuple[Path, ImageError | None]
@@ -52,6 +56,14 @@ def predict(
             "is whole; until then FILE.partial keeps what was judged.",
         ),
     ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PNG|DIR",
+            help="Draw what speaks for the positive class over the X-ray: into this file, for one image, where its "
+            "name ends in .png, else into this folder, a file for each image.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep what an interrupted run had judged for --out, and go on behind it.")
     ] = False,
@@ -74,16 +86,19 @@ def predict(
     if not classifier.spec.data.real:
         typer.echo("This model was trained on PHANTOM images, not X-rays: of no use on patients.", err=True)
     found = list(_find(inputs))
+    if explain:
+        classifier.check_explains()
+    pictures = _pictures(found, explain)
     workers = min(workers or max(1, cores() // threads), max(1, len(found)))
     judge = verdicts.Judge.of(classifier)
     if out:
-        counts = _judge_into(out, resume, found, classifier, workers, judge)
+        counts = _judge_into(out, resume, found, pictures, classifier, workers, judge)
         images = "1 image" if len(found) == 1 else f"{len(found):,} images"
         typer.echo(f"{out}: {images}: {', '.join(f'{count:,} {what}' for what, count in counts.items())}")
     else:
         write = verdicts.TEXTS[f".{formats[0]}"] if formats else verdicts.table
         counts = Counter()
-        judged = _count(_judge(found, classifier, workers), counts)
+        judged = _count(_judge(found, pictures, classifier, workers), counts)
         # A bar and a table would be written over each other.
         shown = judged if sys.stdout and sys.stdout.isatty() else _show_progress(judged, len(found), 0)
         for text in write(shown, judge):
@@ -109,7 +124,13 @@ def _check_out(out: Path | None, resume: bool) -> None:
 
 
 def _judge_into(
-    out: Path, resume: bool, found: Sequence[_Found], classifier: Classifier, workers: int, judge: Judge
+    out: Path,
+    resume: bool,
+    found: Sequence[_Found],
+    pictures: Sequence[Path],
+    classifier: Classifier,
+    workers: int,
+    judge: Judge,
 ) -> Counter[str]:
     """Judge, and write the file; how many images there are of each label."""
     from dataclasses import asdict
@@ -122,8 +143,8 @@ def _judge_into(
 
     journal = Journal(out, "verdicts", "model or engine")
     done = journal.begin(asdict(judge), resume, is_next)
-    rest = found[done:]
-    with contextlib.closing(_show_progress(_judge(rest, classifier, workers), len(found), done)) as judged:
+    rest = _judge(found[done:], pictures[done:], classifier, workers)
+    with contextlib.closing(_show_progress(rest, len(found), done)) as judged:
         for verdict in judged:
             journal.append(verdict)
     counts: Counter[str] = Counter()
@@ -151,19 +172,70 @@ def _show_progress(verdicts: Iterable[Verdict], total: int, done: int) -> Genera
             advance(1, "")
 
 
-def _judge(found: Sequence[_Found], classifier: Classifier, workers: int) -> Generator[Verdict, None, None]:
+def _judge(
+    found: Sequence[_Found], pictures: Sequence[Path], classifier: Classifier, workers: int
+) -> Generator[Verdict, None, None]:
+    """Judge images, and draw each where ``pictures`` says, if it says so."""
     from pneumo_edge.runtime.batch import predict_each
 
-    results = predict_each(classifier, (path for path, problem in found if not problem), workers)
+    paths = (path for path, problem in found if not problem)
+    results = predict_each(classifier, paths, workers, explain=bool(pictures))
     with contextlib.closing(results):
-        for path, problem in found:
+        for (path, problem), picture in zip_longest(found, pictures):
             result = problem or next(results)
+            if picture and not isinstance(result, ImageError):
+                result = _draw(path, result, picture)
             if isinstance(result, ImageError):
                 with native.stderr_is_heard():
                     typer.echo(f"error: {printable(path)}: {result}", err=True)
                 yield {"source": str(path), "error": str(result)}
             else:
                 yield result.to_dict()
+
+
+def _draw(path: Path, prediction: Prediction, picture: Path) -> Prediction | ImageError:
+    from pneumo_edge import heatmap, images
+
+    try:
+        x_ray = images.decode(images.read(path))
+    except ImageError as error:  # it is no longer what it was when it was judged
+        return error
+    assert prediction.heatmap is not None
+    heatmap.save(heatmap.draw(x_ray, prediction.heatmap), picture)
+    return prediction
+
+
+def _pictures(found: Sequence[_Found], explain: Path | None) -> list[Path]:
+    """For each image where it is to be drawn, by different names; none where nothing is to be explained."""
+    if not explain:
+        return []
+    if explain.suffix.lower() == _PNG:
+        if len(found) != 1:
+            raise typer.BadParameter(
+                f"{explain} is one file, and there are {len(found)} images; give a folder", param_hint="--explain"
+            )
+        pictures = [explain]
+    else:
+        if explain.exists() and not explain.is_dir():
+            raise typer.BadParameter(f"{explain} is neither a {_PNG} file nor a folder", param_hint="--explain")
+        pictures = [explain / name for name in _different_names(path.stem for path, _ in found)]
+    images = {os.path.realpath(path) for path, problem in found if not problem}
+    for picture in pictures:
+        if os.path.realpath(picture) in images:
+            raise typer.BadParameter(f"{picture} is one of the images", param_hint="--explain")
+    return pictures
+
+
+def _different_names(stems: Iterable[str]) -> Iterator[str]:
+    """PNG file names that differ by more than case, the stem itself for the first that has it."""
+    taken: set[str] = set()
+    for stem in stems:
+        # A file system takes names of up to 255 bytes, and the file has a longer name while it is written.
+        stem = os.fsdecode(os.fsencode(stem)[:_STEM_BYTES])
+        others = (f"{stem}-{number}" for number in count(2))
+        name = stem if stem.casefold() not in taken else next(each for each in others if each.casefold() not in taken)
+        taken.add(name.casefold())
+        yield f"{name}{_PNG}"
 
 
 def _find(inputs: Iterable[Path]) -> Iterator[_Found]:

@@ -68,7 +68,7 @@ def side_by_side(functions: Sequence[Callable[[Item], Result]], items: Iterable[
 
 
 def predict_each(
-    classifier: Classifier, paths: Iterable[Path], workers: int = 1
+    classifier: Classifier, paths: Iterable[Path], workers: int = 1, *, explain: bool = False
 ) -> Generator[Prediction | ImageError, None, None]:
     """Judge image files side by side.
 
@@ -79,19 +79,20 @@ def predict_each(
         classifier: What judges; the workers' are copies of it.
         paths: Image files; taken as they are needed.
         workers: How many images are judged at a time, at least 1.
+        explain: Give the heatmaps, too.
 
     Yields:
         For each path, in the order given and as soon as it is known, its prediction or the reason why there is none.
 
     Raises:
-        ModelFileError: The model gave something that is not a probability.
+        ModelFileError: As :meth:`Classifier.predict`.
     """
     classifiers = (classifier, *(classifier.copy() for _ in range(workers - 1)))
-    return side_by_side([partial(_predict, each) for each in classifiers], paths)
+    return side_by_side([partial(_predict, each, explain) for each in classifiers], paths)
 
 
-def _predict(classifier: Classifier, path: Path) -> Prediction | ImageError:
+def _predict(classifier: Classifier, explain: bool, path: Path) -> Prediction | ImageError:
     try:
-        return classifier.predict(path)
+        return classifier.predict(path, explain=explain)
     except ImageError as error:
         return error

@@ -6,17 +6,18 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from pneumo_edge import bundled, images, spec
 from pneumo_edge.errors import ModelFileError
 from pneumo_edge.runtime import engines
-from pneumo_edge.spec import ModelSpec
+from pneumo_edge.spec import HEATMAP, PROBABILITY, ModelSpec
 
 #: How far the probabilities of an answer may sum from 1: an int8 output holds multiples of 1/256.
 _SUM_TOLERANCE = 0.02
@@ -45,7 +46,10 @@ class Prediction:
 
     ``source`` is the path that was given, or the type of an image that was not a file. ``label`` is
     the positive class where its probability is at least ``threshold``, and otherwise the most
-    probable other class. ``probabilities`` maps each class name to a value within 0 to 1.
+    probable other class. ``probabilities`` maps each class name to a value within 0 to 1. ``heatmap`` is None
+    unless it was asked for; it is float32 of shape (grid height, grid width) and says what each cell of a grid over
+    the image adds to the logit of the positive class, less that of the others: their mean is the difference of the
+    logits. :func:`pneumo_edge.heatmap.draw` draws it.
     """
 
     source: str
@@ -53,10 +57,14 @@ class Prediction:
     probabilities: Mapping[str, float]
     threshold: float
     timings: Timings
+    #: An array is not equal or unequal as a whole.
+    heatmap: npt.NDArray[np.float32] | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON: the fields as they are, and the total time."""
-        return {**asdict(self), "total_ms": self.timings.total}
+        """Plain data for JSON: the fields as they are but for the heatmap, and the total time."""
+        document = {**asdict(self), "total_ms": self.timings.total}
+        del document["heatmap"]
+        return document
 
 
 class Classifier:
@@ -90,16 +98,19 @@ class Classifier:
         #: Whoever holds it has the tensor and the engine.
         self._lock = threading.Lock()
 
-    def predict(self, image: str | os.PathLike[str] | bytes | Image.Image) -> Prediction:
+    def predict(self, image: str | os.PathLike[str] | bytes | Image.Image, *, explain: bool = False) -> Prediction:
         """Judge one image.
 
         Args:
             image: The path of an image file, its bytes, or a Pillow image, which is taken at its own size.
+            explain: Give the heatmap, too.
 
         Raises:
             ImageError: The image cannot be judged; the message says why and what to do.
-            ModelFileError: The model gave something that is not a probability.
+            ModelFileError: The model gave something that is not a probability, or has no heatmap to explain by.
         """
+        if explain:
+            self.check_explains()
         clock = _Clock()
         if isinstance(image, str | os.PathLike):
             source, image = str(Path(image)), images.read(Path(image))
@@ -114,12 +125,38 @@ class Classifier:
         with self._lock:
             images.fill(self._tensor[0], grey)
             clock.lap()
-            output = self.engine.run(self._tensor)
+            outputs = self._run(explain)
             clock.lap()
-        probabilities = self._probabilities(output)
+        probabilities = self._probabilities(outputs[PROBABILITY])
         label = self.decide(probabilities)
         clock.lap()
-        return Prediction(source, label, probabilities, self.spec.decision.threshold, Timings(*clock.laps))
+        return Prediction(
+            source, label, probabilities, self.spec.decision.threshold, Timings(*clock.laps), outputs.get(HEATMAP)
+        )
+
+    def check_explains(self) -> None:
+        """Refuse to explain where the model has no heatmap.
+
+        Raises:
+            ModelFileError: It has none.
+        """
+        if not self.spec.output(HEATMAP):
+            raise ModelFileError(
+                f"{self.path} has no heatmap to explain by",
+                f"a model file with the output {HEATMAP!r}",
+                "Export the model again with this version of pneumo-edge, to a format that has one",
+            )
+
+    def _run(self, everything: bool) -> engines.Outputs:
+        if not everything:
+            return {PROBABILITY: self.engine.run(self._tensor)}
+        outputs = self.engine.run_all(self._tensor)
+        for output in self.spec.outputs:
+            values = outputs[output.name]
+            if not np.isfinite(values).all():
+                raise self._no_answer(f"{output.name} with values that are not finite", "finite ones")
+            outputs[output.name] = values.reshape(output.shape)
+        return outputs
 
     def _decode(self, image: bytes | Image.Image) -> Image.Image:
         if isinstance(image, bytes):
@@ -145,25 +182,36 @@ class Classifier:
         names, values = self.spec.class_names, output.tolist()
         # Written so that NaN fails it.
         if not (all(0 <= value <= 1 for value in values) and abs(sum(values) - 1) <= _SUM_TOLERANCE):
-            raise ModelFileError(
-                f"{self.path} gave {values} on {self.engine.name}",
-                f"{len(names)} probabilities that sum to 1",
-                "Export the model again; the gate of `pneumo-edge export` finds such files",
-            )
+            raise self._no_answer(str(values), f"{len(names)} probabilities that sum to 1")
         return dict(zip(names, values, strict=True))
+
+    def _no_answer(self, given: str, expected: str) -> ModelFileError:
+        return ModelFileError(
+            f"{self.path} gave {given} on {self.engine.name}",
+            expected,
+            "Export the model again; the gate of `pneumo-edge export` finds such files",
+        )
 
     def _check_engine(self) -> None:
         size, engine = self.spec.input, self.engine
-        found = _describe(engine.input_dtype, engine.input_shape, engine.output_shape)
-        promised = _describe(size.dtype, (1, size.height, size.width, size.channels), (1, len(self.spec.class_names)))
+        found = _describe(engine.input_dtype, engine.input_shape, engine.output_shape, engine.other_shapes)
+        promised = _describe(
+            size.dtype,
+            (1, size.height, size.width, size.channels),
+            (1, len(self.spec.class_names)),
+            {output.name: (1, output.size) for output in self.spec.outputs},
+        )
         if found != promised:
             raise ModelFileError(
                 f"{self.path} {found}", f"that it {promised}, as its ModelSpec says", "Export the model again"
             )
 
 
-def _describe(dtype: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> str:
-    return f"takes {dtype} of shape {input_shape} and gives shape {output_shape}"
+def _describe(
+    dtype: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...], others: Mapping[str, tuple[int, ...]]
+) -> str:
+    outputs = "".join(f", {name} of shape {shape}" for name, shape in others.items())
+    return f"takes {dtype} of shape {input_shape} and gives shape {output_shape}{outputs}"
 
 
 def read_spec(path: Path) -> ModelSpec:

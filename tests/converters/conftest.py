@@ -89,5 +89,5 @@ def keras_says(tiny_run: Path, dataset: Dataset) -> dict[SplitName, npt.NDArray[
         splits: tuple[SplitName, ...] = ("val", "test")
         for split in splits:
             pixels = dataset.rgb(dataset.indices(split))
-            said[split] = child.call(keras_model.probabilities, tiny_run / runs.MODEL_NAME, pixels)
+            said[split] = child.call(keras_model.answers, tiny_run / runs.MODEL_NAME, pixels)["probability"]
     return said

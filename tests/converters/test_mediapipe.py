@@ -95,7 +95,7 @@ def test_it_reads_what_the_file_says_of_itself(
     assert metadata["minParserVersion"] == "1.0.0"
     assert [file["name"] for file in metadata["associatedFiles"]] == ["pneumo_edge_spec.json"]
     (graph,) = metadata["subgraphMetadata"]
-    (image,), (probability,) = graph["inputTensorMetadata"], graph["outputTensorMetadata"]
+    (image,), (probability, *others) = graph["inputTensorMetadata"], graph["outputTensorMetadata"]
 
     image_properties, rgb, normalization = 2, 1, 1
     assert image["name"] == "image"
@@ -112,4 +112,7 @@ def test_it_reads_what_the_file_says_of_itself(
     assert probability["stats"] == {"min": [0.0], "max": [1.0]}
     assert [(file["name"], file["type"]) for file in probability["associatedFiles"]] == [
         ("labels.txt", tensor_axis_labels)
+    ]
+    assert [(other["name"], other["description"]) for other in others] == [
+        (output.name, output.description) for output in spec.outputs
     ]

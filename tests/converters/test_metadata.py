@@ -87,10 +87,12 @@ def test_a_person_sees_names_for_input_and_output(name: str, written: Path) -> N
     litert = pytest.importorskip("ai_edge_litert.interpreter")
     interpreter = litert.Interpreter(str(written))
     assert [detail["name"] for detail in interpreter.get_input_details()] == ["image"]
-    assert [detail["name"] for detail in interpreter.get_output_details()] == ["probability"]
-    assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["image"], "outputs": ["probability"]}}
+    outputs = ["probability", *(output.name for output in read_spec(written).outputs)]
+    assert [detail["name"] for detail in interpreter.get_output_details()] == outputs
+    (signature,) = interpreter.get_signature_list().values()
+    assert (signature["inputs"], sorted(signature["outputs"])) == (["image"], sorted(outputs))
     names = [detail["name"] for detail in interpreter.get_tensor_details()]
-    assert names.count("image") == names.count("probability") == 1
+    assert all(names.count(name) == 1 for name in ("image", *outputs))
 
 
 @_each
@@ -99,7 +101,8 @@ def test_the_metadata_is_where_clients_look_for_it(name: str, written: Path, sch
     (entry,) = [entry for entry in model.metadata if entry.name.decode() == _NAMED]
     assert bytes(model.buffers[entry.buffer].data[4:8]) == b"M001"
     with zipfile.ZipFile(written) as archive:
-        assert archive.namelist() == ["labels.txt", "pneumo_edge_spec.json"]
+        others = [f"{output.name}-labels.txt" for output in read_spec(written).outputs]
+        assert archive.namelist() == ["labels.txt", *others, "pneumo_edge_spec.json"]
         assert archive.read("labels.txt") == b"NORMAL\nPNEUMONIA\n"
         assert all(info.compress_type == zipfile.ZIP_STORED for info in archive.infolist())
     assert read_spec(written) == read_spec(bundled.path(name))
@@ -150,9 +153,10 @@ def test_an_onnx_file_says_it_in_its_own_way(tiny_models: Path) -> None:
     proto, spec = onnx.load(str(path)), read_spec(path)
     onnx.checker.check_model(proto, full_check=True)
     assert [value.name for value in proto.graph.input] == ["image"]
-    assert [value.name for value in proto.graph.output] == ["probability"]
+    assert [value.name for value in proto.graph.output] == ["probability", "heatmap"]
     assert (proto.producer_name, proto.producer_version) == ("pneumo-edge", spec.versions["pneumo-edge"])
     assert proto.graph.name == spec.name
     assert spec.notice in proto.doc_string and f"{spec.decision.threshold:.4f}" in proto.doc_string
     assert "RGB pixels of 0 to 255" in proto.graph.input[0].doc_string
     assert "NORMAL, PNEUMONIA, in this order" in proto.graph.output[0].doc_string
+    assert proto.graph.output[1].doc_string == spec.outputs[0].description

@@ -19,7 +19,7 @@ from converters.formats import FORMATS, Format
 from converters.isolated import child_process
 from converters.reference import Reference
 from converters.verify import verify
-from pneumo_edge import files, runs
+from pneumo_edge import Classifier, files, runs
 from pneumo_edge.cli import app
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.errors import ConversionError, GateError, MissingExtraError
@@ -65,6 +65,73 @@ def test_the_gate_catches(fault: str, exported: Path, reference: Reference) -> N
     for row in _ROWS:
         with pytest.raises(GateError, match=rf"tiny-{row.name}\.{row.target} on "):
             verify(exported / row.file_name("tiny"), row, reference, positive, "val", threshold)
+
+
+def test_every_format_has_keras_heatmap(exported: Path, reference: Reference) -> None:
+    assert reference.outputs["heatmap"].shape == (len(reference.labels), 14, 14)
+    for row in _ROWS:
+        path = exported / row.file_name("tiny")
+        spec = read_spec(path)
+        assert [(output.name, output.shape) for output in spec.outputs] == [("heatmap", (14, 14))]
+        assert spec.verification
+        for measured in spec.verification.measured.values():
+            assert measured["output_correlation"] >= row.bounds.min_output_correlation >= 0.95
+            assert measured["output_difference"] <= row.bounds.max_output_difference
+        classifier = Classifier(path)
+        found = classifier.engine.run_all(classifier.as_input(reference.pixels[0]))["heatmap"]
+        step = 0 if not row.quantized else np.ptp(reference.outputs["heatmap"]) / 20
+        np.testing.assert_allclose(found, reference.outputs["heatmap"][0].ravel(), atol=1e-2 + step)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (lambda heatmap: heatmap[:, ::-1], "of another output of"),
+        (lambda heatmap: heatmap.swapaxes(1, 2), "of another output of"),
+        (lambda heatmap: -heatmap, "of another output of"),
+        (lambda heatmap: 2 * heatmap, "a relative difference of another output of"),
+        (lambda heatmap: heatmap + 2 * heatmap.std(), "a relative difference of another output of"),
+    ],
+    ids=["upside down", "transposed", "other class", "scaled", "shifted"],
+)
+@pytest.mark.parametrize("name", ["tflite-fp32", "tflite-int8", "onnx-fp32"])
+def test_the_gate_catches_another_heatmap(
+    name: str, fault: Callable[[Any], Any], message: str, exported: Path, reference: Reference
+) -> None:
+    row, other = FORMATS[name], fault(reference.outputs["heatmap"])
+    with pytest.raises(GateError, match=message):
+        verify(exported / row.file_name("tiny"), row, replace(reference, outputs={"heatmap": other}), _POSITIVE, "val")
+
+
+def test_the_gate_catches_an_output_that_is_missing(exported: Path, reference: Reference) -> None:
+    outputs = {**reference.outputs, "features": reference.outputs["heatmap"]}
+    with pytest.raises(GateError, match="has no output features"):
+        verify(
+            exported / "tiny-fp32.tflite",
+            FORMATS["tflite-fp32"],
+            replace(reference, outputs=outputs),
+            _POSITIVE,
+            "val",
+        )
+
+
+def _keras_heatmap_by_hand(model: Path, pixels: Pixels) -> Any:
+    """The class activation map in Keras's own words: every cell of the last feature map through the dense layer."""
+    import keras
+
+    trained = keras.saving.load_model(model, compile=False)
+    features = keras.Model(trained.inputs, trained.get_layer("patches").output).predict_on_batch(pixels)
+    logits = trained.get_layer("logits")(features)
+    return np.asarray(logits[..., 1] - logits[..., 0])
+
+
+def test_keras_heatmap_is_the_dense_layer_on_each_cell(tiny_run: Path, reference: Reference, tmp_path: Path) -> None:
+    pixels = reference.pixels[:4].astype(np.float32)
+    with child_process(tmp_path / "log") as child:
+        by_hand = child.call(_keras_heatmap_by_hand, tiny_run / runs.MODEL_NAME, pixels)
+    np.testing.assert_allclose(reference.outputs["heatmap"][:4], by_hand, atol=1e-5)
+    logit = np.log(reference.scores[:4] / (1 - reference.scores[:4]))
+    np.testing.assert_allclose(by_hand.mean(axis=(1, 2)), logit, atol=1e-4)
 
 
 def _scaled_twice(image: Any) -> Any:

@@ -21,6 +21,8 @@ from pneumo_edge.runtime.engines.graph import Graph
 
 Tensor = npt.NDArray[Any]
 Probabilities = npt.NDArray[np.float32]
+#: What a model gives for one image: by name, float32 of shape (values,).
+Outputs = dict[str, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Engine(Protocol):
     input_shape: tuple[int, ...]
     input_dtype: str
     output_shape: tuple[int, ...]
+    #: Shapes of the outputs that the file has beside the probabilities, by name.
+    other_shapes: Mapping[str, tuple[int, ...]]
     delegation: Delegation
 
     def run(self, tensor: Tensor) -> Probabilities:
@@ -54,6 +58,14 @@ class Engine(Protocol):
 
         Returns:
             float32 array of shape (number of classes,).
+        """
+        ...
+
+    def run_all(self, tensor: Tensor) -> Outputs:
+        """Infer once, and give every output, the probabilities too.
+
+        Args:
+            tensor: As for :meth:`run`.
         """
         ...
 

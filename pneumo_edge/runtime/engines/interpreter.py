@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pneumo_edge import native
-from pneumo_edge.runtime.engines import Delegation, Probabilities, Tensor, graph
+from pneumo_edge.runtime.engines import Delegation, Outputs, Probabilities, Tensor, graph
+from pneumo_edge.spec import PROBABILITY
 
 #: Operators with trained weights as their second input and, where there is one, a bias as their third.
 _LAYERS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
@@ -18,6 +20,7 @@ _LAYERS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 _DELEGATE = "DELEGATE"
 
 _Operator = Mapping[str, Any]
+_Quantization = tuple[float, int]
 
 
 class InterpreterEngine:
@@ -31,14 +34,15 @@ class InterpreterEngine:
             self._interpreter = interpreter_class(model_path=str(path), num_threads=threads)
             self._interpreter.allocate_tensors()
         (image,) = self._interpreter.get_input_details()
-        probability = self._interpreter.get_output_details()[0]
+        probability, *others = self._interpreter.get_output_details()
         self._input = image["index"]
         self._output = probability["index"]
-        #: Scale and zero point of an integer output.
-        self._quantized = probability["quantization"] if np.dtype(probability["dtype"]).kind in "iu" else None
+        self._quantized = _quantization(probability)
+        self._others = {each["name"]: (each["index"], _quantization(each)) for each in others}
         self.input_shape: tuple[int, ...] = tuple(int(size) for size in image["shape"])
         self.input_dtype = np.dtype(image["dtype"]).name
         self.output_shape: tuple[int, ...] = tuple(int(size) for size in probability["shape"])
+        self.other_shapes = {each["name"]: tuple(int(size) for size in each["shape"]) for each in others}
 
     @property
     def delegation(self) -> Delegation:
@@ -70,11 +74,24 @@ class InterpreterEngine:
         """Infer once; see :class:`pneumo_edge.runtime.engines.Engine`."""
         self._interpreter.set_tensor(self._input, tensor)
         self._interpreter.invoke()
-        output: Probabilities = self._interpreter.get_tensor(self._output)[0]
-        if self._quantized:
-            scale, zero_point = self._quantized
+        return self._read(self._output, self._quantized)
+
+    def run_all(self, tensor: Tensor) -> Outputs:
+        """Infer once; see :class:`pneumo_edge.runtime.engines.Engine`."""
+        outputs = {PROBABILITY: self.run(tensor)}
+        return outputs | {name: self._read(*where) for name, where in self._others.items()}
+
+    def _read(self, index: int, quantized: _Quantization | None) -> npt.NDArray[np.float32]:
+        output: npt.NDArray[np.float32] = self._interpreter.get_tensor(index)[0]
+        if quantized:
+            scale, zero_point = quantized
             output = ((output.astype(np.float32) - zero_point) * scale).astype(np.float32)
         return output
+
+
+def _quantization(tensor: Mapping[str, Any]) -> _Quantization | None:
+    """Scale and zero point of an integer tensor."""
+    return tensor["quantization"] if np.dtype(tensor["dtype"]).kind in "iu" else None
 
 
 def _inside(partition: _Operator, operators: list[_Operator]) -> Iterator[_Operator]:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from pneumo_edge.runtime.engines import Delegation, Probabilities, Tensor, graph
+from pneumo_edge.runtime.engines import Delegation, Outputs, Probabilities, Tensor, graph
+from pneumo_edge.spec import PROBABILITY
 
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 
@@ -46,16 +47,22 @@ class OnnxRuntimeEngine:
         self._path = path
         self._session = _session(path, threads)
         (image,) = self._session.get_inputs()
-        probability = self._session.get_outputs()[0]
-        self._input = image.name
+        probability, *others = self._session.get_outputs()
+        self._input, self._output = image.name, probability.name
         self.input_shape: tuple[int, ...] = tuple(image.shape)
         self.input_dtype = _DTYPES.get(image.type, image.type)
         self.output_shape: tuple[int, ...] = tuple(probability.shape)
+        self.other_shapes = {each.name: tuple(each.shape) for each in others}
 
     def run(self, tensor: Tensor) -> Probabilities:
         """Infer once; see :class:`pneumo_edge.runtime.engines.Engine`."""
-        probability: Probabilities = np.asarray(self._session.run(None, {self._input: tensor})[0])[0]
+        probability: Probabilities = np.asarray(self._session.run([self._output], {self._input: tensor})[0])[0]
         return probability
+
+    def run_all(self, tensor: Tensor) -> Outputs:
+        """Infer once; see :class:`pneumo_edge.runtime.engines.Engine`."""
+        found = self._session.run([self._output, *self.other_shapes], {self._input: tensor})
+        return {name: np.asarray(each)[0] for name, each in zip((PROBABILITY, *self.other_shapes), found, strict=True)}
 
     def read_graph(self) -> graph.Graph:
         """Look inside the file and run it once on zeros; see :class:`pneumo_edge.runtime.engines.Engine`."""
