@@ -21,15 +21,19 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import contestants
-from pneumo_edge import bundled
+from pneumo_edge import bundled, extras, images
 from pneumo_edge.errors import DataError, PneumoEdgeError, ResultsError
 from pneumo_edge.images import SUFFIXES
 from pneumo_edge.pages import put_table
 from pneumo_edge.progress import track
+from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.batch import cores, predict_each
 from pneumo_edge.runtime.classifier import Classifier
+from pneumo_edge.spec import HEATMAP
 
 _OURS, _EQUAL, _FULL = "pneumo_edge", "equal", "full"
+#: X-rays, and turns of a round, by which inference alone is compared: it takes little time.
+_TENSORS, _TURNS = 20, 20
 
 
 @dataclass(frozen=True)
@@ -217,7 +221,51 @@ def measure(
     agreement = Agreement(
         len(paths), float(np.mean((ours >= threshold) == (full >= threshold))), float(np.abs(ours - full).mean())
     )
+    rows += _compare_heatmap(classifier, paths, rounds)
     return [*rows, *_compare_folder(classifier, paths, rounds), *_compare_starts(model, paths[0], rounds)], agreement
+
+
+def _compare_heatmap(classifier: Classifier, paths: Sequence[Path], rounds: int) -> Iterator[Comparison]:
+    """What the heatmap costs: inference alone, with it and in a file that has none."""
+    if not classifier.spec.output(HEATMAP):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / classifier.path.name
+        _remove_other_outputs(classifier.path, file)
+        plain = engines.load(file, engines.ENGINES[classifier.engine.name], classifier.engine.threads)
+        size = classifier.spec.input
+        tensors = [
+            classifier.as_input(images.load(images.read(path), size.height, size.width)) for path in paths[:_TENSORS]
+        ]
+        ours, theirs = compare_calls(
+            lambda: [classifier.engine.run_all(tensor) for tensor in tensors],
+            lambda: [plain.run(tensor) for tensor in tensors],
+            _TURNS * rounds,
+            "Inferring with the heatmap",
+        )
+    # As many turns as make a round's sum steady.
+    with_it, without = (
+        tuple((np.reshape(each, (rounds, _TURNS)).mean(axis=1) / len(tensors)).tolist()) for each in (ours, theirs)
+    )
+    yield Comparison("inference with the heatmap", "the same network without it", with_it, without, Bound(1.02))
+
+
+def _remove_other_outputs(model: Path, target: Path) -> None:
+    """Copy a TFLite file with its first output alone, and with the operators that this one takes."""
+    schema = extras.need("ai_edge_litert.schema_py_generated", "litert")
+    parsed = schema.ModelT.InitFromPackedBuf(model.read_bytes())
+    (graph,) = parsed.subgraphs
+    graph.outputs = graph.outputs[:1]
+    needed, kept = set(graph.outputs), []
+    for operator in reversed(graph.operators):
+        if needed.intersection(operator.outputs):
+            needed.update(operator.inputs)
+            kept.append(operator)
+    graph.operators = kept[::-1]
+    parsed.signatureDefs = None
+    builder = extras.need("flatbuffers", "convert").Builder()
+    builder.Finish(parsed.Pack(builder), b"TFL3")
+    target.write_bytes(builder.Output())
 
 
 def _compare_folder(classifier: Classifier, paths: Sequence[Path], rounds: int) -> Iterator[Comparison]:

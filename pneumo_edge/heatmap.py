@@ -24,7 +24,7 @@ _INFERNO = (
 )
 #: What a cell must add to the logit to get the last colour, where no cell of the image adds more: so a faint heatmap
 #: looks faint, and two X-rays can be told apart by it.
-FULL = 4.0
+FULL = 12.0
 #: Of the colour over the X-ray, at :data:`FULL`; half of that and more has it, less has less.
 _OPACITY = 0.6
 _LEVELS = 256

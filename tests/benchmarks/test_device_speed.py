@@ -6,12 +6,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.device_speed import Agreement, Bound, Comparison, compare_calls, compare_verdicts, render
+from benchmarks.device_speed import (
+    Agreement,
+    Bound,
+    Comparison,
+    _remove_other_outputs,
+    compare_calls,
+    compare_verdicts,
+    render,
+)
 from pneumo_edge import bundled, extras
 from pneumo_edge.errors import ResultsError
+from pneumo_edge.runtime import engines
 
 _MODEL = bundled.path(bundled.DEFAULT)
 
@@ -76,6 +86,15 @@ def test_calls_come_by_turns_after_one_that_is_not_timed() -> None:
     ours, theirs = compare_calls(lambda: called.append("o"), lambda: called.append("t"), 3, "Calling")
     assert (len(ours), len(theirs)) == (3, 3)
     assert "".join(called) == "ot" + "ot" + "to" + "ot"
+
+
+def test_what_the_heatmap_is_compared_with_judges_alike_and_has_none(tiny_models: Path, tmp_path: Path) -> None:
+    row, tensor = engines.ENGINES["litert"], np.full((1, 224, 224, 3), 140, np.uint8)
+    _remove_other_outputs(tiny_models / "tiny-int8.tflite", tmp_path / "plain.tflite")
+    whole, plain = (engines.load(path, row) for path in (tiny_models / "tiny-int8.tflite", tmp_path / "plain.tflite"))
+    assert (list(whole.other_shapes), list(plain.other_shapes)) == (["heatmap"], [])
+    assert whole.read_graph().multiply_adds > plain.read_graph().multiply_adds
+    np.testing.assert_array_equal(whole.run(tensor), plain.run(tensor))
 
 
 @pytest.mark.slow

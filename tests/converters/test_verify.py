@@ -79,7 +79,7 @@ def test_every_format_has_keras_heatmap(exported: Path, reference: Reference) ->
             assert measured["output_difference"] <= row.bounds.max_output_difference
         classifier = Classifier(path)
         found = classifier.engine.run_all(classifier.as_input(reference.pixels[0]))["heatmap"]
-        step = 0 if not row.quantized else np.ptp(reference.outputs["heatmap"]) / 20
+        step = float(np.ptp(reference.outputs["heatmap"])) / 20 if row.quantized else 0.0
         np.testing.assert_allclose(found, reference.outputs["heatmap"][0].ravel(), atol=1e-2 + step)
 
 
@@ -120,15 +120,16 @@ def _keras_heatmap_by_hand(model: Path, pixels: Pixels) -> Any:
     import keras
 
     trained = keras.saving.load_model(model, compile=False)
-    features = keras.Model(trained.inputs, trained.get_layer("patches").output).predict_on_batch(pixels)
+    features = keras.Model(trained.inputs, trained.get_layer("patches").output).predict_on_batch(
+        pixels.astype("float32")
+    )
     logits = trained.get_layer("logits")(features)
     return np.asarray(logits[..., 1] - logits[..., 0])
 
 
 def test_keras_heatmap_is_the_dense_layer_on_each_cell(tiny_run: Path, reference: Reference, tmp_path: Path) -> None:
-    pixels = reference.pixels[:4].astype(np.float32)
     with child_process(tmp_path / "log") as child:
-        by_hand = child.call(_keras_heatmap_by_hand, tiny_run / runs.MODEL_NAME, pixels)
+        by_hand = child.call(_keras_heatmap_by_hand, tiny_run / runs.MODEL_NAME, reference.pixels[:4])
     np.testing.assert_allclose(reference.outputs["heatmap"][:4], by_hand, atol=1e-5)
     logit = np.log(reference.scores[:4] / (1 - reference.scores[:4]))
     np.testing.assert_allclose(by_hand.mean(axis=(1, 2)), logit, atol=1e-4)
