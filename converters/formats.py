@@ -22,10 +22,6 @@ class Bounds:
             within ``undecided`` of the threshold do not count.
         max_auc_loss: AUC of Keras less AUC of the file: the upper end of its paired 95 % interval.
         undecided: See ``min_agreement``.
-        max_output_difference: Of every other output, such as the heatmap: root mean square of its difference from
-            Keras's, as a multiple of the standard deviation of Keras's.
-        min_output_correlation: Of every other output: Pearson's correlation of an image's values with Keras's, the
-            median over the images.
     """
 
     max_difference: float
@@ -33,8 +29,19 @@ class Bounds:
     min_agreement: float
     max_auc_loss: float
     undecided: float = 0.0
-    max_output_difference: float = 0.5
-    min_output_correlation: float = 0.95
+
+
+@dataclass(frozen=True)
+class OutputBounds:
+    """What each output beside the probabilities, such as the heatmap, must keep against the Keras model's.
+
+    Attributes:
+        max_output_difference: Root mean square of the difference, as a multiple of the standard deviation of Keras's.
+        min_output_correlation: Pearson's correlation of the values of an image, the median over the images.
+    """
+
+    max_output_difference: float
+    min_output_correlation: float
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,12 @@ class Format:
         """Unique name, ``target-name``."""
         return f"{self.target}-{self.name}"
 
+    @property
+    def output_bounds(self) -> OutputBounds:
+        """What the outputs beside the probabilities must keep; in float, as much as the probabilities."""
+        most = self.bounds.max_difference
+        return OutputBounds(0.5, 0.95) if self.quantized else OutputBounds(most, 1 - most)
+
     def file_name(self, backbone: str) -> str:
         """Name of the file for a backbone, for example ``mobilenetv2-int8.tflite``."""
         return f"{backbone}-{self.name}.{self.target}"
@@ -74,23 +87,8 @@ class Format:
 
 _TFLITE = ("litert", "tflite-runtime")
 _ONNX = ("onnxruntime",)
-_EXACT = Bounds(
-    1e-3,
-    mean_difference=1e-4,
-    min_agreement=1.0,
-    max_auc_loss=1e-3,
-    undecided=1e-3,
-    max_output_difference=1e-3,
-    min_output_correlation=0.99999,
-)
-_HALF = replace(
-    _EXACT,
-    max_difference=5e-3,
-    mean_difference=1e-3,
-    undecided=5e-3,
-    max_output_difference=1e-2,
-    min_output_correlation=0.9999,
-)
+_EXACT = Bounds(1e-3, mean_difference=1e-4, min_agreement=1.0, max_auc_loss=1e-3, undecided=1e-3)
+_HALF = Bounds(5e-3, mean_difference=1e-3, min_agreement=1.0, max_auc_loss=1e-3, undecided=5e-3)
 #: A single probability may move far where decisions and ranking hold.
 _QUANTIZED = Bounds(0.9, mean_difference=0.05, min_agreement=0.98, max_auc_loss=0.005)
 

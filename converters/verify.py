@@ -45,6 +45,7 @@ class Measured:
     of how it does in Keras, by least squares: 1 as there, -1 where the file exchanges them itself. ``max_auc_loss`` is
     the upper end of a paired 95 % interval, drawn by patient; ``engine_difference`` is the largest difference of
     probability from the first engine with one thread; ``output_difference`` and ``output_correlation`` are those of
+    probability from the first engine with one thread; ``output_difference`` and ``output_correlation`` are those of
     the worst of the other outputs (:class:`converters.formats.OutputBounds`). What is None was not measured:
     the order of the channels is the file's, whatever runs it.
     """
@@ -102,9 +103,10 @@ def verify(
             versions[info.name] = copies[0].version
             result = asdict(gate.hold(copies))
             measured[describe(copies[0])] = {name: value for name, value in result.items() if value is not None}
+    bounds = asdict(row.bounds) | (asdict(row.output_bounds) if reference.outputs else {})
     return Verified(
         gate.threshold,
-        VerificationSpec(versions, len(reference.labels), described, asdict(row.bounds), measured),
+        VerificationSpec(versions, len(reference.labels), described, bounds, measured),
         gate.answers,
     )
 
@@ -297,23 +299,25 @@ class _Gate:
         )["auc"]
 
     def _check(self, measured: Measured, engine: engines.Engine) -> None:
-        bounds = self._row.bounds
+        bounds, outputs = self._row.bounds, self._row.output_bounds
         for what, value, most in (
             ("largest difference of probability", measured.max_difference, bounds.max_difference),
             ("mean difference of probability", measured.mean_difference, bounds.mean_difference),
             ("share of changed decisions", 1 - measured.agreement, self._most_changed(measured.images)),
             ("loss of AUC that cannot be ruled out", measured.max_auc_loss, bounds.max_auc_loss),
             ("largest difference from the first engine", measured.engine_difference, bounds.max_difference),
-            ("relative difference of another output", measured.output_difference, bounds.max_output_difference),
+            ("relative difference of another output", measured.output_difference, outputs.max_output_difference),
         ):
             if value is not None and value > most + _ROUNDING:
                 raise self._missed(engine, f"a {what} of {value:.4g}", f"at most {most:.4g}")
         if measured.colour_response is not None and measured.colour_response < 0:
             raise self._missed(engine, "red and blue exchanged", "channels in the order red, green, blue")
         correlation = measured.output_correlation
-        if correlation is not None and correlation < bounds.min_output_correlation:
+        if correlation is not None and correlation < outputs.min_output_correlation:
             raise self._missed(
-                engine, f"a correlation of another output of {correlation:.4g}", f"{bounds.min_output_correlation:g}"
+                engine,
+                f"a correlation of another output of {correlation:.4g}",
+                f"at least {outputs.min_output_correlation:g}",
             )
         missing = self._reference.outputs.keys() - engine.other_shapes.keys()
         if missing:

@@ -75,8 +75,8 @@ def test_every_format_has_keras_heatmap(exported: Path, reference: Reference) ->
         assert [(output.name, output.shape) for output in spec.outputs] == [("heatmap", (14, 14))]
         assert spec.verification
         for measured in spec.verification.measured.values():
-            assert measured["output_correlation"] >= row.bounds.min_output_correlation >= 0.95
-            assert measured["output_difference"] <= row.bounds.max_output_difference
+            assert measured["output_correlation"] >= row.output_bounds.min_output_correlation >= 0.95
+            assert measured["output_difference"] <= row.output_bounds.max_output_difference
         classifier = Classifier(path)
         found = classifier.engine.run_all(classifier.as_input(reference.pixels[0]))["heatmap"]
         step = float(np.ptp(reference.outputs["heatmap"])) / 20 if row.quantized else 0.0
