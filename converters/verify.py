@@ -273,11 +273,14 @@ class _Gate:
         what = f"Verifying the other outputs of {self._path.name} on {describe(copies[0])}"
         images = (pixels[np.newaxis].astype(self._row.input_dtype) for pixels in reference.pixels)
         answers = list(track(side_by_side([engine.run_all for engine in copies], images), what, len(reference.pixels)))
-        return [
+        pairs = [
             (array, np.array([answer[name] for answer in answers]))
             for name, array in expected.items()
             if name in copies[0].other_shapes
         ]
+        if not all(np.isfinite(found).all() for _, found in pairs):
+            raise self._missed(copies[0], "values of another output that are not finite", "finite ones")
+        return pairs
 
     def _colour_response(self, copies: Copies) -> float:
         reference = self._reference
