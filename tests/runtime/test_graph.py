@@ -14,6 +14,7 @@ import pytest
 
 from pneumo_edge import bundled, extras
 from pneumo_edge.runtime import engines
+from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.runtime.engines import Engine
 from pneumo_edge.runtime.engines.graph import Graph
 from pneumo_edge.runtime.engines.inspection import inspect
@@ -59,10 +60,11 @@ def test_the_tiny_model_is_what_it_is_by_hand(tiny_models: Path, file: str, engi
 def test_the_bundled_models_are_what_the_literature_says(
     engine: str, name: str, parameters: int, not_trained: int, normalization: int, multiply_adds: float
 ) -> None:
-    graph = _load(bundled.path(name), engine).read_graph()
+    graph, outputs = _load(bundled.path(name), engine).read_graph(), read_spec(bundled.path(name)).outputs
     channels = (not_trained - normalization) // 2
     # A folded batch normalization leaves a bias of each channel's four numbers.
-    assert graph.parameters == parameters - normalization - 3 * channels + 2 * 1281
+    # The head is one dense layer for two classes, and that of the heatmap.
+    assert graph.parameters == parameters - normalization - 3 * channels + (2 + len(outputs)) * 1281
     assert graph.multiply_adds == pytest.approx(multiply_adds - 1280 * 998, rel=0.02)
 
 
