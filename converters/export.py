@@ -258,7 +258,9 @@ class _Workshop:
             verification=verified.verification,
             calibration=replace(self._calibrated, stability=stability) if row.calibrated else None,
             outputs=tuple(
-                OutputSpec(name, array.shape[1:], keras_model.OTHER_OUTPUTS[name].description)
+                OutputSpec(
+                    name, array.shape[1:], keras_model.OTHER_OUTPUTS[name].description, name not in verified.strayed
+                )
                 for name, array in self._reference.outputs.items()
             ),
         )

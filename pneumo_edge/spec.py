@@ -45,12 +45,14 @@ class InputSpec:
 class OutputSpec:
     """An output of a model beside its probabilities: float32 of shape (1, values).
 
-    ``shape`` is what the values of one image stand for, in C order; ``description`` says it to a person.
+    ``shape`` is what the values of one image stand for, in C order; ``description`` says it to a person. ``faithful``
+    is False where quantization took the values too far from those of the trained model to be used.
     """
 
     name: str
     shape: tuple[int, ...]
     description: str
+    faithful: bool = True
 
     def __post_init__(self) -> None:
         if not self.shape or min(self.shape) < 1:

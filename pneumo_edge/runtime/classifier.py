@@ -138,9 +138,16 @@ class Classifier:
         """Refuse to explain where the model has no heatmap.
 
         Raises:
-            ModelFileError: It has none.
+            ModelFileError: It has none, or one that is not faithful to the trained model's.
         """
-        if not self.spec.output(HEATMAP):
+        output = self.spec.output(HEATMAP)
+        if output and not output.faithful:
+            raise ModelFileError(
+                f"the heatmap of {self.path} lost too much when the file was quantized",
+                "one that is faithful to the trained model's",
+                "Explain with another file of the same model, of a float format such as fp32",
+            )
+        if not output:
             raise ModelFileError(
                 f"{self.path} has no heatmap to explain by",
                 f"a model file with the output {HEATMAP!r}",

@@ -93,6 +93,19 @@ def test_a_file_without_a_heatmap_judges_and_does_not_explain(without_heatmap: P
         classifier.predict(x_ray, explain=True)
 
 
+def test_a_heatmap_that_quantization_spoilt_explains_nothing(
+    tiny_models: Path, tmp_path: Path, x_ray: Image.Image
+) -> None:
+    file = "tiny-int8.tflite"
+    spec = read_spec(tiny_models / file)
+    outputs = tuple(replace(output, faithful=False) for output in spec.outputs)
+    write_spec(tiny_models / "bare" / file, tmp_path / file, replace(spec, outputs=outputs))
+    classifier = Classifier(tmp_path / file)
+    assert classifier.predict(x_ray).label
+    with pytest.raises(ModelFileError, match=r"lost too much when the file was quantized; .* such as fp32"):
+        classifier.predict(x_ray, explain=True)
+
+
 def test_a_file_without_a_heatmap_gives_the_same_bits(
     without_heatmap: Path, tiny_models: Path, x_ray: Image.Image
 ) -> None:
