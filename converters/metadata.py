@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from converters import tflite_metadata as tfl
 from pneumo_edge import extras, records
-from pneumo_edge.spec import SPEC_NAME, ModelSpec
+from pneumo_edge.spec import SPEC_NAME, ModelSpec, model_sha256
 
 #: The label file that TFLite metadata names.
 _LABELS_NAME = "labels.txt"
@@ -24,7 +25,7 @@ _LICENCE = "Apache-2.0"
 _OUTPUT_NAME = "probability"
 
 
-def write_spec(model: Path, target: Path, spec: ModelSpec) -> None:
+def write_spec(model: Path, target: Path, spec: ModelSpec) -> ModelSpec:
     """Copy a model file with its ModelSpec inside, and with the metadata that other people's clients read.
 
     The same model and spec give the same bytes, and a file that was written before gives the same as the
@@ -35,36 +36,42 @@ def write_spec(model: Path, target: Path, spec: ModelSpec) -> None:
         model: A ``.tflite`` or ``.onnx`` file with one input and one output. What it says of itself is
             replaced.
         target: Where to write the copy; it may not be ``model``.
-        spec: What to write.
+        spec: What to write; its ``model_sha256`` is found here.
+
+    Returns:
+        The spec that was written.
 
     Raises:
         OSError: The target cannot be written.
         MissingExtraError: The extra ``convert`` is not installed.
     """
-    if model.suffix == ".onnx":
-        _write_onnx(model, target, spec)
-    else:
-        _write_tflite(model, target, spec)
+    write = _write_onnx if model.suffix == ".onnx" else _write_tflite
+    return write(model, target, spec)
 
 
-def _write_tflite(model: Path, target: Path, spec: ModelSpec) -> None:
-    target.write_bytes(_with_metadata(model.read_bytes(), spec))
+def _write_tflite(model: Path, target: Path, spec: ModelSpec) -> ModelSpec:
+    content = _with_metadata(model.read_bytes(), spec)
+    spec = replace(spec, model_sha256=model_sha256(content, ".tflite"))
+    target.write_bytes(content)
     with zipfile.ZipFile(target, "a", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(_LABELS_NAME, _ZIP_DATE), "\n".join(spec.class_names) + "\n")
         archive.writestr(zipfile.ZipInfo(SPEC_NAME, _ZIP_DATE), records.dumps(spec))
+    return spec
 
 
-def _write_onnx(model: Path, target: Path, spec: ModelSpec) -> None:
+def _write_onnx(model: Path, target: Path, spec: ModelSpec) -> ModelSpec:
     onnx = extras.need("onnx", "convert")
     proto = onnx.load(str(model))
-    onnx.helper.set_model_props(proto, {SPEC_NAME: records.dumps(spec, indent=None)})
     proto.producer_name = _MAKER
     proto.producer_version = spec.versions.get(_MAKER, "")
     proto.doc_string = _description(spec)
     proto.graph.name = spec.name
     proto.graph.input[0].doc_string = _input_description(spec)
     proto.graph.output[0].doc_string = _output_description(spec)
+    spec = replace(spec, model_sha256=model_sha256(proto.SerializeToString(), ".onnx"))
+    onnx.helper.set_model_props(proto, {SPEC_NAME: records.dumps(spec, indent=None)})
     onnx.save(proto, str(target))
+    return spec
 
 
 def _description(spec: ModelSpec) -> str:

@@ -98,7 +98,7 @@ class Classifier:
 
         Raises:
             ImageError: The image cannot be judged; the message says why and what to do.
-            ModelFileError: The model gave something that is not a probability.
+            ModelFileError: The engine cannot run the model, or it gave something that is not a probability.
         """
         clock = _Clock()
         if isinstance(image, str | os.PathLike):
@@ -114,7 +114,8 @@ class Classifier:
         with self._lock:
             images.fill(self._tensor[0], grey)
             clock.lap()
-            output = self.engine.run(self._tensor)
+            with engines.refusal(self.engine.name, self.path, "run"):
+                output = self.engine.run(self._tensor)
             clock.lap()
         probabilities = self._probabilities(output)
         label = self.decide(probabilities)
@@ -167,26 +168,8 @@ def _describe(dtype: str, input_shape: tuple[int, ...], output_shape: tuple[int,
 
 
 def read_spec(path: Path) -> ModelSpec:
-    """Read the ModelSpec of a model file; for an ONNX file this takes onnxruntime.
-
-    Raises:
-        ModelFileError: The file is missing, broken, or carries no valid ModelSpec.
-        MissingExtraError: The file is ONNX and onnxruntime is not installed.
-    """
-    if path.suffix != ".onnx":
-        return spec.read_tflite(path)
-    spec.check_file(path)
-    row = engines.choose(path)
-    engine = engines.import_engine(row)
-    try:
-        metadata: dict[str, str] = engine.read_metadata(path)
-    except Exception as error:  # onnxruntime has several exception types for a broken file
-        raise ModelFileError(
-            f"{row.name} cannot read {path} ({error})", "a whole ONNX file", "Copy it again, or export it again"
-        ) from error
-    if spec.SPEC_NAME not in metadata:
-        raise spec.no_spec(path)
-    return spec.parse(metadata[spec.SPEC_NAME], path)
+    """Read the ModelSpec of a model file; see :func:`pneumo_edge.spec.read`."""
+    return spec.read(path)
 
 
 class _Clock:
