@@ -10,12 +10,6 @@ import atheris
 _WATCHED = ["pneumo_edge", "PIL", "pydicom", "zipfile"]
 
 with atheris.instrument_imports(include=_WATCHED):
-    import PIL.BmpImagePlugin
-    import PIL.GifImagePlugin
-    import PIL.JpegImagePlugin
-    import PIL.PngImagePlugin
-    import PIL.TiffImagePlugin
-    import PIL.WebPImagePlugin
     import pydicom.filereader
     import pydicom.values  # noqa: F401
     from targets import TARGETS

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from PIL import Image
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless, generate_uid
 
 from pneumo_edge import records
 from pneumo_edge.data.phantom import make_phantom
@@ -54,6 +52,9 @@ def _images(x_ray: Image.Image) -> dict[str, bytes]:
 
 
 def _dicoms(x_ray: Image.Image) -> dict[str, bytes]:
+    import pydicom
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless, generate_uid
+
     pixels = np.asarray(x_ray)
 
     def encode(syntax: Any, stored: Any, **elements: Any) -> bytes:

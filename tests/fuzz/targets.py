@@ -1,4 +1,4 @@
-"""What is fuzzed: each function takes any bytes, and raises where a user would meet anything but a result or one line."""
+"""What is fuzzed: functions that take any bytes, and raise where a user would meet neither a result nor one line."""
 
 from __future__ import annotations
 
