@@ -400,7 +400,7 @@ def test_a_bomb_is_stopped_by_its_pixels_before_it_is_decoded(name: str, tmp_pat
         "except errors.ImageError as error:\n    print(peak() - before, error)\n"
     )
     Image.new("L", (64, 64)).save(tmp_path / "good", "TIFF" if "TIFF" in name else "PNG")
-    command = [sys.executable, "-W", "ignore", "-c", program, tmp_path / "bomb", tmp_path / "good"]
+    command = [sys.executable, "-W", "ignore", "-c", program, str(tmp_path / "bomb"), str(tmp_path / "good")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     kibibytes, _, message = done.stdout.partition(" ")
     assert "pixels" in message and "at most 50,000,000" in message
