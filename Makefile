@@ -14,13 +14,19 @@ CHROMIUM ?= $(shell command -v chromium || command -v google-chrome)
 EXTENT ?= --epochs 3 --images 1024
 # The evaluation of the bundled models on the test split.
 METRICS ?= results/evaluation/metrics.json
+# What is fuzzed, and for how long: until either is reached.
+TARGET ?= image
+RUNS ?= 1000000
+SECONDS ?= 3600
+# Model files whose verdicts are compared between machines, beside the bundled ones.
+MODELS ?= models
 
 .PHONY: help demo test lint bench bench-training models cards training-table formats-table sensitivity report-reproduction \
-	device-speed report-picture repeat benchmark-pages clean
+	device-speed report-picture repeat benchmark-pages fuzz arm64 clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
 
 demo: $(READY) ## Train both backbones quickly, convert, verify, predict, benchmark (DATA=, WEIGHTS=)
 	$(BIN)/pneumo-edge demo $(OPTIONS)
@@ -81,6 +87,14 @@ report-reproduction: $(READY) ## Train what is missing of docs/report-reproducti
 		$(BIN)/pneumo-edge train $(OPTIONS) --recipe $$recipe $(EXTENT) --out results/report-reproduction/$$recipe || exit; \
 	done
 	$(BIN)/python -m pneumo_edge.training.reproduction_page
+
+fuzz: $(READY) ## Fuzz what reads image and model files (TARGET=image, dicom, spec, tflite or onnx; RUNS=, SECONDS=)
+	mkdir -p out/fuzz/$(TARGET)
+	$(BIN)/python tests/fuzz/fuzz.py $(TARGET) -runs=$(RUNS) -max_total_time=$(SECONDS) -max_len=16384 -timeout=60 \
+		-rss_limit_mb=2048 -artifact_prefix=out/fuzz/$(TARGET)- out/fuzz/$(TARGET) tests/fuzz/corpus/$(TARGET)
+
+arm64: $(READY) ## Run the runtime's tests on an emulated 64-bit Arm, and compare its verdicts with this machine's (MODELS=)
+	tests/arm64/run.sh out/arm64 $(BIN)/python "$(MODELS)"
 
 clean: ## Remove the environment and everything that was made
 	rm -rf .venv out runs models reports .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

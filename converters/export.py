@@ -145,7 +145,7 @@ class _Workshop:
             return Exported(row, path, None, error)
         spec = self._spec(row, verified, stability)
         with files.atomic(path) as temporary:
-            metadata.write_spec(self._converted(row), temporary, spec)
+            spec = metadata.write_spec(self._converted(row), temporary, spec)
             Proof(
                 path.name,
                 temporary.stat().st_size,

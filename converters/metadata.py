@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from converters import tflite_metadata as tfl
 from pneumo_edge import extras, records
-from pneumo_edge.spec import PROBABILITY, SPEC_NAME, ModelSpec
+from pneumo_edge.spec import PROBABILITY, SPEC_NAME, ModelSpec, model_sha256
 
 #: A fixed date keeps the same model the same file, byte for byte.
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -24,7 +24,7 @@ _MAKER = "pneumo-edge"
 _LICENCE = "Apache-2.0"
 
 
-def write_spec(model: Path, target: Path, spec: ModelSpec) -> None:
+def write_spec(model: Path, target: Path, spec: ModelSpec) -> ModelSpec:
     """Copy a model file with its ModelSpec inside, and with the metadata that other people's clients read.
 
     The same model and spec give the same bytes, and a file that was written before gives the same as the
@@ -34,30 +34,33 @@ def write_spec(model: Path, target: Path, spec: ModelSpec) -> None:
         model: A ``.tflite`` or ``.onnx`` file with one input, and with the outputs of the spec, ``probability``
             first. What it says of itself is replaced.
         target: Where to write the copy; it may not be ``model``.
-        spec: What to write.
+        spec: What to write; its ``model_sha256`` is found here.
+
+    Returns:
+        The spec that was written.
 
     Raises:
         OSError: The target cannot be written.
         MissingExtraError: The extra ``convert`` is not installed.
     """
-    if model.suffix == ".onnx":
-        _write_onnx(model, target, spec)
-    else:
-        _write_tflite(model, target, spec)
+    write = _write_onnx if model.suffix == ".onnx" else _write_tflite
+    return write(model, target, spec)
 
 
-def _write_tflite(model: Path, target: Path, spec: ModelSpec) -> None:
-    target.write_bytes(_with_metadata(model.read_bytes(), spec))
+def _write_tflite(model: Path, target: Path, spec: ModelSpec) -> ModelSpec:
+    content = _with_metadata(model.read_bytes(), spec)
+    spec = replace(spec, model_sha256=model_sha256(content, ".tflite"))
+    target.write_bytes(content)
     with zipfile.ZipFile(target, "a", zipfile.ZIP_STORED) as archive:
         for output in _outputs(spec):
             archive.writestr(zipfile.ZipInfo(output.labels_name, _ZIP_DATE), "\n".join(output.labels) + "\n")
         archive.writestr(zipfile.ZipInfo(SPEC_NAME, _ZIP_DATE), records.dumps(spec))
+    return spec
 
 
-def _write_onnx(model: Path, target: Path, spec: ModelSpec) -> None:
+def _write_onnx(model: Path, target: Path, spec: ModelSpec) -> ModelSpec:
     onnx = extras.need("onnx", "convert")
     proto = onnx.load(str(model))
-    onnx.helper.set_model_props(proto, {SPEC_NAME: records.dumps(spec, indent=None)})
     proto.producer_name = _MAKER
     proto.producer_version = spec.versions.get(_MAKER, "")
     proto.doc_string = _description(spec)
@@ -66,7 +69,10 @@ def _write_onnx(model: Path, target: Path, spec: ModelSpec) -> None:
     descriptions = {output.name: output.description for output in _outputs(spec)}
     for value in proto.graph.output:
         value.doc_string = descriptions.get(value.name, "")
+    spec = replace(spec, model_sha256=model_sha256(proto.SerializeToString(), ".onnx"))
+    onnx.helper.set_model_props(proto, {SPEC_NAME: records.dumps(spec, indent=None)})
     onnx.save(proto, str(target))
+    return spec
 
 
 def _description(spec: ModelSpec) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from converters import proof, reference
 from converters.formats import FORMATS, THREADS, Format
 from converters.reference import Reference
-from pneumo_edge import extras
+from pneumo_edge import apart, extras
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import prepare
 from pneumo_edge.errors import ConversionError, GateError
@@ -23,7 +24,7 @@ from pneumo_edge.evaluation.operating_point import choose_threshold
 from pneumo_edge.progress import track
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.batch import cores, side_by_side
-from pneumo_edge.runtime.classifier import read_spec
+from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.spec import VerificationSpec
 
 #: The first engine with one thread sees every validation image; the others, some far slower, see this many.
@@ -31,6 +32,8 @@ _IMAGES_FURTHER_ON = 100
 #: With fewer, an interval of the AUC says nothing.
 _IMAGES_FOR_AUC = 500
 _ROUNDING = 1e-9
+#: How long the gate may take for a file that is verified again.
+_SECONDS = 3600
 
 #: One file, loaded as often as the machine has room for: one engine, version and number of threads.
 Copies = Sequence[engines.Engine]
@@ -130,7 +133,8 @@ def verify_again(model: Path, data: Path | None, cache: Path) -> Verified:
         MissingExtraError: No engine that runs the file is installed.
         DataError: The data cannot be opened.
     """
-    spec = read_spec(model)
+    # As on a device, so that a spec at odds with its file is refused in the same words.
+    spec = Classifier(model).spec
     row = FORMATS.get(f"{model.suffix[1:]}-{spec.format}")
     if row is None:
         raise ConversionError(
@@ -143,6 +147,17 @@ def verify_again(model: Path, data: Path | None, cache: Path) -> Verified:
     count = len(held_against.labels)
     described = f"the validation split, {count} images" if data else f"{count} images of the validation split"
     return verify(model, row, held_against, spec.positive_index, described, spec.decision.threshold)
+
+
+def verify_apart(model: Path, data: Path | None, cache: Path) -> VerificationSpec:
+    """Do as :func:`verify_again` in a process of its own, because a file that is verified is not trusted yet.
+
+    Raises:
+        PneumoEdgeError: As :func:`verify_again`.
+        ModelFileError: An engine crashed on the file, or the gate took too long.
+    """
+    arguments = [str(model), str(cache), *([str(data)] if data else [])]
+    return apart.run(__name__, arguments, VerificationSpec, f"an engine on {model}", _SECONDS)
 
 
 def _installed_engines(row: Format) -> list[engines.EngineInfo]:
@@ -267,7 +282,8 @@ class _Gate:
         return scores
 
     def _score(self, engine: engines.Engine, pixels: npt.NDArray[np.uint8]) -> float:
-        return float(engine.run(pixels[np.newaxis].astype(self._row.input_dtype))[self._positive])
+        with engines.refusal(engine.name, self._path, "run"):
+            return float(engine.run(pixels[np.newaxis].astype(self._row.input_dtype))[self._positive])
 
     def _is_faithful(self, expected: _Values, found: _Values) -> bool:
         bounds = self._row.output_bounds
@@ -367,3 +383,8 @@ def _correlation(expected: _Values, found: _Values) -> float:
     correlations = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
     varied = np.ptp(expected, axis=-1) > 0
     return float(np.median(correlations[varied])) if varied.any() else 1.0
+
+
+if __name__ == "__main__":
+    _model, _cache, *_data = map(Path, sys.argv[1:])
+    apart.answer(lambda: verify_again(_model, _data[0] if _data else None, _cache).verification)

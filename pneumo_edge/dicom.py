@@ -61,6 +61,8 @@ _PIXEL_DATA = 0x7FE00010
 _MOST_READS = 100_000
 _LONGEST_VALUE = 2**20
 _MOST_TILES = 4096
+#: A greyscale picture takes one scan, and a progressive one, which DICOM does not allow, about 10.
+_MOST_SCANS = 100
 #: Photometric interpretations that an error may name (PS3.3 C.7.6.3.1.2); another value may be anything.
 _GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
 _COLOURS = frozenset({"PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420"})
@@ -288,6 +290,8 @@ def _decompress(
 
 def _jpeg_kind(frame: bytes, shape: tuple[int, int]) -> type[np.unsignedinteger[Any]]:
     """Hold a JPEG or JPEG-LS frame to the header, and tell what its samples fit into (ISO 10918-1 B.2.2)."""
+    if frame.count(b"\xff\xda") > _MOST_SCANS:
+        raise ValueError
     at = 2
     while True:
         marker, length = struct.unpack_from(">HH", frame, at)

@@ -34,6 +34,14 @@ MAX_BYTES = 200_000_000
 #: The smallest side with enough detail to be judged: that of the smallest MedMNIST images.
 MIN_SIDE = 28
 
+#: What an encoder makes is far below these; what is above is made to keep a decoder busy. A progressive JPEG goes over
+#: all its pixels once for each scan; encoders make about 10, and libtiff, too, takes 100 at most.
+MOST_SCANS = 100
+_START_OF_SCAN = b"\xff\xda"
+#: Pillow walks through small pieces of a file, such as the chunks of a PNG, in Python.
+_MOST_READS = 5_000_000
+#: Tags of a TIFF: the size of its tiles, which are decoded whole, however small the image.
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
 #: Pillow opens a 16-bit RGB file as 8-bit RGB; only its tile tells. (A BMP's BGR;16 has 5 or 6 bits a channel.)
 _16_BITS = re.compile(r";16[BLN]")
 _READABLE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"})
@@ -110,16 +118,34 @@ def open_image(data: bytes) -> Image.Image:
         with the format ``"DICOM"``.
 
     Raises:
-        ImageError: The bytes are no image of these kinds, or a DICOM file that :func:`decode` refuses.
+        ImageError: The bytes are no image of these kinds, a JPEG of more than :data:`MOST_SCANS` scans, or a DICOM file
+            that :func:`decode` refuses.
     """
     if data[128:132] == b"DICM":
         return _open_dicom(data)
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(_Stream(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(f"more than {Image.MAX_IMAGE_PIXELS:,}") from error
     except Exception as error:  # Pillow's decoders promise no common base class for broken input
         raise _not_an_image(data) from error
+    if image.format == "JPEG" and (scans := data.count(_START_OF_SCAN)) > MOST_SCANS:
+        raise ImageError(f"the JPEG has {scans} scans", f"at most {MOST_SCANS}", f"Convert it to {_BEST}")
+    return image
+
+
+class _Stream(io.BytesIO):
+    """The file, which cannot be read for ever."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads > _MOST_READS:
+            raise ValueError("more pieces than any whole file has")
+        return super().read(size)
 
 
 def to_grey(image: Image.Image) -> Image.Image:
@@ -247,9 +273,18 @@ def _check_size(width: int, height: int) -> None:
         )
 
 
+def _check_tile(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"the TIFF has tiles of {width}x{height} pixels", f"at most {MAX_PIXELS:,}", f"Convert it to {_BEST}"
+        )
+
+
 def _check_before_decoding(image: Image.Image) -> None:
     kind = _kind(image)
     _check_size(*image.size)
+    if kind == "TIFF" and hasattr(image, "tag_v2"):
+        _check_tile(image.tag_v2.get(_TILE_WIDTH, 0), image.tag_v2.get(_TILE_LENGTH, 0))
     # Their number is not asked for: to count them, Pillow walks through the file.
     if getattr(image, "is_animated", False):
         raise ImageError(f"the {kind} has several frames", "a single image", "Save the one frame to be judged")

@@ -45,7 +45,10 @@ def loads(cls: type[Record], text: str | bytes) -> Record:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"not valid JSON ({error})") from error
-    return typing.cast(Record, _read(cls, document, ""))
+    try:
+        return typing.cast(Record, _read(cls, document, ""))
+    except RecursionError as error:  # only just readable, and too deep to be quoted
+        raise RecordError("a value that is nested too deep") from error
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:

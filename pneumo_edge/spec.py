@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import io
 import math
+import stat
 import zipfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pneumo_edge import bundled, records
+from pneumo_edge import bundled, protobuf, records
 from pneumo_edge.errors import ModelFileError
 
 SCHEMA_VERSION = 1
@@ -23,7 +28,20 @@ RANDOM_WEIGHTS = "random"
 _OVERSAMPLING = {"mobilenetv2": 1.25}
 MODEL_SUFFIXES = frozenset({".tflite", ".onnx"})
 
+#: Larger model files are refused unread; those of the largest format have 17 million bytes.
+MAX_BYTES = 1_000_000_000
+#: Larger inputs are refused: neither backbone was ever trained on a tenth of their pixels.
+MAX_SIDE = 2048
+
 _MAX_SPEC_BYTES = 1_000_000
+#: The archive at the end of a TFLite file begins within so many bytes of it.
+_MAX_ARCHIVE_BYTES = 2_000_000
+#: A spec in bzip2 or LZMA would be unpacked as a whole, whatever its size, by the standard library.
+_COMPRESSIONS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+#: The most of a record's error that is quoted: it may hold a text of any length from the file.
+_MAX_REASON = 300
+#: Numbers of these fields in onnx.proto's ModelProto and StringStringEntryProto.
+_MODEL_METADATA_PROPS, _ENTRY_KEY, _ENTRY_VALUE = 14, 1, 2
 _TFLITE_IDENTIFIER = slice(4, 8)
 
 
@@ -39,6 +57,10 @@ class InputSpec:
     name: str = "image"
     minimum: Literal[0] = 0
     maximum: Literal[255] = 255
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.height <= MAX_SIDE and 1 <= self.width <= MAX_SIDE):
+            raise ValueError(f"height and width are {self.height} and {self.width}, not within 1 to {MAX_SIDE}")
 
 
 @dataclass(frozen=True)
@@ -134,7 +156,8 @@ class ModelSpec:
     ``class_names`` are in the order of the model's output, a float32 tensor of shape
     (1, len(class_names)) that holds a probability for each class. ``temperature`` was fitted on
     validation and is already folded into the graph: a device does not apply it again. ``outputs`` are those
-    that the model has beside the probabilities.
+    that the model has beside the probabilities. ``model_sha256`` is
+    that of the rest of the file, see :func:`model_sha256`; files from before it was written have none.
     """
 
     name: str
@@ -151,6 +174,7 @@ class ModelSpec:
     verification: VerificationSpec | None = None
     calibration: CalibrationSpec | None = None
     outputs: tuple[OutputSpec, ...] = ()
+    model_sha256: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -193,18 +217,58 @@ def parse(text: str | bytes, path: Path) -> ModelSpec:
         return records.loads(ModelSpec, text)
     except records.RecordError as error:
         raise ModelFileError(
-            f"the ModelSpec inside {path} is not valid: {error}",
+            f"the ModelSpec inside {path} is not valid: {str(error)[:_MAX_REASON]}",
             f"a ModelSpec of schema {SCHEMA_VERSION}",
             "Export the model again, or install the version of pneumo-edge that made it",
         ) from error
 
 
-def check_file(path: Path) -> None:
-    """Refuse a path that cannot be a model file, before any engine is asked.
+def read(path: Path) -> ModelSpec:
+    """Read the ModelSpec inside a model file, with the standard library alone.
+
+    Where the spec holds the hash of the rest of the file, the file is held to it: what was damaged on its way, or
+    got the spec of another file, would give wrong verdicts with nobody the wiser, or crash an engine. It is no
+    signature. Who edits a file on purpose can write its hash as well; against that stands the hash of the whole
+    file in the proof beside it, which `pneumo-edge verify` checks.
 
     Raises:
-        ModelFileError: The file is missing, empty, of another kind than its ending says, or unreadable.
+        ModelFileError: The file is missing, no model file, cut short, carries no valid ModelSpec, or has another
+            hash than that says.
     """
+    content = _read_file(path)
+    spec = parse(_text(content, path), path)
+    if spec.model_sha256 is not None:
+        found = model_sha256(content, path.suffix)
+        if found != spec.model_sha256:
+            raise ModelFileError(
+                f"the model inside {path} has the SHA-256 {found[:16]}",
+                f"{spec.model_sha256[:16]}, as its ModelSpec says: the file is damaged, or the spec is another file's",
+                "Copy it again from where it comes from, or export it again",
+            )
+    return spec
+
+
+def model_sha256(content: bytes, suffix: str) -> str:
+    """Hexadecimal SHA-256 of a model file but for the part of it that may hold a ModelSpec.
+
+    Of a TFLite file that is all before the archive at its end, or all where there is none; of an ONNX file, all
+    fields of its ``ModelProto`` but ``metadata_props``, in their order.
+
+    Args:
+        content: The file.
+        suffix: Its ending, ``".tflite"`` or ``".onnx"``.
+
+    Raises:
+        ValueError: The bytes are no whole ONNX file.
+    """
+    digest = hashlib.sha256()
+    for part in _model_parts(memoryview(content), suffix):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _read_file(path: Path) -> bytes:
+    """Read what may be a model file, and refuse what cannot be one."""
     if path.suffix not in MODEL_SUFFIXES:
         raise ModelFileError(
             f"{path} is no model file",
@@ -212,35 +276,75 @@ def check_file(path: Path) -> None:
             "Give the path of an exported model, or one of these names",
         )
     try:
-        with path.open("rb") as stream:
-            head = stream.read(8)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is a folder, a device or a pipe")
+        if status.st_size > MAX_BYTES:
+            raise ValueError(f"it has {status.st_size:,} bytes, more than {MAX_BYTES:,}")
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise ModelFileError(
             f"there is no file {path}", "the path of a model file", "Make one with: pneumo-edge export"
         ) from error
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ModelFileError(
-            f"{path} cannot be read ({error.strerror})", "a readable model file", "Check its permissions"
+            f"{path} cannot be read ({reason})", "a readable model file", "Check the path and its permissions"
         ) from error
-    if not head or (path.suffix == ".tflite" and head[_TFLITE_IDENTIFIER] != b"TFL3"):
+    if not content or (path.suffix == ".tflite" and content[_TFLITE_IDENTIFIER] != b"TFL3"):
         raise ModelFileError(
             f"{path} does not hold a {path.suffix[1:]} model", "a whole model file", "Copy it again, or export it again"
         )
+    return content
 
 
-def read_tflite(path: Path) -> ModelSpec:
-    """Read the ModelSpec inside a TFLite file, with the standard library alone.
-
-    Raises:
-        ModelFileError: The file is missing, no TFLite file, cut short, or carries no valid ModelSpec.
-    """
-    check_file(path)
+def _model_parts(content: memoryview, suffix: str) -> Iterable[memoryview]:
+    if suffix == ".onnx":
+        return (field.whole for field in protobuf.fields(content) if field.number != _MODEL_METADATA_PROPS)
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(SPEC_NAME) as stream:
-            text = stream.read(_MAX_SPEC_BYTES)
+        with _archive(content) as (archive, start):
+            return [content[: start + min(info.header_offset for info in archive.infolist())]]
+    except (zipfile.BadZipFile, ValueError):
+        return [content]
+
+
+def _text(content: bytes, path: Path) -> bytes:
+    try:
+        text = _onnx_text(content) if path.suffix == ".onnx" else _tflite_text(content)
     except Exception as error:  # zipfile promises no common base class for broken input
         raise no_spec(path) from error
-    return parse(text, path)
+    if text is None:
+        raise no_spec(path)
+    return text
+
+
+@contextlib.contextmanager
+def _archive(content: bytes | memoryview) -> Iterator[tuple[zipfile.ZipFile, int]]:
+    """Open the archive at the end of a TFLite file, and tell from where its offsets count.
+
+    Only the last part of the file is looked at, because all of an archive's directory is read to open it.
+    """
+    start = max(0, len(content) - _MAX_ARCHIVE_BYTES)
+    with zipfile.ZipFile(io.BytesIO(content[start:])) as archive:
+        yield archive, start
+
+
+def _tflite_text(content: bytes) -> bytes:
+    with _archive(content) as (archive, _):
+        info = archive.getinfo(SPEC_NAME)
+        if info.compress_type not in _COMPRESSIONS:
+            raise ValueError("packed in a way that cannot be unpacked in pieces")
+        with archive.open(info) as stream:
+            return stream.read(_MAX_SPEC_BYTES)
+
+
+def _onnx_text(content: bytes) -> bytes | None:
+    found = None
+    for entry in protobuf.values(memoryview(content), _MODEL_METADATA_PROPS):
+        (key,), (value,) = (tuple(protobuf.values(entry, number)) for number in (_ENTRY_KEY, _ENTRY_VALUE))
+        if key == SPEC_NAME.encode():
+            found = bytes(value[:_MAX_SPEC_BYTES])
+    return found
 
 
 def no_spec(path: Path) -> ModelFileError:

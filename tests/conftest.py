@@ -74,8 +74,11 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with ``tiny-fp32.tflite``, ``tiny-int8.tflite`` and ``tiny-fp32.onnx``, made by the converters.
 
     They take images of 224x224 and call bright ones PNEUMONIA: black gets a probability of 0.0025, white
-    of 0.9975. Each holds a whole ModelSpec; the same files without one are in ``bare``.
+    of 0.9975. Each holds a whole ModelSpec; the same files without one are in ``bare``. A machine without
+    TensorFlow may have them from elsewhere, in ``$PNEUMO_EDGE_TINY_MODELS``.
     """
+    if made := os.environ.get("PNEUMO_EDGE_TINY_MODELS"):
+        return Path(made)
     if not extras.is_installed("tensorflow"):
         pytest.skip("the tiny models are made with TensorFlow, of the extra 'convert'")
     folder = tmp_path_factory.mktemp("tiny")

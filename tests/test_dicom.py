@@ -526,6 +526,13 @@ def test_a_frame_of_another_size_than_the_header_says_is_not_decoded(
     assert decode.call_count == 1
 
 
+def test_a_jpeg_of_very_many_scans_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = _dicom(_picture(), BASELINE)
+    assert images.decode(data).size == (96, 80)
+    monkeypatch.setattr("pneumo_edge.dicom._MOST_SCANS", 0)
+    assert "truncated or corrupt" in _refusal(data).given
+
+
 def test_a_header_without_end_is_refused() -> None:
     start, pixels, rest = _broken().partition(b"\xe0\x7f\x10\0")
     # Empty items of a private sequence; a Dataset each would fill the memory.

@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import os
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from pathlib import Path
@@ -343,6 +345,86 @@ def test_a_file_too_large_for_an_image_is_refused_unread(tmp_path: Path) -> None
         stream.truncate(images.MAX_BYTES + 1)
     with pytest.raises(ImageError, match="200,000,001 bytes"):
         images.read(path)
+
+
+# What is small as a file and large as an image
+
+
+def _tiff(width: int, height: int, data: bytes, **tags: int) -> bytes:
+    """An LZW-compressed greyscale TIFF by hand, in one strip or, with ``tile``, in one tile of that side."""
+    tile = tags.get("tile")
+    entries = [(256, width), (257, height), (258, 8), (259, 5), (262, 1), (277, 1)]
+    start = 8 + 2 + 12 * (len(entries) + (4 if tile else 3)) + 4
+    entries += [(322, tile), (323, tile), (324, start), (325, len(data))] if tile else [
+        (273, start), (278, height), (279, len(data))
+    ]  # fmt: skip
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4) + data
+
+
+def _with_size(data: bytes, old: tuple[int, int], new: tuple[int, int], form: str) -> bytes:
+    """Another size in the header: of width and height, or height and width, as ``form`` packs them."""
+    assert data.count(struct.pack(form, *old)) >= 1
+    return data.replace(struct.pack(form, *old), struct.pack(form, *new), 1)
+
+
+_ODD = (97, 89)
+_BOMBS = {
+    "JPEG": _with_size(_encode(_pattern(size=_ODD), "JPEG"), (89, 97), (65_000, 65_000), ">HH"),
+    "progressive JPEG": _with_size(
+        _encode(_pattern(size=_ODD), "JPEG", progressive=True), (89, 97), (60_000, 60_000), ">HH"
+    ),
+    "PNG": _png(2**30, 2**30, 1, 0, bytes(99)),
+    "BMP": _with_size(_encode(_pattern(size=_ODD), "BMP"), _ODD, (60_000, 60_000), "<ii"),
+    "TIFF": _tiff(60_000, 60_000, bytes(64)),
+    "tiled TIFF": _tiff(64, 64, bytes(64), tile=40_000),
+    "WEBP": _with_size(_encode(_pattern(size=_ODD), "WEBP"), _ODD, (16_383, 16_383), "<HH"),
+    "GIF": _with_size(_encode(_pattern(size=_ODD), "GIF"), _ODD, (60_000, 60_000), "<HH"),
+    "frame of a GIF": b"GIF89a" + struct.pack("<HH", 32, 32) + bytes(3) + b","
+    + struct.pack("<HHHH", 0, 0, 60_000, 60_000) + bytes([0, 8, 0]) + b";",
+}  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read in the kibibytes of Linux")
+@pytest.mark.parametrize("name", _BOMBS)
+def test_a_bomb_is_stopped_by_its_pixels_before_it_is_decoded(name: str, tmp_path: Path) -> None:
+    data = _BOMBS[name]
+    assert len(data) < 10_000
+    (tmp_path / "bomb").write_bytes(data)
+    program = (
+        "import pathlib, resource, sys; from pneumo_edge import errors, images\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "images.decode(pathlib.Path(sys.argv[2]).read_bytes())\n"
+        "before = peak()\n"
+        "try:\n    images.decode(pathlib.Path(sys.argv[1]).read_bytes())\n"
+        "except errors.ImageError as error:\n    print(peak() - before, error)\n"
+    )
+    Image.new("L", (64, 64)).save(tmp_path / "good", "TIFF" if "TIFF" in name else "PNG")
+    command = [sys.executable, "-W", "ignore", "-c", program, str(tmp_path / "bomb"), str(tmp_path / "good")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    kibibytes, _, message = done.stdout.partition(" ")
+    assert "pixels" in message and "at most 50,000,000" in message
+    assert int(kibibytes) < 20_000
+
+
+def _jpeg_of_scans(scans: int) -> bytes:
+    data = _encode(_pattern(), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * (scans - data[:last].count(b"\xff\xda")) + data[-2:]
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_unread() -> None:
+    assert images.decode(_jpeg_of_scans(images.MOST_SCANS)).size == (96, 80)
+    error = _refusal(_jpeg_of_scans(images.MOST_SCANS + 1))
+    assert (error.given, error.expected) == ("the JPEG has 101 scans", "at most 100")
+
+
+def test_a_file_of_very_many_pieces_is_not_walked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = b"\0" + bytes(32)
+    data = _png(32, 32, 8, 0, row * 32, *[(b"teXt", b"")] * 1000)
+    assert images.decode(data).size == (32, 32)
+    monkeypatch.setattr(images, "_MOST_READS", 1000)
+    _refusal(data)
 
 
 # Whatever the bytes, there is an image or an ImageError

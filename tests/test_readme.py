@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,13 +19,15 @@ from pneumo_edge import extras
 _REPOSITORY = Path(__file__).parents[1]
 _README = (_REPOSITORY / "README.md").read_text(encoding="utf-8")
 _COMMANDS = re.findall(r"^\$ (.+)$", _README, re.MULTILINE)
-#: `make` and `pip install` are run by CI and by test_installation.
+#: `make` and `pip install` are run by CI and by test_installation; the Raspberry Pi's have a test of their own.
 _STEPS = [command for command in _COMMANDS if command.startswith("pneumo-edge ")]
+_RASPBERRY_PI = re.findall(r"^\$ (.+)$", _README.split("### On a Raspberry Pi")[1].split("\n### ")[0], re.MULTILINE)
 _PYTHON = re.findall(r"```python\n(.*?)```", _README, re.DOTALL)
 
 
 def test_every_command_is_of_a_kind_that_is_run() -> None:
     others = [command for command in _COMMANDS if command not in _STEPS]
+    others = [command for command in others if command not in _RASPBERRY_PI]
     assert {command.split()[0] for command in others} <= {"make", "pip"}
     assert _STEPS and _PYTHON
 
@@ -48,8 +50,32 @@ def test_the_device_needs_nothing_but_an_x_ray(tmp_path: Path) -> None:
     assert steps
     for step in steps:
         assert re.search(r"^(NORMAL|PNEUMONIA) .* x-ray.jpeg$", _run_step(step, tmp_path), re.MULTILINE)
-    for block in _PYTHON:
-        assert re.match(r"(NORMAL|PNEUMONIA) \{", _run_python(block, tmp_path))
+    judged, refused = (_run_python(block, tmp_path) for block in _PYTHON)
+    assert re.match(r"(NORMAL|PNEUMONIA) \{", judged)
+    assert refused.startswith("this is not an image that can be read")
+
+
+@pytest.mark.slow
+def test_the_raspberry_pi_needs_what_it_says(tmp_path: Path, pip: Callable[..., None]) -> None:
+    copy = tmp_path / "copy"
+    for name in ("pneumo_edge", "converters", "benchmarks"):
+        shutil.copytree(_REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "constraints.txt"):
+        shutil.copy(_REPOSITORY / name, copy)
+    Image.effect_noise((400, 300), 60).save(copy / "x-ray.jpeg")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    said = []
+    for command in map(shlex.split, _RASPBERRY_PI):
+        if command[0].endswith("/pip"):
+            # Through the fixture, which skips the test where there is no package index.
+            requirements = [word.replace(".", str(copy), 1) if word.startswith(".") else word for word in command[2:]]
+            pip(copy / ".venv/bin/python", command[1], "--constraint", str(copy / "constraints.txt"), *requirements)
+            continue
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        said.append(done.stdout)
+    assert re.search(r"^(NORMAL|PNEUMONIA) .* x-ray.jpeg$", "".join(said), re.MULTILINE)
+    assert "efficientnetb0-int8" in said[-1]
 
 
 @pytest.mark.slow

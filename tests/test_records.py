@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import sys
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
@@ -199,3 +200,10 @@ def test_nothing_but_a_record_error_comes_of_any_damage(data: st.DataObject | No
     except RecordError:
         return
     assert records.loads(Record, records.dumps(read)) == read
+
+
+def test_a_value_nested_to_the_limit_is_refused_like_any_other() -> None:
+    # Just below what json cannot read there is what it reads and cannot write.
+    for depth in range(sys.getrecursionlimit() - 300, sys.getrecursionlimit() + 10):
+        with pytest.raises(RecordError):
+            records.loads(Record, '{"name": ' + "[" * depth + "]" * depth + "}")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import tracemalloc
 import zipfile
 from dataclasses import replace
@@ -10,9 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from converters.metadata import write_spec
-from pneumo_edge import records, spec
+from pneumo_edge import Classifier, records, spec
 from pneumo_edge.errors import ModelFileError
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import (
@@ -36,7 +39,7 @@ def model_specs(draw: st.DrawFn) -> ModelSpec:
     # Class names are also the lines of a label file.
     line = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=12)
     class_names = tuple(draw(st.lists(line, min_size=2, max_size=4, unique=True)))
-    size = st.integers(1)
+    size = st.integers(1, spec.MAX_SIDE)
     return ModelSpec(
         name=draw(_text),
         backbone=draw(_text),
@@ -98,8 +101,9 @@ def test_any_spec_survives_json(model_spec: ModelSpec) -> None:
 @given(model_spec=model_specs())
 def test_any_spec_survives_a_tflite_file(folder: Path, inert_tflite: Path, model_spec: ModelSpec) -> None:
     target = folder / "any.tflite"
-    write_spec(inert_tflite, target, model_spec)
-    assert spec.read_tflite(target) == model_spec
+    written = write_spec(inert_tflite, target, model_spec)
+    written = write_spec(inert_tflite, target, model_spec)
+    assert spec.read(target) == written == replace(model_spec, model_sha256=written.model_sha256)
     with zipfile.ZipFile(target) as archive:
         assert archive.read("labels.txt").decode().splitlines() == list(model_spec.class_names)
 
@@ -108,8 +112,8 @@ def test_any_spec_survives_a_tflite_file(folder: Path, inert_tflite: Path, model
 @given(model_spec=model_specs())
 def test_any_spec_survives_an_onnx_file(folder: Path, tiny_models: Path, model_spec: ModelSpec) -> None:
     target = folder / "any.onnx"
-    write_spec(tiny_models / "bare" / "tiny-fp32.onnx", target, model_spec)
-    assert read_spec(target) == model_spec
+    written = write_spec(tiny_models / "bare" / "tiny-fp32.onnx", target, model_spec)
+    assert read_spec(target) == written == replace(model_spec, model_sha256=written.model_sha256)
 
 
 @pytest.mark.parametrize("name", ["tiny-fp32.tflite", "tiny-fp32.onnx"])
@@ -139,6 +143,8 @@ def test_a_spec_is_found_by_the_standard_library_alone(tiny_models: Path) -> Non
         (["input", "channels"], 1, "input.channels is 1, not 3"),
         (["input", "maximum"], 1, "input.maximum is 1, not 255"),
         (["input", "height"], "224", 'input.height is "224", not int'),
+        (["input", "height"], 0, "height and width are 0 and 224, not within 1 to 2048"),
+        (["input", "width"], 10**4000, "height and width are 224 and 1000"),
         (["data", "real"], "yes", 'data.real is "yes", not bool'),
         (["schema_version"], 2, "schema_version is 2, newer than 1"),
     ],
@@ -158,7 +164,7 @@ def test_a_spec_that_is_wrong_is_refused_with_its_field(
 
 
 def test_every_required_field_is_named_where_it_is_missing(example_spec: ModelSpec) -> None:
-    optional = {"verification", "calibration", "schema_version"}
+    optional = {"verification", "calibration", "model_sha256", "schema_version"}
     for name in _document(example_spec).keys() - optional:
         document = _document(example_spec)
         del document[name]
@@ -226,13 +232,13 @@ def _archive(folder: Path, name: str, content: bytes, **options: Any) -> Path:
 def test_an_archive_without_a_spec_is_refused(tmp_path: Path) -> None:
     # As MediaPipe's and Model Maker's files have one.
     with pytest.raises(ModelFileError, match="carries no ModelSpec"):
-        spec.read_tflite(_archive(tmp_path, "labels.txt", b"NORMAL\nPNEUMONIA\n"))
+        spec.read(_archive(tmp_path, "labels.txt", b"NORMAL\nPNEUMONIA\n"))
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"{}", b"[1]", b"{" * 10_000])
 def test_an_entry_that_is_no_spec_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ModelFileError, match="is not valid"):
-        spec.read_tflite(_archive(tmp_path, SPEC_NAME, content))
+        spec.read(_archive(tmp_path, SPEC_NAME, content))
 
 
 def test_an_entry_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path: Path) -> None:
@@ -240,10 +246,124 @@ def test_an_entry_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path: Path) -> N
     assert path.stat().st_size < 1_000_000
     tracemalloc.start()
     with pytest.raises(ModelFileError, match="is not valid"):
-        spec.read_tflite(path)
+        spec.read(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 20_000_000
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_entry_that_cannot_be_unpacked_in_pieces_is_refused(tmp_path: Path, compression: int) -> None:
+    path = _archive(tmp_path, SPEC_NAME, b" " * 100_000_000, compression=compression)
+    assert path.stat().st_size < 1_000_000
+    tracemalloc.start()
+    with pytest.raises(ModelFileError, match="carries no ModelSpec"):
+        spec.read(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20_000_000
+
+
+def test_an_archive_of_very_many_entries_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "many.tflite"
+    path.write_bytes(b"\x1c\x00\x00\x00TFL3")
+    with zipfile.ZipFile(path, "a") as archive:
+        for index in range(60_000):
+            archive.writestr(zipfile.ZipInfo(f"{index}"), b"")
+    with pytest.raises(ModelFileError, match="carries no ModelSpec"):
+        spec.read(path)
+
+
+# The hash inside the spec
+
+
+@pytest.mark.parametrize("name", ["tiny-fp32.tflite", "tiny-int8.tflite", "tiny-fp32.onnx"])
+def test_the_hash_covers_all_but_what_the_file_says_of_itself(tiny_models: Path, name: str) -> None:
+    content = (tiny_models / name).read_bytes()
+    if name.endswith(".onnx"):
+        onnx = pytest.importorskip("onnx")
+        proto = onnx.load_from_string(content)
+        del proto.metadata_props[:]
+        covered = proto.SerializeToString()
+    else:
+        covered = content[: content.index(b"PK\x03\x04")]
+    assert 0.3 * len(content) < len(covered) < len(content)
+    assert read_spec(tiny_models / name).model_sha256 == hashlib.sha256(covered).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["tiny-int8.tflite", "tiny-fp32.onnx"])
+def test_any_damage_to_a_whole_file_is_noticed(tiny_models: Path, folder: Path, name: str) -> None:
+    whole, expected = (tiny_models / name).read_bytes(), read_spec(tiny_models / name)
+
+    @settings(max_examples=300)
+    @given(st.integers(0, len(whole) - 1), st.integers(0, 7))
+    def flip(place: int, bit: int) -> None:
+        content = bytearray(whole)
+        content[place] ^= 1 << bit
+        (folder / name).write_bytes(content)
+        try:
+            found = read_spec(folder / name)
+        except ModelFileError:
+            return
+        if name.endswith(".onnx"):
+            # The text of the spec is all that no hash covers; the gate holds what it says against the file.
+            assert place > content.index(SPEC_NAME[:8].encode())
+        else:
+            assert found == expected
+
+    flip()
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def test_the_spec_of_another_file_is_refused(tiny_models: Path, tmp_path: Path, suffix: str) -> None:
+    name = f"tiny-fp32{suffix}"
+    content, spec_text = (tiny_models / name).read_bytes(), records.dumps(read_spec(tiny_models / "tiny-int8.tflite"))
+    target = tmp_path / name
+    if suffix == ".onnx":
+        onnx = pytest.importorskip("onnx")
+        proto = onnx.load_from_string(content)
+        onnx.helper.set_model_props(proto, {SPEC_NAME: spec_text})
+        target.write_bytes(proto.SerializeToString())
+    else:
+        target.write_bytes(content[: content.index(b"PK\x03\x04")])
+        with zipfile.ZipFile(target, "a") as archive:
+            archive.writestr(SPEC_NAME, spec_text)
+    with pytest.raises(ModelFileError, match="the file is damaged, or the spec is another file's"):
+        read_spec(target)
+
+
+@pytest.mark.parametrize("name", ["tiny-fp32.tflite", "tiny-fp32.onnx"])
+def test_a_file_from_before_there_was_a_hash_is_read(tiny_models: Path, tmp_path: Path, name: str) -> None:
+    document = _document(read_spec(tiny_models / name))
+    del document["model_sha256"]
+    content, target = (tiny_models / name).read_bytes(), tmp_path / name
+    if name.endswith(".onnx"):
+        onnx = pytest.importorskip("onnx")
+        proto = onnx.load_from_string(content)
+        onnx.helper.set_model_props(proto, {SPEC_NAME: json.dumps(document)})
+        target.write_bytes(proto.SerializeToString())
+    else:
+        target.write_bytes(content[: content.index(b"PK\x03\x04")])
+        with zipfile.ZipFile(target, "a") as archive:
+            archive.writestr(SPEC_NAME, json.dumps(document))
+    assert read_spec(target) == replace(read_spec(tiny_models / name), model_sha256=None)
+    assert Classifier(target).predict(Image.new("L", (64, 64), 255)).label == "PNEUMONIA"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes are POSIX's")
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def test_a_pipe_is_refused_unread(tmp_path: Path, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    with pytest.raises(ModelFileError, match="a folder, a device or a pipe"):
+        read_spec(tmp_path / f"pipe{suffix}")
+
+
+def test_a_file_too_large_for_a_model_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "huge.onnx"
+    with path.open("wb") as stream:
+        stream.truncate(spec.MAX_BYTES + 1)
+    with pytest.raises(ModelFileError, match="1,000,000,001 bytes"):
+        read_spec(path)
 
 
 @given(data=st.data())
@@ -253,7 +373,7 @@ def test_damage_anywhere_gives_a_model_file_error_or_the_same_spec(
 ) -> None:
     model_spec = replace(read_spec(tiny_models / "tiny-fp32.tflite"), verification=None, versions={}, notice="")
     target = folder / "damaged.tflite"
-    write_spec(inert_tflite, target, model_spec)
+    model_spec = write_spec(inert_tflite, target, model_spec)
     content = bytearray(target.read_bytes())
     start = content.index(b"PK\x03\x04")
     if data:
@@ -263,7 +383,7 @@ def test_damage_anywhere_gives_a_model_file_error_or_the_same_spec(
         content[start:] = content[start:].replace(b"labels.txt", b"labels\xff\xff\xff\xff")
     target.write_bytes(content)
     try:
-        found = spec.read_tflite(target)
+        found = spec.read(target)
     except ModelFileError:
         return
     # The archive holds a checksum of the spec, so whatever is read is what was written.

@@ -49,6 +49,8 @@ def info(
         "validation": ", ".join(f"{name} {value:.4f}" for name, value in spec.training.validation.items()),
         "data licence": spec.data.licence,
     }
+    if spec.model_sha256:
+        rows["integrity"] = f"graph and weights have the SHA-256 that the file says, {spec.model_sha256[:16]}"
     if spec.calibration:
         rows["calibrated on"] = f"{spec.calibration.images} training images (manifest {spec.calibration.manifest[:12]})"
         if stability := spec.calibration.stability:

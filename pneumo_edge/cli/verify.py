@@ -25,13 +25,15 @@ def verify(
     """Hold model files to the bounds of their format once more, on this machine.
 
     It takes no TensorFlow: what the Keras model said is in the reference set
-    that `export` puts beside its files. Exit code 5 where a bound is missed.
+    that `export` puts beside its files. Each file is run in a process of its
+    own, so that one that crashes an engine ends in an error like any other.
+    Exit code 5 where a bound is missed.
     """
-    from converters.verify import verify_again
+    from converters.verify import verify_apart
     from pneumo_edge.cache import cache_folder
 
     for model in models:
-        verified = verify_again(model, data, cache_folder())
-        typer.echo(f"{model}: verified on {verified.verification.images_from}")
-        for engine, measured in verified.verification.measured.items():
+        verification = verify_apart(model, data, cache_folder())
+        typer.echo(f"{model}: verified on {verification.images_from}")
+        for engine, measured in verification.measured.items():
             typer.echo(f"  {engine}: {options.describe_measured(measured)}")

@@ -107,7 +107,8 @@ class Classifier:
 
         Raises:
             ImageError: The image cannot be judged; the message says why and what to do.
-            ModelFileError: The model gave something that is not a probability, or has no heatmap to explain by.
+            ModelFileError: The engine cannot run the model, it gave something that is not a probability, or it has no
+                heatmap to explain by.
         """
         if explain:
             self.check_explains()
@@ -125,7 +126,8 @@ class Classifier:
         with self._lock:
             images.fill(self._tensor[0], grey)
             clock.lap()
-            outputs = self._run(explain)
+            with engines.refusal(self.engine.name, self.path, "run"):
+                outputs = self._run(explain)
             clock.lap()
         probabilities = self._probabilities(outputs[PROBABILITY])
         label = self.decide(probabilities)
@@ -222,26 +224,8 @@ def _describe(
 
 
 def read_spec(path: Path) -> ModelSpec:
-    """Read the ModelSpec of a model file; for an ONNX file this takes onnxruntime.
-
-    Raises:
-        ModelFileError: The file is missing, broken, or carries no valid ModelSpec.
-        MissingExtraError: The file is ONNX and onnxruntime is not installed.
-    """
-    if path.suffix != ".onnx":
-        return spec.read_tflite(path)
-    spec.check_file(path)
-    row = engines.choose(path)
-    engine = engines.import_engine(row)
-    try:
-        metadata: dict[str, str] = engine.read_metadata(path)
-    except Exception as error:  # onnxruntime has several exception types for a broken file
-        raise ModelFileError(
-            f"{row.name} cannot read {path} ({error})", "a whole ONNX file", "Copy it again, or export it again"
-        ) from error
-    if spec.SPEC_NAME not in metadata:
-        raise spec.no_spec(path)
-    return spec.parse(metadata[spec.SPEC_NAME], path)
+    """Read the ModelSpec of a model file; see :func:`pneumo_edge.spec.read`."""
+    return spec.read(path)
 
 
 class _Clock:

@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from converters.metadata import write_spec
 from pneumo_edge.cli import app
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
+from pneumo_edge.runtime.classifier import read_spec
 
 Run = Callable[..., Any]
 
@@ -142,7 +144,7 @@ _MODELS: dict[str, tuple[Callable[[Path, Path], Path], str, str, str]] = {
     ),
     "onnx cut in half": (
         lambda tiny, folder: _cut(tiny / "tiny-fp32.onnx", folder),
-        "onnxruntime cannot read", "a whole ONNX file", "Copy it again",
+        "carries no ModelSpec: it comes from elsewhere or was cut short", "pneumo-edge export", "Copy it again",
     ),
     "tflite from elsewhere": (
         lambda tiny, folder: tiny / "bare" / "tiny-fp32.tflite",
@@ -156,7 +158,7 @@ _MODELS: dict[str, tuple[Callable[[Path, Path], Path], str, str, str]] = {
         lambda tiny, folder: _text(folder / "letter.tflite"), "does not hold a tflite model", "whole", "Copy it again",
     ),
     "text named onnx": (
-        lambda tiny, folder: _text(folder / "letter.onnx"), "onnxruntime cannot read", "a whole ONNX file", "Copy",
+        lambda tiny, folder: _text(folder / "letter.onnx"), "carries no ModelSpec", "pneumo-edge export", "Copy",
     ),
     "keras": (lambda tiny, folder: tiny / "tiny.keras", "is no model file", ".tflite or .onnx", "an exported model"),
     "missing": (lambda tiny, folder: folder / "no.tflite", "there is no file", "a model file", "pneumo-edge export"),
@@ -182,13 +184,28 @@ def test_a_bad_model_file_gets_one_line(
     assert remedy in line.partition("; expected ")[2]
 
 
-def test_a_model_whose_graph_is_damaged_gets_one_line(
-    run: Run, tiny_models: Path, tmp_path: Path, x_rays: Path
+@pytest.mark.parametrize("verb", ["predict", "info"])
+@pytest.mark.parametrize("file", ["tiny-int8.tflite", "tiny-fp32.onnx"])
+def test_one_flipped_bit_in_the_weights_gets_one_line(
+    run: Run, tiny_models: Path, tmp_path: Path, x_rays: Path, file: str, verb: str
 ) -> None:
-    model = tmp_path / "damaged.tflite"
-    content = bytearray((tiny_models / "tiny-fp32.tflite").read_bytes())
-    content[8:600] = bytes(592)
+    model = tmp_path / file
+    content = bytearray((tiny_models / file).read_bytes())
+    content[len(content) // 3] ^= 1
     model.write_bytes(content)
+    done = run(*(["predict", x_rays, "--model", model] if verb == "predict" else ["info", model]))
+    assert done.code == ExitCode.FAILED
+    assert done.out == ""
+    (line,) = done.errors
+    assert line.startswith(f"error: the model inside {model} has the SHA-256 ")
+    assert "the file is damaged, or the spec is another file's" in line
+
+
+def test_a_model_whose_graph_no_engine_takes_gets_one_line(
+    run: Run, tiny_models: Path, inert_tflite: Path, tmp_path: Path, x_rays: Path
+) -> None:
+    model = tmp_path / "inert.tflite"
+    write_spec(inert_tflite, model, read_spec(tiny_models / "tiny-fp32.tflite"))
     done = run("predict", x_rays, "--model", model)
     assert done.code == ExitCode.FAILED
     (line,) = done.errors

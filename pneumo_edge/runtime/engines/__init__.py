@@ -170,20 +170,26 @@ def load(path: Path, engine: EngineInfo, threads: int = 1) -> Engine:
     if threads < 1:
         raise ValueError(f"threads is {threads}, not at least 1")
     factory: Callable[[Path, int], Engine] = import_engine(engine).load
-    with refusal(engine, path):
+    with refusal(engine.name, path, "load"):
         return factory(path, threads)
 
 
 @contextlib.contextmanager
-def refusal(engine: EngineInfo, path: Path) -> Iterator[None]:
-    """Turn what an engine raises over a model file into a ModelFileError that holds the engine's own words."""
+def refusal(engine: str, path: Path, verb: str) -> Iterator[None]:
+    """Turn what an engine raises over a model file into a ModelFileError that holds the engine's own words.
+
+    Args:
+        engine: The engine's name.
+        path: The model file.
+        verb: What it cannot do with the file, for example ``"load"``.
+    """
     try:
         yield
     except (MemoryError, PneumoEdgeError):
         raise
     except Exception as error:  # each library has its own exception types for a bad model
         raise ModelFileError(
-            f"{engine.name} cannot load {path} ({error})",
+            f"{engine} cannot {verb} {path} ({error})",
             "a whole model file that this engine supports",
             "Copy it again, or try another format or --engine",
         ) from error

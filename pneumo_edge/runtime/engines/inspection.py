@@ -5,17 +5,19 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pneumo_edge import records
+from pneumo_edge import apart
 from pneumo_edge.errors import PneumoEdgeError
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.engines import Delegation, EngineInfo
 from pneumo_edge.runtime.engines.graph import Graph
+
+#: How long an engine may take to load a file.
+_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -51,22 +53,16 @@ def inspect(path: Path) -> Inspection:
 
 
 def _inspect_apart(path: Path, row: EngineInfo) -> Inspection:
-    # tflite-runtime crashes on many a damaged file, and this process has more to say.
-    command = [sys.executable, "-P", "-m", __name__, row.name, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-        return _refused(row, f"{row.name} crashed on {path} ({how})")
-    return records.loads(Inspection, done.stdout)
+    try:
+        return apart.run(__name__, [row.name, str(path)], Inspection, f"{row.name} on {path}", _SECONDS)
+    except PneumoEdgeError as error:
+        return _refused(row, str(error))
 
 
 def _inspect_here(path: Path, row: EngineInfo) -> Inspection:
-    try:
-        engine = engines.load(path, row)
-        with engines.refusal(row, path):
-            return Inspection(engine.read_graph(), {row.name: EngineReport(engine.version, engine.delegation)})
-    except PneumoEdgeError as error:
-        return _refused(row, str(error))
+    engine = engines.load(path, row)
+    with engines.refusal(row.name, path, "read"):
+        return Inspection(engine.read_graph(), {row.name: EngineReport(engine.version, engine.delegation)})
 
 
 def _refused(row: EngineInfo, error: str) -> Inspection:
@@ -74,4 +70,4 @@ def _refused(row: EngineInfo, error: str) -> Inspection:
 
 
 if __name__ == "__main__":
-    print(records.dumps(_inspect_here(Path(sys.argv[2]), engines.ENGINES[sys.argv[1]]), indent=None))
+    apart.answer(lambda: _inspect_here(Path(sys.argv[2]), engines.ENGINES[sys.argv[1]]))

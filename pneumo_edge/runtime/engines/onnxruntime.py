@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from pneumo_edge import protobuf
 from pneumo_edge.runtime.engines import Delegation, Outputs, Probabilities, Tensor, graph
 from pneumo_edge.spec import PROBABILITY
 
@@ -29,9 +30,6 @@ _LAYERS: dict[str, tuple[int, int | None, int]] = {
 }
 #: Numbers of these fields in onnx.proto's ModelProto, GraphProto and NodeProto.
 _MODEL_GRAPH, _GRAPH_NODE, _NODE_OP_TYPE = 7, 1, 4
-#: Wire types of protobuf, and the bytes of those that have a fixed number.
-_VARINT, _BYTES = 0, 2
-_FIXED_SIZES = {1: 8, 5: 4}
 
 
 class OnnxRuntimeEngine:
@@ -84,24 +82,14 @@ def load(path: Path, threads: int) -> OnnxRuntimeEngine:
     return OnnxRuntimeEngine(path, threads)
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """Read the metadata properties of an ONNX file."""
-    # Nothing is run in this session, so the time to optimize its graph would be lost.
-    metadata: dict[str, str] = _session(path, 1, optimize=False).get_modelmeta().custom_metadata_map
-    return metadata
-
-
-def _session(
-    path: Path, threads: int, *, optimize: bool = True, profile: Path | None = None
-) -> onnxruntime.InferenceSession:
+def _session(path: Path, threads: int, *, profile: Path | None = None) -> onnxruntime.InferenceSession:
     """Open a file; with ``profile``, the start of a file's name, as it is and for a record of what it runs."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    if not optimize or profile:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if profile:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
         # Weights that a kernel packs in its own way are no longer among the inputs in the record.
@@ -137,39 +125,7 @@ def _operators(model: bytes) -> Iterator[str]:
     Not from the profile, which holds what onnxruntime made of them: whatever the optimization level, it puts casts
     around operators that have no float16 kernel, and takes some operators apart.
     """
-    for graph_bytes in _fields(memoryview(model), _MODEL_GRAPH):
-        for node in _fields(graph_bytes, _GRAPH_NODE):
-            for op_type in _fields(node, _NODE_OP_TYPE):
+    for graph_bytes in protobuf.values(memoryview(model), _MODEL_GRAPH):
+        for node in protobuf.values(graph_bytes, _GRAPH_NODE):
+            for op_type in protobuf.values(node, _NODE_OP_TYPE):
                 yield bytes(op_type).decode()
-
-
-def _fields(message: memoryview, wanted: int) -> Iterator[memoryview]:
-    """The fields of one number in a protobuf message whose values are bytes (strings, messages).
-
-    As in https://protobuf.dev/programming-guides/encoding/.
-    """
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        number, kind = key >> 3, key & 7
-        if kind == _VARINT:
-            _, at = _varint(message, at)
-        elif kind == _BYTES:
-            size, at = _varint(message, at)
-            if number == wanted:
-                yield message[at : at + size]
-            at += size
-        else:
-            at += _FIXED_SIZES[kind]
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """The integer of variable length at an offset, and the offset behind it."""
-    value = shift = 0
-    while True:
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, at
