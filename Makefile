@@ -22,7 +22,7 @@ SECONDS ?= 3600
 MODELS ?= models
 
 .PHONY: help demo test lint bench bench-training models cards training-table formats-table sensitivity report-reproduction \
-	device-speed report-picture repeat benchmark-pages fuzz arm64 clean
+	device-speed report-picture repeat benchmark-pages uncertain fuzz arm64 clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets
@@ -66,6 +66,9 @@ repeat: $(READY) ## Make one short benchmark eleven times, and keep its raw resu
 
 benchmark-pages: $(READY) ## Draw docs/benchmark-report.html, the README's verdict and a table in docs/benchmark.md from results/benchmark
 	$(BIN)/python -m benchmarks.published
+
+uncertain: $(READY) ## Measure prediction sets and input check of the bundled models for docs/uncertain.md (DATA=)
+	$(BIN)/python -m benchmarks.abstention $(if $(DATA),--data "$(DATA)")
 
 bench-training: $(READY) ## Compare the speed of training with data in memory and with the report's pipeline (DATA=, WEIGHTS=)
 	$(BIN)/python -m pneumo_edge.training.speed $(OPTIONS)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from converters import calibration, isolated, keras_model, metadata, onnx, proof, reference, tflite
+from converters import calibration, features, isolated, keras_model, metadata, onnx, proof, reference, tflite
 from converters.formats import Format
 from converters.proof import Origin, Proof
 from converters.reference import Reference
@@ -21,13 +21,24 @@ from pneumo_edge import extras, files, runs
 from pneumo_edge.data.sources import POSITIVE_CLASS, open_source
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import ConversionError, GateError, ModelFileError, PneumoEdgeError
+from pneumo_edge.evaluation import input_check
+from pneumo_edge.evaluation.conformal import COVERAGE, conformal_bounds
 from pneumo_edge.evaluation.metrics import Scores
 from pneumo_edge.evaluation.operating_point import ThresholdRule
 from pneumo_edge.progress import bar
 from pneumo_edge.runs import Run
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec
-from pneumo_edge.spec import PROBABILITY, CalibrationSpec, InputSpec, ModelSpec, OutputSpec
+from pneumo_edge.spec import (
+    COMPONENTS,
+    PROBABILITY,
+    CalibrationSpec,
+    ConformalSpec,
+    InputCheckSpec,
+    InputSpec,
+    ModelSpec,
+    OutputSpec,
+)
 
 _CONVERT = {"tflite": tflite.convert, "onnx": onnx.convert}
 _CONVERTER_LIBRARIES = ("ai-edge-quantizer", "keras", "onnx", "tensorflow", "tf2onnx")
@@ -107,6 +118,7 @@ class _Workshop:
         self._pixels = calibration.pixels(dataset, chosen)
         # A set of fewer is another kind of set, and its ranges say nothing of the first one's.
         self._other_pixels = calibration.pixels(dataset, others) if len(others) == len(chosen) else None
+        self._asked_for = (*keras_model.OUTPUTS, self._fit_components())
         self._described = f"validation split of {run.data.name}"
         self._reference = self._find_reference()
         self._reference_sha256 = files.sha256(out / reference.file_name(run.backbone))
@@ -186,10 +198,21 @@ class _Workshop:
             self._reference_sha256,
             row,
             versions,
+            COVERAGE,
         )
 
     def _converter_versions(self) -> dict[str, str]:
         return {name: version(name) for name in _CONVERTER_LIBRARIES}
+
+    def _fit_components(self) -> str:
+        """Fit the components beside the checkpoint, unless they are there; what they follow from."""
+        chosen = features.choose(self._dataset)
+        key = features.key(self._checkpoint, self._dataset, chosen)
+        if not features.is_fitted(self._model, key):
+            with bar(f"Exporting {self._run.backbone}: components of training images", 1) as advance:
+                self._child.call(features.fit, self._model, self._dataset.grey[chosen], key)
+                advance(1, "")
+        return key
 
     def _find_reference(self) -> Reference:
         path = self._out / reference.file_name(self._run.backbone)
@@ -199,7 +222,7 @@ class _Workshop:
             pass
         else:
             made_from = found.checkpoint, found.fingerprint, found.asked_for
-            if made_from == (self._checkpoint, self._run.data.fingerprint, keras_model.OUTPUTS):
+            if made_from == (self._checkpoint, self._run.data.fingerprint, self._asked_for):
                 return found
         with bar(f"Exporting {self._run.backbone}: what the Keras model says", 1) as advance:
             made = self._make_reference()
@@ -231,7 +254,7 @@ class _Workshop:
             red_scores=red_scores[telling],
             blue_scores=blue_scores[telling],
             outputs={name: array for name, array in said.items() if name != PROBABILITY},
-            asked_for=keras_model.OUTPUTS,
+            asked_for=self._asked_for,
         )
 
     def _keras_says(self, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
@@ -263,7 +286,26 @@ class _Workshop:
                 )
                 for name, array in self._reference.outputs.items()
             ),
+            conformal=self._conformal(verified),
+            input_check=self._input_check(verified),
         )
+
+    def _input_check(self, verified: Verified) -> InputCheckSpec | None:
+        answers = verified.answers
+        if COMPONENTS not in answers.outputs or COMPONENTS in verified.strayed:
+            return None
+        familiar = input_check.learn(answers.outputs[COMPONENTS].astype(np.float64), answers.patients.tolist())
+        mean, scale = (tuple(float(f"{value:.5g}") for value in values) for values in (familiar.mean, familiar.scale))
+        return InputCheckSpec(mean, scale, familiar.limit, input_check.SHARE, self._described)
+
+    def _conformal(self, verified: Verified) -> ConformalSpec:
+        answers = verified.answers
+        bounds = conformal_bounds(answers.labels, answers.scores, answers.patients.tolist(), COVERAGE)
+        patients = {
+            name: len(np.unique(answers.patients[answers.labels == (name == POSITIVE_CLASS)]))
+            for name in self._run.class_names
+        }
+        return ConformalSpec(COVERAGE, bounds.least_positive, bounds.most_negative, patients, self._described)
 
 
 def _check_fingerprint(run: Run, dataset: Dataset) -> None:

@@ -38,10 +38,13 @@ class OutputBounds:
     Attributes:
         max_output_difference: Root mean square of the difference, as a multiple of the standard deviation of Keras's.
         min_output_correlation: Pearson's correlation of the values of an image, the median over the images.
+        min_components_correlation: That of a component over the images instead, the median over the components, which
+            nothing else is asked of: a file has a mean and a scale of its own for each.
     """
 
     max_output_difference: float
     min_output_correlation: float
+    min_components_correlation: float
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Format:
     def output_bounds(self) -> OutputBounds:
         """What the outputs beside the probabilities must keep; in float, as much as the probabilities."""
         most = self.bounds.max_difference
-        return OutputBounds(0.5, 0.95) if self.quantized else OutputBounds(most, 1 - most)
+        return OutputBounds(0.5, 0.95, 0.5) if self.quantized else OutputBounds(most, 1 - most, 0.99)
 
     def file_name(self, backbone: str) -> str:
         """Name of the file for a backbone, for example ``mobilenetv2-int8.tflite``."""

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from converters import features
 from pneumo_edge import extras
 from pneumo_edge.data.sources import CLASS_NAMES, POSITIVE_CLASS
-from pneumo_edge.spec import HEATMAP, PROBABILITY
+from pneumo_edge.spec import COMPONENTS, HEATMAP, PROBABILITY
 
 _BATCH = 64
 
@@ -29,16 +30,25 @@ def load(model: Path) -> Any:
         take every output for a vector of scores; the layer of its name flattens it.
     """
     keras = extras.need("keras", "convert")
-    trained = keras.saving.load_model(model, compile=False)
-    outputs = {PROBABILITY: trained.output}
+    trained = Trained(*features.expose(keras.saving.load_model(model, compile=False)), model)
+    outputs = {PROBABILITY: trained.network.output}
     for name, other in OTHER_OUTPUTS.items():
         tensor = other.build(trained)
         if tensor is not None:
             outputs[name] = keras.layers.Flatten(name=name)(tensor)
-    return keras.Model(trained.inputs, outputs)
+    return keras.Model(trained.network.inputs, outputs)
 
 
-def _heatmap(trained: Any) -> Any:
+@dataclass(frozen=True)
+class Trained:
+    """A trained network, a ``keras.Model``; symbolic feature maps in its middle; and the file that it comes from."""
+
+    network: Any
+    maps: list[Any]
+    file: Path
+
+
+def _heatmap(trained: Trained) -> Any:
     """What each cell of the last feature map adds to the logit of the positive class, less that of the others.
 
     The class activation map (Zhou et al. 2016, https://arxiv.org/abs/1512.04150) with the bias of the dense layer,
@@ -50,7 +60,7 @@ def _heatmap(trained: Any) -> Any:
         dense layer and a softmax.
     """
     layers = extras.need("keras", "convert").layers
-    head = [layer for layer in trained.layers if not isinstance(layer, layers.Dropout)][-3:]
+    head = [layer for layer in trained.network.layers if not isinstance(layer, layers.Dropout)][-3:]
     expected = (layers.GlobalAveragePooling2D, layers.Dense, layers.Softmax)
     if [type(layer) for layer in head] != list(expected):
         return None
@@ -73,7 +83,7 @@ def _against_others(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]
 class OtherOutput:
     """How an output is made from a trained network, a tensor of shape (batch, ...) or None; and what it is."""
 
-    build: Callable[[Any], Any]
+    build: Callable[[Trained], Any]
     description: str
 
 
@@ -83,7 +93,12 @@ OTHER_OUTPUTS = {
         _heatmap,
         f"What each cell of a grid over the image, row by row, adds to the logit of {POSITIVE_CLASS}, less that of the "
         "others; their mean is the difference of the logits.",
-    )
+    ),
+    COMPONENTS: OtherOutput(
+        lambda trained: features.build(trained.maps, trained.file),
+        "Principal components of what the middle of the network sees, by which an image that is unlike the training "
+        "images is told.",
+    ),
 }
 #: Names of the outputs of model files, in their order; a file may have no more than the first.
 OUTPUTS = (PROBABILITY, *OTHER_OUTPUTS)

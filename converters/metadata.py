@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from converters import keras_model
 from converters import tflite_metadata as tfl
 from pneumo_edge import extras, records
 from pneumo_edge.spec import PROBABILITY, SPEC_NAME, ModelSpec, model_sha256
@@ -122,7 +123,7 @@ def name_tensors(content: bytes) -> bytes:
     schema = extras.need("ai_edge_litert.schema_py_generated", "convert")
     model = schema.ModelT.InitFromPackedBuf(content)
     (graph,), (signature,) = model.subgraphs, model.signatureDefs
-    signature.outputs.sort(key=lambda entry: entry.name != PROBABILITY.encode())
+    signature.outputs.sort(key=lambda entry: keras_model.OUTPUTS.index(entry.name.decode()))
     for entry in (*signature.inputs, *signature.outputs):
         graph.tensors[entry.tensorIndex].name = entry.name
     graph.outputs = [entry.tensorIndex for entry in signature.outputs]

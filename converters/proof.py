@@ -19,7 +19,8 @@ class Origin:
     """What a file follows from: where it is the same again, so is the file.
 
     ``checkpoint``, ``calibration`` and ``reference`` are SHA-256 of the Keras file, of the calibration manifest
-    (None where the format has none) and of the reference set; ``versions`` are those of converters and engines.
+    (None where the format has none) and of the reference set; ``versions`` are those of converters and engines;
+    ``coverage`` is what its prediction sets were calibrated for (None before there were any).
     """
 
     backbone: str
@@ -29,6 +30,7 @@ class Origin:
     reference: str
     format: Format
     versions: dict[str, str]
+    coverage: float | None = None
 
 
 @dataclass(frozen=True)

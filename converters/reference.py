@@ -48,7 +48,8 @@ class Reference:
         red_scores: Probability of the positive class for these.
         blue_scores: The same with red and blue exchanged.
         outputs: What the model gives beside the probabilities: by name, float32 of shape (images, ...).
-        asked_for: Names of the outputs that the model was asked for, whether it has them or not.
+        asked_for: Names of the outputs that the model was asked for, whether it has them or not; and
+            :func:`converters.features.key`, what its components follow from.
     """
 
     checkpoint: str

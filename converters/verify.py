@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from pneumo_edge.progress import track
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.batch import cores, side_by_side
 from pneumo_edge.runtime.classifier import Classifier
-from pneumo_edge.spec import VerificationSpec
+from pneumo_edge.spec import COMPONENTS, PROBABILITY, VerificationSpec
 
 #: The first engine with one thread sees every validation image; the others, some far slower, see this many.
 _IMAGES_FURTHER_ON = 100
@@ -48,9 +47,9 @@ class Measured:
     of how it does in Keras, by least squares: 1 as there, -1 where the file exchanges them itself. ``max_auc_loss`` is
     the upper end of a paired 95 % interval, drawn by patient; ``engine_difference`` is the largest difference of
     probability from the first engine with one thread; ``output_difference`` and ``output_correlation`` are those of
-    probability from the first engine with one thread; ``output_difference`` and ``output_correlation`` are those of
-    the worst of the other outputs (:class:`converters.formats.OutputBounds`). What is None was not measured:
-    the order of the channels is the file's, whatever runs it.
+    the worst of the other outputs but for the components, which have ``components_correlation``
+    (:class:`converters.formats.OutputBounds`). What is None was not measured: the order of the channels is the file's,
+    whatever runs it.
     """
 
     max_difference: float
@@ -63,6 +62,7 @@ class Measured:
     engine_difference: float | None = None
     output_difference: float | None = None
     output_correlation: float | None = None
+    components_correlation: float | None = None
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ class _Gate:
             GateError: A bound was missed.
         """
         reference = self._reference if self._first is None else self._reference.subset(_IMAGES_FURTHER_ON)
-        scores = self.scores(copies, reference.pixels)
+        scores, outputs = self._say(copies, reference.pixels)
         if self._threshold is None:
             self._threshold = choose_threshold(reference.rule, reference.labels, scores)
         difference = np.abs(scores - reference.scores)
@@ -253,7 +253,7 @@ class _Gate:
             images=len(scores),
         )
         if self._first is None:
-            self._first = replace(reference, scores=scores)
+            self._first = replace(reference, scores=scores, outputs=outputs)
             measured = replace(measured, colour_response=self._colour_response(copies))
             if len(scores) >= _IMAGES_FOR_AUC:
                 loss = self._auc_loss(scores)
@@ -261,7 +261,14 @@ class _Gate:
         else:
             first = self._first.subset(_IMAGES_FURTHER_ON).scores
             measured = replace(measured, engine_difference=float(np.abs(scores - first).max()))
-        pairs = self._other_outputs(copies)
+        pairs = {name: (_flat(reference.outputs[name]), _flat(values)) for name, values in outputs.items()}
+        if COMPONENTS in pairs:
+            expected, found = pairs.pop(COMPONENTS)
+            # Over the images, because the file has a mean and a scale of its own for each.
+            correlation = _correlation(expected.T, found.T)
+            measured = replace(measured, components_correlation=correlation)
+            if correlation < self._row.output_bounds.min_components_correlation:
+                self.strayed.add(COMPONENTS)
         if pairs:
             measured = replace(
                 measured,
@@ -274,16 +281,7 @@ class _Gate:
 
     def scores(self, copies: Copies, images: npt.NDArray[np.uint8]) -> Scores:
         """Probabilities of the positive class for uint8 images of shape (images, height, width, 3)."""
-        what = f"Verifying {self._path.name} on {describe(copies[0])}"
-        answers = track(side_by_side([partial(self._score, engine) for engine in copies], images), what, len(images))
-        scores = np.fromiter(answers, np.float64)
-        if not np.isfinite(scores).all():
-            raise self._missed(copies[0], "probabilities that are not finite", "finite ones")
-        return scores
-
-    def _score(self, engine: engines.Engine, pixels: npt.NDArray[np.uint8]) -> float:
-        with engines.refusal(engine.name, self._path, "run"):
-            return float(engine.run(pixels[np.newaxis].astype(self._row.input_dtype))[self._positive])
+        return self._say(copies, images)[0]
 
     def _is_faithful(self, expected: _Values, found: _Values) -> bool:
         bounds = self._row.output_bounds
@@ -292,23 +290,24 @@ class _Gate:
             and _correlation(expected, found) >= bounds.min_output_correlation
         )
 
-    def _other_outputs(self, copies: Copies) -> dict[str, tuple[_Values, _Values]]:
-        """Of each output beside the probabilities, Keras's values and the file's, of shape (images, values)."""
-        reference = self._reference.subset(_IMAGES_FURTHER_ON)
-        expected = {name: array.reshape(len(array), -1) for name, array in reference.outputs.items()}
-        if not expected.keys() & copies[0].other_shapes.keys():
-            return {}
-        what = f"Verifying the other outputs of {self._path.name} on {describe(copies[0])}"
-        images = (pixels[np.newaxis].astype(self._row.input_dtype) for pixels in reference.pixels)
-        answers = list(track(side_by_side([engine.run_all for engine in copies], images), what, len(reference.pixels)))
-        pairs = {
-            name: (array, np.array([answer[name] for answer in answers]))
-            for name, array in expected.items()
+    def _say(self, copies: Copies, images: npt.NDArray[np.uint8]) -> tuple[Scores, dict[str, _Values]]:
+        """Probabilities of the positive class, and what the reference has of the other outputs, in their shapes."""
+        what = f"Verifying {self._path.name} on {describe(copies[0])}"
+        tensors = (pixels[np.newaxis].astype(self._row.input_dtype) for pixels in images)
+        with engines.refusal(copies[0].name, self._path, "run"):
+            answers = list(track(side_by_side([engine.run_all for engine in copies], tensors), what, len(images)))
+        scores = np.array([answer[PROBABILITY][self._positive] for answer in answers], dtype=np.float64)
+        if not np.isfinite(scores).all():
+            raise self._missed(copies[0], "probabilities that are not finite", "finite ones")
+        shapes = {name: array.shape[1:] for name, array in self._reference.outputs.items()}
+        outputs = {
+            name: np.array([answer[name] for answer in answers]).reshape(-1, *shape)
+            for name, shape in shapes.items()
             if name in copies[0].other_shapes
         }
-        if not all(np.isfinite(found).all() for _, found in pairs.values()):
+        if not all(np.isfinite(values).all() for values in outputs.values()):
             raise self._missed(copies[0], "values of another output that are not finite", "finite ones")
-        return pairs
+        return scores, outputs
 
     def _colour_response(self, copies: Copies) -> float:
         reference = self._reference
@@ -344,12 +343,17 @@ class _Gate:
             raise self._missed(engine, "red and blue exchanged", "channels in the order red, green, blue")
         if self.strayed and not self._row.quantized:
             least = self._row.output_bounds
-            raise self._missed(
-                engine,
+            found = (
                 f"a difference of {measured.output_difference:.4g} and a correlation of "
                 f"{measured.output_correlation:.4g} of {' and '.join(sorted(self.strayed))}",
                 f"at most {least.max_output_difference:g} and at least {least.min_output_correlation:g}",
             )
+            if self.strayed == {COMPONENTS}:
+                found = (
+                    f"a correlation of {measured.components_correlation:.4g} of {COMPONENTS}",
+                    f"at least {least.min_components_correlation:g}",
+                )
+            raise self._missed(engine, *found)
         missing = self._reference.outputs.keys() - engine.other_shapes.keys()
         if missing:
             raise self._missed(engine, f"no output {' or '.join(sorted(missing))}", "it")
@@ -365,6 +369,10 @@ class _Gate:
             bound,
             "Use another format, or a model trained longer and from ImageNet weights",
         )
+
+
+def _flat(array: _Values) -> _Values:
+    return array.reshape(len(array), -1)
 
 
 def _relative_difference(expected: _Values, found: _Values) -> float:

@@ -8,7 +8,7 @@ import io
 import math
 import stat
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ from pneumo_edge.errors import ModelFileError
 
 SCHEMA_VERSION = 1
 #: Names of a model's outputs. Every file has the first; which others it has, its ``ModelSpec.outputs`` says.
-PROBABILITY, HEATMAP = "probability", "heatmap"
+PROBABILITY, HEATMAP, COMPONENTS = "probability", "heatmap", "components"
 #: Name of the file inside a TFLite file's metadata archive, and of the ONNX metadata property.
 SPEC_NAME = "pneumo_edge_spec.json"
 #: What ``TrainingSpec.initial_weights`` says where no pretrained weights were to be had.
@@ -101,6 +101,56 @@ class DecisionSpec:
 
 
 @dataclass(frozen=True)
+class ConformalSpec:
+    """When the answer is uncertain: where the prediction set is not the decided class alone.
+
+    The set has the positive class where its probability is at least ``least_positive``, and the negative one where it
+    is at most ``most_negative``; so it has one class, both or none. Both were calibrated on this file's own
+    probabilities, for each class apart, so that a set has the true class for a share ``coverage`` of the images of
+    each class; ``patients`` is how many there were of each.
+    """
+
+    coverage: float
+    least_positive: float
+    most_negative: float
+    patients: dict[str, int]
+    chosen_on: str
+
+    def __post_init__(self) -> None:
+        for name in ("coverage", "least_positive", "most_negative"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}, not within 0 to 1")
+
+
+@dataclass(frozen=True)
+class InputCheckSpec:
+    """What images of the kind seen in training are like; one whose distance is more than ``limit`` is foreign.
+
+    ``mean`` and ``scale`` are those of the output ``components`` of this file over validation images, and ``share`` of
+    such images are nearer than ``limit``.
+    """
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    limit: float
+    share: float
+    chosen_on: str
+
+    def __post_init__(self) -> None:
+        if not self.mean or len(self.mean) != len(self.scale):
+            raise ValueError(
+                f"there are {len(self.mean)} means and {len(self.scale)} scales, not as many and at least 1"
+            )
+        if min(self.scale) <= 0:
+            raise ValueError(f"a scale is {min(self.scale)}, not above 0")
+
+    def distance(self, components: Sequence[float]) -> float:
+        """Root mean square of the components of an image, each by its own mean and scale."""
+        each = zip(components, self.mean, self.scale, strict=True)
+        return math.sqrt(sum(((value - mean) / scale) ** 2 for value, mean, scale in each) / len(self.mean))
+
+
+@dataclass(frozen=True)
 class DataSpec:
     """The data a model was trained on.
 
@@ -156,8 +206,10 @@ class ModelSpec:
     ``class_names`` are in the order of the model's output, a float32 tensor of shape
     (1, len(class_names)) that holds a probability for each class. ``temperature`` was fitted on
     validation and is already folded into the graph: a device does not apply it again. ``outputs`` are those
-    that the model has beside the probabilities. ``model_sha256`` is
-    that of the rest of the file, see :func:`model_sha256`; files from before it was written have none.
+    that the model has beside the probabilities. ``conformal`` and ``input_check`` are None in a file that was made
+    before there were such things, ``input_check`` also where the network has nothing to tell familiar images by.
+    ``model_sha256`` is that of the rest of the file, see :func:`model_sha256`; files from before it was written have
+    none.
     """
 
     name: str
@@ -174,6 +226,8 @@ class ModelSpec:
     verification: VerificationSpec | None = None
     calibration: CalibrationSpec | None = None
     outputs: tuple[OutputSpec, ...] = ()
+    conformal: ConformalSpec | None = None
+    input_check: InputCheckSpec | None = None
     model_sha256: str | None = None
     schema_version: int = SCHEMA_VERSION
 
@@ -190,6 +244,11 @@ class ModelSpec:
         heatmap = self.output(HEATMAP)
         if heatmap and len(heatmap.shape) != 2:
             raise ValueError(f"the shape of the output {HEATMAP!r} is {list(heatmap.shape)}, not height and width")
+        components = self.output(COMPONENTS)
+        if self.input_check and (components is None or components.size != len(self.input_check.mean)):
+            raise ValueError(f"input_check is not for the output {COMPONENTS!r} of this file")
+        if self.conformal and len(self.class_names) != 2:
+            raise ValueError(f"conformal is for two classes, and class_names are {list(self.class_names)}")
 
     @property
     def positive_index(self) -> int:

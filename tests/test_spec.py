@@ -21,6 +21,7 @@ from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import (
     SPEC_NAME,
     CalibrationSpec,
+    ConformalSpec,
     DataSpec,
     DecisionSpec,
     InputSpec,
@@ -40,6 +41,8 @@ def model_specs(draw: st.DrawFn) -> ModelSpec:
     line = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=12)
     class_names = tuple(draw(st.lists(line, min_size=2, max_size=4, unique=True)))
     size = st.integers(1, spec.MAX_SIDE)
+    share = st.floats(0, 1)
+    conformal = st.builds(ConformalSpec, coverage=share, least_positive=share, most_negative=share)
     return ModelSpec(
         name=draw(_text),
         backbone=draw(_text),
@@ -69,6 +72,7 @@ def model_specs(draw: st.DrawFn) -> ModelSpec:
         ),
         calibration=draw(st.none() | st.builds(CalibrationSpec)),
         outputs=tuple(draw(st.lists(_outputs(), max_size=2, unique_by=lambda output: output.name))),
+        conformal=draw(st.none() | conformal) if len(class_names) == 2 else None,
     )
 
 
@@ -164,7 +168,7 @@ def test_a_spec_that_is_wrong_is_refused_with_its_field(
 
 
 def test_every_required_field_is_named_where_it_is_missing(example_spec: ModelSpec) -> None:
-    optional = {"verification", "calibration", "model_sha256", "schema_version"}
+    optional = {"verification", "calibration", "outputs", "conformal", "input_check", "model_sha256", "schema_version"}
     for name in _document(example_spec).keys() - optional:
         document = _document(example_spec)
         del document[name]

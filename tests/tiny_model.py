@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,11 +60,32 @@ def save_keras(target: Path) -> None:
     logits = keras.layers.Dense(2, name="logits")
     probability = keras.layers.Softmax(name="probability")(logits(tensor))
     model = keras.Model(image, probability)
+    _set_weights(patches, logits)
+    model.save(target)
+
+
+def save_tapped(target: Path) -> None:
+    """Save the same with a backbone as large networks have it: in its middle it adds two branches."""
+    import keras
+
+    pixels = keras.Input((SIZE, SIZE, 3))
+    patches = keras.layers.Conv2D(2, PATCH, strides=PATCH, activation="relu", name="patches")(pixels)
+    branch = keras.layers.Conv2D(2, 1, kernel_initializer="zeros", name="branch")(patches)
+    backbone = keras.Model(pixels, keras.layers.Add()([patches, branch]), name="backbone")
+    image = keras.Input((SIZE, SIZE, 3), name="image")
+    tensor = backbone(keras.layers.Rescaling(1 / 127.5, offset=-1.0)(image))
+    logits = keras.layers.Dense(2, name="logits")
+    tensor = logits(keras.layers.GlobalAveragePooling2D()(tensor))
+    model = keras.Model(image, keras.layers.Softmax(name="probability")(tensor))
+    _set_weights(backbone.get_layer("patches"), logits)
+    model.save(target)
+
+
+def _set_weights(patches: Any, logits: Any) -> None:
     # The channels count differently, so that their order shows; grey images have all three alike.
     mean = np.broadcast_to(np.array([0.5, 0.3, 0.2])[:, np.newaxis] / PATCH**2, (PATCH, PATCH, 3, 1))
     patches.set_weights([np.concatenate([mean, -mean], axis=-1), np.zeros(2)])
     logits.set_weights([STEEPNESS * np.array([[-1.0, 1.0], [1.0, -1.0]]), np.zeros(2)])
-    model.save(target)
 
 
 def _calibration() -> npt.NDArray[np.uint8]:
@@ -78,6 +100,7 @@ def main(folder: Path) -> None:
     saved = folder / "tiny.keras"
     with isolated.child_process(folder / "converter.log") as child:
         child.call(save_keras, saved)
+        child.call(save_tapped, folder / "tapped.keras")
         for row, convert in (
             (FORMATS["tflite-fp32"], tflite.convert),
             (FORMATS["tflite-int8"], tflite.convert),

@@ -15,6 +15,7 @@ from pneumo_edge.errors import printable
 if TYPE_CHECKING:
     from pneumo_edge.runtime.engines.graph import Graph
     from pneumo_edge.runtime.engines.inspection import EngineReport
+    from pneumo_edge.spec import ModelSpec
 
 
 def info(
@@ -41,6 +42,8 @@ def info(
         "input": f"{size.dtype} pixels {size.minimum} to {size.maximum}, 1x{size.height}x{size.width}x{size.channels}",
         "decision": f"{spec.decision.positive_class} where its probability is at least {spec.decision.threshold:.4f}",
         "threshold by": f"{spec.decision.rule}; {spec.decision.chosen_on}",
+        "uncertain": _uncertain_text(spec),
+        "foreign": _foreign_text(spec),
         "temperature": f"{spec.temperature:.3f}, inside the graph",
         "trained on": f"{spec.data.name}, {sum(spec.data.counts.get('train', {}).values())} images "
         f"(split {spec.data.fingerprint[:12]})",
@@ -71,6 +74,30 @@ def info(
     width = max(map(len, rows))
     for key, value in rows.items():
         typer.echo(f"{key:<{width}}  {printable(value)}")
+
+
+def _uncertain_text(spec: ModelSpec) -> str:
+    bounds = spec.conformal
+    if bounds is None:
+        return "never said; export the model again to have it say so"
+    positive = spec.decision.positive_class
+    (negative,) = (name for name in spec.class_names if name != positive)
+    patients = ", ".join(f"{count} {name}" for name, count in bounds.patients.items())
+    return (
+        f"unless the prediction set is the label alone; {positive} is in it from {bounds.least_positive:.4f} on, "
+        f"{negative} up to {bounds.most_negative:.4f}; it has the true class for {bounds.coverage:.0%} of the images "
+        f"of each ({bounds.chosen_on}; patients: {patients})"
+    )
+
+
+def _foreign_text(spec: ModelSpec) -> str:
+    check = spec.input_check
+    if check is None:
+        return "not checked: an image of anything is judged like an X-ray; export the model again to have it checked"
+    return (
+        f"an image at a distance of more than {check.limit:.3f} from what training images are like, by "
+        f"{len(check.mean)} features; {check.share:.0%} of images like those are nearer ({check.chosen_on})"
+    )
 
 
 def _graph_rows(graph: Graph | None, libraries: list[str]) -> dict[str, str]:

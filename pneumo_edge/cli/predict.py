@@ -45,6 +45,9 @@ def predict(
         int | None,
         typer.Option(min=1, show_default=False, help="Images judged at a time; by default as many as there are cores."),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Do not judge an image that is unlike the X-rays the model was trained on.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print a JSON document on each line.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
@@ -72,7 +75,8 @@ def predict(
 
     Exit code 0 where every image was judged, 4 where some could not be;
     each of those is named with the reason, and the others are judged all
-    the same.
+    the same. An image is remarked on where the model is uncertain, and
+    where it is foreign: unlike the X-rays that the model was trained on.
     """
     from pneumo_edge.cli import verdicts
     from pneumo_edge.runtime.batch import cores
@@ -90,19 +94,28 @@ def predict(
         classifier.check_explains()
     pictures = _pictures(found, explain)
     workers = min(workers or max(1, cores() // threads), max(1, len(found)))
-    judge = verdicts.Judge.of(classifier)
+    if strict:
+        classifier.check_checks_input()
+    judge = verdicts.Judge.of(classifier, strict)
     if out:
         counts = _judge_into(out, resume, found, pictures, classifier, workers, judge)
+        foreign = counts["foreign"]
         images = "1 image" if len(found) == 1 else f"{len(found):,} images"
-        typer.echo(f"{out}: {images}: {', '.join(f'{count:,} {what}' for what, count in counts.items())}")
+        remarks = {what: counts.pop(what) for what in verdicts.REMARKS if what in counts}
+        text = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+        text += f"; of these {', '.join(f'{count:,} {what}' for what, count in remarks.items())}" if remarks else ""
+        typer.echo(f"{out}: {images}: {text}")
     else:
         write = verdicts.TEXTS[f".{formats[0]}"] if formats else verdicts.table
         counts = Counter()
-        judged = _count(_judge(found, pictures, classifier, workers), counts)
+        judged = _count(_judge(found, pictures, classifier, workers, strict), counts)
         # A bar and a table would be written over each other.
         shown = judged if sys.stdout and sys.stdout.isatty() else _show_progress(judged, len(found), 0)
         for text in write(shown, judge):
             typer.echo(text, nl=False)
+        foreign = counts["foreign"]
+    if foreign:
+        _tell_foreign(foreign, len(found), classifier)
     if counts[_UNJUDGED]:
         raise typer.Exit(ExitCode.SOME_UNJUDGED)
 
@@ -132,7 +145,7 @@ def _judge_into(
     workers: int,
     judge: Judge,
 ) -> Counter[str]:
-    """Judge, and write the file; how many images there are of each label."""
+    """Judge, and write the file; how many images there are of each label, and with each remark."""
     from dataclasses import asdict
 
     from pneumo_edge.cli import verdicts
@@ -143,7 +156,7 @@ def _judge_into(
 
     journal = Journal(out, "verdicts", "model or engine")
     done = journal.begin(asdict(judge), resume, is_next)
-    rest = _judge(found[done:], pictures[done:], classifier, workers)
+    rest = _judge(found[done:], pictures[done:], classifier, workers, judge.strict)
     with contextlib.closing(_show_progress(rest, len(found), done)) as judged:
         for verdict in judged:
             journal.append(verdict)
@@ -153,9 +166,12 @@ def _judge_into(
     return counts
 
 
-def _count(verdicts: Iterable[Verdict], counts: Counter[str]) -> Generator[Verdict, None, None]:
-    for verdict in verdicts:
+def _count(judged: Iterable[Verdict], counts: Counter[str]) -> Generator[Verdict, None, None]:
+    from pneumo_edge.cli import verdicts
+
+    for verdict in judged:
         counts[verdict.get("label", _UNJUDGED)] += 1
+        counts.update(verdicts.remarks_on(verdict))
         yield verdict
 
 
@@ -173,9 +189,9 @@ def _show_progress(verdicts: Iterable[Verdict], total: int, done: int) -> Genera
 
 
 def _judge(
-    found: Sequence[_Found], pictures: Sequence[Path], classifier: Classifier, workers: int
+    found: Sequence[_Found], pictures: Sequence[Path], classifier: Classifier, workers: int, strict: bool
 ) -> Generator[Verdict, None, None]:
-    """Judge images, and draw each where ``pictures`` says, if it says so."""
+    """Judge images, and draw each where ``pictures`` says, if it says so; ``strict`` refuses foreign ones."""
     from pneumo_edge.runtime.batch import predict_each
 
     paths = (path for path, problem in found if not problem)
@@ -183,6 +199,8 @@ def _judge(
     with contextlib.closing(results):
         for (path, problem), picture in zip_longest(found, pictures):
             result = problem or next(results)
+            if strict and not isinstance(result, ImageError):
+                result = _refuse_foreign(result)
             if picture and not isinstance(result, ImageError):
                 result = _draw(path, result, picture)
             if isinstance(result, ImageError):
@@ -236,6 +254,29 @@ def _different_names(stems: Iterable[str]) -> Iterator[str]:
         name = stem if stem.casefold() not in taken else next(each for each in others if each.casefold() not in taken)
         taken.add(name.casefold())
         yield f"{name}{_PNG}"
+
+
+def _refuse_foreign(prediction: Prediction) -> Prediction | ImageError:
+    if not prediction.foreign:
+        return prediction
+    return ImageError(
+        "the image is foreign: unlike the X-rays that the model was trained on",
+        "a frontal chest X-ray of the kind that was",
+        "Leave out --strict to have it judged all the same",
+    )
+
+
+def _tell_foreign(foreign: int, images: int, classifier: Classifier) -> None:
+    """Say in words what the remark means, beside whatever was printed or written."""
+    check = classifier.spec.input_check
+    which = "the image is" if images == 1 else f"{foreign:,} of {images:,} images are"
+    usual = f" (of images like those, 1 in {round(1 / (1 - check.share)):,} is)" if check else ""
+    with native.stderr_is_heard():
+        typer.echo(
+            f"warning: {which} foreign: unlike the X-rays that this model was trained on, {classifier.spec.data.name}"
+            f"{usual}. What it says of them means nothing, however sure it is.",
+            err=True,
+        )
 
 
 def _find(inputs: Iterable[Path]) -> Iterator[_Found]:

@@ -22,6 +22,10 @@ Verdict = Mapping[str, Any]
 
 #: Rows that a Parquet file holds in memory before it writes them.
 _ROWS_AT_ONCE = 1000
+#: Fields of a verdict that are true where its label is not to be taken as it stands, false where it may be, and
+#: missing or None where the model file does not say.
+REMARKS = ("uncertain", "foreign")
+_REMARK_WIDTH = max(map(len, REMARKS))
 
 
 @dataclass(frozen=True)
@@ -34,33 +38,47 @@ class Judge:
     version: str
     class_names: tuple[str, ...]
     positive_class: str
+    #: Whether there are remarks to be made: the file says when an answer is uncertain, or an image is foreign.
+    remarks: bool
+    #: Whether foreign images are not judged.
+    strict: bool
 
     @classmethod
-    def of(cls, classifier: Classifier) -> Judge:
+    def of(cls, classifier: Classifier, strict: bool) -> Judge:
         """The judge that a classifier is."""
         spec, engine = classifier.spec, classifier.engine
         sha256 = files.sha256(classifier.path)
-        return cls(spec.name, sha256, engine.name, engine.version, spec.class_names, spec.decision.positive_class)
+        positive, remarks = spec.decision.positive_class, bool(spec.conformal or spec.input_check)
+        return cls(spec.name, sha256, engine.name, engine.version, spec.class_names, positive, remarks, strict)
 
 
 def table(verdicts: Iterable[Verdict], judge: Judge) -> Iterator[str]:
     """Lines for a person, without the images that could not be judged."""
     width, positive = max(map(len, judge.class_names)), judge.positive_class
-    yield f"{'label':<{width}}  p({positive})  threshold  {'ms':>6}  image\n"
+    remarks = f"{'remark':<{_REMARK_WIDTH}}  " if judge.remarks else ""
+    yield f"{'label':<{width}}  p({positive})  threshold  {'ms':>6}  {remarks}image\n"
     for verdict in verdicts:
         if "error" not in verdict:
             probability = f"{verdict['probabilities'][positive]:>{len(positive) + 3}.4f}"
+            # The last is the gravest: how sure a model is of what it does not know says nothing.
+            remark = ["-", *remarks_on(verdict)][-1]
+            remarks = f"{remark:<{_REMARK_WIDTH}}  " if judge.remarks else ""
             yield (
                 f"{verdict['label']:<{width}}  {probability}  {verdict['threshold']:>9.4f}  "
-                f"{verdict['total_ms']:>6.1f}  {printable(verdict['source'])}\n"
+                f"{verdict['total_ms']:>6.1f}  {remarks}{printable(verdict['source'])}\n"
             )
+
+
+def remarks_on(verdict: Verdict) -> list[str]:
+    """Why the label of a verdict is not to be taken as it stands, those of :data:`REMARKS` that apply."""
+    return [name for name in REMARKS if verdict.get(name)]
 
 
 def as_csv(verdicts: Iterable[Verdict], judge: Judge) -> Iterator[str]:
     """CSV with a header; of an image that could not be judged, its name and the reason."""
     yield _csv_row(columns(judge))
     for verdict in verdicts:
-        yield _csv_row("" if cell is None else cell for cell in cells(verdict, judge))
+        yield _csv_row(map(_csv_cell, cells(verdict, judge)))
 
 
 def as_json(verdicts: Iterable[Verdict], judge: Judge) -> Iterator[str]:
@@ -101,15 +119,14 @@ def write(verdicts: Iterable[Verdict], judge: Judge, path: Path) -> None:
 
 def columns(judge: Judge) -> list[str]:
     """Names of the columns of CSV and Parquet."""
-    return ["image", "label", *judge.class_names, "threshold", "total_ms", "error"]
+    return ["image", "label", *judge.class_names, "threshold", "total_ms", "error", *REMARKS]
 
 
 def cells(verdict: Verdict, judge: Judge) -> list[Any]:
     """A row under :func:`columns`; None where there is nothing to say."""
     shares = verdict.get("probabilities", {})
-    names = ("label", "threshold", "total_ms", "error")
-    label, threshold, total_ms, error = (verdict.get(name) for name in names)
-    return [verdict["source"], label, *map(shares.get, judge.class_names), threshold, total_ms, error]
+    label, *others = (verdict.get(name) for name in ("label", "threshold", "total_ms", "error", *REMARKS))
+    return [verdict["source"], label, *map(shares.get, judge.class_names), *others]
 
 
 def is_verdict_on(line: bytes, source: str) -> bool:
@@ -124,6 +141,12 @@ def _json_line(document: Mapping[str, Any]) -> str:
     return json.dumps(document) + "\n"
 
 
+def _csv_cell(cell: Any) -> Any:
+    if cell is None:
+        return ""
+    return str(cell).lower() if isinstance(cell, bool) else cell
+
+
 def _csv_row(row: Iterable[object]) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(row)
@@ -133,10 +156,10 @@ def _csv_row(row: Iterable[object]) -> str:
 def _write_parquet(verdicts: Iterable[Verdict], judge: Judge, path: Path) -> None:
     pyarrow = extras.need("pyarrow", "parquet")
     parquet = extras.need("pyarrow.parquet", "parquet")
-    texts = ("image", "label", "error")
+    types = dict.fromkeys(("image", "label", "error"), pyarrow.string()) | dict.fromkeys(REMARKS, pyarrow.bool_())
     names = columns(judge)
     schema = pyarrow.schema(
-        [(name, pyarrow.string() if name in texts else pyarrow.float64()) for name in names],
+        [(name, types.get(name, pyarrow.float64())) for name in names],
         metadata={"model": judge.model, "sha256": judge.sha256, "engine": f"{judge.engine} {judge.version}"},
     )
     rows = ([_storable(cell) for cell in cells(verdict, judge)] for verdict in verdicts)

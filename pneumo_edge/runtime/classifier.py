@@ -17,7 +17,7 @@ from PIL import Image
 from pneumo_edge import bundled, images, spec
 from pneumo_edge.errors import ModelFileError
 from pneumo_edge.runtime import engines
-from pneumo_edge.spec import HEATMAP, PROBABILITY, ModelSpec
+from pneumo_edge.spec import COMPONENTS, HEATMAP, PROBABILITY, ModelSpec
 
 #: How far the probabilities of an answer may sum from 1: an int8 output holds multiples of 1/256.
 _SUM_TOLERANCE = 0.02
@@ -50,6 +50,10 @@ class Prediction:
     unless it was asked for; it is float32 of shape (grid height, grid width) and says what each cell of a grid over
     the image adds to the logit of the positive class, less that of the others: their mean is the difference of the
     logits. :func:`pneumo_edge.heatmap.draw` draws it.
+    ``prediction_set`` are the classes that the image may well be of (:class:`pneumo_edge.spec.ConformalSpec`): one,
+    several or none; it is None where the file does not say. ``distance`` is how far the image is from what training
+    images are like (:class:`pneumo_edge.spec.InputCheckSpec`), at least 0; it is foreign where that is more than
+    ``limit``, and then label and probabilities mean nothing. Both are None where the file has no input check.
     """
 
     source: str
@@ -59,10 +63,24 @@ class Prediction:
     timings: Timings
     #: An array is not equal or unequal as a whole.
     heatmap: npt.NDArray[np.float32] | None = field(default=None, compare=False)
+    prediction_set: tuple[str, ...] | None = None
+    distance: float | None = None
+    limit: float | None = None
+
+    @property
+    def uncertain(self) -> bool | None:
+        """Whether the model cannot say with the coverage of its spec that it is ``label`` and nothing else."""
+        return None if self.prediction_set is None else self.prediction_set != (self.label,)
+
+    @property
+    def foreign(self) -> bool | None:
+        """Whether the image is unlike those that the model was trained on; None where the file does not check."""
+        return None if self.distance is None or self.limit is None else self.distance > self.limit
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON: the fields as they are but for the heatmap, and the total time."""
-        document = {**asdict(self), "total_ms": self.timings.total}
+        """Plain data for JSON: the fields as they are but for the heatmap, the remarks, and the total time."""
+        remarks = {"uncertain": self.uncertain, "foreign": self.foreign}
+        document = {**asdict(self), **remarks, "total_ms": self.timings.total}
         del document["heatmap"]
         return document
 
@@ -112,7 +130,7 @@ class Classifier:
         """
         if explain:
             self.check_explains()
-        clock = _Clock()
+        check, clock = self.spec.input_check, _Clock()
         if isinstance(image, str | os.PathLike):
             source, image = str(Path(image)), images.read(Path(image))
         else:
@@ -127,13 +145,22 @@ class Classifier:
             images.fill(self._tensor[0], grey)
             clock.lap()
             with engines.refusal(self.engine.name, self.path, "run"):
-                outputs = self._run(explain)
+                outputs = self._run(explain or check is not None)
             clock.lap()
         probabilities = self._probabilities(outputs[PROBABILITY])
-        label = self.decide(probabilities)
+        label, kept = self.decide(probabilities), self.prediction_set(probabilities)
+        distance = check.distance(outputs[COMPONENTS].tolist()) if check else None
         clock.lap()
         return Prediction(
-            source, label, probabilities, self.spec.decision.threshold, Timings(*clock.laps), outputs.get(HEATMAP)
+            source=source,
+            label=label,
+            probabilities=probabilities,
+            threshold=self.spec.decision.threshold,
+            timings=Timings(*clock.laps),
+            heatmap=outputs[HEATMAP] if explain else None,
+            prediction_set=kept,
+            distance=distance,
+            limit=check.limit if check else None,
         )
 
     def check_explains(self) -> None:
@@ -154,6 +181,19 @@ class Classifier:
                 f"{self.path} has no heatmap to explain by",
                 f"a model file with the output {HEATMAP!r}",
                 "Export the model again with this version of pneumo-edge, to a format that has one",
+            )
+
+    def check_checks_input(self) -> None:
+        """Refuse to tell foreign images where the model has no input check.
+
+        Raises:
+            ModelFileError: It has none.
+        """
+        if not self.spec.input_check:
+            raise ModelFileError(
+                f"{self.path} has no input check to be strict by",
+                "a model file that tells foreign images",
+                "Export the model again with this version of pneumo-edge",
             )
 
     def _run(self, everything: bool) -> engines.Outputs:
@@ -186,6 +226,18 @@ class Classifier:
         if probabilities[positive] >= self.spec.decision.threshold:
             return positive
         return max((name for name in self.spec.class_names if name != positive), key=probabilities.__getitem__)
+
+    def prediction_set(self, probabilities: Mapping[str, float]) -> tuple[str, ...] | None:
+        """The classes that an image with these class probabilities may well be of; None where the spec does not say."""
+        bounds, positive = self.spec.conformal, self.spec.decision.positive_class
+        if bounds is None:
+            return None
+        probability = probabilities[positive]
+        return tuple(
+            name
+            for name in self.spec.class_names
+            if (probability >= bounds.least_positive if name == positive else probability <= bounds.most_negative)
+        )
 
     def _probabilities(self, output: engines.Probabilities) -> dict[str, float]:
         names, values = self.spec.class_names, output.tolist()

@@ -1,0 +1,188 @@
+"""The components by which a model file tells whether an image resembles the training images.
+
+The pooled features in front of the last layer are of little use for that: training made them the same for whatever it
+counts as the same, and a foreign image lands among the familiar ones. In the middle of the network, where a feature
+map still has 1/16 of the image's height and width, channels tell anatomy and exposure apart. Their means over each
+quarter of the image are turned into principal components of the training images, each with a variance of 1 there, so
+that large and small directions count alike.
+
+How an image was compressed, scaled or windowed on its way says nothing of what it shows. So the training images come
+along a second time, each treated at random as such a way might; directions in which that moves an image have a large
+variance, and count for less.
+
+TensorFlow is imported where it is used: in the child process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFilter
+
+from pneumo_edge import extras, files, images
+from pneumo_edge.data.tensors import Dataset
+from pneumo_edge.spec import COMPONENTS as COMPONENTS_OUTPUT
+
+#: Training images that the components are fitted to, at most.
+IMAGES = 800
+#: Components of each feature map, at most.
+COMPONENTS = 48
+#: Raise it when the same network and images would give other components.
+_VERSION = 1
+#: Side of the image over that of a feature map.
+_STRIDE = 16
+_BATCH = 64
+_SEED = 1
+_LEAST_DEVIATION = 1e-6
+
+
+def choose(dataset: Dataset) -> npt.NDArray[np.intp]:
+    """Choose the training images that the components are fitted to, the same for everyone; sorted indices."""
+    train = [int(index) for index in dataset.indices("train")]
+    train.sort(key=lambda index: hashlib.sha256(f"features {dataset.manifest.entries[index].sha256}".encode()).digest())
+    return np.array(sorted(train[:IMAGES]), dtype=np.intp)
+
+
+def file_name(model: Path) -> Path:
+    """Where the components of a ``.keras`` file lie: beside it."""
+    return model.with_name("components.npz")
+
+
+def key(checkpoint: str, dataset: Dataset, indices: npt.NDArray[np.intp]) -> str:
+    """What components follow from, as a SHA-256: network, images, and the version of this module."""
+    parts = (str(_VERSION), checkpoint, *(entry.sha256 for entry in dataset.entries(indices.tolist())))
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+
+def is_fitted(model: Path, wanted: str) -> bool:
+    """Whether the components beside a ``.keras`` file are those of a key."""
+    try:
+        with np.load(file_name(model), allow_pickle=False) as stored:
+            return str(stored["key"]) == wanted
+    except Exception:  # numpy and zipfile have no common base class for a broken file
+        return False
+
+
+def expose(trained: Any) -> tuple[Any, list[Any]]:
+    """Give a trained network further ends in the middle, where it has feature maps with 1/16 of the image's side.
+
+    Args:
+        trained: A ``keras.Model`` that is a chain of layers, one of which is the backbone.
+
+    Returns:
+        The same network, made of new layers around the backbone's own; and symbolic feature maps inside it, of shape
+        (batch, height, width, channels): of each number of channels the last sum of two branches. There may be none.
+    """
+    keras = extras.need("keras", "convert")
+    backbone = next((layer for layer in trained.layers if isinstance(layer, keras.Model)), None)
+    side = trained.input.shape[1] // _STRIDE
+    last: dict[int, Any] = {}
+    for layer in backbone.layers if backbone else ():
+        if isinstance(layer, keras.layers.Add) and layer.output.shape[1] == side:
+            last[layer.output.shape[-1]] = layer.output
+    if backbone is None or not last:
+        return trained, []
+    forked = keras.Model(backbone.inputs, [backbone.output, *last.values()], name=backbone.name)
+    tensor, maps = trained.input, []
+    for layer in trained.layers[1:]:
+        if layer is backbone:
+            tensor, *maps = forked(tensor)
+        else:
+            # A layer that is called twice is ambiguous to whoever asks it for its input.
+            new = type(layer).from_config(layer.get_config())
+            tensor = new(tensor)
+            new.set_weights(layer.get_weights())
+    return keras.Model(trained.inputs, tensor, name=trained.name), maps
+
+
+def build(maps: list[Any], model: Path) -> Any:
+    """The components as a tensor of shape (batch, components), or None where there are none beside the model."""
+    keras = extras.need("keras", "convert")
+    if not maps or not file_name(model).exists():
+        return None
+    parts = []
+    with np.load(file_name(model), allow_pickle=False) as stored:
+        for index, tensor in enumerate(maps):
+            weights, bias = stored[f"weights{index}"], stored[f"bias{index}"]
+            dense = keras.layers.Dense(len(bias), name=f"{COMPONENTS_OUTPUT}_{index}")
+            parts.append(dense(_quarters(tensor)))
+            dense.set_weights([weights, bias])
+    return keras.layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
+
+
+def _quarters(tensor: Any) -> Any:
+    """The means over each quarter of a feature map, shape (batch, 4 * channels)."""
+    layers = extras.need("keras", "convert").layers
+    return layers.Flatten()(layers.AveragePooling2D(tensor.shape[1] // 2)(tensor))
+
+
+def treat(image: npt.NDArray[np.uint8], random: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Treat a greyscale image, uint8 of shape (height, width), as it might have been on its way to the device."""
+    picture = Image.fromarray(image)
+    if random.random() < 0.5:
+        factor = random.uniform(1.5, 4)
+        larger = picture.resize([round(factor * side) for side in picture.size], Image.Resampling.BICUBIC)
+        picture = larger.resize(picture.size, Image.Resampling.BILINEAR)
+    if random.random() < 0.7:
+        picture = picture.filter(ImageFilter.GaussianBlur(random.uniform(0.2, 0.7)))
+    if random.random() < 0.3:
+        picture = picture.filter(ImageFilter.UnsharpMask(1, int(random.uniform(0, 80)), 0))
+    grey = 128 + (np.arange(256.0) - 128) * random.uniform(0.85, 1.2) + random.uniform(-18, 18)
+    picture = picture.point(np.clip(np.rint(grey), 0, 255).astype(int).tolist())
+    if random.random() < 0.6:
+        stream = io.BytesIO()
+        picture.save(stream, "JPEG", quality=int(random.integers(40, 96)))
+        picture = Image.open(stream)
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def fit(model: Path, grey: npt.NDArray[np.uint8], wanted: str) -> None:
+    """Fit the components of a trained network to training images, and keep them beside it as linear maps.
+
+    Args:
+        model: A ``.keras`` file.
+        grey: Training images, uint8 of shape (images, height, width).
+        wanted: The :func:`key` of the components.
+    """
+    keras = extras.need("keras", "convert")
+    trained, maps = expose(keras.saving.load_model(model, compile=False))
+    found: dict[str, npt.NDArray[np.float32]] = {}
+    if maps:
+        network = keras.Model(trained.inputs, {str(index): _quarters(tensor) for index, tensor in enumerate(maps)})
+        random = np.random.default_rng(_SEED)
+        treated = np.stack([treat(image, random) for image in grey])
+        both = zip(_means(network, grey), _means(network, treated), strict=True)
+        for index, values in enumerate(both):
+            weights, bias = components(np.concatenate(values))
+            found |= {f"weights{index}": weights.astype(np.float32), f"bias{index}": bias.astype(np.float32)}
+    with files.atomic(file_name(model)) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, key=np.array(wanted), **found)
+
+
+def _means(network: Any, grey: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float64]]:
+    batches = (images.grey_to_rgb(grey[start : start + _BATCH]) for start in range(0, len(grey), _BATCH))
+    said = [network.predict_on_batch(batch.astype(np.float32)) for batch in batches]
+    return [np.concatenate([each[name] for each in said]).astype(np.float64) for name in said[0]]
+
+
+def components(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Principal components of standardized values, each with a variance of 1.
+
+    Args:
+        values: Shape (images, channels).
+
+    Returns:
+        ``weights`` of shape (channels, components) and ``bias`` of shape (components,): ``values @ weights + bias``
+        are the components, at most :data:`COMPONENTS` and only those that vary.
+    """
+    mean, scale = values.mean(axis=0), np.maximum(values.std(axis=0), _LEAST_DEVIATION)
+    _, lengths, directions = np.linalg.svd((values - mean) / scale, full_matrices=False)
+    deviations = lengths / np.sqrt(len(values))
+    kept = np.flatnonzero(deviations > _LEAST_DEVIATION)[:COMPONENTS]
+    weights = directions[kept].T / deviations[kept] / scale[:, np.newaxis]
+    return weights, -mean @ weights

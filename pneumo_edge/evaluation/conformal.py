@@ -1,0 +1,133 @@
+"""When not to answer: split-conformal prediction sets, for each class apart, calibrated by patient.
+
+A prediction set names the classes that an image may well be of. For each class it is calibrated on validation images of
+that class alone (Mondrian; Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005), so that it keeps
+the true class in a stated share of the images of *each* class, whatever share of all images that class has: pneumonia
+is more common in one place than in another.
+
+Images of one patient resemble each other, so it is patients that are exchangeable, not images. Each patient weighs the
+same, shared out among the patient's images, and the patient to come weighs as much as one of them and counts as the
+worst (Lee, Barber and Willett, Distribution-free inference with hierarchical data, 2023; Dunn, Wasserman and Ramdas,
+JASA 2023). With one image a patient that is the usual split-conformal quantile. The share is kept for an image of a new
+patient from where the validation patients come from; of other places nothing is promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumo_edge.evaluation.metrics import Interval, Labels, Scores, wilson
+
+#: Share of each class's images whose prediction set has the true class. With as many as 19 patients of a class the
+#: quantile is not yet the worst of them; more would hang on single ones.
+COVERAGE = 0.95
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class ConformalBounds:
+    """Which probabilities of the positive class keep a class in the prediction set.
+
+    The positive class is in it where the probability is at least ``least_positive``, the negative class where it is at
+    most ``most_negative``; so it may hold one class, both or none.
+    """
+
+    least_positive: float
+    most_negative: float
+
+
+def conformal_bounds(labels: Labels, scores: Scores, patients: Sequence[object], coverage: float) -> ConformalBounds:
+    """Calibrate the prediction set on images that the model was not fitted to.
+
+    Args:
+        labels: 0 or 1, shape (images,).
+        scores: Probabilities of class 1, shape (images,).
+        patients: Whose each image is; any values that can be compared, in a sequence of length images.
+        coverage: Share of each class's images whose set shall have the true class, above 0 and below 1.
+
+    Returns:
+        The tightest bounds; where a class has too few patients for that coverage, ones that always keep it.
+
+    Raises:
+        ValueError: The lengths differ, or ``coverage`` is out of range.
+    """
+    if not 0 < coverage < 1:
+        raise ValueError(f"coverage is {coverage}, not between 0 and 1")
+    if not len(labels) == len(scores) == len(patients):
+        raise ValueError(
+            f"{len(labels)} labels, {len(scores)} scores and {len(patients)} patients do not belong together"
+        )
+    labels, scores, whose = np.asarray(labels), np.asarray(scores, dtype=np.float64), np.asarray(patients)
+    positive, negative = labels == 1, labels == 0
+    return ConformalBounds(
+        least_positive=max(0.0, -conformal_quantile(-scores[positive], whose[positive], coverage)),
+        most_negative=min(1.0, conformal_quantile(scores[negative], whose[negative], coverage)),
+    )
+
+
+def conformal_quantile(strangeness: Scores, patients: npt.NDArray[np.generic], coverage: float) -> float:
+    """What the strangeness of a new patient's image does not exceed with a probability of at least ``coverage``.
+
+    Args:
+        strangeness: Of each calibration image, the larger the stranger, shape (images,).
+        patients: Whose each image is, shape (images,).
+        coverage: Between 0 and 1.
+
+    Returns:
+        One of the values, or infinity where there are too few patients.
+    """
+    _, of_image, images = np.unique(patients, return_inverse=True, return_counts=True)
+    weights = 1 / (images[of_image] * (len(images) + 1))
+    order = np.argsort(strangeness, kind="stable")
+    enough = np.cumsum(weights[order]) >= coverage - _ROUNDING
+    return float(strangeness[order][np.argmax(enough)]) if enough.any() else np.inf
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What prediction sets are worth on labelled images.
+
+    ``coverage`` is the share of images whose set has the true class, of all and by class. An image is answered where
+    its set is the decided class alone; ``share`` is that of the answered images, ``accuracy`` theirs, and
+    ``accuracy_of_all`` that of every image. Each has its Wilson interval.
+    """
+
+    coverage: Interval
+    coverage_negative: Interval
+    coverage_positive: Interval
+    share: Interval
+    accuracy: Interval
+    accuracy_of_all: Interval
+
+
+def evaluate_sets(labels: Labels, scores: Scores, threshold: float, bounds: ConformalBounds) -> Answered:
+    """Hold prediction sets against labels.
+
+    Args:
+        labels: 0 or 1, shape (images,).
+        scores: Probabilities of class 1, shape (images,).
+        threshold: An image is called positive where its score is at least this.
+        bounds: From :func:`conformal_bounds`, on other images.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+    has_positive, has_negative = scores >= bounds.least_positive, scores <= bounds.most_negative
+    called = scores >= threshold
+    covered = np.where(labels == 1, has_positive, has_negative)
+    answered = np.where(called, has_positive & ~has_negative, has_negative & ~has_positive)
+    right = called == (labels == 1)
+
+    def share(what: npt.NDArray[np.bool_], among: npt.NDArray[np.bool_] | slice = slice(None)) -> Interval:
+        return wilson(int(what[among].sum()), len(what[among]))
+
+    return Answered(
+        coverage=share(covered),
+        coverage_negative=share(covered, labels == 0),
+        coverage_positive=share(covered, labels == 1),
+        share=share(answered),
+        accuracy=share(right, answered),
+        accuracy_of_all=share(right),
+    )

@@ -1,0 +1,153 @@
+"""The input check from training images to the command line, through the real converters and engines."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.decomposition import PCA
+from typer.testing import CliRunner
+
+from converters import features
+from converters.export import export
+from converters.formats import FORMATS
+from converters.metadata import write_spec
+from pneumo_edge import Classifier, runs
+from pneumo_edge.cli import app
+from pneumo_edge.data.tensors import Dataset
+from pneumo_edge.runtime.classifier import read_spec
+from pneumo_edge.spec import COMPONENTS
+
+_FORMATS = ("tflite-fp32", "tflite-int8", "onnx-fp32")
+_each_format = pytest.mark.parametrize("name", _FORMATS)
+
+
+@pytest.fixture(scope="module")
+def checked(
+    tiny_run: Path, tiny_models: Path, phantom: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Model files, by format, of a network whose middle can be tapped."""
+    run, out = tmp_path_factory.mktemp("tapped-run"), tmp_path_factory.mktemp("tapped")
+    shutil.copy(tiny_models / "tapped.keras", run / runs.MODEL_NAME)
+    replace(runs.load(tiny_run), backbone="tapped").save(run)
+    outcomes = list(export(run, [FORMATS[name] for name in _FORMATS], out, phantom / "cache"))
+    assert not [outcome.missed for outcome in outcomes if outcome.missed]
+    return {outcome.row.id: outcome.path for outcome in outcomes}
+
+
+@pytest.fixture(scope="module")
+def familiar(dataset: Dataset) -> list[Image.Image]:
+    return [Image.fromarray(dataset.grey[index]) for index in dataset.indices("val")]
+
+
+@_each_format
+def test_familiar_images_pass_and_foreign_ones_are_told(
+    checked: dict[str, Path], familiar: list[Image.Image], name: str
+) -> None:
+    classifier = Classifier(checked[name])
+    assert np.mean([bool(classifier.predict(image).foreign) for image in familiar]) <= 0.1
+    halves = Image.new("L", (224, 224), 255)
+    halves.paste(0, (0, 0, 112, 224))
+    for image in (Image.new("L", (224, 224), 255), halves):
+        result = classifier.predict(image)
+        assert result.foreign
+        assert result.distance is not None and result.limit is not None
+        assert result.distance > result.limit
+        assert result.probabilities["PNEUMONIA"] > 0, "the numbers are given all the same"
+
+
+@_each_format
+def test_files_agree_on_the_distance(checked: dict[str, Path], familiar: list[Image.Image], name: str) -> None:
+    first, other = Classifier(checked["tflite-fp32"]), Classifier(checked[name])
+    # An int8 file has a mean and a scale of its own.
+    bound = 0.5 if name == "tflite-int8" else 0.01
+    for image in familiar[:5]:
+        assert other.predict(image).distance == pytest.approx(first.predict(image).distance, abs=bound)
+
+
+@_each_format
+def test_the_spec_has_the_calibration(checked: dict[str, Path], name: str) -> None:
+    spec = read_spec(checked[name])
+    output, check = spec.output(COMPONENTS), spec.input_check
+    assert output and check and spec.conformal
+    assert output.size == len(check.mean) == len(check.scale)
+    assert check.share == 0.99
+    assert spec.conformal.coverage == 0.95
+
+
+def test_predict_says_in_words_that_an_image_is_foreign(
+    checked: dict[str, Path], familiar: list[Image.Image], tmp_path: Path
+) -> None:
+    model = checked["tflite-fp32"]
+    near = min(familiar, key=lambda image: Classifier(model).predict(image).distance or 0)
+    near.save(tmp_path / "a.png")
+    Image.new("L", (224, 224), 255).save(tmp_path / "b.png")
+    words = ["predict", str(tmp_path), "--model", str(model)]
+    table = CliRunner().invoke(app, words)
+    assert table.exit_code == 0
+    assert [line.split()[4] == "foreign" for line in table.stdout.splitlines()] == [False, False, True]
+    warning = table.stderr.splitlines()[-1]
+    assert warning.startswith("warning: 1 of 2 images are foreign: unlike the X-rays that this model was trained on")
+    as_json = CliRunner().invoke(app, [*words, "--json"])
+    assert [image["foreign"] for image in json.loads(as_json.stdout)["images"]] == [False, True]
+    assert as_json.stderr.splitlines()[-1] == warning
+    as_csv = CliRunner().invoke(app, [*words, "--csv"])
+    assert [line.rsplit(",", 1)[1] for line in as_csv.stdout.splitlines()] == ["foreign", "false", "true"]
+
+    strict = CliRunner().invoke(app, [*words, "--strict", "--jsonl"])
+    assert strict.exit_code == 4
+    first, second = map(json.loads, strict.stdout.splitlines())
+    assert first["label"]
+    assert second.keys() == {"source", "error"}
+    assert "the image is foreign" in second["error"]
+
+
+def test_a_file_without_the_check_is_not_strict(tiny_models: Path, tmp_path: Path) -> None:
+    model = tiny_models / "tiny-fp32.tflite"
+    Image.new("L", (64, 64)).save(tmp_path / "x.png")
+    result = Classifier(model).predict(tmp_path / "x.png")
+    assert result.foreign is result.distance is None
+    strict = CliRunner().invoke(app, ["predict", str(tmp_path), "--model", str(model), "--strict"])
+    assert strict.exit_code == 3
+    assert "has no input check to be strict by" in strict.stderr
+    info = CliRunner().invoke(app, ["info", str(model)])
+    assert "not checked: an image of anything is judged like an X-ray" in info.stdout
+
+
+def test_a_check_for_other_components_than_the_file_has_is_refused(checked: dict[str, Path], tmp_path: Path) -> None:
+    model = checked["tflite-fp32"]
+    spec = read_spec(model)
+    assert spec.input_check
+    fewer = replace(spec.input_check, mean=spec.input_check.mean[1:], scale=spec.input_check.scale[1:])
+    with pytest.raises(ValueError, match="not for the output 'components'"):
+        replace(spec, input_check=fewer)
+    write_spec(model, tmp_path / "same.tflite", spec)
+    assert read_spec(tmp_path / "same.tflite") == spec
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 12))
+def test_components_are_those_of_scikit_learn(seed: int, channels: int) -> None:
+    random = np.random.default_rng(seed)
+    values = random.normal(0, 1, (60, channels)) @ random.normal(0, 1, (channels, channels)) + random.normal(0, 5)
+    weights, bias = features.components(values)
+    standardized = (values - values.mean(axis=0)) / values.std(axis=0)
+    theirs = PCA(whiten=True, svd_solver="full").fit_transform(standardized) * np.sqrt(60 / 59)
+    ours = values @ weights + bias
+    assert ours.shape == theirs.shape
+    # A principal component's sign is anyone's choice.
+    assert np.abs(ours) == pytest.approx(np.abs(theirs), abs=1e-5)
+
+
+def test_a_treated_image_is_the_same_picture(dataset: Dataset) -> None:
+    image = np.asarray(dataset.grey[0])
+    treated = [features.treat(image, np.random.default_rng(seed)) for seed in range(20)]
+    assert all(each.shape == image.shape and each.dtype == np.uint8 for each in treated)
+    assert min(np.corrcoef(each.ravel(), image.ravel())[0, 1] for each in treated) > 0.95
+    assert len({each.tobytes() for each in treated}) == 20
