@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import inspect
 import json
 import sys
 import types
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 Record = TypeVar("Record")
+_JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", types.NoneType: "null"}
 
 
 class RecordError(ValueError):
@@ -46,6 +48,35 @@ def loads(cls: type[Record], text: str | bytes) -> Record:
     except (ValueError, RecursionError) as error:
         raise RecordError(f"not valid JSON ({error})") from error
     return typing.cast(Record, _read(cls, document, ""))
+
+
+def schema(kind: Any) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of what :func:`dumps` writes of a dataclass, or of the type of one of its fields.
+
+    A class's docstring is its description.
+    """
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind)
+        names = [field.name for field in dataclasses.fields(kind)]
+        return {
+            "type": "object",
+            "description": inspect.cleandoc(kind.__doc__ or ""),
+            "properties": {name: schema(hints[name]) for name in names},
+            "required": names,
+            "additionalProperties": False,
+        }
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return {"anyOf": [schema(argument) for argument in arguments]}
+    if origin is typing.Literal:
+        return {"enum": list(arguments)}
+    if origin is tuple:
+        return {"type": "array", "items": schema(arguments[0])}
+    if origin in (dict, Mapping):
+        return {"type": "object", "additionalProperties": schema(arguments[1])}
+    if isinstance(kind, type) and issubclass(kind, enum.StrEnum):
+        return {"enum": list(map(str, kind))}
+    return {"type": _JSON_TYPES[kind]}
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:

@@ -9,38 +9,18 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pneumo_edge import extras, files
 from pneumo_edge.errors import printable
-from pneumo_edge.runtime.classifier import Classifier
+from pneumo_edge.runtime.judge import Judge
 
 Verdict = Mapping[str, Any]
 
 #: Rows that a Parquet file holds in memory before it writes them.
 _ROWS_AT_ONCE = 1000
-
-
-@dataclass(frozen=True)
-class Judge:
-    """What gave the verdicts: a model file, by its SHA-256, on an engine."""
-
-    model: str
-    sha256: str
-    engine: str
-    version: str
-    class_names: tuple[str, ...]
-    positive_class: str
-
-    @classmethod
-    def of(cls, classifier: Classifier) -> Judge:
-        """The judge that a classifier is."""
-        spec, engine = classifier.spec, classifier.engine
-        sha256 = files.sha256(classifier.path)
-        return cls(spec.name, sha256, engine.name, engine.version, spec.class_names, spec.decision.positive_class)
 
 
 def table(verdicts: Iterable[Verdict], judge: Judge) -> Iterator[str]:
