@@ -102,7 +102,7 @@ def test_a_text_file_is_told_what_it_is_not(open_page: Open, text_file: Path, x_
     _wait_for_verdict(page)
     page.set_input_files("#file", text_file)
     page.wait_for_selector("#error:not([hidden])")
-    assert "not that of an image" in page.inner_text("#error")
+    assert "is not an image that can be read" in page.inner_text("#error")
     assert page.get_by_role("alert").is_visible()
     # Nothing of the image before stays beside the error.
     assert not page.is_visible("#result")

@@ -26,8 +26,8 @@ async function send(image) {
   if (image.size > maxBody) {
     throw new Error(`The file has ${image.size.toLocaleString("en")} bytes; at most ${maxBody.toLocaleString("en")} are taken.`);
   }
-  // The bytes alone: the file's name stays here.
-  const headers = { "Content-Type": image.type || "application/octet-stream" };
+  // The bytes alone, and by them the service tells what it is: the file's name and its ending stay here.
+  const headers = { "Content-Type": "application/octet-stream" };
   let response, answer;
   try {
     response = await fetch("predict", { method: "POST", headers, body: await image.arrayBuffer() });
