@@ -13,7 +13,7 @@ import json
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 Record = TypeVar("Record")
@@ -50,14 +50,16 @@ def loads(cls: type[Record], text: str | bytes) -> Record:
     return typing.cast(Record, _read(cls, document, ""))
 
 
-def schema(kind: Any) -> dict[str, Any]:
+def schema(kind: Any, without: Collection[str] = ()) -> dict[str, Any]:
     """The JSON Schema (2020-12) of what :func:`dumps` writes of a dataclass, or of the type of one of its fields.
 
-    A class's docstring is its description.
+    Args:
+        kind: A dataclass, of which the docstring is the description; or a type that a field may have.
+        without: Fields of it that are left out.
     """
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         hints = typing.get_type_hints(kind)
-        names = [field.name for field in dataclasses.fields(kind)]
+        names = [field.name for field in dataclasses.fields(kind) if field.name not in without]
         return {
             "type": "object",
             "description": inspect.cleandoc(kind.__doc__ or ""),

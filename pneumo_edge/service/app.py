@@ -10,8 +10,9 @@ import traceback
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from http import HTTPMethod, HTTPStatus
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -24,17 +25,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pneumo_edge.errors import ImageError
 from pneumo_edge.runtime.batch import Workers
-from pneumo_edge.runtime.classifier import Classifier, Prediction
+from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.runtime.judge import Judge
 from pneumo_edge.service import openapi, page, problems
+from pneumo_edge.service.explanation import explain
 from pneumo_edge.service.limits import Limits
 from pneumo_edge.service.problems import RequestError
+from pneumo_edge.spec import HEATMAP
 
 log = logging.getLogger(__name__)
 
 #: Nothing from elsewhere, nothing inline, nothing kept, and no other page may look in.
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
@@ -88,12 +91,28 @@ async def _send_file(file: page.File, request: Request) -> Response:
     return Response(file.content, media_type=file.media_type)
 
 
+@dataclass(frozen=True)
+class _Job:
+    image: bytes
+    wants_explanation: bool
+
+
+def _judge(classifier: Classifier, job: _Job) -> dict[str, Any]:
+    """The answer to a request, in a worker."""
+    has_heatmap = classifier.spec.output(HEATMAP) is not None
+    prediction = classifier.predict(job.image, explain=job.wants_explanation and has_heatmap)
+    answer = prediction.to_dict()
+    if job.wants_explanation:
+        answer[openapi.EXPLANATION] = asdict(explain(job.image, prediction, classifier.max_pixels))
+    return answer
+
+
 class _Desk:
     """Takes images in, within the limits, and lets the workers judge them."""
 
     def __init__(self, classifier: Classifier, workers: int, limits: Limits) -> None:
         classifiers = (classifier, *(classifier.copy() for _ in range(workers - 1)))
-        self._workers = Workers([each.predict for each in classifiers])
+        self._workers = Workers([functools.partial(_judge, each) for each in classifiers])
         self._limits = limits
         self._room = workers + limits.waiting
 
@@ -103,16 +122,16 @@ class _Desk:
     async def predict(self, request: Request) -> Response:
         """Judge the image in the body of a request."""
         _check_headers(request)
+        wants_explanation = _is_asked_for(request, openapi.EXPLAIN)
         if self._room <= 0:
             raise RequestError(
                 HTTPStatus.SERVICE_UNAVAILABLE, "as many images are being judged or waiting as there is room for",
                 "a free place", _LATER, {"Retry-After": "1"},
             )  # fmt: skip
         self._room -= 1
-        judged: Future[Prediction] | None = None
+        judged: Future[dict[str, Any]] | None = None
         try:
-            body = await self._read(request)
-            judged = self._workers.submit(body)
+            judged = self._workers.submit(_Job(await self._read(request), wants_explanation))
         finally:
             if judged:
                 # A thread cannot be stopped: it keeps its place after its time is up, until it is done.
@@ -120,7 +139,7 @@ class _Desk:
                 judged.add_done_callback(lambda _: loop.call_soon_threadsafe(self._make_room))
             else:
                 self._make_room()
-        return JSONResponse((await self._wait_for(judged)).to_dict())
+        return JSONResponse(await self._wait_for(judged))
 
     def _make_room(self) -> None:
         self._room += 1
@@ -146,7 +165,7 @@ class _Desk:
             raise RequestError(HTTPStatus.UNPROCESSABLE_ENTITY, "the body is empty", "an image", _SEND)
         return b"".join(parts)
 
-    async def _wait_for(self, judged: Future[Prediction]) -> Prediction:
+    async def _wait_for(self, judged: Future[dict[str, Any]]) -> dict[str, Any]:
         try:
             async with asyncio.timeout(self._limits.seconds):
                 return await asyncio.wrap_future(judged)
@@ -169,6 +188,15 @@ def _check_headers(request: Request) -> None:
         raise RequestError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body has a Content-Encoding", "an image as it is", _SEND
         )
+
+
+def _is_asked_for(request: Request, name: str) -> bool:
+    values = request.query_params.getlist(name)
+    if any(value not in ("true", "false") for value in values):
+        raise RequestError(
+            HTTPStatus.UNPROCESSABLE_ENTITY, f"the parameter {name} is something else", "true or false", "Leave it out"
+        )
+    return values[-1:] == ["true"]
 
 
 def _too_large(most: int) -> RequestError:

@@ -9,9 +9,12 @@ from pneumo_edge import __version__, records
 from pneumo_edge.runtime.classifier import Prediction
 from pneumo_edge.runtime.judge import Judge
 from pneumo_edge.service import problems
+from pneumo_edge.service.explanation import Explanation
 from pneumo_edge.service.limits import Limits
 
 PREDICT, HEALTH, DESCRIPTION = "/predict", "/healthz", "/openapi.json"
+#: The parameter that asks for an explanation, and the field of a verdict that holds it.
+EXPLAIN, EXPLANATION = "explain", "explanation"
 #: What a body may be said to be. What it is, its content tells.
 MEDIA_TYPES = (
     "image/jpeg", "image/png", "application/dicom", "image/bmp", "image/gif", "image/tiff", "image/webp",
@@ -26,7 +29,7 @@ def describe(limits: Limits) -> dict[str, Any]:
         HTTPStatus.REQUEST_TIMEOUT: f"The body did not arrive within {seconds}.",
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"More than {limits.body:,} bytes or {limits.pixels:,} pixels.",
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Not an image of a kind that is read.",
-        HTTPStatus.UNPROCESSABLE_ENTITY: "An image that cannot be judged: damaged, too small, of several frames ...",
+        HTTPStatus.UNPROCESSABLE_ENTITY: "An image that cannot be judged (damaged, too small), or a wrong parameter.",
         HTTPStatus.SERVICE_UNAVAILABLE: "No room for another image now.",
         HTTPStatus.GATEWAY_TIMEOUT: f"No verdict within {seconds}.",
         HTTPStatus.INTERNAL_SERVER_ERROR: "The service failed.",
@@ -49,6 +52,14 @@ def describe(limits: Limits) -> dict[str, Any]:
                     "operationId": "predict",
                     "summary": "Judge one chest X-ray.",
                     "description": "The verdict is the JSON document that `pneumo-edge predict --jsonl` prints.",
+                    "parameters": [
+                        {
+                            "name": EXPLAIN,
+                            "in": "query",
+                            "description": f"Whether to add the field `{EXPLANATION}`: pictures, and the heatmap.",
+                            "schema": {"type": "boolean", "default": False},
+                        }
+                    ],
                     "requestBody": {
                         "description": "The image file itself: JPEG, PNG, DICOM (with the extra `dicom`), BMP, TIFF, "
                         "WebP or single-frame GIF. Its content decides, not its Content-Type.",
@@ -68,12 +79,21 @@ def describe(limits: Limits) -> dict[str, Any]:
         },
         "components": {
             "schemas": {
-                "Prediction": _with(records.schema(Prediction), total_ms={"type": "number"}),
+                "Prediction": _verdict(),
+                "Explanation": records.schema(Explanation),
                 "Health": _with(records.schema(Judge), status={"const": "ok"}),
                 "Problem": records.schema(problems.Problem),
             }
         },
     }
+
+
+def _verdict() -> dict[str, Any]:
+    """What ``Prediction.to_dict`` gives, and an explanation where it was asked for."""
+    schema = records.schema(Prediction, without=("heatmap",))
+    schema = _with(schema, total_ms={"type": "number", "description": "The sum of the timings, in milliseconds."})
+    schema["properties"][EXPLANATION] = {"$ref": "#/components/schemas/Explanation"}
+    return schema
 
 
 def _with(schema: dict[str, Any], **properties: Any) -> dict[str, Any]:

@@ -63,9 +63,11 @@ class Service:
         finally:
             connection.close()
 
-    def predict(self, body: bytes | Iterator[bytes], media_type: str = "image/png", **headers: str) -> Answer:
+    def predict(
+        self, body: bytes | Iterator[bytes], media_type: str = "image/png", query: str = "", **headers: str
+    ) -> Answer:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.ask("POST", "/predict", body, {"Content-Type": media_type, **named})
+        return self.ask("POST", f"/predict{query}", body, {"Content-Type": media_type, **named})
 
 
 Serve = Callable[..., AbstractContextManager[Service]]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
 import socket
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pneumo_edge import Classifier, __version__, bundled
+from pneumo_edge import Classifier, __version__, bundled, heatmap
 from pneumo_edge.cli import app
+from pneumo_edge.service.explanation import explain
 
 _PAGE = ["/", "/style.css", "/script.js", "/icon.svg"]
 
@@ -53,6 +58,37 @@ def test_dicom_is_judged_like_any_other_image(service: Any) -> None:
     assert answer.json["probabilities"] == Classifier().predict(data).probabilities
 
 
+@pytest.mark.parametrize("file", ["tiny-fp32.tflite", "tiny-int8.tflite", "tiny-fp32.onnx"])
+def test_an_explanation_is_there_when_it_is_asked_for(serve: Any, tiny_models: Path, file: str) -> None:
+    if file.endswith(".onnx"):
+        pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+    x_ray = Image.radial_gradient("L").resize((3000, 1500))
+    data = _encode(x_ray, "PNG")
+    with serve("--model", tiny_models / file) as service:
+        verdict = service.predict(data, query="?explain=true").json
+        assert "explanation" not in service.predict(data).json
+        assert "explanation" not in service.predict(data, query="?explain=false").json
+        assert service.predict(data, query="?explain=perhaps").status == 422
+    expected = Classifier(tiny_models / file).predict(data, explain=True)
+    assert expected.heatmap is not None
+    assert verdict["explanation"]["heatmap"] == expected.heatmap.tolist()
+    small = x_ray.resize((1024, 512))
+    for name, picture in (("x_ray", small), ("overlay", heatmap.draw(small, expected.heatmap))):
+        kind, _, encoded = verdict["explanation"][name].partition(",")
+        assert kind == "data:image/jpeg;base64"
+        shown = Image.open(io.BytesIO(base64.b64decode(encoded)))
+        assert (shown.size, shown.mode) == (picture.size, picture.mode)
+        difference = np.abs(np.asarray(shown, np.float32) - np.asarray(picture, np.float32))
+        assert difference.mean() < 2
+
+
+def test_a_model_without_a_heatmap_shows_the_x_ray_alone(encode: Callable[..., bytes]) -> None:
+    prediction = Classifier().predict(encode(Image.new("L", (300, 200), 90)))
+    shown = explain(encode(Image.new("L", (300, 200), 90)), replace(prediction, heatmap=None), 100_000)
+    assert (shown.overlay, shown.heatmap) == (None, None)
+    assert shown.x_ray.startswith("data:image/jpeg;base64,")
+
+
 def test_health_names_what_judges(service: Any) -> None:
     answer = service.ask("GET", "/healthz")
     assert answer.status == 200
@@ -75,6 +111,7 @@ def test_answers_have_the_fields_that_are_described_and_no_others(service: Any, 
     assert description["info"]["version"] == __version__
     answers = {
         "Prediction": service.predict(png).json,
+        "Explanation": service.predict(png, query="?explain=true").json["explanation"],
         "Health": service.ask("GET", "/healthz").json,
         "Problem": service.predict(b"nothing").json,
     }

@@ -24,19 +24,17 @@ def open_page(browser: Browser, service: Any) -> Iterator[Open]:
     """Open the page; at the end, the browser must have had nothing to complain of and asked nobody else."""
     opened = []
 
-    def open_with(viewport: dict[str, int] = _DESKTOP, scheme: str = "light") -> Page:
+    def open_with(viewport: dict[str, int] = _DESKTOP, scheme: str = "light", url: str = service.url) -> Page:
         context = browser.new_context(viewport=viewport, color_scheme=scheme)  # type: ignore[arg-type]
         page = context.new_page()
         complaints: list[str] = []
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.on("request", lambda request: complaints.append(request.url) if not _is_own(request.url) else None)
+        own = (url, "data:image/jpeg;base64,")
+        page.on("request", lambda request: None if request.url.startswith(own) else complaints.append(request.url))
         opened.append((context, complaints))
-        page.goto(service.url)
+        page.goto(url)
         return page
-
-    def _is_own(url: str) -> bool:
-        return url.startswith((service.url, "blob:"))
 
     yield open_with
     for context, complaints in opened:
@@ -76,7 +74,7 @@ def test_a_chosen_file_gets_its_verdict(open_page: Open, x_ray: Path, viewport: 
     assert f"threshold of {100 * expected.threshold:.1f} %" in page.inner_text("#reason")
     assert re.search(rf"PNEUMONIA\s+{re.escape(share)}", page.inner_text("#probabilities"))
     assert re.search(r"inference\s+[\d.]+ ms", page.inner_text("#timings"))
-    assert page.evaluate("document.getElementById('picture').naturalWidth") == 900
+    assert page.evaluate("document.getElementById('picture').decode().then(() => picture.naturalWidth)") == 900
     assert expected.label in page.inner_text("#status")
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
 
@@ -126,11 +124,31 @@ def test_a_broken_image_and_one_too_large_are_told(open_page: Open, x_ray: Path,
     assert "at most 50,000,000" in page.inner_text("#error")
 
 
-def test_dicom_is_judged_though_the_browser_does_not_show_it(open_page: Open) -> None:
+def test_dicom_is_judged_and_shown(open_page: Open) -> None:
     pydicom = pytest.importorskip("pydicom", reason="the extra 'dicom' is not installed")
     page = open_page()
     page.set_input_files("#file", pydicom.data.get_testdata_file("MR_small_RLE.dcm", download=False))
     assert _wait_for_verdict(page) in ("NORMAL", "PNEUMONIA")
+    assert page.evaluate("document.getElementById('picture').decode().then(() => picture.naturalWidth)") == 64
+
+
+def test_the_heatmap_can_be_taken_off(open_page: Open, serve: Any, tiny_models: Path, x_ray: Path) -> None:
+    with serve("--model", tiny_models / "tiny-int8.tflite") as other:
+        page = open_page(url=other.url)
+        page.set_input_files("#file", x_ray)
+        _wait_for_verdict(page)
+        box = page.get_by_label("Heatmap")
+        assert box.is_checked()
+        assert "what the model went by for PNEUMONIA" in page.inner_text("figcaption")
+        both = page.get_attribute("#picture", "src")
+        assert "heatmap" in (page.get_attribute("#picture", "alt") or "")
+        box.focus()
+        page.keyboard.press("Space")
+        alone = page.get_attribute("#picture", "src")
+        assert alone != both
+        assert "heatmap" not in (page.get_attribute("#picture", "alt") or "")
+        page.keyboard.press("Space")
+        assert page.get_attribute("#picture", "src") == both
 
 
 def test_the_keyboard_is_enough(open_page: Open, x_ray: Path) -> None:
@@ -142,6 +160,9 @@ def test_the_keyboard_is_enough(open_page: Open, x_ray: Path) -> None:
         page.keyboard.press("Space")
     chooser.value.set_files(x_ray)
     _wait_for_verdict(page)
+    if page.is_visible("#overlay"):
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.id") == "overlay"
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.getAttribute('href')") == "openapi.json"
 

@@ -6,6 +6,7 @@ const drop = at("drop");
 const maxBody = Number(drop.dataset.maxBody);
 const positive = at("model").dataset.positive;
 let latest = 0;
+let explanation;
 
 async function judge(image) {
   // Of several that are dropped one after the other, the last is shown, whichever comes back last.
@@ -30,7 +31,7 @@ async function send(image) {
   const headers = { "Content-Type": "application/octet-stream" };
   let response, answer;
   try {
-    response = await fetch("predict", { method: "POST", headers, body: await image.arrayBuffer() });
+    response = await fetch("predict?explain=true", { method: "POST", headers, body: await image.arrayBuffer() });
     answer = await response.json();
   } catch {
     throw new Error("The service does not answer, or the file cannot be read. Is it still running?");
@@ -56,22 +57,20 @@ function show(verdict, image, roundTrip) {
     row("file to verdict", milliseconds(verdict.total_ms), "total"),
     row("with the way there and back", milliseconds(roundTrip)),
   );
-  picture(image);
+  explanation = verdict.explanation;
+  at("explanation").hidden = !explanation.overlay;
+  at("caption").textContent = image.name;
+  draw();
   at("result").hidden = false;
 }
 
-function picture(image) {
-  const shown = at("picture");
-  URL.revokeObjectURL(shown.src);
-  shown.hidden = false;
-  at("caption").textContent = image.name;
-  shown.src = URL.createObjectURL(image);
+function draw() {
+  const withHeatmap = explanation.overlay && at("overlay").checked;
+  at("picture").src = withHeatmap ? explanation.overlay : explanation.x_ray;
+  at("picture").alt = withHeatmap ? "The X-ray that was judged, with the heatmap over it" : "The X-ray that was judged";
 }
 
-at("picture").addEventListener("error", () => {
-  at("picture").hidden = true;
-  at("caption").textContent += ": a kind of image that this browser does not show";
-});
+at("overlay").addEventListener("change", draw);
 
 function fail(message) {
   at("status").textContent = "";
