@@ -47,16 +47,17 @@ def test_the_commands_work_as_written(folder: Path) -> None:
         pytest.skip("curl is not installed")
     assert f"$ {_START}\n{_SAYS}\n" in _README
     commands = re.findall(r"^\$ (curl .+)$", _README + _PAGE, re.MULTILINE)
-    assert len(commands) == 5
+    assert len(commands) == 6
     for command in commands:
         done = subprocess.run(
             [*shlex.split(command), "--fail", "--silent"], cwd=folder, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, command
         document = json.loads(done.stdout)
-        if command.endswith(openapi.PREDICT):
+        if openapi.PREDICT in command:
             (example,) = re.findall(r"```json\n(.*?)```", _PAGE, re.DOTALL)
-            assert list(document) == list(json.loads(example))
+            explanation = ["explanation"] if "explain=true" in command else []
+            assert list(document) == list(json.loads(example)) + explanation
 
 
 def test_the_python_works_as_written(folder: Path) -> None:
