@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from http import HTTPStatus
 from typing import Any
 
@@ -90,8 +91,13 @@ def describe(limits: Limits) -> dict[str, Any]:
 
 def _verdict() -> dict[str, Any]:
     """What ``Prediction.to_dict`` gives, and an explanation where it was asked for."""
-    schema = records.schema(Prediction, without=("heatmap",))
-    schema = _with(schema, total_ms={"type": "number", "description": "The sum of the timings, in milliseconds."})
+    derived = {
+        name: records.schema(typing.get_type_hints(member.fget)["return"])
+        for name, member in vars(Prediction).items()
+        if isinstance(member, property)
+    }
+    total = {"type": "number", "description": "The sum of the timings, in milliseconds."}
+    schema = _with(records.schema(Prediction, without=("heatmap",)), **derived, total_ms=total)
     schema["properties"][EXPLANATION] = {"$ref": "#/components/schemas/Explanation"}
     return schema
 

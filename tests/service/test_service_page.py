@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,24 @@ def test_a_chosen_file_gets_its_verdict(open_page: Open, x_ray: Path, viewport: 
     assert page.evaluate("document.getElementById('picture').decode().then(() => picture.naturalWidth)") == 900
     assert expected.label in page.inner_text("#status")
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+
+
+def test_a_label_that_is_not_to_be_taken_as_it_stands_is_remarked_on(open_page: Open, x_ray: Path) -> None:
+    page = open_page()
+    page.set_input_files("#file", x_ray)
+    _wait_for_verdict(page)
+    for remark, words in (("uncertain", "no more than a guess"), ("foreign", "means nothing")):
+        page.route("**/predict?explain=true", partial(_answer_with, remark))
+        page.set_input_files("#file", x_ray)
+        page.wait_for_selector("#remark:not([hidden])")
+        assert words in page.inner_text("#remark")
+        assert remark in page.inner_text("#status")
+        page.unroute("**/predict?explain=true")
+
+
+def _answer_with(remark: str, route: Any) -> None:
+    answer = route.fetch()
+    route.fulfill(response=answer, json={**answer.json(), "uncertain": False, "foreign": False, remark: True})
 
 
 def test_a_dropped_file_gets_its_verdict(open_page: Open) -> None:

@@ -5,6 +5,11 @@ const file = at("file");
 const drop = at("drop");
 const maxBody = Number(drop.dataset.maxBody);
 const positive = at("model").dataset.positive;
+// Fields of a verdict that are true where its label is not to be taken as it stands, and what that means.
+const REMARKS = {
+  uncertain: "The model is uncertain of this X-ray: take the label for no more than a guess.",
+  foreign: "This image is unlike the X-rays that the model was trained on. What it says of it means nothing, however sure it is.",
+};
 let latest = 0;
 let explanation;
 
@@ -43,7 +48,10 @@ async function send(image) {
 function show(verdict, image, roundTrip) {
   const share = verdict.probabilities[positive];
   const side = share >= verdict.threshold ? "at or above" : "below";
-  at("status").textContent = `Judged: ${verdict.label}.`;
+  const remarks = Object.keys(REMARKS).filter((name) => verdict[name]);
+  at("status").textContent = `Judged: ${[verdict.label, ...remarks].join(", ")}.`;
+  at("remark").textContent = remarks.map((name) => REMARKS[name]).join(" ");
+  at("remark").hidden = !remarks.length;
   at("label").textContent = verdict.label;
   at("reason").textContent =
     `Probability of ${positive} ${percent(share)}, ${side} the threshold of ${percent(verdict.threshold)}.`;
@@ -55,7 +63,7 @@ function show(verdict, image, roundTrip) {
   at("timings").replaceChildren(
     ...stages.map(([name, value]) => row(name, milliseconds(value))),
     row("file to verdict", milliseconds(verdict.total_ms), "total"),
-    row("with the way there and back", milliseconds(roundTrip)),
+    row("with pictures and the way there and back", milliseconds(roundTrip)),
   );
   explanation = verdict.explanation;
   at("explanation").hidden = !explanation.overlay;
