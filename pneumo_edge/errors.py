@@ -52,6 +52,14 @@ class ImageError(PneumoEdgeError):
     """An image that cannot be judged."""
 
 
+class ImageTooLargeError(ImageError):
+    """An image of more bytes or pixels than are taken."""
+
+
+class NotAnImageError(ImageError):
+    """Bytes that are no image of a kind that is read."""
+
+
 class ModelFileError(PneumoEdgeError):
     """A model file that cannot be read, or does not keep to its ModelSpec."""
 
@@ -80,3 +88,7 @@ class GateError(PneumoEdgeError):
 
 class ResultsError(PneumoEdgeError):
     """A benchmark that cannot be run, or a results file that cannot be read."""
+
+
+class ServiceError(PneumoEdgeError):
+    """A service that cannot start."""

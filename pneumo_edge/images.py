@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from pneumo_edge import native
-from pneumo_edge.errors import ImageError
+from pneumo_edge.errors import ImageError, ImageTooLargeError, NotAnImageError
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -66,7 +66,7 @@ def read(path: Path) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise ImageError("this is a device or a pipe", expected, "Save the image to a file first")
         if status.st_size > MAX_BYTES:
-            raise ImageError(
+            raise ImageTooLargeError(
                 f"the file has {status.st_size:,} bytes", f"at most {MAX_BYTES:,}", "Save it at a lower resolution"
             )
         data = path.read_bytes()
@@ -82,7 +82,7 @@ def read(path: Path) -> bytes:
     return data
 
 
-def decode(data: bytes, smallest: int | None = None) -> Image.Image:
+def decode(data: bytes, smallest: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode the bytes of an image file to 8-bit greyscale.
 
     Args:
@@ -91,6 +91,7 @@ def decode(data: bytes, smallest: int | None = None) -> Image.Image:
             down by 2, 4 or 8, by the most that leaves both sides at least so many pixels long, and to grey as
             it goes. An image with a side of less than twice that, and every image by default, comes at its own
             size, bit for bit the same.
+        max_pixels: A larger image is refused before it is decoded; at most :data:`MAX_PIXELS`.
 
     Returns:
         A Pillow image of mode ``"L"``, turned upright by its EXIF orientation.
@@ -100,8 +101,8 @@ def decode(data: bytes, smallest: int | None = None) -> Image.Image:
             with no window to map them to 8, in a colour space other than grey or RGB, of several frames,
             or of a size out of bounds; or DICOM where the extra ``dicom`` is not installed.
     """
-    with open_image(data) as image, _refusing_what_is_broken(image):
-        _check_before_decoding(image)
+    with open_image(data, max_pixels) as image, _refusing_what_is_broken(image):
+        _check_before_decoding(image, max_pixels)
         if smallest and min(image.size) >= 2 * max(smallest, MIN_SIDE):
             image.draft("L", (max(smallest, MIN_SIDE),) * 2)
         _load(image)
@@ -110,8 +111,12 @@ def decode(data: bytes, smallest: int | None = None) -> Image.Image:
         return image if image.mode == "L" else _without_colour(image)
 
 
-def open_image(data: bytes) -> Image.Image:
+def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Open the bytes of an image file, by their content.
+
+    Args:
+        data: As for :func:`decode`.
+        max_pixels: As for :func:`decode`; only what is decoded here, which is DICOM, is held to it.
 
     Returns:
         What Pillow makes of them, unchecked and not decoded; of a DICOM file, its picture in 8-bit greyscale,
@@ -122,11 +127,11 @@ def open_image(data: bytes) -> Image.Image:
             that :func:`decode` refuses.
     """
     if data[128:132] == b"DICM":
-        return _open_dicom(data)
+        return _open_dicom(data, max_pixels)
     try:
         image = Image.open(_Stream(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(f"more than {Image.MAX_IMAGE_PIXELS:,}") from error
+        raise _too_large(f"more than {Image.MAX_IMAGE_PIXELS:,}", max_pixels) from error
     except Exception as error:  # Pillow's decoders promise no common base class for broken input
         raise _not_an_image(data) from error
     if image.format == "JPEG" and (scans := data.count(_START_OF_SCAN)) > MOST_SCANS:
@@ -251,20 +256,20 @@ def load(data: bytes, height: int, width: int, resize_filter: str = "bilinear", 
     return to_tensor(resize(decode(data, smallest), height, width, resize_filter))
 
 
-def _open_dicom(data: bytes) -> Image.Image:
+def _open_dicom(data: bytes, max_pixels: int) -> Image.Image:
     # Most devices never see one.
     from pneumo_edge import dicom
 
     picture = dicom.open_picture(data)
-    _check_size(*picture.size)
+    _check_size(*picture.size, max_pixels)
     image = Image.fromarray(picture.decode())
     image.format = "DICOM"
     return image
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise _too_large(f"{width}x{height} = {width * height:,}")
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise _too_large(f"{width}x{height} = {width * height:,}", max_pixels)
     if min(width, height) < MIN_SIDE:
         raise ImageError(
             f"the image is {width}x{height} pixels",
@@ -273,18 +278,18 @@ def _check_size(width: int, height: int) -> None:
         )
 
 
-def _check_tile(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
+def _check_tile(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
         raise ImageError(
-            f"the TIFF has tiles of {width}x{height} pixels", f"at most {MAX_PIXELS:,}", f"Convert it to {_BEST}"
+            f"the TIFF has tiles of {width}x{height} pixels", f"at most {max_pixels:,}", f"Convert it to {_BEST}"
         )
 
 
-def _check_before_decoding(image: Image.Image) -> None:
+def _check_before_decoding(image: Image.Image, max_pixels: int = MAX_PIXELS) -> None:
     kind = _kind(image)
-    _check_size(*image.size)
+    _check_size(*image.size, max_pixels)
     if kind == "TIFF" and hasattr(image, "tag_v2"):
-        _check_tile(image.tag_v2.get(_TILE_WIDTH, 0), image.tag_v2.get(_TILE_LENGTH, 0))
+        _check_tile(image.tag_v2.get(_TILE_WIDTH, 0), image.tag_v2.get(_TILE_LENGTH, 0), max_pixels)
     # Their number is not asked for: to count them, Pillow walks through the file.
     if getattr(image, "is_animated", False):
         raise ImageError(f"the {kind} has several frames", "a single image", "Save the one frame to be judged")
@@ -300,12 +305,12 @@ def _check_before_decoding(image: Image.Image) -> None:
         )
 
 
-def _too_large(pixels: str) -> ImageError:
-    return ImageError(f"the image has {pixels} pixels", f"at most {MAX_PIXELS:,}", "Save it at a lower resolution")
+def _too_large(pixels: str, most: int) -> ImageTooLargeError:
+    return ImageTooLargeError(f"the image has {pixels} pixels", f"at most {most:,}", "Save it at a lower resolution")
 
 
-def _not_an_image(data: bytes) -> ImageError:
-    return ImageError(
+def _not_an_image(data: bytes) -> NotAnImageError:
+    return NotAnImageError(
         f"this is not an image that can be read (it starts with {data[:8]!r})",
         f"a {', '.join(FORMATS)} or DICOM file",
         f"Copy it again, or convert it to {_BEST}",

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import inspect
 import json
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 Record = TypeVar("Record")
+_JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", types.NoneType: "null"}
 
 
 class RecordError(ValueError):
@@ -49,6 +51,37 @@ def loads(cls: type[Record], text: str | bytes) -> Record:
         return typing.cast(Record, _read(cls, document, ""))
     except RecursionError as error:  # only just readable, and too deep to be quoted
         raise RecordError("a value that is nested too deep") from error
+
+
+def schema(kind: Any, without: Collection[str] = ()) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of what :func:`dumps` writes of a dataclass, or of the type of one of its fields.
+
+    Args:
+        kind: A dataclass, of which the docstring is the description; or a type that a field may have.
+        without: Fields of it that are left out.
+    """
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind)
+        names = [field.name for field in dataclasses.fields(kind) if field.name not in without]
+        return {
+            "type": "object",
+            "description": inspect.cleandoc(kind.__doc__ or ""),
+            "properties": {name: schema(hints[name]) for name in names},
+            "required": names,
+            "additionalProperties": False,
+        }
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return {"anyOf": [schema(argument) for argument in arguments]}
+    if origin is typing.Literal:
+        return {"enum": list(arguments)}
+    if origin is tuple:
+        return {"type": "array", "items": schema(arguments[0])}
+    if origin in (dict, Mapping):
+        return {"type": "object", "additionalProperties": schema(arguments[1])}
+    if isinstance(kind, type) and issubclass(kind, enum.StrEnum):
+        return {"enum": list(map(str, kind))}
+    return {"type": _JSON_TYPES[kind]}
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:

@@ -8,6 +8,7 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from urllib.request import Request, urlopen
 from zipfile import ZipFile
 
 import pytest
@@ -123,6 +124,28 @@ def test_a_device_with_the_extra_dicom_reads_dicom(
     predicted = _run(python, "predict", file, "--json")
     assert predicted.returncode == 0, predicted.stderr
     assert json.loads(predicted.stdout)["images"][0]["label"] in ("NORMAL", "PNEUMONIA")
+
+
+def test_a_device_with_the_extra_serve_answers_over_http(
+    wheel: Path, x_ray: Path, tmp_path: Path, fresh_environment: Callable[[Path, str], Path]
+) -> None:
+    python = fresh_environment(tmp_path / "venv", f"{wheel}[litert,serve]")
+    command = [str(python), "-m", "pneumo_edge", "serve", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout
+            url = process.stdout.readline().split()[2]
+            request = Request(f"{url}predict", x_ray.read_bytes(), {"Content-Type": "image/png"})
+            with urlopen(request, timeout=60) as answer:
+                assert json.load(answer)["label"] in ("NORMAL", "PNEUMONIA")
+            with urlopen(url, timeout=60) as answer:
+                assert b"Choose an X-ray" in answer.read()
+        finally:
+            process.terminate()
+        assert process.wait(60) == 0
+    absent = "import importlib.util as u; print([m for m in ('tensorflow', 'pydantic', 'jinja2') if u.find_spec(m)])"
+    found = subprocess.run([python, "-c", absent], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def _run(python: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -83,6 +83,7 @@ def _options(
 #: Each verb and the line on it in the help of the whole; its own help is the docstring in its file.
 SUMMARIES = {
     "predict": "Judge chest X-rays.",
+    "serve": "Judge chest X-rays over HTTP, with a page to drop them on.",
     "info": "Print what a model file says of itself, what its graph holds, and what each engine here delegates of it.",
     "data": "Get, make and check data sets.",
     "train": "Train a backbone on chest X-rays.",

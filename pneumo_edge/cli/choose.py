@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode
-
-_TIMES = {"ms": 1.0, "s": 1000.0}
-_SIZES = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
-
-
-def _quantity(units: Mapping[str, float]) -> Callable[[str], float]:
-    """Reads a number with its unit."""
-
-    def parse(text: str) -> float:
-        match = re.fullmatch(rf"(\d+\.?\d*|\.\d+) ?({'|'.join(units)})", text)
-        if not match:
-            raise typer.BadParameter(f"{text!r} is not a number with one of the units {', '.join(units)}")
-        return float(match[1]) * units[match[2]]
-
-    return parse
 
 
 def choose(
@@ -32,16 +16,21 @@ def choose(
     max_latency: Annotated[
         float | None,
         typer.Option(
-            parser=_quantity(_TIMES), metavar="TIME", help="Most time from file to verdict (p90), such as 10ms."
+            parser=options.quantity(options.TIMES),
+            metavar="TIME",
+            help="Most time from file to verdict (p90), such as 10ms.",
         ),
     ] = None,
     max_size: Annotated[
-        float | None, typer.Option(parser=_quantity(_SIZES), metavar="SIZE", help="Largest file, such as 3MB or 3MiB.")
+        float | None,
+        typer.Option(parser=options.quantity(options.SIZES), metavar="SIZE", help="Largest file, such as 3MB or 3MiB."),
     ] = None,
     max_memory: Annotated[
         float | None,
         typer.Option(
-            parser=_quantity(_SIZES), metavar="SIZE", help="Most peak memory over the process's imports, such as 20MB."
+            parser=options.quantity(options.SIZES),
+            metavar="SIZE",
+            help="Most peak memory over the process's imports, such as 20MB.",
         ),
     ] = None,
     min_sensitivity: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,26 @@ from pneumo_edge import bundled
 
 #: What the help says of a model; the parameter is text, because as a path ``./NAME`` would be the bundled NAME.
 MODEL_HELP = f"A bundled model ({', '.join(bundled.NAMES)}), or a model file, .tflite or .onnx."
+#: What is said of a model before its verdicts, where it is one of phantom images.
+PHANTOM = "This model was trained on PHANTOM images, not X-rays: of no use on patients."
 MODELS_HELP = f"Model files, folders that are searched for them, or bundled models ({', '.join(bundled.NAMES)})."
+
+
+#: Units of a quantity, for :func:`quantity`: of a time in milliseconds, of a size in bytes.
+TIMES = {"ms": 1.0, "s": 1000.0}
+SIZES = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
+
+
+def quantity(units: Mapping[str, float]) -> Callable[[str], float]:
+    """What reads a number with its unit, as the parser of an option."""
+
+    def parse(text: str) -> float:
+        match = re.fullmatch(rf"(\d+\.?\d*|\.\d+) ?({'|'.join(units)})", text)
+        if not match or not float(match[1]):
+            raise typer.BadParameter(f"{text!r} is not a number over 0 with one of the units {', '.join(units)}")
+        return float(match[1]) * units[match[2]]
+
+    return parse
 
 
 def choice(names: Iterable[str], help_text: str, metavar: str | None = None) -> Any:
@@ -39,7 +59,14 @@ Weights = Annotated[
         help="ImageNet weights: a file, or a folder that has them. Without it, Keras downloads them.",
     ),
 ]
+Engine = Annotated[
+    str | None, typer.Option(help="litert, tflite-runtime or onnxruntime; by default the best one installed.")
+]
 Threads = Annotated[int, typer.Option(min=1, help="Threads for one inference.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, show_default=False, help="Images judged at a time; by default as many as there are cores."),
+]
 
 
 def describe_measured(measured: Mapping[str, float]) -> str:

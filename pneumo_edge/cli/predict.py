@@ -18,8 +18,9 @@ from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode, ImageError, printable
 
 if TYPE_CHECKING:
-    from pneumo_edge.cli.verdicts import Judge, Verdict
+    from pneumo_edge.cli.verdicts import Verdict
     from pneumo_edge.runtime.classifier import Classifier, Prediction
+    from pneumo_edge.runtime.judge import Judge
 
 _PNG = ".png"
 _STEM_BYTES = 200
@@ -37,14 +38,9 @@ def predict(
         ),
     ],
     model: Annotated[str, typer.Option(help=options.MODEL_HELP)] = bundled.DEFAULT,
-    engine: Annotated[
-        str | None, typer.Option(help="litert, tflite-runtime or onnxruntime; by default the best one installed.")
-    ] = None,
+    engine: options.Engine = None,
     threads: options.Threads = 1,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, show_default=False, help="Images judged at a time; by default as many as there are cores."),
-    ] = None,
+    workers: options.Workers = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Do not judge an image that is unlike the X-rays the model was trained on.")
     ] = False,
@@ -81,6 +77,7 @@ def predict(
     from pneumo_edge.cli import verdicts
     from pneumo_edge.runtime.batch import cores
     from pneumo_edge.runtime.classifier import Classifier
+    from pneumo_edge.runtime.judge import Judge
 
     formats = [text for text, wanted in (("json", as_json), ("jsonl", as_jsonl), ("csv", as_csv)) if wanted]
     if len(formats) + (out is not None) > 1:
@@ -88,7 +85,7 @@ def predict(
     _check_out(out, resume)
     classifier = Classifier(model, engine=engine, threads=threads)
     if not classifier.spec.data.real:
-        typer.echo("This model was trained on PHANTOM images, not X-rays: of no use on patients.", err=True)
+        typer.echo(options.PHANTOM, err=True)
     found = list(_find(inputs))
     if explain:
         classifier.check_explains()
@@ -96,7 +93,7 @@ def predict(
     workers = min(workers or max(1, cores() // threads), max(1, len(found)))
     if strict:
         classifier.check_checks_input()
-    judge = verdicts.Judge.of(classifier, strict)
+    judge = Judge.of(classifier, strict)
     if out:
         counts = _judge_into(out, resume, found, pictures, classifier, workers, judge)
         foreign = counts["foreign"]

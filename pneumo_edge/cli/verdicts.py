@@ -9,14 +9,13 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pneumo_edge import extras, files
 from pneumo_edge.errors import printable
-from pneumo_edge.runtime.classifier import Classifier
+from pneumo_edge.runtime.judge import Judge
 
 Verdict = Mapping[str, Any]
 
@@ -26,30 +25,6 @@ _ROWS_AT_ONCE = 1000
 #: missing or None where the model file does not say.
 REMARKS = ("uncertain", "foreign")
 _REMARK_WIDTH = max(map(len, REMARKS))
-
-
-@dataclass(frozen=True)
-class Judge:
-    """What gave the verdicts: a model file, by its SHA-256, on an engine."""
-
-    model: str
-    sha256: str
-    engine: str
-    version: str
-    class_names: tuple[str, ...]
-    positive_class: str
-    #: Whether there are remarks to be made: the file says when an answer is uncertain, or an image is foreign.
-    remarks: bool
-    #: Whether foreign images are not judged.
-    strict: bool
-
-    @classmethod
-    def of(cls, classifier: Classifier, strict: bool) -> Judge:
-        """The judge that a classifier is."""
-        spec, engine = classifier.spec, classifier.engine
-        sha256 = files.sha256(classifier.path)
-        positive, remarks = spec.decision.positive_class, bool(spec.conformal or spec.input_check)
-        return cls(spec.name, sha256, engine.name, engine.version, spec.class_names, positive, remarks, strict)
 
 
 def table(verdicts: Iterable[Verdict], judge: Judge) -> Iterator[str]:

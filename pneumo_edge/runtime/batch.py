@@ -6,10 +6,13 @@ import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pneumo_edge.errors import ImageError
 from pneumo_edge.runtime.classifier import Classifier, Prediction
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,32 +42,51 @@ def side_by_side(functions: Sequence[Callable[[Item], Result]], items: Iterable[
         return
     # Not at the top: one image should not wait for the import.
     from collections import deque
-    from concurrent.futures import Future, ThreadPoolExecutor
-    from queue import SimpleQueue
-
-    idle: SimpleQueue[Callable[[Item], Result]] = SimpleQueue()
-    for function in functions:
-        idle.put(function)
-
-    def work(item: Item) -> Result:
-        mine = idle.get()
-        try:
-            return mine(item)
-        finally:
-            idle.put(mine)
 
     waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(len(functions))
+    workers = Workers(functions)
     try:
         for item in items:
-            waiting.append(pool.submit(work, item))
+            waiting.append(workers.submit(item))
             if len(waiting) > _AHEAD * len(functions):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
-        # Without this an interrupt would wait until everything that was begun is done.
-        pool.shutdown(cancel_futures=True)
+        workers.close()
+
+
+class Workers(Generic[Item, Result]):
+    """Threads that apply equivalent functions to items, each function in one thread at a time.
+
+    Args:
+        functions: As many as items shall be worked on at a time, at least one.
+    """
+
+    def __init__(self, functions: Sequence[Callable[[Item], Result]]) -> None:
+        # Not at the top: one image should not wait for the imports.
+        from concurrent.futures import ThreadPoolExecutor
+        from queue import SimpleQueue
+
+        self._idle: SimpleQueue[Callable[[Item], Result]] = SimpleQueue()
+        for function in functions:
+            self._idle.put(function)
+        self._threads = ThreadPoolExecutor(len(functions))
+
+    def submit(self, item: Item) -> Future[Result]:
+        """Have an item worked on when a function is free, in the order of the calls."""
+        return self._threads.submit(self._work, item)
+
+    def close(self) -> None:
+        """Wait for what was begun, and leave the rest: otherwise an interrupt would wait for all of it."""
+        self._threads.shutdown(cancel_futures=True)
+
+    def _work(self, item: Item) -> Result:
+        mine = self._idle.get()
+        try:
+            return mine(item)
+        finally:
+            self._idle.put(mine)
 
 
 def predict_each(

@@ -97,6 +97,7 @@ class Classifier:
         engine: ``"litert"``, ``"tflite-runtime"`` or ``"onnxruntime"``; by default the first of them
             that runs the file and is installed.
         threads: Threads for one inference, at least 1.
+        max_pixels: A file with a larger image is refused before it is decoded; at most ``images.MAX_PIXELS``.
 
     Raises:
         ValueError: ``threads`` is less than 1.
@@ -106,8 +107,14 @@ class Classifier:
     """
 
     def __init__(
-        self, model: str | os.PathLike[str] = bundled.DEFAULT, *, engine: str | None = None, threads: int = 1
+        self,
+        model: str | os.PathLike[str] = bundled.DEFAULT,
+        *,
+        engine: str | None = None,
+        threads: int = 1,
+        max_pixels: int = images.MAX_PIXELS,
     ) -> None:
+        self.max_pixels = max_pixels
         self.path = bundled.find(model)
         self.spec = read_spec(self.path)
         self.engine = engines.load(self.path, engines.choose(self.path, engine), threads)
@@ -209,12 +216,12 @@ class Classifier:
 
     def _decode(self, image: bytes | Image.Image) -> Image.Image:
         if isinstance(image, bytes):
-            return images.decode(image, self.spec.smallest_decoded)
+            return images.decode(image, self.spec.smallest_decoded, self.max_pixels)
         return images.to_grey(image)
 
     def copy(self) -> Classifier:
         """The same classifier once more, for another thread."""
-        return Classifier(self.path, engine=self.engine.name, threads=self.engine.threads)
+        return Classifier(self.path, engine=self.engine.name, threads=self.engine.threads, max_pixels=self.max_pixels)
 
     def as_input(self, pixels: images.Pixels) -> engines.Tensor:
         """Turn pixels of shape (height, width, 3) into the tensor that the engine takes."""

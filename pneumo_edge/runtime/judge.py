@@ -1,0 +1,32 @@
+"""What gave a verdict, as whoever keeps verdicts needs to know it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pneumo_edge import files
+from pneumo_edge.runtime.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What gave the verdicts: a model file, by its SHA-256, on an engine."""
+
+    model: str
+    sha256: str
+    engine: str
+    version: str
+    class_names: tuple[str, ...]
+    positive_class: str
+    #: Whether there are remarks to be made: the file says when an answer is uncertain, or an image is foreign.
+    remarks: bool
+    #: Whether foreign images are not judged.
+    strict: bool
+
+    @classmethod
+    def of(cls, classifier: Classifier, strict: bool = False) -> Judge:
+        """The judge that a classifier is."""
+        spec, engine = classifier.spec, classifier.engine
+        sha256 = files.sha256(classifier.path)
+        positive, remarks = spec.decision.positive_class, bool(spec.conformal or spec.input_check)
+        return cls(spec.name, sha256, engine.name, engine.version, spec.class_names, positive, remarks, strict)

@@ -1,0 +1,121 @@
+"""The OpenAPI description of the service, with schemas from the dataclasses that it answers with."""
+
+from __future__ import annotations
+
+import typing
+from http import HTTPStatus
+from typing import Any
+
+from pneumo_edge import __version__, records
+from pneumo_edge.runtime.classifier import Prediction
+from pneumo_edge.runtime.judge import Judge
+from pneumo_edge.service import problems
+from pneumo_edge.service.explanation import Explanation
+from pneumo_edge.service.limits import Limits
+
+PREDICT, HEALTH, DESCRIPTION = "/predict", "/healthz", "/openapi.json"
+#: The parameter that asks for an explanation, and the field of a verdict that holds it.
+EXPLAIN, EXPLANATION = "explain", "explanation"
+#: What a body may be said to be. What it is, its content tells.
+MEDIA_TYPES = (
+    "image/jpeg", "image/png", "application/dicom", "image/bmp", "image/gif", "image/tiff", "image/webp",
+    "application/octet-stream",
+)  # fmt: skip
+
+
+def describe(limits: Limits) -> dict[str, Any]:
+    """The description of a service with these limits, OpenAPI 3.1."""
+    seconds = f"{limits.seconds:g} seconds"
+    refusals = {
+        HTTPStatus.REQUEST_TIMEOUT: f"The body did not arrive within {seconds}.",
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"More than {limits.body:,} bytes or {limits.pixels:,} pixels.",
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Not an image of a kind that is read.",
+        HTTPStatus.UNPROCESSABLE_ENTITY: "An image that cannot be judged (damaged, too small), or a wrong parameter.",
+        HTTPStatus.SERVICE_UNAVAILABLE: "No room for another image now.",
+        HTTPStatus.GATEWAY_TIMEOUT: f"No verdict within {seconds}.",
+        HTTPStatus.INTERNAL_SERVER_ERROR: "The service failed.",
+    }
+    responses = {str(int(status)): _refusal(text) for status, text in refusals.items()}
+    responses[str(int(HTTPStatus.SERVICE_UNAVAILABLE))]["headers"] = {
+        "Retry-After": {"description": "Seconds to wait.", "required": True, "schema": {"type": "integer"}}
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "pneumo-edge",
+            "version": __version__,
+            "description": "Judges chest X-rays on a device. Research software; not a medical device.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": {
+            PREDICT: {
+                "post": {
+                    "operationId": "predict",
+                    "summary": "Judge one chest X-ray.",
+                    "description": "The verdict is the JSON document that `pneumo-edge predict --jsonl` prints.",
+                    "parameters": [
+                        {
+                            "name": EXPLAIN,
+                            "in": "query",
+                            "description": f"Whether to add the field `{EXPLANATION}`: pictures, and the heatmap.",
+                            "schema": {"type": "boolean", "default": False},
+                        }
+                    ],
+                    "requestBody": {
+                        "description": "The image file itself: JPEG, PNG, DICOM (with the extra `dicom`), BMP, TIFF, "
+                        "WebP or single-frame GIF. Its content decides, not its Content-Type.",
+                        "required": True,
+                        "content": {media_type: {"schema": {}} for media_type in MEDIA_TYPES},
+                    },
+                    "responses": {"200": _answer("The verdict.", "Prediction"), **responses},
+                }
+            },
+            HEALTH: {
+                "get": {
+                    "operationId": "health",
+                    "summary": "Tell that the service is up, and what judges.",
+                    "responses": {"200": _answer("It is up.", "Health")},
+                }
+            },
+        },
+        "components": {
+            "schemas": {
+                "Prediction": _verdict(),
+                "Explanation": records.schema(Explanation),
+                "Health": _with(records.schema(Judge), status={"const": "ok"}),
+                "Problem": records.schema(problems.Problem),
+            }
+        },
+    }
+
+
+def _verdict() -> dict[str, Any]:
+    """What ``Prediction.to_dict`` gives, and an explanation where it was asked for."""
+    derived = {
+        name: records.schema(typing.get_type_hints(member.fget)["return"])
+        for name, member in vars(Prediction).items()
+        if isinstance(member, property)
+    }
+    total = {"type": "number", "description": "The sum of the timings, in milliseconds."}
+    schema = _with(records.schema(Prediction, without=("heatmap",)), **derived, total_ms=total)
+    schema["properties"][EXPLANATION] = {"$ref": "#/components/schemas/Explanation"}
+    return schema
+
+
+def _with(schema: dict[str, Any], **properties: Any) -> dict[str, Any]:
+    return {
+        **schema,
+        "properties": {**schema["properties"], **properties},
+        "required": [*schema["required"], *properties],
+    }
+
+
+def _answer(description: str, schema: str, media_type: str = "application/json") -> dict[str, Any]:
+    return {
+        "description": description,
+        "content": {media_type: {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
+    }
+
+
+def _refusal(description: str) -> dict[str, Any]:
+    return _answer(description, "Problem", problems.MEDIA_TYPE)

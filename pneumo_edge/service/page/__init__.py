@@ -1,0 +1,49 @@
+"""The page: its files, read once and kept in memory."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from pneumo_edge import __version__
+from pneumo_edge.runtime.classifier import Classifier
+from pneumo_edge.service import openapi
+from pneumo_edge.service.limits import Limits
+
+_FILES = {
+    "/": ("page.html", "text/html"),
+    "/style.css": ("style.css", "text/css"),
+    "/script.js": ("script.js", "text/javascript"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of the page: its bytes, and what they are."""
+
+    content: bytes
+    media_type: str
+
+
+def render(classifier: Classifier, limits: Limits) -> dict[str, File]:
+    """The files of the page by the paths that they are served at."""
+    spec, engine = classifier.spec, classifier.engine
+    facts = {
+        "model": spec.name,
+        "engine": f"{engine.name} {engine.version}",
+        "positive": spec.decision.positive_class,
+        "training": "X-rays" if spec.data.real else "PHANTOM images, not X-rays: it is of no use on patients",
+        "version": __version__,
+        "accept": ",".join([*openapi.MEDIA_TYPES[:-1], ".dcm", ".dicom"]),
+        "body": str(limits.body),
+    }
+    escaped = {name: html.escape(text) for name, text in facts.items()}
+    rendered = {}
+    for path, (name, media_type) in _FILES.items():
+        text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+        content = Template(text).substitute(escaped) if media_type == "text/html" else text
+        rendered[path] = File(content.encode(), media_type)
+    return rendered

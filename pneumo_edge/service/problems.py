@@ -1,0 +1,59 @@
+"""What goes wrong in a request, as JSON: problem details (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
+
+from starlette.responses import Response
+
+from pneumo_edge.errors import ImageError, ImageTooLargeError, NotAnImageError, PneumoEdgeError
+
+MEDIA_TYPE = "application/problem+json"
+#: The HTTP status of an image that cannot be judged, by its error; the first that fits.
+_STATUSES: tuple[tuple[type[ImageError], HTTPStatus], ...] = (
+    (ImageTooLargeError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (NotAnImageError, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
+    (ImageError, HTTPStatus.UNPROCESSABLE_ENTITY),
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why there is no verdict (RFC 9457): the status, its name, and one line that says what to do."""
+
+    status: int
+    title: str
+    detail: str
+
+
+class RequestError(PneumoEdgeError):
+    """A request that is refused.
+
+    Args:
+        status: The HTTP status that says so.
+        given: As for every error of this package.
+        expected: As for every error of this package.
+        remedy: As for every error of this package.
+        headers: Headers that go with the status.
+    """
+
+    def __init__(
+        self, status: HTTPStatus, given: str, expected: str, remedy: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(given, expected, remedy)
+        self.status = status
+        self.headers = headers or {}
+
+
+def status_of(error: ImageError) -> HTTPStatus:
+    """The HTTP status that says why an image cannot be judged."""
+    return next(status for kind, status in _STATUSES if isinstance(error, kind))
+
+
+def respond(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The response that tells of a problem."""
+    problem = Problem(status, HTTPStatus(status).phrase, detail)
+    return Response(json.dumps(asdict(problem)), status, headers, MEDIA_TYPE)
