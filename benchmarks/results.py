@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.protocol import Settings, Unit
+from benchmarks.supplement.records import Supplement
 from pneumo_edge import files, records
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.records import Record
@@ -186,7 +187,10 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Results:
-    """A whole benchmark. ``started`` is ISO 8601 with its offset; ``versions`` are those of libraries."""
+    """A whole benchmark. ``started`` is ISO 8601 with its offset; ``versions`` are those of libraries.
+
+    ``supplement`` is what was measured beyond the protocol, on the same files and the same machine.
+    """
 
     started: str
     duration_s: float
@@ -199,6 +203,7 @@ class Results:
     twins: tuple[Twin, ...]
     conditions: tuple[Conditions, ...]
     skipped: tuple[Skipped, ...]
+    supplement: Supplement | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:

@@ -85,7 +85,7 @@ class _Timer:
         return float(np.median(walls))
 
     def call(self, image: int) -> _Sample:
-        prepared = self._prepare(image % len(self._unit.files))
+        prepared = self._prepare(image % len(self._unit.pixels))
         cpu, wall = self._cpu_clock(), time.perf_counter_ns()
         answer = prepared()
         wall, cpu = time.perf_counter_ns() - wall, self._cpu_clock() - cpu
@@ -171,6 +171,19 @@ def measure(
         LatencySamples(unit.load_ns, inference.first_ns, inference.calls(), file_to_verdict.calls())
         for unit, inference, file_to_verdict in zip(units, timers[::2], timers[1::2], strict=True)
     )
+
+
+def time_inference(classifier: Classifier, pixels: Pixels, warmups: int, calls: int) -> list[int]:
+    """Wall time of inference calls, one after the other with nothing between them, in nanoseconds.
+
+    Args:
+        classifier: The model file on its engine.
+        pixels: Images at its input size, uint8 of shape (images, height, width, 3); taken in turns.
+        warmups: Calls before those.
+        calls: How many calls are timed.
+    """
+    timer = _Timer(LoadedUnit(classifier, 0, pixels, ()), "inference")
+    return [timer.call(image).wall_ns for image in range(warmups + calls)][warmups:]
 
 
 def summarise(processes: Iterable[Calls]) -> Latency:

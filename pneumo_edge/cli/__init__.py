@@ -91,6 +91,7 @@ SUMMARIES = {
     "evaluate": "Score model files on a split, and report every metric with its interval.",
     "card": "Write the model card of each model file, from its ModelSpec and its metrics.",
     "benchmark": "Measure model files: accuracy on the test split, latency, peak memory, size.",
+    "supplement": "Add to a benchmark's results why a file is slow, what it costs, and what other instruments read.",
     "report": "Draw the report on a benchmark from its raw results alone.",
     "choose": "Name the file that fits a device's budget.",
     "compare": "Compare two benchmarks of the same files: how many times the first the second takes.",

@@ -16,7 +16,7 @@ def test_the_whole_help_has_every_verb_with_its_line() -> None:
     result = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0
     for verb, summary in SUMMARIES.items():
-        assert f"{verb:<10} {summary}" in result.stdout
+        assert f"{verb:<11} {summary}" in result.stdout
 
 
 @_each_verb

@@ -11,6 +11,8 @@ from benchmarks.report.content import Section
 from benchmarks.report.runs import Runs
 from benchmarks.report.sections import (
     claims,
+    cost,
+    cross_checks,
     files,
     latency,
     limits,
@@ -21,6 +23,7 @@ from benchmarks.report.sections import (
     stages,
     tradeoff,
     weight,
+    why,
 )
 
 #: In the order of the page.
@@ -29,12 +32,18 @@ SECTIONS: tuple[Callable[[Runs], Section | None], ...] = (
     side_by_side.section,
     tradeoff.section,
     ratios.section,
+    why.section,
     latency.section,
     stages.section,
     weight.section,
+    cost.throughput,
+    cost.energy,
+    cost.installation,
     noise.section,
+    cross_checks.section,
     files.section,
     files.left_out,
+    cost.not_available,
     reproduce.section,
     limits.section,
 )

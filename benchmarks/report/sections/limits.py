@@ -21,7 +21,7 @@ def section(runs: Runs) -> Section:
                     "neighbours; compare units of one report with each other rather than with another report.",
                     "Units take turns, so a call finds the caches as another unit left them; a device that runs one "
                     "model over and over can be a little faster.",
-                    "Model files are read from the page cache. Energy and heat are not measured.",
+                    "Model files are read from the page cache. Heat is not measured.",
                 )
             ),
         ),

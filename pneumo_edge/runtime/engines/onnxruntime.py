@@ -43,7 +43,7 @@ class OnnxRuntimeEngine:
     def __init__(self, path: Path, threads: int) -> None:
         self.threads = threads
         self._path = path
-        self._session = _session(path, threads)
+        self._session = open_session(path, threads)
         (image,) = self._session.get_inputs()
         probability, *others = self._session.get_outputs()
         self._input, self._output = image.name, probability.name
@@ -71,7 +71,7 @@ class OnnxRuntimeEngine:
         """What onnxruntime tells of each node that it ran: ``op_name`` and the shapes of inputs and outputs."""
         image = np.zeros(self.input_shape, self.input_dtype)
         with tempfile.TemporaryDirectory() as folder:
-            session = _session(self._path, self.threads, profile=Path(folder) / "profile")
+            session = open_session(self._path, self.threads, optimize=False, profile=Path(folder) / "profile")
             session.run(None, {self._input: image})
             events = json.loads(Path(session.end_profiling()).read_bytes())
         return [event["args"] for event in events if event["cat"] == "Node" and "op_name" in event["args"]]
@@ -82,18 +82,28 @@ def load(path: Path, threads: int) -> OnnxRuntimeEngine:
     return OnnxRuntimeEngine(path, threads)
 
 
-def _session(path: Path, threads: int, *, profile: Path | None = None) -> onnxruntime.InferenceSession:
-    """Open a file; with ``profile``, the start of a file's name, as it is and for a record of what it runs."""
+def open_session(
+    path: Path, threads: int, *, optimize: bool = True, profile: Path | None = None
+) -> onnxruntime.InferenceSession:
+    """Open an ONNX file as the engine does.
+
+    Args:
+        path: The file.
+        threads: Threads for one inference.
+        optimize: Whether operators are fused and weights packed; without, the session runs the file as it is.
+        profile: The start of the name of a file that records every run (``end_profiling`` gives its name).
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    if profile:
+    if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        # Weights that a kernel packs in its own way are no longer among the inputs in a record of the run.
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    if profile:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
-        # Weights that a kernel packs in its own way are no longer among the inputs in the record.
-        options.add_session_config_entry("session.disable_prepacking", "1")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

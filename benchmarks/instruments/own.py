@@ -1,0 +1,21 @@
+"""The clock that the benchmark itself times inference with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.measures import latency
+from benchmarks.supplement.records import Reading
+from benchmarks.supplement.task import Task
+
+
+def measure(task: Task) -> Reading:
+    """Time calls one after the other, as the benchmark times each of them.
+
+    Raises:
+        PneumoEdgeError: The unit cannot be loaded or called.
+    """
+    classifier, pixels = task.load()
+    wall_ms = np.array(latency.time_inference(classifier, pixels, task.warmups, task.calls)) / 1e6
+    told = {"mean_ms": float(wall_ms.mean()), "p90_ms": float(np.percentile(wall_ms, 90))}
+    return Reading("pneumo-edge", 0, task.calls, float(np.median(wall_ms)), told)
