@@ -201,7 +201,8 @@ def test_the_log_says_nothing_of_what_was_sent(serve: Any, png: bytes) -> None:
 
 
 def test_a_bug_is_told_without_what_was_sent(serve: Any, png: bytes) -> None:
-    broken = "from pneumo_edge import Classifier\ndef fail(*_): raise ValueError('DOE^JANE')\nClassifier.predict = fail"
+    fail = "def fail(*_, **__): raise ValueError('DOE^JANE')"
+    broken = f"from pneumo_edge import Classifier\n{fail}\nClassifier.predict = fail"
     with serve(first=broken) as service:
         for _ in range(12):
             answer = service.predict(png)
