@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks.abstention import foreign, results
 from benchmarks.abstention.page import tables
-from benchmarks.abstention.results import FileResults, ForeignImages, TestImages
+from benchmarks.abstention.results import FileResults, ForeignImages, JudgedImages
 from pneumo_edge import bundled, files, pages
 from pneumo_edge.cache import cache_folder
 from pneumo_edge.data.sources import POSITIVE_CLASS, open_source
@@ -64,7 +64,7 @@ def measure(model: str | Path, data: Path, cache: Path) -> FileResults:
         threshold=spec.decision.threshold,
         conformal=spec.conformal,
         input_check=spec.input_check,
-        test=TestImages(
+        test=JudgedImages(
             tuple(dataset.labels(test).tolist()),
             tuple(each.probabilities[POSITIVE_CLASS] for each in said),
             _distances(said),

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.results import read_record
 from pneumo_edge import files, records
+from pneumo_edge.errors import ResultsError
 from pneumo_edge.evaluation.conformal import Answered, ConformalBounds, evaluate_sets
 from pneumo_edge.evaluation.metrics import Interval, Labels, Scores, confusion, wilson
 from pneumo_edge.spec import ConformalSpec, InputCheckSpec
@@ -18,7 +18,7 @@ SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
-class TestImages:
+class JudgedImages:
     """The test split, image by image: 1 for the positive class, its probability, and the distance of the input check.
 
     ``distances`` is empty where the file has no input check.
@@ -56,7 +56,7 @@ class FileResults:
     threshold: float
     conformal: ConformalSpec
     input_check: InputCheckSpec | None
-    test: TestImages
+    test: JudgedImages
     foreign: tuple[ForeignImages, ...]
     schema_version: int = SCHEMA_VERSION
 
@@ -104,6 +104,11 @@ def read(file: Path) -> FileResults:
     """Read results.
 
     Raises:
-        ResultsError: They are missing, damaged or of a newer schema.
+        ResultsError: They are missing or damaged.
     """
-    return read_record(FileResults, file, SCHEMA_VERSION, "results", "python -m benchmarks.abstention")
+    try:
+        return records.loads(FileResults, file.read_bytes())
+    except (OSError, records.RecordError) as error:
+        raise ResultsError(
+            f"{file} cannot be read ({error})", "results of `make uncertain`", "Make them again, with DATA="
+        ) from error
