@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -68,7 +69,7 @@ class Child:
 
     def _new_pool(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(1, mp_context=context, initializer=_redirect, initargs=(str(self._log),))
+        return ProcessPoolExecutor(1, mp_context=context, initializer=_set_up, initargs=(str(self._log),))
 
     def call(
         self, function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
@@ -96,9 +97,18 @@ def _failed(what: str, log: Path) -> ConversionError:
     return ConversionError(what, "a model it can convert", f"The converter's own messages are in {log}")
 
 
-def _redirect(log: str) -> None:
+def _end_with_parent() -> None:
+    # A parent that was killed could not say so, and its orders would be carried out for nobody.
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)
+
+
+def _set_up(log: str) -> None:
     # Keras reads its backend when it is imported; the converters take TensorFlow graphs.
     os.environ.update(KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="2", CUDA_VISIBLE_DEVICES="-1")
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(stream, 1)
     os.dup2(stream, 2)

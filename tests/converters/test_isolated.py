@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -54,3 +57,26 @@ def test_our_own_errors_come_through_as_they_are(tmp_path: Path) -> None:
 def test_a_killed_converter_is_an_error_and_not_the_end(tmp_path: Path) -> None:
     with child_process(tmp_path / "log") as child, pytest.raises(ConversionError, match="process died"):
         child.call(_die)
+
+
+def test_a_converter_ends_with_its_killed_parent(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from converters.isolated import child_process\n"
+        "if __name__ == '__main__':\n"
+        "    with child_process(Path(sys.argv[1])) as child:\n"
+        "        print(child.call(os.getpid), flush=True)\n"
+        "        child.call(time.sleep, 600)\n"
+    )
+    script = tmp_path / "parent.py"
+    script.write_text(program)
+    command = [sys.executable, str(script), str(tmp_path / "log")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        child = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]:
+        assert time.monotonic() < deadline, "the converter lives on"
+        time.sleep(0.05)
