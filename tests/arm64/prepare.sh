@@ -46,7 +46,7 @@ for libc in manylinux2014 manylinux_2_17 manylinux_2_27 manylinux_2_28 manylinux
 	platforms+=(--platform "${libc}_aarch64")
 done
 wheels=()
-for name in ai-edge-litert onnxruntime tflite-runtime numpy pillow typer pytest pytest-timeout hypothesis flatbuffers; do
+for name in ai-edge-litert onnxruntime tflite-runtime numpy pillow typer onnx flatbuffers pytest pytest-timeout hypothesis; do
 	wheels+=("$name==$(version $name)")
 done
 "$python" -m pip install --quiet --disable-pip-version-check --target "$folder/site" --only-binary=:all: \

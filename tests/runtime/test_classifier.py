@@ -258,9 +258,7 @@ def test_a_missing_engine_is_named_with_its_extra(
     _hide(monkeypatch, *_LIBRARIES)
     with pytest.raises(MissingExtraError) as caught:
         Classifier(tiny_models / file, engine=engine)
-    # An ONNX file cannot even be asked for its spec.
-    named = f"the Python package {library} is not installed"
-    assert caught.value.given == (named if file.endswith(".tflite") else "no engine for .onnx files is installed")
+    assert caught.value.given == f"the Python package {library} is not installed"
     assert caught.value.remedy == f'Run: pip install "pneumo-edge[{extra}]"'
 
 
