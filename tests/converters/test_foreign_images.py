@@ -25,6 +25,9 @@ from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import COMPONENTS
 
+#: TensorFlow converts the network three times.
+pytestmark = pytest.mark.slow
+
 _FORMATS = ("tflite-fp32", "tflite-int8", "onnx-fp32")
 _each_format = pytest.mark.parametrize("name", _FORMATS)
 
