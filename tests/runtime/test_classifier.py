@@ -203,6 +203,20 @@ def test_what_is_no_probability_is_refused(
         classifier.predict(_grey(100))
 
 
+@pytest.mark.parametrize("explain", [False, True])
+def test_an_engine_that_fails_in_the_middle_is_named_with_its_words(
+    tiny_models: Path, monkeypatch: pytest.MonkeyPatch, explain: bool
+) -> None:
+    def fail(tensor: object) -> None:
+        raise RuntimeError("node 7 failed to invoke")
+
+    classifier = Classifier(tiny_models / "tiny-fp32.tflite", engine="litert")
+    for name in ("run", "run_all"):
+        monkeypatch.setattr(classifier.engine, name, fail)
+    with pytest.raises(ModelFileError, match=r"litert cannot run .*tiny-fp32\.tflite \(node 7 failed to invoke\)"):
+        classifier.predict(_grey(100), explain=explain)
+
+
 def test_a_sum_that_is_rounded_is_accepted(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = Classifier(tiny_models / "tiny-fp32.tflite")
     monkeypatch.setattr(classifier.engine, "run", lambda tensor: np.array([0.25, 0.746], np.float32))
