@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from benchmarks.results import (
 )
 from converters.metadata import write_spec
 from pneumo_edge.data.sources import PHANTOM_MARKER
+from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import DataSpec, DecisionSpec, InputSpec, ModelSpec, TrainingSpec
 
 MakeResults = Callable[..., Results]
@@ -156,7 +158,8 @@ def fake_model(inert_tflite: Path, tmp_path: Path) -> Path:
 def two_backbones(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Path:
     """A folder with a TFLite file for each of two backbones that are in truth the same tiny network."""
     folder = tmp_path_factory.mktemp("models")
+    outputs = read_spec(tiny_models / "tiny-fp32.tflite").outputs
     for backbone in ("efficientnetb0", "mobilenetv2"):
         raw = tiny_models / "bare" / "tiny-fp32.tflite"
-        write_spec(raw, folder / f"{backbone}-fp32.tflite", _make_spec(backbone, "fp32"))
+        write_spec(raw, folder / f"{backbone}-fp32.tflite", replace(_make_spec(backbone, "fp32"), outputs=outputs))
     return folder
