@@ -123,7 +123,7 @@ def _input(content: bytearray) -> tuple[str, str]:
 
 
 def _operators(content: bytearray) -> list[tuple[int, str, str]]:
-    """Place, type and name of the output of each operator that the format ``int8`` quantizes."""
+    """Place, type and output of each operator that leads to the probabilities and that ``int8`` quantizes."""
     schema = extras.need("ai_edge_litert.schema_py_generated", "convert")
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
     model = schema.ModelT.InitFromPackedBuf(content)
@@ -133,10 +133,15 @@ def _operators(content: bytearray) -> list[tuple[int, str, str]]:
         code = model.operatorCodes[operator.opcodeIndex]
         return str(names[max(code.builtinCode, code.deprecatedBuiltinCode)])
 
+    # The probabilities come first; what leads to other outputs alone cannot harm them.
+    needed = {graph.outputs[0]}
+    for operator in reversed(graph.operators):
+        if needed.intersection(operator.outputs):
+            needed.update(operator.inputs)
     return [
         (index, kind(operator), graph.tensors[operator.outputs[0]].name.decode())
         for index, operator in enumerate(graph.operators)
-        if kind(operator) not in tflite.IN_FLOAT
+        if needed.intersection(operator.outputs) and kind(operator) not in tflite.IN_FLOAT
     ]
 
 

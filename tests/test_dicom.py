@@ -694,8 +694,10 @@ def test_the_command_line_tells_nothing_of_the_patient(classifier: Classifier, f
         assert "Traceback" not in text
     # The folder's file without an ending is not looked for; by its path, it is read by its content.
     assert "whole.dcm" in done.stdout and "no-ending" not in done.stdout
-    lines = done.stderr.splitlines()
+    *lines, remark = done.stderr.splitlines()
     assert lines and all(line.startswith("error: ") for line in lines)
+    # What is drawn for these tests is no X-ray.
+    assert remark.startswith("warning: ") and "foreign" in remark
     assert any("cut.dicom: the DICOM file is truncated or corrupt" in line for line in lines)
     assert _predict(folder / "no-ending").returncode == 0
 
@@ -721,7 +723,8 @@ def test_a_missing_extra_is_named_and_does_not_stop_the_others(
     done = _predict(tmp_path, program=program)
     assert done.returncode == 4
     assert "b.png" in done.stdout
-    (line,) = done.stderr.splitlines()
+    line, remark = done.stderr.splitlines()
+    assert remark.startswith("warning: ")
     assert f"this is a DICOM file, and the Python package {library} is not installed" in line
     assert line.endswith('Run: pip install "pneumo-edge[dicom]".')
 

@@ -256,8 +256,8 @@ def test_the_command_adds_to_the_results_of_a_benchmark(
     assert [each.engine for each in found.installations] == ["litert"]
     assert {(each.arithmetic, each.threads) for each in found.limits} == {("float32", 1), ("int8", 1)}
     (graph,) = found.graphs
-    # Of the tiny network: 14 x 14 positions of 16 x 16 x 3 x 2 weights, and a dense layer of 2 x 2.
-    assert (graph.model, graph.graph.multiply_adds) == (model.name, 14 * 14 * 16 * 16 * 3 * 2 + 4)
+    # Of the tiny network: 14 x 14 positions of 16 x 16 x 3 x 2 weights and the heatmap's 2; a dense layer of 2 x 2.
+    assert (graph.model, graph.graph.multiply_adds) == (model.name, 14 * 14 * (16 * 16 * 3 * 2 + 2) + 4)
     assert {each.unit.model for each in found.throughput} == {model.name}
     (check,) = found.cross_checks
     assert {"pneumo-edge", "litert-benchmark"} <= {each.instrument for each in check.readings}

@@ -339,6 +339,7 @@ def test_a_reference_travels_with_a_part_of_its_pixels(exported: Path, dataset: 
     large = replace(
         whole,
         sha256=np.array([f"{index:064d}" for index in range(500)]),
+        outputs={name: array[many] for name, array in whole.outputs.items()},
         **{name: getattr(whole, name)[many] for name in ("pixels", "labels", "patients", "scores")},
     )
     references.save(large, tmp_path / "reference.npz")

@@ -19,6 +19,7 @@ from pneumo_edge import Classifier, bundled
 from pneumo_edge.errors import ImageError, ModelFileError
 from pneumo_edge.runtime.batch import predict_each
 from pneumo_edge.runtime.classifier import Prediction
+from pneumo_edge.spec import PROBABILITY
 
 _each_model = pytest.mark.parametrize("name", bundled.NAMES)
 
@@ -79,7 +80,9 @@ def test_no_thread_outlives_the_results(folder: list[Path]) -> None:
 
 def test_a_model_that_goes_wrong_is_an_error(folder: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = Classifier()
-    monkeypatch.setattr(type(classifier.engine), "run", lambda self, tensor: np.full(2, np.nan, np.float32))
+    answers = {output.name: np.zeros(output.size, np.float32) for output in classifier.spec.outputs}
+    answers[PROBABILITY] = np.full(2, np.nan, np.float32)
+    monkeypatch.setattr(type(classifier.engine), "run_all", lambda self, tensor: dict(answers))
     with pytest.raises(ModelFileError, match="probabilities that sum to 1"):
         list(predict_each(classifier, folder, 2))
 

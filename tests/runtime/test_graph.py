@@ -14,7 +14,6 @@ import pytest
 
 from pneumo_edge import bundled, extras
 from pneumo_edge.runtime import engines
-from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.runtime.engines import Engine
 from pneumo_edge.runtime.engines.graph import Graph
 from pneumo_edge.runtime.engines.inspection import inspect
@@ -54,17 +53,28 @@ def test_the_tiny_model_is_what_it_is_by_hand(tiny_models: Path, file: str, engi
 # head of 1000 classes.
 @_on_both
 @pytest.mark.parametrize(
-    ("name", "parameters", "not_trained", "normalization", "multiply_adds"),
-    [("mobilenetv2", 2_257_984, 34_112, 0, 300e6), ("efficientnetb0", 4_049_571, 42_023, 7, 390e6)],
+    ("name", "parameters", "not_trained", "normalization", "middle", "multiply_adds"),
+    [
+        ("mobilenetv2", 2_257_984, 34_112, 0, (64, 96), 300e6),
+        ("efficientnetb0", 4_049_571, 42_023, 7, (80, 112), 390e6),
+    ],
 )
 def test_the_bundled_models_are_what_the_literature_says(
-    engine: str, name: str, parameters: int, not_trained: int, normalization: int, multiply_adds: float
+    engine: str,
+    name: str,
+    parameters: int,
+    not_trained: int,
+    normalization: int,
+    middle: tuple[int, int],
+    multiply_adds: float,
 ) -> None:
-    graph, outputs = _load(bundled.path(name), engine).read_graph(), read_spec(bundled.path(name)).outputs
+    graph = _load(bundled.path(name), engine).read_graph()
     channels = (not_trained - normalization) // 2
     # A folded batch normalization leaves a bias of each channel's four numbers.
-    # The head is one dense layer for two classes, and that of the heatmap.
-    assert graph.parameters == parameters - normalization - 3 * channels + (2 + len(outputs)) * 1281
+    # The head is one dense layer for two classes, and that of the heatmap; the input check has two of 48 components,
+    # each on four quarters of a map in the middle.
+    heads = 3 * 1281 + sum(48 * (4 * width + 1) for width in middle)
+    assert graph.parameters == parameters - normalization - 3 * channels + heads
     assert graph.multiply_adds == pytest.approx(multiply_adds - 1280 * 998, rel=0.02)
 
 

@@ -19,7 +19,7 @@ _HEAVY = {
 def _imported_by(program: str) -> set[str]:
     report = "; import json, sys; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", program + report], capture_output=True, text=True, check=True)
-    return set(json.loads(done.stderr))
+    return set(json.loads(done.stderr.splitlines()[-1]))
 
 
 def _packages(modules: set[str]) -> set[str]:
