@@ -294,9 +294,8 @@ class _Workshop:
         answers = verified.answers
         if COMPONENTS not in answers.outputs or COMPONENTS in verified.strayed:
             return None
-        familiar = input_check.learn(answers.outputs[COMPONENTS].astype(np.float64), answers.patients.tolist())
-        mean, scale = (tuple(float(f"{value:.5g}") for value in values) for values in (familiar.mean, familiar.scale))
-        return InputCheckSpec(mean, scale, familiar.limit, input_check.SHARE, self._described)
+        components = answers.outputs[COMPONENTS].astype(np.float64)
+        return input_check.learn(components, features.parts(self._model), answers.patients.tolist(), self._described)
 
     def _conformal(self, verified: Verified) -> ConformalSpec:
         answers = verified.answers

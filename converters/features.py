@@ -2,9 +2,10 @@
 
 The pooled features in front of the last layer are of little use for that: training made them the same for whatever it
 counts as the same, and a foreign image lands among the familiar ones. In the middle of the network, where a feature
-map still has 1/16 of the image's height and width, channels tell anatomy and exposure apart. Their means over each
-quarter of the image are turned into principal components of the training images, each with a variance of 1 there, so
-that large and small directions count alike.
+map still has 1/8 or 1/16 of the image's height and width, channels tell texture and anatomy apart. Their means over
+each quarter of the image are turned into principal components of the training images, each with a variance of 1 there,
+so that large and small directions count alike. So is the brightness of the image itself on a coarse grid, which
+quantization harms least.
 
 How an image was compressed, scaled or windowed on its way says nothing of what it shows. So the training images come
 along a second time, each treated at random as such a way might; directions in which that moves an image have a large
@@ -30,12 +31,14 @@ from pneumo_edge.spec import COMPONENTS as COMPONENTS_OUTPUT
 
 #: Training images that the components are fitted to, at most.
 IMAGES = 800
-#: Components of each feature map, at most.
-COMPONENTS = 48
+#: Cells along each side of a feature map, and components of it, at most.
+_OF_MAP = 2, 48
+#: The same of the image.
+_OF_IMAGE = 8, 16
 #: Raise it when the same network and images would give other components.
-_VERSION = 1
+_VERSION = 2
 #: Side of the image over that of a feature map.
-_STRIDE = 16
+_STRIDES = (8, 16)
 _BATCH = 64
 _SEED = 1
 _LEAST_DEVIATION = 1e-6
@@ -69,22 +72,23 @@ def is_fitted(model: Path, wanted: str) -> bool:
 
 
 def expose(trained: Any) -> tuple[Any, list[Any]]:
-    """Give a trained network further ends in the middle, where it has feature maps with 1/16 of the image's side.
+    """Give a trained network further ends in the middle, where feature maps have 1/8 and 1/16 of the image's side.
 
     Args:
         trained: A ``keras.Model`` that is a chain of layers, one of which is the backbone.
 
     Returns:
         The same network, made of new layers around the backbone's own; and symbolic feature maps inside it, of shape
-        (batch, height, width, channels): of each number of channels the last sum of two branches. There may be none.
+        (batch, height, width, channels): of each side and number of channels the last sum of two branches. There may be
+        none.
     """
     keras = extras.need("keras", "convert")
     backbone = next((layer for layer in trained.layers if isinstance(layer, keras.Model)), None)
-    side = trained.input.shape[1] // _STRIDE
-    last: dict[int, Any] = {}
+    sides = [trained.input.shape[1] // stride for stride in _STRIDES]
+    last: dict[tuple[int, int], Any] = {}
     for layer in backbone.layers if backbone else ():
-        if isinstance(layer, keras.layers.Add) and layer.output.shape[1] == side:
-            last[layer.output.shape[-1]] = layer.output
+        if isinstance(layer, keras.layers.Add) and layer.output.shape[1] in sides:
+            last[layer.output.shape[1], layer.output.shape[-1]] = layer.output
     if backbone is None or not last:
         return trained, []
     forked = keras.Model(backbone.inputs, [backbone.output, *last.values()], name=backbone.name)
@@ -100,25 +104,50 @@ def expose(trained: Any) -> tuple[Any, list[Any]]:
     return keras.Model(trained.inputs, tensor, name=trained.name), maps
 
 
-def build(maps: list[Any], model: Path) -> Any:
-    """The components as a tensor of shape (batch, components), or None where there are none beside the model."""
+def build(image: Any, maps: list[Any], model: Path) -> Any:
+    """The components as a tensor of shape (batch, components), or None where there are none beside the model.
+
+    Args:
+        image: The network's input, symbolic.
+        maps: From :func:`expose`.
+        model: A ``.keras`` file.
+    """
     keras = extras.need("keras", "convert")
     if not maps or not file_name(model).exists():
         return None
-    parts = []
+    outputs = []
     with np.load(file_name(model), allow_pickle=False) as stored:
-        for index, tensor in enumerate(maps):
+        for index, values in enumerate(_values(image, maps)):
             weights, bias = stored[f"weights{index}"], stored[f"bias{index}"]
             dense = keras.layers.Dense(len(bias), name=f"{COMPONENTS_OUTPUT}_{index}")
-            parts.append(dense(_quarters(tensor)))
+            outputs.append(dense(values))
             dense.set_weights([weights, bias])
-    return keras.layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
+    return keras.layers.Concatenate()(outputs)
 
 
-def _quarters(tensor: Any) -> Any:
-    """The means over each quarter of a feature map, shape (batch, 4 * channels)."""
+def parts(model: Path) -> tuple[int, ...]:
+    """How many components each part has, in their order, of those that lie beside a ``.keras`` file."""
+    with np.load(file_name(model), allow_pickle=False) as stored:
+        return tuple(len(stored[f"bias{index}"]) for index in range(sum(name.startswith("bias") for name in stored)))
+
+
+def _values(image: Any, maps: list[Any]) -> list[Any]:
+    """What components are made of, part by part: tensors of shape (batch, values)."""
+    return [*(_means(tensor, _OF_MAP[0]) for tensor in maps), _means(image, _OF_IMAGE[0])]
+
+
+def _means(tensor: Any, cells: int) -> Any:
+    """The means over the cells of a grid, shape (batch, cells * cells * channels).
+
+    As a convolution, because LiteRT's delegate takes no average pooling of integers.
+    """
     layers = extras.need("keras", "convert").layers
-    return layers.Flatten()(layers.AveragePooling2D(tensor.shape[1] // 2)(tensor))
+    _, height, width, channels = tensor.shape
+    size = height // cells, width // cells
+    pooling = layers.DepthwiseConv2D(size, strides=size, use_bias=False)
+    means = pooling(tensor)
+    pooling.set_weights([np.full((*size, channels, 1), 1 / np.prod(size), np.float32)])
+    return layers.Flatten()(means)
 
 
 def treat(image: npt.NDArray[np.uint8], random: np.random.Generator) -> npt.NDArray[np.uint8]:
@@ -153,36 +182,38 @@ def fit(model: Path, grey: npt.NDArray[np.uint8], wanted: str) -> None:
     trained, maps = expose(keras.saving.load_model(model, compile=False))
     found: dict[str, npt.NDArray[np.float32]] = {}
     if maps:
-        network = keras.Model(trained.inputs, {str(index): _quarters(tensor) for index, tensor in enumerate(maps)})
+        network = keras.Model(trained.inputs, _values(trained.inputs[0], maps))
         random = np.random.default_rng(_SEED)
         treated = np.stack([treat(image, random) for image in grey])
-        both = zip(_means(network, grey), _means(network, treated), strict=True)
-        for index, values in enumerate(both):
-            weights, bias = components(np.concatenate(values))
+        both = zip(_predict(network, grey), _predict(network, treated), strict=True)
+        most = [_OF_MAP[1]] * len(maps) + [_OF_IMAGE[1]]
+        for index, (values, count) in enumerate(zip(both, most, strict=True)):
+            weights, bias = components(np.concatenate(values), count)
             found |= {f"weights{index}": weights.astype(np.float32), f"bias{index}": bias.astype(np.float32)}
     with files.atomic(file_name(model)) as temporary, temporary.open("wb") as stream:
         np.savez(stream, key=np.array(wanted), **found)
 
 
-def _means(network: Any, grey: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float64]]:
+def _predict(network: Any, grey: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float64]]:
     batches = (images.grey_to_rgb(grey[start : start + _BATCH]) for start in range(0, len(grey), _BATCH))
     said = [network.predict_on_batch(batch.astype(np.float32)) for batch in batches]
-    return [np.concatenate([each[name] for each in said]).astype(np.float64) for name in said[0]]
+    return [np.concatenate(values).astype(np.float64) for values in zip(*said, strict=True)]
 
 
-def components(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def components(values: npt.NDArray[np.float64], count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Principal components of standardized values, each with a variance of 1.
 
     Args:
         values: Shape (images, channels).
+        count: How many components, at most; only those that vary are kept.
 
     Returns:
         ``weights`` of shape (channels, components) and ``bias`` of shape (components,): ``values @ weights + bias``
-        are the components, at most :data:`COMPONENTS` and only those that vary.
+        are the components.
     """
     mean, scale = values.mean(axis=0), np.maximum(values.std(axis=0), _LEAST_DEVIATION)
     _, lengths, directions = np.linalg.svd((values - mean) / scale, full_matrices=False)
     deviations = lengths / np.sqrt(len(values))
-    kept = np.flatnonzero(deviations > _LEAST_DEVIATION)[:COMPONENTS]
+    kept = np.flatnonzero(deviations > _LEAST_DEVIATION)[:count]
     weights = directions[kept].T / deviations[kept] / scale[:, np.newaxis]
     return weights, -mean @ weights

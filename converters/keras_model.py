@@ -95,9 +95,9 @@ OTHER_OUTPUTS = {
         "others; their mean is the difference of the logits.",
     ),
     COMPONENTS: OtherOutput(
-        lambda trained: features.build(trained.maps, trained.file),
-        "Principal components of what the middle of the network sees, by which an image that is unlike the training "
-        "images is told.",
+        lambda trained: features.build(trained.network.inputs[0], trained.maps, trained.file),
+        "Principal components of what the middle of the network sees and of the brightness of the image, by which an "
+        "image that is unlike the training images is told.",
     ),
 }
 #: Names of the outputs of model files, in their order; a file may have no more than the first.

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import math
 import stat
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from pneumo_edge import bundled, protobuf, records
 from pneumo_edge.errors import ModelFileError
@@ -126,12 +130,13 @@ class ConformalSpec:
 class InputCheckSpec:
     """What images of the kind seen in training are like; one whose distance is more than ``limit`` is foreign.
 
-    ``mean`` and ``scale`` are those of the output ``components`` of this file over validation images, and ``share`` of
-    such images are nearer than ``limit``.
+    ``mean`` and ``scale`` are those by which the output ``components`` of this file is standardized, ``parts`` how many
+    components each part of it has, in their order, and ``share`` of validation images are nearer than ``limit``.
     """
 
     mean: tuple[float, ...]
     scale: tuple[float, ...]
+    parts: tuple[int, ...]
     limit: float
     share: float
     chosen_on: str
@@ -141,13 +146,29 @@ class InputCheckSpec:
             raise ValueError(
                 f"there are {len(self.mean)} means and {len(self.scale)} scales, not as many and at least 1"
             )
-        if min(self.scale) <= 0:
+        # Written so that NaN fails it.
+        if not min(self.scale) > 0:
             raise ValueError(f"a scale is {min(self.scale)}, not above 0")
+        if not self.parts or min(self.parts) < 1 or sum(self.parts) != len(self.mean):
+            raise ValueError(f"parts are {list(self.parts)}, not of 1 or more that sum to {len(self.mean)}")
 
-    def distance(self, components: Sequence[float]) -> float:
-        """Root mean square of the components of an image, each by its own mean and scale."""
-        each = zip(components, self.mean, self.scale, strict=True)
-        return math.sqrt(sum(((value - mean) / scale) ** 2 for value, mean, scale in each) / len(self.mean))
+    def distances(self, components: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """How far images are from familiar ones, at least 0; of float64.
+
+        Each part has a distance of its own, the root mean square of its standardized components; that of an image is
+        the largest of these, so that what strikes one part is not lost among the others.
+
+        Args:
+            components: Of shape (..., components); the distances have the shape that stands before.
+        """
+        mean, scale, starts, sizes = self._arrays
+        squares = ((components - mean) / scale) ** 2
+        return np.asarray(np.sqrt((np.add.reduceat(squares, starts, axis=-1) / sizes).max(axis=-1)))
+
+    @functools.cached_property
+    def _arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        sizes = np.array(self.parts)
+        return np.array(self.mean), np.array(self.scale), np.cumsum(sizes) - sizes, sizes
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -152,11 +152,11 @@ class Classifier:
             images.fill(self._tensor[0], grey)
             clock.lap()
             with engines.refusal(self.engine.name, self.path, "run"):
-                outputs = self._run(explain or check is not None)
+                outputs = self._run([HEATMAP] * explain + [COMPONENTS] * (check is not None))
             clock.lap()
         probabilities = self._probabilities(outputs[PROBABILITY])
         label, kept = self.decide(probabilities), self.prediction_set(probabilities)
-        distance = check.distance(outputs[COMPONENTS].tolist()) if check else None
+        distance = float(check.distances(outputs[COMPONENTS])) if check else None
         clock.lap()
         return Prediction(
             source=source,
@@ -203,15 +203,17 @@ class Classifier:
                 "Export the model again with this version of pneumo-edge",
             )
 
-    def _run(self, everything: bool) -> engines.Outputs:
-        if not everything:
+    def _run(self, others: Sequence[str]) -> engines.Outputs:
+        """The probabilities, and the other outputs of these names, each in its own shape."""
+        if not others:
             return {PROBABILITY: self.engine.run(self._tensor)}
         outputs = self.engine.run_all(self._tensor)
         for output in self.spec.outputs:
-            values = outputs[output.name]
-            if not np.isfinite(values).all():
-                raise self._no_answer(f"{output.name} with values that are not finite", "finite ones")
-            outputs[output.name] = values.reshape(output.shape)
+            if output.name in others:
+                values = outputs[output.name]
+                if not np.isfinite(values).all():
+                    raise self._no_answer(f"{output.name} with values that are not finite", "finite ones")
+                outputs[output.name] = values.reshape(output.shape)
         return outputs
 
     def _decode(self, image: bytes | Image.Image) -> Image.Image:

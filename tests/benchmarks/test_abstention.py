@@ -25,7 +25,7 @@ _FOUND = FileResults(
     data="images",
     threshold=0.5,
     conformal=ConformalSpec(0.95, 0.6, 0.4, {"NORMAL": 20, "PNEUMONIA": 20}, "validation"),
-    input_check=InputCheckSpec((0.0,), (1.0,), 2.0, 0.99, "validation"),
+    input_check=InputCheckSpec((0.0,), (1.0,), (1,), 2.0, 0.99, "validation"),
     test=JudgedImages((0, 0, 1, 1, 1), (0.1, 0.45, 0.55, 0.9, 0.2), (1.0, 1.5, 2.5, 1.0, 3.0)),
     foreign=(ForeignImages("cats", False, (5.0, 6.0, 1.0, 9.0)),),
 )

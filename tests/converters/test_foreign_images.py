@@ -80,7 +80,7 @@ def test_the_spec_has_the_calibration(checked: dict[str, Path], name: str) -> No
     spec = read_spec(checked[name])
     output, check = spec.output(COMPONENTS), spec.input_check
     assert output and check and spec.conformal
-    assert output.size == len(check.mean) == len(check.scale)
+    assert output.size == len(check.mean) == len(check.scale) == sum(check.parts)
     assert check.share == 0.99
     assert spec.conformal.coverage == 0.95
 
@@ -128,7 +128,13 @@ def test_a_check_for_other_components_than_the_file_has_is_refused(checked: dict
     model = checked["tflite-fp32"]
     spec = read_spec(model)
     assert spec.input_check
-    fewer = replace(spec.input_check, mean=spec.input_check.mean[1:], scale=spec.input_check.scale[1:])
+    first, *others = spec.input_check.parts
+    fewer = replace(
+        spec.input_check,
+        mean=spec.input_check.mean[1:],
+        scale=spec.input_check.scale[1:],
+        parts=(first - 1, *others),
+    )
     with pytest.raises(ValueError, match="not for the output 'components'"):
         replace(spec, input_check=fewer)
     write_spec(model, tmp_path / "same.tflite", spec)
@@ -139,7 +145,7 @@ def test_a_check_for_other_components_than_the_file_has_is_refused(checked: dict
 def test_components_are_those_of_scikit_learn(seed: int, channels: int) -> None:
     random = np.random.default_rng(seed)
     values = random.normal(0, 1, (60, channels)) @ random.normal(0, 1, (channels, channels)) + random.normal(0, 5)
-    weights, bias = features.components(values)
+    weights, bias = features.components(values, channels)
     standardized = (values - values.mean(axis=0)) / values.std(axis=0)
     theirs = PCA(whiten=True, svd_solver="full").fit_transform(standardized) * np.sqrt(60 / 59)
     ours = values @ weights + bias

@@ -6,27 +6,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial import distance  # noqa: TID253
 
-from pneumo_edge.evaluation.input_check import Familiar, Features, learn
+from pneumo_edge.evaluation.input_check import Features, learn
 from pneumo_edge.spec import InputCheckSpec
 
 
-def _as_spec(familiar: Familiar) -> InputCheckSpec:
-    return InputCheckSpec(tuple(familiar.mean.tolist()), tuple(familiar.scale.tolist()), familiar.limit, 0.99, "a test")
+def _learn(features: Features, patients: list[int], parts: tuple[int, ...] | None = None) -> InputCheckSpec:
+    return learn(features, parts or (features.shape[1],), patients, "a test")
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(2, 60))
-def test_the_distance_is_the_standardized_one_of_scipy_and_the_device_has_the_same(
-    seed: int, features: int, images: int
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 20), min_size=1, max_size=4), st.integers(2, 60))
+def test_the_distance_is_the_standardized_one_of_scipy_in_the_part_where_it_is_largest(
+    seed: int, parts: list[int], images: int
 ) -> None:
     random = np.random.default_rng(seed)
+    features = sum(parts)
     values = random.normal(random.normal(0, 3, features), random.uniform(0.5, 5, features), (images, features))
-    familiar = learn(values, range(images))
+    check = _learn(values, list(range(images)), tuple(parts))
     others = random.normal(0, 4, (5, features))
-    variances = np.maximum(values.std(axis=0), 1e-3) ** 2
-    theirs = distance.cdist(others, values.mean(axis=0)[np.newaxis], "seuclidean", V=variances)[:, 0]
-    assert familiar.distances(others) == pytest.approx(theirs / np.sqrt(features))
-    on_device = [_as_spec(familiar).distance(each.tolist()) for each in others]
-    assert on_device == pytest.approx(familiar.distances(others).tolist())
+    deviations = np.maximum(values.std(axis=0), 0.25)
+
+    def theirs(of: Features, part: slice) -> Features:
+        mean, variances = values[:, part].mean(axis=0)[np.newaxis], deviations[part] ** 2
+        distances = distance.cdist(of[:, part], mean, "seuclidean", V=variances)[:, 0]
+        return np.asarray(distances / np.sqrt(part.stop - part.start))
+
+    slices = [slice(end - part, end) for part, end in zip(parts, np.cumsum(parts), strict=True)]
+    # With so few patients a part's limit is the largest distance in it.
+    each = [theirs(others, part) / theirs(values, part).max() for part in slices]
+    assert check.distances(others) == pytest.approx(np.max(each, axis=0), rel=1e-3)
+    assert [float(check.distances(other)) for other in others] == check.distances(others).tolist()
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -37,20 +45,31 @@ def test_new_patients_from_the_same_place_pass_and_those_from_elsewhere_do_not(s
         of_patient = np.repeat(random.normal(0, 0.8, (patients, 16)), 3, axis=0)
         return np.asarray(of_patient + random.normal(0, 0.6, (3 * patients, 16)) + shift)
 
-    familiar = learn(images(400, 0), np.repeat(np.arange(400), 3).tolist())
-    assert np.mean(familiar.distances(images(1000, 0)) > familiar.limit) < 0.03
-    assert np.mean(familiar.distances(images(100, 2.5)) > familiar.limit) > 0.95
+    check = _learn(images(400, 0), np.repeat(np.arange(400), 3).tolist(), (12, 4))
+    assert np.mean(check.distances(images(1000, 0)) > check.limit) < 0.03
+    assert np.mean(check.distances(images(100, 2.5)) > check.limit) > 0.95
+
+
+def test_what_strikes_a_small_part_is_not_lost_among_the_others() -> None:
+    random = np.random.default_rng(0)
+    check = _learn(random.normal(0, 1, (500, 104)), list(range(500)), (100, 4))
+    image = random.normal(0, 1, 104)
+    image[100:] = 4
+    assert check.distances(image) > check.limit
+    assert np.sqrt(np.mean(image**2)) < 1.3, "as one part it would pass"
 
 
 def test_a_feature_that_never_varied_does_not_make_everything_foreign() -> None:
     random = np.random.default_rng(0)
     values = np.column_stack([random.normal(0, 1, 200), np.zeros(200)])
-    familiar = learn(values, range(200))
-    assert np.isfinite(familiar.distances(values)).all()
-    assert np.mean(familiar.distances(values) <= familiar.limit) >= 0.99
+    check = _learn(values, list(range(200)))
+    assert np.isfinite(check.distances(values)).all()
+    assert np.mean(check.distances(values) <= check.limit) >= 0.99
+    # A step of quantization where there never was one.
+    assert check.distances(np.array([0, 0.1])) < check.limit
 
 
 def test_with_few_patients_all_that_was_seen_passes() -> None:
     values = np.random.default_rng(0).normal(0, 1, (30, 4))
-    familiar = learn(values, range(30))
-    assert familiar.limit == familiar.distances(values).max()
+    check = _learn(values, list(range(30)))
+    assert check.limit == check.distances(values).max()
