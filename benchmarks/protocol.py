@@ -150,13 +150,17 @@ class TimedImage:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one fresh process does; ``process`` is its number from 0 where several do the same."""
+    """What one fresh process does; ``process`` is its number from 0 where several do the same.
+
+    ``twin`` says that it times an A/A unit in a process of its own.
+    """
 
     measure: Measure
     jobs: tuple[Job, ...]
     images: tuple[TimedImage, ...]
     settings: Settings
     process: int = 0
+    twin: bool = False
 
 
 def plan_turns(settings: Settings, kind: CallKind, call_ns: float) -> int:

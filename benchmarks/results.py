@@ -123,15 +123,15 @@ class LatencySamples:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What else went on while one process timed the units of one engine and number of threads.
+    """What else went on while the units of one engine and number of threads were timed, each of them once.
 
     Attributes:
-        process: Its number from 0.
+        process: Number of their process, or processes, from 0.
         engine: The engine.
         threads: The number of threads.
         seconds: How long the timed rounds took.
         steal_share: Share of the machine's processor time that its host gave to others; None where not told.
-        involuntary_switches: How often the process was taken off a core that it could have used.
+        involuntary_switches: How often a process was taken off a core that it could have used.
         load_average: Processes that ran or waited, over the last minute, at the end.
         governor: How the first core's frequency is governed; "" where not told.
     """

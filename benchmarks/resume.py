@@ -87,7 +87,8 @@ class Measurements:
 
     def work(self, plan: Plan, done: Callable[[int], None]) -> Message:
         """Carry out a plan, or give what came of it before the interruption; as :func:`benchmarks.worker.work`."""
-        name = f"{plan.measure} {plan.process}: {', '.join(job.unit.name for job in plan.jobs)}"
+        twin = " again" if plan.twin else ""
+        name = f"{plan.measure} {plan.process}{twin}: {', '.join(job.unit.name for job in plan.jobs)}"
         if name in self._kept:
             done(self._kept[name].steps)
             return self._kept[name].message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import tempfile
 import threading
 from collections import Counter
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from benchmarks import machine, testset
 from benchmarks.measures import size
+from benchmarks.measures.conditions import together
 from benchmarks.measures.latency import STEPS, expected_seconds
 from benchmarks.protocol import Job, Plan, Settings, Unit
 from benchmarks.results import (
@@ -39,6 +41,8 @@ from pneumo_edge.spec import MODEL_SUFFIXES, ModelSpec
 
 #: Images that a unit judges while its memory is measured, and processes that measure it.
 _MEMORY_IMAGES, _MEMORY_PROCESSES = 5, 3
+#: About how long a process takes until it begins to warm up.
+_START_SECONDS = 0.7
 
 
 @dataclass(frozen=True)
@@ -280,7 +284,8 @@ def _time(
     """Latency, in one fresh process after the other, each with the units of one group.
 
     Groups take turns, so that a drift of the machine meets all. Engines do not share a process, because
-    the threads of one may go on spinning while another is timed.
+    the threads of one may go on spinning while another is timed; for the same reason units of several threads have
+    each a process of its own, in an order that is drawn.
 
     Returns:
         For each group and each of its units the samples by process; and what went on meanwhile.
@@ -289,18 +294,47 @@ def _time(
     conditions: list[Conditions] = []
     calls_ms = [each.accuracy.inference_ms for group in groups for each in group]
     seconds = settings.processes * sum(expected_seconds(settings, call_ms) for call_ms in calls_ms)
-    with bar("Timing", settings.processes * len(groups) * STEPS, expected_s=seconds) as show:
-        for number in range(settings.processes):
-            for group, processes in zip(groups, timed, strict=True):
-                unit = group[0].job.unit
-                note = f"process {number + 1} of {settings.processes}, {unit.engine}"
+    plans = [[_plan_processes(group, prepared, settings, i) for group in groups] for i in range(settings.processes)]
+    processes_in_all = sum(len(of_group) for of_process in plans for of_group in of_process)
+    seconds += _START_SECONDS * processes_in_all
+    with bar("Timing", STEPS * processes_in_all, expected_s=seconds) as show:
+        for number, of_process in enumerate(plans):
+            for group, of_group, processes in zip(groups, of_process, timed, strict=True):
+                note = f"process {number + 1} of {settings.processes}, {group[0].job.unit.engine}"
 
                 def done(steps: int, note: str = note) -> None:
                     show(steps, note)
 
-                jobs = tuple(each.job for each in group)
-                answer = measurements.work(Plan("latency", jobs, prepared.timed, settings, number), done)
-                assert answer.conditions
-                processes.append(answer.latency)
-                conditions.append(answer.conditions)
+                samples: dict[int, LatencySamples] = {}
+                meanwhile: list[Conditions] = []
+                for places, plan in of_group:
+                    answer = measurements.work(plan, done)
+                    assert answer.conditions
+                    samples |= zip(places, answer.latency, strict=True)
+                    meanwhile.append(answer.conditions)
+                processes.append(tuple(samples[place] for place in range(len(group))))
+                conditions.append(together(meanwhile))
     return [list(zip(*processes, strict=True)) for processes in timed], tuple(conditions)
+
+
+def _plan_processes(
+    group: _Group, prepared: PreparedTestSet, settings: Settings, number: int
+) -> list[tuple[Sequence[int], Plan]]:
+    """The plans that time each unit of a group once, with the places in the group of the units of each."""
+    places = range(len(group))
+    by_process = [places] if group[0].job.unit.threads == 1 else [places[i : i + 1] for i in places]
+    random.Random(f"{settings.seed} {number}").shuffle(by_process)
+    return [
+        (
+            chosen,
+            Plan(
+                "latency",
+                tuple(group[place].job for place in chosen),
+                prepared.timed,
+                settings,
+                number,
+                twin=list(chosen) == [places[-1]],
+            ),
+        )
+        for chosen in by_process
+    ]

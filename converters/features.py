@@ -31,12 +31,12 @@ from pneumo_edge.spec import COMPONENTS as COMPONENTS_OUTPUT
 
 #: Training images that the components are fitted to, at most.
 IMAGES = 800
-#: Cells along each side of a feature map, and components of it, at most.
-_OF_MAP = 2, 48
-#: The same of the image.
-_OF_IMAGE = 8, 16
+#: Components of a feature map, and of the image, at most.
+_OF_MAP, _OF_IMAGE = 48, 16
+#: Cells along each side of the grid over the image; of each, a patch of half its side is looked at.
+_CELLS = 8
 #: Raise it when the same network and images would give other components.
-_VERSION = 2
+_VERSION = 3
 #: Side of the image over that of a feature map.
 _STRIDES = (8, 16)
 _BATCH = 64
@@ -133,20 +133,30 @@ def parts(model: Path) -> tuple[int, ...]:
 
 def _values(image: Any, maps: list[Any]) -> list[Any]:
     """What components are made of, part by part: tensors of shape (batch, values)."""
-    return [*(_means(tensor, _OF_MAP[0]) for tensor in maps), _means(image, _OF_IMAGE[0])]
+    return [*(_quarters(tensor) for tensor in maps), _brightness(image)]
 
 
-def _means(tensor: Any, cells: int) -> Any:
-    """The means over the cells of a grid, shape (batch, cells * cells * channels).
+def _quarters(tensor: Any) -> Any:
+    """The means over each quarter of a feature map, shape (batch, 4 * channels).
 
-    As a convolution, because LiteRT's delegate takes no average pooling of integers.
+    Cut out first, because LiteRT's delegate takes no average pooling of integers, and a mean it does.
     """
     layers = extras.need("keras", "convert").layers
-    _, height, width, channels = tensor.shape
-    size = height // cells, width // cells
-    pooling = layers.DepthwiseConv2D(size, strides=size, use_bias=False)
-    means = pooling(tensor)
-    pooling.set_weights([np.full((*size, channels, 1), 1 / np.prod(size), np.float32)])
+    height, width = (side // 2 for side in tensor.shape[1:3])
+    rows, columns = ((0, height), (height, 0)), ((0, width), (width, 0))
+    cut = [layers.Cropping2D((row, column))(tensor) for row in rows for column in columns]
+    return layers.Concatenate()([layers.GlobalAveragePooling2D()(quarter) for quarter in cut])
+
+
+def _brightness(image: Any) -> Any:
+    """The mean over a patch of each cell of a grid over the image and over its channels, shape (batch, cells)."""
+    layers = extras.need("keras", "convert").layers
+    strides = [side // _CELLS for side in image.shape[1:3]]
+    patch = [stride // 2 for stride in strides]
+    convolution = layers.Conv2D(1, patch, strides=strides, use_bias=False, name="brightness")
+    means = convolution(image)
+    shape = (*patch, image.shape[-1], 1)
+    convolution.set_weights([np.full(shape, 1 / np.prod(shape), np.float32)])
     return layers.Flatten()(means)
 
 
@@ -186,7 +196,7 @@ def fit(model: Path, grey: npt.NDArray[np.uint8], wanted: str) -> None:
         random = np.random.default_rng(_SEED)
         treated = np.stack([treat(image, random) for image in grey])
         both = zip(_predict(network, grey), _predict(network, treated), strict=True)
-        most = [_OF_MAP[1]] * len(maps) + [_OF_IMAGE[1]]
+        most = [*[_OF_MAP] * len(maps), _OF_IMAGE]
         for index, (values, count) in enumerate(zip(both, most, strict=True)):
             weights, bias = components(np.concatenate(values), count)
             found |= {f"weights{index}": weights.astype(np.float32), f"bias{index}": bias.astype(np.float32)}

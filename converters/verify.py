@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -156,8 +155,22 @@ def verify_apart(model: Path, data: Path | None, cache: Path) -> VerificationSpe
         PneumoEdgeError: As :func:`verify_again`.
         ModelFileError: An engine crashed on the file, or the gate took too long.
     """
-    arguments = [str(model), str(cache), *([str(data)] if data else [])]
-    return apart.run(__name__, arguments, VerificationSpec, f"an engine on {model}", _SECONDS)
+    question = _Question(str(model), str(data) if data else None, str(cache))
+    return apart.call_untrusted(_verify, question, f"an engine on {model}", _SECONDS)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """The arguments of :func:`verify_again`."""
+
+    model: str
+    data: str | None
+    cache: str
+
+
+def _verify(question: _Question) -> VerificationSpec:
+    data = Path(question.data) if question.data else None
+    return verify_again(Path(question.model), data, Path(question.cache)).verification
 
 
 def _installed_engines(row: Format) -> list[engines.EngineInfo]:
@@ -391,8 +404,3 @@ def _correlation(expected: _Values, found: _Values) -> float:
     correlations = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
     varied = np.ptp(expected, axis=-1) > 0
     return float(np.median(correlations[varied])) if varied.any() else 1.0
-
-
-if __name__ == "__main__":
-    _model, _cache, *_data = map(Path, sys.argv[1:])
-    apart.answer(lambda: verify_again(_model, _data[0] if _data else None, _cache).verification)

@@ -1,24 +1,29 @@
-"""Work on untrusted files in a process of its own: whatever becomes of that, this one goes on and can say so.
+"""One function, carried out in a fresh process: a record in, a record out.
 
-The native code of an engine crashes on many a hostile model file, tflite-runtime's more often than not.
+Whatever becomes of that process, this one goes on and can say so: the native code of an engine crashes on many a
+hostile model file, tflite-runtime's more often than not. :func:`call` runs it as
+``python -m pneumo_edge.apart MODULE FUNCTION MEMORY``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import typing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
 
 from pneumo_edge import errors, records
 from pneumo_edge.errors import ExitCode, ModelFileError, PneumoEdgeError
 
-Record = TypeVar("Record")
+Argument = typing.TypeVar("Argument")
+Answer = typing.TypeVar("Answer")
 
-#: What a file may make the process take, in bytes; every file of ours takes less than a quarter of it.
+#: What an untrusted file may make the process take, in bytes; every file of ours takes less than a quarter of it.
 MAX_MEMORY = 4 * 2**30
 
 
@@ -32,57 +37,83 @@ class _Told:
     remedy: str
 
 
-def run(module: str, arguments: Sequence[str], kind: type[Record], blamed: str, seconds: float) -> Record:
-    """Run ``python -m MODULE ARGUMENTS``, which ends in :func:`answer`, and give the record that it answers with.
+def call(
+    function: Callable[[Argument], Answer],
+    argument: Argument,
+    crashed: Callable[[str], PneumoEdgeError],
+    *,
+    seconds: float | None = None,
+    memory: int = 0,
+    progress: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> Answer:
+    """Carry out a function in a fresh process.
 
     Args:
-        module: Name of the module.
-        arguments: Its arguments.
-        kind: The record's class.
+        function: A function at the top of its module, from one dataclass to another, which JSON can hold.
+        argument: What it gets.
+        crashed: Makes the error of a process that ended without an answer, from the words for how it ended.
+        seconds: How long it may take; None for as long as it likes.
+        memory: How many bytes of data it may take, where the system can say so; 0 for as many as it likes.
+        progress: Whether a person at a terminal sees what it says on standard error.
+        environment: Variables that the process has beside those of this one.
+
+    Raises:
+        PneumoEdgeError: Of the class that the function raised, with the same words; or that of ``crashed``.
+    """
+    # -P, because a folder of the user's that is called as a package of ours is not that package.
+    command = [sys.executable, "-P", "-m", __name__, function.__module__, function.__name__, str(memory)]
+    # What nobody sees is kept, for the last words of a crash.
+    stderr = None if progress and sys.stderr.isatty() else subprocess.PIPE
+    try:
+        done = subprocess.run(
+            command,
+            input=records.dumps(argument, indent=None),
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            check=False,
+            env={**os.environ, **(environment or {})},
+        )
+    except subprocess.TimeoutExpired as error:
+        raise crashed(f"no answer within {seconds:.0f} s") from error
+    with contextlib.suppress(records.RecordError):
+        if done.returncode == ExitCode.OK:
+            answer: Answer = records.loads(typing.get_type_hints(function)["return"], done.stdout)
+            return answer
+        if done.returncode == ExitCode.FAILED:
+            told = records.loads(_Told, done.stdout)
+            raise _known_errors().get(told.kind, PneumoEdgeError)(told.given, told.expected, told.remedy)
+    if done.returncode < 0:
+        raise crashed(f"signal {signal.Signals(-done.returncode).name}")
+    last_words = (done.stderr or "").strip().splitlines()[-1:] if done.returncode > 0 else []
+    raise crashed(": ".join([f"exit code {done.returncode}", *last_words]))
+
+
+def call_untrusted(function: Callable[[Argument], Answer], argument: Argument, blamed: str, seconds: float) -> Answer:
+    """The same for work on an untrusted model file, within bounded time and :data:`MAX_MEMORY`.
+
+    Args:
+        function: As for :func:`call`.
+        argument: As for :func:`call`.
         blamed: Who crashed on what, where it crashes; for example ``"litert on x.tflite"``.
         seconds: How long it may take.
 
     Raises:
-        PneumoEdgeError: Of the class that the work raised, with the same words.
+        PneumoEdgeError: Of the class that the function raised, with the same words.
         ModelFileError: The process crashed, or took too long.
     """
-    command = [sys.executable, "-P", "-m", module, *arguments]
-    # A person sees its progress bar; else what it says there is kept, for the last words of a crash.
-    stderr = None if sys.stderr.isatty() else subprocess.PIPE
-    try:
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=stderr, text=True, errors="replace", timeout=seconds, check=False
+
+    def crashed(how: str) -> ModelFileError:
+        return ModelFileError(
+            f"{blamed} crashed ({how})",
+            "a whole model file that does no harm",
+            "Do not use it; get it again from its source",
         )
-    except subprocess.TimeoutExpired as error:
-        raise _crashed(blamed, f"no answer within {seconds:.0f} s") from error
-    with contextlib.suppress(records.RecordError):
-        if done.returncode == ExitCode.OK:
-            return records.loads(kind, done.stdout)
-        if done.returncode == ExitCode.FAILED:
-            told = records.loads(_Told, done.stdout)
-            raise _known_errors().get(told.kind, PneumoEdgeError)(told.given, told.expected, told.remedy)
-    how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-    last_words = (done.stderr or "").strip().splitlines()[-1:] if done.returncode > 0 else []
-    raise _crashed(blamed, ": ".join([how, *last_words]))
 
-
-def answer(work: Callable[[], Any]) -> NoReturn:
-    """In the process of its own: do ``work`` within :data:`MAX_MEMORY`, answer with its record or error, and end."""
-    _limit_memory()
-    # A library may print; what it prints is no part of the answer.
-    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    code = ExitCode.OK
-    try:
-        text = records.dumps(work(), indent=None)
-    except PneumoEdgeError as error:
-        code = ExitCode.FAILED
-        text = records.dumps(_Told(type(error).__name__, error.given, error.expected, error.remedy), indent=None)
-    except KeyboardInterrupt:
-        sys.exit(ExitCode.INTERRUPTED)
-    with stream:
-        stream.write(text)
-    sys.exit(code)
+    return call(function, argument, crashed, seconds=seconds, memory=MAX_MEMORY, progress=True)
 
 
 def _known_errors() -> dict[str, type[PneumoEdgeError]]:
@@ -93,20 +124,35 @@ def _known_errors() -> dict[str, type[PneumoEdgeError]]:
     }
 
 
-def _crashed(blamed: str, how: str) -> ModelFileError:
-    return ModelFileError(
-        f"{blamed} crashed ({how})",
-        "a whole model file that does no harm",
-        "Do not use it; get it again from its source",
-    )
+def main(module: str, name: str, memory: str) -> int:
+    """Carry out a function with the record on standard input; its answer is all that standard output gets."""
+    if int(memory):
+        _limit_memory(int(memory))
+    # Native libraries print to standard output as they please.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as stream:
+        os.dup2(2, 1)
+        function = getattr(importlib.import_module(module), name)
+        (kind,) = (hint for name, hint in typing.get_type_hints(function).items() if name != "return")
+        try:
+            stream.write(records.dumps(function(records.loads(kind, sys.stdin.buffer.read())), indent=None))
+        except PneumoEdgeError as error:
+            stream.write(records.dumps(_Told(type(error).__name__, error.given, error.expected, error.remedy)))
+            return ExitCode.FAILED
+        except KeyboardInterrupt:
+            return ExitCode.INTERRUPTED
+    return ExitCode.OK
 
 
-def _limit_memory() -> None:
+def _limit_memory(memory: int) -> None:
     try:
         import resource
     except ImportError:  # Windows
         return
     # Not the address space: of that, C libraries reserve gigabytes for threads on machines of many cores.
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -134,9 +134,14 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise _too_large(f"more than {Image.MAX_IMAGE_PIXELS:,}", max_pixels) from error
     except Exception as error:  # Pillow's decoders promise no common base class for broken input
         raise _not_an_image(data) from error
-    if image.format == "JPEG" and (scans := data.count(_START_OF_SCAN)) > MOST_SCANS:
+    if _may_have_many_scans(image) and (scans := data.count(_START_OF_SCAN)) > MOST_SCANS:
         raise ImageError(f"the JPEG has {scans} scans", f"at most {MOST_SCANS}", f"Convert it to {_BEST}")
     return image
+
+
+def _may_have_many_scans(image: Image.Image) -> bool:
+    """Whether the decoder may go over the pixels more than once; of one baseline component it takes the first scan."""
+    return image.format == "JPEG" and ("progressive" in image.info or getattr(image, "layers", 0) != 1)
 
 
 class _Stream(io.BytesIO):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import textwrap
@@ -14,35 +15,39 @@ from pneumo_edge.errors import GateError, ModelFileError
 
 
 @dataclass(frozen=True)
-class Sum:
-    """What the module of these tests answers with."""
+class Number:
+    """What the functions of these tests get, and answer with."""
 
     value: int
 
 
-Run = Callable[..., Sum]
+Run = Callable[..., Number]
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a function body in a process of its own."""
+    """Carries out a function of a given body on an untrusted file."""
 
-    def run_body(body: str, seconds: float = 60) -> Sum:
+    def run_body(body: str, seconds: float = 60) -> Number:
         program = (
-            "import os, sys\nfrom dataclasses import dataclass\nfrom pneumo_edge import apart, errors\n"
-            "@dataclass(frozen=True)\nclass Sum:\n    value: int\n"
-            f"def work():\n{textwrap.indent(body, '    ')}\napart.answer(work)\n"
+            "import os\nfrom dataclasses import dataclass\nfrom pneumo_edge import apart, errors\n"
+            "@dataclass(frozen=True)\nclass Number:\n    value: int\n"
+            f"def work(number: Number) -> Number:\n{textwrap.indent(body, '    ')}\n"
         )
-        monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path(__file__).parents[1]}")
         (tmp_path / "the_work.py").write_text(program)
-        return apart.run("the_work", ["7"], Sum, "the engine on x.tflite", seconds)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path(__file__).parents[1]}")
+        sys.modules.pop("the_work", None)
+        work = importlib.import_module("the_work").work
+        answer = apart.call_untrusted(work, Number(7), "the engine on x.tflite", seconds)
+        return Number(answer.value)
 
     return run_body
 
 
 def test_a_record_comes_back_whatever_is_printed_beside_it(run: Run) -> None:
-    body = "print('chatter')\nos.write(1, b'more')\nreturn Sum(int(sys.argv[1]))"
-    assert run(body) == Sum(7)
+    body = "print('chatter')\nos.write(1, b'more')\nreturn Number(number.value + 1)"
+    assert run(body) == Number(8)
 
 
 def test_an_error_comes_back_as_it_was(run: Run) -> None:
@@ -54,8 +59,8 @@ def test_an_error_comes_back_as_it_was(run: Run) -> None:
 @pytest.mark.parametrize(
     ("body", "how"),
     [
-        ("os.kill(os.getpid(), 11)", "signal 11"),
-        ("os.abort()", "signal 6"),
+        ("os.kill(os.getpid(), 11)", "signal SIGSEGV"),
+        ("os.abort()", "signal SIGABRT"),
         ("os._exit(9)", "exit code 9"),
         ("os._exit(0)", "exit code 0"),
         ("os._exit(3)", "exit code 3"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.protocol import Unit
@@ -41,6 +43,25 @@ class Watch:
             load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
             governor=_GOVERNOR.read_text().strip() if _GOVERNOR.exists() else "",
         )
+
+
+def together(conditions: Sequence[Conditions]) -> Conditions:
+    """What went on during the processes of one number, engine and number of threads, which came one after the other."""
+    seconds = sum(each.seconds for each in conditions)
+    first = conditions[0]
+
+    def known(values: Iterable[float | None]) -> list[float]:
+        return [value for value in values if value is not None]
+
+    steal = known(each.steal_share and each.steal_share * each.seconds for each in conditions)
+    switches = [each.involuntary_switches for each in conditions if each.involuntary_switches is not None]
+    return replace(
+        first,
+        seconds=seconds,
+        steal_share=sum(steal) / seconds if steal and seconds else first.steal_share,
+        involuntary_switches=sum(switches) if switches else None,
+        load_average=max(known(each.load_average for each in conditions), default=None),
+    )
 
 
 def steal_share(before: list[int], after: list[int]) -> float | None:

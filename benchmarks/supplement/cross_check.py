@@ -12,9 +12,8 @@ from typing import Literal
 
 from benchmarks import statistics
 from benchmarks.instruments import OWN, Instrument, loadgen
-from benchmarks.supplement import apart
 from benchmarks.supplement.records import CrossCheck, Reading
-from benchmarks.supplement.task import Task
+from benchmarks.supplement.task import Task, carry_out
 from pneumo_edge.evaluation.metrics import Interval
 
 #: Rounds in which every instrument has a turn.
@@ -78,7 +77,7 @@ def measure(
 
 def _read(instrument: Instrument, task: Task) -> Reading:
     doing = f"timing {task.unit.name} with {instrument.name}"
-    return apart.call(instrument.measurer(), task, doing)
+    return carry_out(instrument.measurer(), task, doing)
 
 
 def agreements(check: CrossCheck) -> list[Agreement]:

@@ -19,12 +19,12 @@ from benchmarks.measures import energy, installation, limit, throughput
 from benchmarks.protocol import Unit
 from benchmarks.results import Results, Skipped, UnitResult
 from benchmarks.run import ModelFile, find_models, read_models
-from benchmarks.supplement import apart, cross_check
+from benchmarks.supplement import cross_check
 from benchmarks.supplement.records import Limit, ModelGraph, Supplement, ThroughputSample, Unavailable
-from benchmarks.supplement.task import Task, plan_calls
+from benchmarks.supplement.task import Task, carry_out, plan_calls
 from benchmarks.testset import InputSize
 from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source
-from pneumo_edge.errors import MissingExtraError, ResultsError
+from pneumo_edge.errors import MissingExtraError, PneumoEdgeError, ResultsError
 from pneumo_edge.progress import bar
 from pneumo_edge.runtime.batch import cores
 from pneumo_edge.runtime.engines import ENGINES, inspection
@@ -192,8 +192,8 @@ class _Further:
                 for function in functions:
                     doing = f"measuring the limit by {function.__name__}"
                     try:
-                        found.append(apart.call(function, task, doing, environment))
-                    except ResultsError as error:
+                        found.append(carry_out(function, task, doing, environment))
+                    except PneumoEdgeError as error:
                         self._skip("limit", f"{function.__name__}, threads: {threads}", str(error))
                     show(1, function.__name__)
         return Supplement(limits=tuple(found))
@@ -218,7 +218,7 @@ class _Further:
                 if target.unit.engine == "onnxruntime":
                     task, doing = target.task(_PROFILE_SECONDS, self._folder), f"profiling {target.unit.name}"
                     with self._telling("operators", target.unit):
-                        profiles.append(apart.call(onnxruntime_profiler.operators, task, doing))
+                        profiles.append(carry_out(onnxruntime_profiler.operators, task, doing))
                 show(1, target.unit.name)
         for engine in dict.fromkeys(target.unit.engine for target in self._targets):
             if engine != "onnxruntime":
@@ -236,7 +236,7 @@ class _Further:
             for target in self._targets:
                 task = target.task(_ENERGY_SECONDS, self._folder)
                 with self._telling("energy", target.unit):
-                    found.append(apart.call(energy.measure, task, f"inferring with {target.unit.name}"))
+                    found.append(carry_out(energy.measure, task, f"inferring with {target.unit.name}"))
                 show(1, target.unit.name)
         return Supplement(energy=tuple(found))
 
@@ -252,7 +252,7 @@ class _Further:
                     task = replace(target.task(_THROUGHPUT_SECONDS, self._folder), unit=unit)
                     wanted = throughput.ThroughputTask(task, processes, _THROUGHPUT_SECONDS)
                     with self._telling("throughput", unit):
-                        found.append(apart.call(throughput.measure, wanted, f"inferring with {unit.name}"))
+                        found.append(carry_out(throughput.measure, wanted, f"inferring with {unit.name}"))
                     show(1, unit.name)
         return Supplement(throughput=tuple(found))
 
@@ -292,7 +292,7 @@ class _Further:
         """What cannot be measured of a unit is told, and the others are measured all the same."""
         try:
             yield
-        except ResultsError as error:
+        except PneumoEdgeError as error:
             self._skip(measure, unit.name, str(error))
 
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from benchmarks.protocol import Unit
-from pneumo_edge import images
+from pneumo_edge import apart, images
+from pneumo_edge.errors import ResultsError
 from pneumo_edge.images import Pixels
 from pneumo_edge.runtime.classifier import Classifier
 
 #: At least so many calls however slow a unit is, and no more than so many however fast.
 _LEAST_CALLS, _MOST_CALLS = 5, 2000
 _WARMUPS, _WARMUP_SECONDS = 10, 0.5
+
+Argument = TypeVar("Argument")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -55,3 +61,29 @@ def plan_calls(seconds: float, call_ms: float) -> tuple[int, int]:
     calls = math.ceil(1e3 * seconds / call_ms)
     warmups = math.ceil(1e3 * _WARMUP_SECONDS / call_ms)
     return min(max(calls, _LEAST_CALLS), _MOST_CALLS), min(max(warmups, 2), _WARMUPS)
+
+
+def carry_out(
+    function: Callable[[Argument], Answer], argument: Argument, doing: str, environment: Mapping[str, str] | None = None
+) -> Answer:
+    """Carry out a measure in a fresh process, as :func:`pneumo_edge.apart.call` does.
+
+    Args:
+        function: The measure, at the top of its module.
+        argument: What it gets.
+        doing: What it does, for people.
+        environment: Variables that the process has beside those of this one.
+
+    Raises:
+        PneumoEdgeError: The measure raised it.
+        ResultsError: The process crashed.
+    """
+
+    def crashed(how: str) -> ResultsError:
+        return ResultsError(
+            f"the process that was {doing} ended with {how}",
+            "a process that lives until it has measured",
+            "Leave out the file, or this measure",
+        )
+
+    return apart.call(function, argument, crashed, environment=environment)

@@ -14,9 +14,8 @@ import pytest
 
 from benchmarks.measures import energy, installation, limit, throughput
 from benchmarks.protocol import Unit
-from benchmarks.supplement import apart
 from benchmarks.supplement.records import Arithmetic
-from benchmarks.supplement.task import Task
+from benchmarks.supplement.task import Task, carry_out
 from pneumo_edge import bundled, extras
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.runtime import engines
@@ -142,7 +141,7 @@ def _task(tmp_path: Path, path: Path) -> Task:
 
 def test_processes_infer_side_by_side(tmp_path: Path) -> None:
     task = _task(tmp_path, bundled.path(bundled.DEFAULT))
-    found = apart.call(throughput.measure, throughput.ThroughputTask(task, 2, 0.2), "inferring")
+    found = carry_out(throughput.measure, throughput.ThroughputTask(task, 2, 0.2), "inferring")
     assert (found.unit, found.processes) == (task.unit, 2)
     assert found.inferences >= 2
     assert 0 < found.per_s <= found.inferences / 0.2
@@ -151,7 +150,7 @@ def test_processes_infer_side_by_side(tmp_path: Path) -> None:
 def test_a_unit_that_cannot_be_loaded_ends_the_measure_with_its_reason(fake_model: Path, tmp_path: Path) -> None:
     wanted = throughput.ThroughputTask(_task(tmp_path, fake_model), 1, 0.2)
     with pytest.raises(ResultsError, match="litert cannot load"):
-        apart.call(throughput.measure, wanted, "inferring")
+        carry_out(throughput.measure, wanted, "inferring")
 
 
 def _info(site: Path, name: str) -> Path:

@@ -12,9 +12,9 @@ import pytest
 from benchmarks import statistics
 from benchmarks.instruments import OTHERS, OWN, loadgen, onnxruntime_profiler
 from benchmarks.protocol import Unit
-from benchmarks.supplement import apart, cross_check
+from benchmarks.supplement import cross_check
 from benchmarks.supplement.records import CrossCheck, Reading
-from benchmarks.supplement.task import Task, plan_calls
+from benchmarks.supplement.task import Task, carry_out, plan_calls
 from pneumo_edge import bundled, extras
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.runtime import engines
@@ -38,7 +38,7 @@ def _read(name: str, task: Task) -> Reading:
     instrument = _BY_NAME[name]
     if not extras.is_installed(instrument.library):
         pytest.skip(f"{instrument.library} is not installed")
-    return apart.call(instrument.measurer(), task, "reading")
+    return carry_out(instrument.measurer(), task, "reading")
 
 
 @pytest.mark.parametrize("name", [OWN.name, "litert-benchmark"])
@@ -72,7 +72,7 @@ def test_onnxruntimes_profiler_times_runs_and_operators(task_for: TaskFor, tiny_
     task = task_for(tiny_models / "tiny-fp32.onnx", "onnxruntime", 20)
     reading = _read("onnxruntime profiler", task)
     assert 0 < reading.median_ms <= reading.told["outside_ms"]
-    profile = apart.call(onnxruntime_profiler.operators, task, "profiling")
+    profile = carry_out(onnxruntime_profiler.operators, task, "profiling")
     assert profile.calls == 22
     assert {"Conv", "GlobalAveragePool", "Softmax"} <= profile.milliseconds.keys()
     assert min(profile.milliseconds.values()) >= 0 < profile.milliseconds["Conv"]
@@ -155,7 +155,7 @@ def test_a_crash_names_the_signal_and_what_was_done(task_for: TaskFor, monkeypat
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
     monkeypatch.setattr(_dies, "__module__", Path(__file__).stem)
     with pytest.raises(ResultsError, match="the process that was counting sheep ended with signal SIGSEGV"):
-        apart.call(_dies, task_for(Path("none.tflite"), "litert", 1), "counting sheep")
+        carry_out(_dies, task_for(Path("none.tflite"), "litert", 1), "counting sheep")
 
 
 def test_what_an_engine_refuses_is_told(fake_model: Path, task_for: TaskFor) -> None:

@@ -102,7 +102,7 @@ def test_info_names_the_engine_that_crashes_and_says_the_rest(engine: str, hosti
     done = _pneumo_edge("info", hostile)
     assert (done.returncode, done.stderr) == (0, "")
     lines = {line.split("  ")[0].strip(): line for line in done.stdout.splitlines()}
-    assert f"{engine} on {hostile} crashed (signal 11)" in lines[f"on {engine}"]
+    assert f"{engine} on {hostile} crashed (signal SIGSEGV)" in lines[f"on {engine}"]
     assert "tiny-int8" in lines["name"]
 
 
@@ -113,7 +113,7 @@ def test_verify_ends_in_one_line(engine: str, hostile: Path, tmp_path: Path) -> 
     assert done.returncode == 3
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: an engine on {hostile} crashed (signal 11); expected a whole model file")
+    assert line.startswith(f"error: an engine on {hostile} crashed (signal SIGSEGV); expected a whole model file")
 
 
 def test_a_whole_file_is_verified_without_litert_too(exported: Path, tmp_path: Path) -> None:

@@ -368,4 +368,4 @@ def test_an_engine_that_crashes_is_told_of(tiny_models: Path, tmp_path: Path, mo
     path = tiny_models / "tiny-fp32.onnx"
     inspection = inspect(path)
     assert inspection.graph is None
-    assert str(inspection.engines["onnxruntime"].error).startswith(f"onnxruntime on {path} crashed (signal 11); ")
+    assert str(inspection.engines["onnxruntime"].error).startswith(f"onnxruntime on {path} crashed (signal SIGSEGV); ")

@@ -1,11 +1,7 @@
-"""What a model file holds, and what each engine that is installed here makes of it.
-
-:func:`inspect` runs it as ``python -m pneumo_edge.runtime.engines.inspection ENGINE MODEL``.
-"""
+"""What a model file holds, and what each engine that is installed here makes of it."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +33,14 @@ class Inspection:
     engines: Mapping[str, EngineReport]
 
 
+@dataclass(frozen=True)
+class _Question:
+    """A model file, and the engine that shall load it."""
+
+    model: str
+    engine: str
+
+
 def inspect(path: Path) -> Inspection:
     """Load a model file into each installed engine that runs its kind, each in a process of its own.
 
@@ -54,20 +58,13 @@ def inspect(path: Path) -> Inspection:
 
 def _inspect_apart(path: Path, row: EngineInfo) -> Inspection:
     try:
-        return apart.run(__name__, [row.name, str(path)], Inspection, f"{row.name} on {path}", _SECONDS)
+        return apart.call_untrusted(_inspect, _Question(str(path), row.name), f"{row.name} on {path}", _SECONDS)
     except PneumoEdgeError as error:
-        return _refused(row, str(error))
+        return Inspection(None, {row.name: EngineReport(error=str(error))})
 
 
-def _inspect_here(path: Path, row: EngineInfo) -> Inspection:
+def _inspect(question: _Question) -> Inspection:
+    path, row = Path(question.model), engines.ENGINES[question.engine]
     engine = engines.load(path, row)
     with engines.refusal(row.name, path, "read"):
         return Inspection(engine.read_graph(), {row.name: EngineReport(engine.version, engine.delegation)})
-
-
-def _refused(row: EngineInfo, error: str) -> Inspection:
-    return Inspection(None, {row.name: EngineReport(error=error)})
-
-
-if __name__ == "__main__":
-    apart.answer(lambda: _inspect_here(Path(sys.argv[2]), engines.ENGINES[sys.argv[1]]))
