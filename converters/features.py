@@ -126,13 +126,14 @@ def build(image: Any, maps: list[Any], model: Path) -> Any:
 
 
 def parts(model: Path) -> tuple[int, ...]:
-    """How many components each part has, in their order, of those that lie beside a ``.keras`` file."""
+    """How many components there are beside a ``.keras`` file: of all its feature maps together, and of the image."""
     with np.load(file_name(model), allow_pickle=False) as stored:
-        return tuple(len(stored[f"bias{index}"]) for index in range(sum(name.startswith("bias") for name in stored)))
+        *maps, image = (len(stored[name]) for name in sorted(stored) if name.startswith("bias"))
+    return sum(maps), image
 
 
 def _values(image: Any, maps: list[Any]) -> list[Any]:
-    """What components are made of, part by part: tensors of shape (batch, values)."""
+    """What components are made of, tensors of shape (batch, values): of each map, then of the image."""
     return [*(_quarters(tensor) for tensor in maps), _brightness(image)]
 
 

@@ -419,6 +419,12 @@ def test_a_jpeg_of_very_many_scans_is_refused_unread() -> None:
     assert (error.given, error.expected) == ("the JPEG has 101 scans", "at most 100")
 
 
+def test_a_jpeg_whose_first_scan_is_whole_is_decoded_once_whatever_follows() -> None:
+    data = _encode(_pattern(), "JPEG")
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    assert images.decode(data[:-2] + scan * 10_000 + data[-2:]).tobytes() == images.decode(data).tobytes()
+
+
 def test_a_file_of_very_many_pieces_is_not_walked_through(monkeypatch: pytest.MonkeyPatch) -> None:
     row = b"\0" + bytes(32)
     data = _png(32, 32, 8, 0, row * 32, *[(b"teXt", b"")] * 1000)

@@ -17,7 +17,7 @@ from benchmarks.protocol import Unit
 from benchmarks.supplement.records import Arithmetic
 from benchmarks.supplement.task import Task, carry_out
 from pneumo_edge import bundled, extras
-from pneumo_edge.errors import ResultsError
+from pneumo_edge.errors import ModelFileError
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.engines import ENGINES, EngineInfo
 
@@ -149,7 +149,7 @@ def test_processes_infer_side_by_side(tmp_path: Path) -> None:
 
 def test_a_unit_that_cannot_be_loaded_ends_the_measure_with_its_reason(fake_model: Path, tmp_path: Path) -> None:
     wanted = throughput.ThroughputTask(_task(tmp_path, fake_model), 1, 0.2)
-    with pytest.raises(ResultsError, match="litert cannot load"):
+    with pytest.raises(ModelFileError, match="litert cannot load"):
         carry_out(throughput.measure, wanted, "inferring")
 
 

@@ -16,7 +16,7 @@ from benchmarks.supplement import cross_check
 from benchmarks.supplement.records import CrossCheck, Reading
 from benchmarks.supplement.task import Task, carry_out, plan_calls
 from pneumo_edge import bundled, extras
-from pneumo_edge.errors import ResultsError
+from pneumo_edge.errors import ModelFileError, ResultsError
 from pneumo_edge.runtime import engines
 
 TaskFor = Callable[..., Task]
@@ -159,7 +159,7 @@ def test_a_crash_names_the_signal_and_what_was_done(task_for: TaskFor, monkeypat
 
 
 def test_what_an_engine_refuses_is_told(fake_model: Path, task_for: TaskFor) -> None:
-    with pytest.raises(ResultsError, match=r"litert cannot load .*fake\.tflite"):
+    with pytest.raises(ModelFileError, match=r"litert cannot load .*fake\.tflite"):
         _read(OWN.name, task_for(fake_model, "litert", 1))
 
 

@@ -56,3 +56,31 @@ def test_a_killed_benchmark_goes_on_behind_what_it_had_measured(
     assert all(len(unit.latency) == 3 for unit in measured.units)
     assert measured.started == kept[name]["started"]
     assert measured.duration_s > max(piece["elapsed_s"] for piece in kept.values())
+
+
+@pytest.mark.slow
+def test_units_of_several_threads_have_a_process_each_and_the_twin_its_own(
+    two_backbones: Path, phantom_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "reports"
+    partial = out / "results.json.partial"
+    command = [sys.executable, "-m", "pneumo_edge", "benchmark", str(two_backbones), "--data", str(phantom_folder)]
+    command += ["--engine", "litert", "--threads", "2", "--processes", "2", "--queries", "4", "--seconds", "0"]
+    command += ["--out", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        while '"latency 1' not in (partial.read_text() if partial.exists() else ""):
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+    pieces = map(json.loads, partial.read_text().splitlines()[1:])
+    kept = {piece["plan"]: piece["message"]["latency"] for piece in pieces if piece["plan"].startswith("latency 0")}
+    assert all(len(samples) == 1 for samples in kept.values())
+
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    assert done.returncode == ExitCode.OK, done.stderr
+    measured = results.read(out / "results.json")
+    (twin,) = measured.twins
+    own = {f"latency 0: {unit.unit.name}": unit.latency[0] for unit in measured.units}
+    found = own | {f"latency 0 again: {twin.unit.name}": twin.latency[0]}
+    assert {name: [json.loads(records.dumps(samples))] for name, samples in found.items()} == kept
+    assert [each.process for each in measured.conditions] == [0, 1]
