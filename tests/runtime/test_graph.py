@@ -55,8 +55,8 @@ def test_the_tiny_model_is_what_it_is_by_hand(tiny_models: Path, file: str, engi
 @pytest.mark.parametrize(
     ("name", "parameters", "not_trained", "normalization", "middle", "multiply_adds"),
     [
-        ("mobilenetv2", 2_257_984, 34_112, 0, (64, 96), 300e6),
-        ("efficientnetb0", 4_049_571, 42_023, 7, (80, 112), 390e6),
+        ("mobilenetv2", 2_257_984, 34_112, 0, (32, 64, 96), 300e6),
+        ("efficientnetb0", 4_049_571, 42_023, 7, (40, 80, 112), 390e6),
     ],
 )
 def test_the_bundled_models_are_what_the_literature_says(
@@ -65,15 +65,15 @@ def test_the_bundled_models_are_what_the_literature_says(
     parameters: int,
     not_trained: int,
     normalization: int,
-    middle: tuple[int, int],
+    middle: tuple[int, ...],
     multiply_adds: float,
 ) -> None:
     graph = _load(bundled.path(name), engine).read_graph()
     channels = (not_trained - normalization) // 2
     # A folded batch normalization leaves a bias of each channel's four numbers.
-    # The head is one dense layer for two classes, and that of the heatmap; the input check has two of 48 components,
-    # each on four quarters of a map in the middle.
-    heads = 3 * 1281 + sum(48 * (4 * width + 1) for width in middle)
+    # The head is one dense layer for two classes, and that of the heatmap; the input check has 48 components of the
+    # quarters of each map in the middle, and 16 of the brightness of 64 patches.
+    heads = 3 * 1281 + sum(48 * (4 * width + 1) for width in middle) + 14 * 14 * 3 + 1 + 16 * (64 + 1)
     assert graph.parameters == parameters - normalization - 3 * channels + heads
     assert graph.multiply_adds == pytest.approx(multiply_adds - 1280 * 998, rel=0.02)
 
