@@ -32,7 +32,7 @@ from pneumo_edge.spec import (
 )
 
 _text = st.text(max_size=20)
-_numbers = st.dictionaries(_text, st.floats(allow_nan=False, allow_infinity=False), max_size=3)
+_numbers = st.dictionaries(_text, st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False), max_size=3)
 
 
 @st.composite
@@ -41,7 +41,8 @@ def model_specs(draw: st.DrawFn) -> ModelSpec:
     line = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=12)
     class_names = tuple(draw(st.lists(line, min_size=2, max_size=4, unique=True)))
     size = st.integers(1, spec.MAX_SIDE)
-    share = st.floats(0, 1)
+    # A library on 64-bit Arm takes subnormal numbers for 0, and hypothesis refuses to draw them there.
+    share = st.floats(0, 1, allow_subnormal=False)
     conformal = st.builds(ConformalSpec, coverage=share, least_positive=share, most_negative=share)
     return ModelSpec(
         name=draw(_text),
@@ -49,7 +50,7 @@ def model_specs(draw: st.DrawFn) -> ModelSpec:
         format=draw(_text),
         class_names=class_names,
         input=InputSpec(draw(size), draw(size), 3, draw(st.sampled_from(["float32", "uint8"])), "bilinear"),
-        decision=DecisionSpec(draw(st.sampled_from(class_names)), draw(st.floats(0, 1)), draw(_text), draw(_text)),
+        decision=DecisionSpec(draw(st.sampled_from(class_names)), draw(share), draw(_text), draw(_text)),
         temperature=draw(st.floats(0.05, 20)),
         data=draw(
             st.builds(
