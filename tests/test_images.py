@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import struct
@@ -420,12 +419,10 @@ def test_a_jpeg_of_very_many_scans_is_refused_unread() -> None:
     assert (error.given, error.expected) == ("the JPEG has 101 scans", "at most 100")
 
 
-def test_a_jpeg_whose_first_scan_is_whole_is_decoded_once_whatever_follows() -> None:
+def test_a_jpeg_whose_first_scan_is_whole_is_not_decoded_again_for_what_follows() -> None:
     data = _encode(_pattern(), "JPEG")
     scan = data[data.rindex(b"\xff\xda") : -2]
-    # On 64-bit Arm the decoder takes what follows for a broken stream.
-    with contextlib.suppress(ImageError):
-        assert images.decode(data[:-2] + scan * 10_000 + data[-2:]).tobytes() == images.decode(data).tobytes()
+    assert "truncated or corrupt" in _refusal(data[:-2] + scan * 10_000 + data[-2:]).given
 
 
 def test_a_file_of_very_many_pieces_is_not_walked_through(monkeypatch: pytest.MonkeyPatch) -> None:
