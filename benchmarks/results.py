@@ -132,7 +132,7 @@ class Conditions:
         seconds: How long the timed rounds took.
         steal_share: Share of the machine's processor time that its host gave to others; None where not told.
         involuntary_switches: How often a process was taken off a core that it could have used.
-        load_average: Processes that ran or waited, over the last minute, at the end.
+        load_average: Processes that ran or waited, over the last minute, at the end; the most where there were several.
         governor: How the first core's frequency is governed; "" where not told.
     """
 

@@ -319,7 +319,7 @@ def _time(
 
 def _plan_processes(
     group: _Group, prepared: PreparedTestSet, settings: Settings, number: int
-) -> list[tuple[Sequence[int], Plan]]:
+) -> list[tuple[range, Plan]]:
     """The plans that time each unit of a group once, with the places in the group of the units of each."""
     places = range(len(group))
     by_process = [places] if group[0].job.unit.threads == 1 else [places[i : i + 1] for i in places]
@@ -333,7 +333,7 @@ def _plan_processes(
                 prepared.timed,
                 settings,
                 number,
-                twin=list(chosen) == [places[-1]],
+                twin=chosen == places[-1:],
             ),
         )
         for chosen in by_process

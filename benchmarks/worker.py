@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from benchmarks.measures.conditions import Watch
 from benchmarks.protocol import Job, Plan
 from benchmarks.results import AccuracySamples, Conditions, LatencySamples, MemorySample
 from pneumo_edge import images, records
+from pneumo_edge.apart import how_it_ended
 from pneumo_edge.errors import PneumoEdgeError, ResultsError
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import Classifier
@@ -77,10 +77,9 @@ def work(plan: Plan, done: Callable[[int], None]) -> Message:
                 process.kill()
         stderr.seek(0)
         last = ([line.strip() for line in stderr if line.strip()] or ["it left no message"])[-1]
-    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     raise ResultsError(
         f"the process that measured {', '.join(job.unit.name for job in plan.jobs)} "
-        f"ended with {how} while {doing} ({last})",
+        f"ended with {how_it_ended(code)} while {doing} ({last})",
         "a process that lives until it has measured",
         "Leave out the file, or name other engines with --engine",
     )

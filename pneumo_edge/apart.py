@@ -86,10 +86,8 @@ def call(
         if done.returncode == ExitCode.FAILED:
             told = records.loads(_Told, done.stdout)
             raise _known_errors().get(told.kind, PneumoEdgeError)(told.given, told.expected, told.remedy)
-    if done.returncode < 0:
-        raise crashed(f"signal {signal.Signals(-done.returncode).name}")
     last_words = (done.stderr or "").strip().splitlines()[-1:] if done.returncode > 0 else []
-    raise crashed(": ".join([f"exit code {done.returncode}", *last_words]))
+    raise crashed(": ".join([how_it_ended(done.returncode), *last_words]))
 
 
 def call_untrusted(function: Callable[[Argument], Answer], argument: Argument, blamed: str, seconds: float) -> Answer:
@@ -114,6 +112,16 @@ def call_untrusted(function: Callable[[Argument], Answer], argument: Argument, b
         )
 
     return call(function, argument, crashed, seconds=seconds, memory=MAX_MEMORY, progress=True)
+
+
+def how_it_ended(code: int) -> str:
+    """In words, how a process ended, from its exit code as :mod:`subprocess` gives it."""
+    if code >= 0:
+        return f"exit code {code}"
+    # Not every signal has a name.
+    with contextlib.suppress(ValueError):
+        return f"signal {signal.Signals(-code).name}"
+    return f"signal {-code}"
 
 
 def _known_errors() -> dict[str, type[PneumoEdgeError]]:

@@ -82,3 +82,10 @@ def test_what_takes_too_long_is_ended(run: Run) -> None:
 def test_what_takes_too_much_memory_is_refused(run: Run) -> None:
     with pytest.raises(ModelFileError, match="MemoryError"):
         run("bytearray(apart.MAX_MEMORY)")
+
+
+@pytest.mark.parametrize(
+    ("code", "how"), [(0, "exit code 0"), (3, "exit code 3"), (-11, "signal SIGSEGV"), (-200, "signal 200")]
+)
+def test_how_a_process_ended_is_told_whether_its_signal_has_a_name_or_not(code: int, how: str) -> None:
+    assert apart.how_it_ended(code) == how

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,19 +48,15 @@ class Watch:
 def together(conditions: Sequence[Conditions]) -> Conditions:
     """What went on during the processes of one number, engine and number of threads, which came one after the other."""
     seconds = sum(each.seconds for each in conditions)
-    first = conditions[0]
-
-    def known(values: Iterable[float | None]) -> list[float]:
-        return [value for value in values if value is not None]
-
-    steal = known(each.steal_share and each.steal_share * each.seconds for each in conditions)
+    stolen = [each.steal_share * each.seconds for each in conditions if each.steal_share is not None]
     switches = [each.involuntary_switches for each in conditions if each.involuntary_switches is not None]
+    loads = [each.load_average for each in conditions if each.load_average is not None]
     return replace(
-        first,
+        conditions[0],
         seconds=seconds,
-        steal_share=sum(steal) / seconds if steal and seconds else first.steal_share,
+        steal_share=sum(stolen) / seconds if stolen and seconds else None,
         involuntary_switches=sum(switches) if switches else None,
-        load_average=max(known(each.load_average for each in conditions), default=None),
+        load_average=max(loads, default=None),
     )
 
 

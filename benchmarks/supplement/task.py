@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from benchmarks.protocol import Unit
 from pneumo_edge import apart, images
+from pneumo_edge.apart import Answer, Argument
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.images import Pixels
 from pneumo_edge.runtime.classifier import Classifier
@@ -19,9 +19,6 @@ from pneumo_edge.runtime.classifier import Classifier
 #: At least so many calls however slow a unit is, and no more than so many however fast.
 _LEAST_CALLS, _MOST_CALLS = 5, 2000
 _WARMUPS, _WARMUP_SECONDS = 10, 0.5
-
-Argument = TypeVar("Argument")
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ class Classifier:
             images.fill(self._tensor[0], grey)
             clock.lap()
             with engines.refusal(self.engine.name, self.path, "run"):
-                outputs = self._run([HEATMAP] * explain + [COMPONENTS] * (check is not None))
+                outputs = self._run([name for name, asked in ((HEATMAP, explain), (COMPONENTS, check)) if asked])
             clock.lap()
         probabilities = self._probabilities(outputs[PROBABILITY])
         label, kept = self.decide(probabilities), self.prediction_set(probabilities)

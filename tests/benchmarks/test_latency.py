@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -12,6 +13,7 @@ import pytest
 from benchmarks.measures import conditions, latency
 from benchmarks.measures.latency import LoadedUnit
 from benchmarks.protocol import Settings, Unit
+from benchmarks.results import Conditions
 from pneumo_edge.runtime.classifier import Classifier, Prediction, Timings
 
 _PIXELS = np.zeros((4, 8, 8, 3), np.uint8)
@@ -77,6 +79,15 @@ def test_steal_is_a_share_of_all_time() -> None:
     assert conditions.steal_share(before, after) == pytest.approx(0.1)
     assert conditions.steal_share(before, before) is None
     assert conditions.steal_share([], []) is None
+
+
+def test_conditions_of_processes_one_after_the_other_are_those_of_all_their_time() -> None:
+    first = Conditions(2, "litert", 2, 10.0, 0.125, 5, 0.5, "performance")
+    other = replace(first, seconds=30.0, steal_share=0.25, involuntary_switches=7, load_average=2.5)
+    both = replace(first, seconds=40.0, steal_share=0.21875, involuntary_switches=12, load_average=2.5)
+    assert conditions.together([first, other]) == both
+    untold = replace(first, steal_share=None, involuntary_switches=None, load_average=None)
+    assert conditions.together([untold, untold]) == replace(untold, seconds=20.0)
 
 
 def test_conditions_are_those_since_the_watch_began(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,20 +15,29 @@ from pneumo_edge import records
 from pneumo_edge.errors import ExitCode
 
 
+def _command(models: Path, data: Path, out: Path) -> list[str]:
+    command = [sys.executable, "-m", "pneumo_edge", "benchmark", str(models), "--data", str(data), "--out", str(out)]
+    return [*command, "--engine", "litert", "--seconds", "0"]
+
+
+def _kill_once_kept(command: list[str], partial: Path, plan: str) -> None:
+    """Kill a benchmark as soon as it has kept what came of a plan whose name begins so."""
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        while plan not in (partial.read_text() if partial.exists() else ""):
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 @pytest.mark.slow
 def test_a_killed_benchmark_goes_on_behind_what_it_had_measured(
     two_backbones: Path, phantom_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "reports"
     partial = out / "results.json.partial"
-    command = [sys.executable, "-m", "pneumo_edge", "benchmark", str(two_backbones), "--data", str(phantom_folder)]
-    command += ["--engine", "litert", "--queries", "12", "--seconds", "0", "--out", str(out), "--processes"]
+    command = [*_command(two_backbones, phantom_folder, out), "--queries", "12", "--processes"]
 
-    with subprocess.Popen([*command, "3"], stderr=subprocess.DEVNULL, start_new_session=True) as process:
-        while '"latency 0: ' not in (partial.read_text() if partial.exists() else ""):
-            assert process.poll() is None, "it ended before it could be killed"
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
+    _kill_once_kept([*command, "3"], partial, '"latency 0: ')
     # As if it had been killed within a line.
     partial.write_bytes(partial.read_bytes() + b'{"plan": "latency 1')
     assert not (out / "results.json").exists()
@@ -64,14 +73,8 @@ def test_units_of_several_threads_have_a_process_each_and_the_twin_its_own(
 ) -> None:
     out = tmp_path / "reports"
     partial = out / "results.json.partial"
-    command = [sys.executable, "-m", "pneumo_edge", "benchmark", str(two_backbones), "--data", str(phantom_folder)]
-    command += ["--engine", "litert", "--threads", "2", "--processes", "2", "--queries", "4", "--seconds", "0"]
-    command += ["--out", str(out)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as process:
-        while '"latency 1' not in (partial.read_text() if partial.exists() else ""):
-            assert process.poll() is None, "it ended before it could be killed"
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
+    command = [*_command(two_backbones, phantom_folder, out), "--queries", "4", "--processes", "2", "--threads", "2"]
+    _kill_once_kept(command, partial, '"latency 1')
     pieces = map(json.loads, partial.read_text().splitlines()[1:])
     kept = {piece["plan"]: piece["message"]["latency"] for piece in pieces if piece["plan"].startswith("latency 0")}
     assert all(len(samples) == 1 for samples in kept.values())

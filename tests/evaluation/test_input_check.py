@@ -14,7 +14,7 @@ def _learn(features: Features, patients: list[int], parts: tuple[int, ...] | Non
     return learn(features, parts or (features.shape[1],), patients, "a test")
 
 
-@given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 20), min_size=1, max_size=4), st.integers(10, 60))
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 20), min_size=1, max_size=4), st.integers(2, 60))
 def test_the_distance_is_the_standardized_one_of_scipy_in_the_part_where_it_is_largest(
     seed: int, parts: list[int], images: int
 ) -> None:
@@ -23,18 +23,24 @@ def test_the_distance_is_the_standardized_one_of_scipy_in_the_part_where_it_is_l
     values = random.normal(random.normal(0, 3, features), random.uniform(0.5, 5, features), (images, features))
     check = _learn(values, list(range(images)), tuple(parts))
     others = random.normal(0, 4, (5, features))
-    deviations = np.maximum(values.std(axis=0), 0.25)
+    # With five digits, as a spec has them.
+    means, deviations = (
+        np.array([float(f"{value:.5g}") for value in each])
+        for each in (values.mean(axis=0), np.maximum(values.std(axis=0), 0.25))
+    )
 
-    def theirs(of: Features, part: slice) -> Features:
-        mean, variances = values[:, part].mean(axis=0)[np.newaxis], deviations[part] ** 2
-        distances = distance.cdist(of[:, part], mean, "seuclidean", V=variances)[:, 0]
+    def theirs(of: Features, part: slice, scale: Features) -> Features:
+        distances = distance.cdist(of[:, part], means[np.newaxis, part], "seuclidean", V=scale[part] ** 2)[:, 0]
         return np.asarray(distances / np.sqrt(part.stop - part.start))
 
     slices = [slice(end - part, end) for part, end in zip(parts, np.cumsum(parts), strict=True)]
-    # With so few patients a part's limit is the largest distance in it.
-    each = [theirs(others, part) / theirs(values, part).max() for part in slices]
-    # Mean and scale have five digits in a spec.
-    assert check.distances(others) == pytest.approx(np.max(each, axis=0), rel=1e-2)
+    assert check.mean == tuple(means)
+    for part in slices:
+        # With so few patients a part's limit is the largest distance in it.
+        scale = np.maximum(values.std(axis=0), 0.25)[part] * theirs(values, part, deviations).max()
+        assert check.scale[part] == pytest.approx(scale, rel=1e-4)
+    each = [theirs(others, part, np.array(check.scale)) for part in slices]
+    assert check.distances(others) == pytest.approx(np.max(each, axis=0))
     assert [float(check.distances(other)) for other in others] == pytest.approx(check.distances(others).tolist())
 
 
@@ -74,3 +80,9 @@ def test_with_few_patients_all_that_was_seen_passes() -> None:
     values = np.random.default_rng(0).normal(0, 1, (30, 4))
     check = _learn(values, list(range(30)))
     assert check.limit == check.distances(values).max()
+
+
+@pytest.mark.parametrize("parts", [(), (3,), (2, 0), (3, -1)])
+def test_parts_that_are_not_of_all_components_are_refused(parts: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="parts are"):
+        InputCheckSpec((0.0, 0.0), (1.0, 1.0), parts, 1.0, 0.99, "a test")
