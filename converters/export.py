@@ -108,8 +108,8 @@ class _Workshop:
         self._model, self._run, self._dataset, self._out = folder / runs.MODEL_NAME, run, dataset, out
         self._child = stack.enter_context(isolated.child_process(folder / _LOG_NAME))
         self._place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
-        self._orders: dict[str, Callable[[], None]] = {}
-        self._other_orders: dict[str, Callable[[], None]] = {}
+        self._orders: dict[str, Callable[[], float]] = {}
+        self._other_orders: dict[str, Callable[[], float]] = {}
         self._checkpoint = files.sha256(self._model)
         count = calibration.IMAGES
         chosen, others = calibration.choose(dataset, count), calibration.choose(dataset, count, skip=count)
@@ -148,14 +148,14 @@ class _Workshop:
         path = self.path(row)
         try:
             with bar(f"Converting to {path.name}", 1) as advance:
-                self._orders[row.id]()
+                share = self._orders[row.id]()
                 advance(1, "")
             positive = self._run.class_names.index(POSITIVE_CLASS)
             verified = verify(self._converted(row), row, self._reference, positive, self._described)
-            stability = self._stability(row, positive, verified)
+            calibrated = self._calibration(row, share, positive, verified)
         except (ConversionError, GateError, ModelFileError) as error:
             return Exported(row, path, None, error)
-        spec = self._spec(row, verified, stability)
+        spec = self._spec(row, verified, calibrated)
         with files.atomic(path) as temporary:
             spec = metadata.write_spec(self._converted(row), temporary, spec)
             Proof(
@@ -165,17 +165,21 @@ class _Workshop:
                 self._origin(row),
                 verified.threshold,
                 verified.verification,
-                stability,
+                calibrated,
             ).save(path)
         return Exported(row, path, spec)
 
-    def _stability(self, row: Format, positive: int, verified: Verified) -> dict[str, float] | None:
-        if row.id not in self._other_orders:
+    def _calibration(self, row: Format, share: float, positive: int, verified: Verified) -> CalibrationSpec | None:
+        if not row.calibrated:
             return None
+        calibrated = replace(self._calibrated, share=share)
+        if row.id not in self._other_orders:
+            return calibrated
         with bar(f"Converting to {self.path(row).name} on other calibration images", 1) as advance:
             self._other_orders[row.id]()
             advance(1, "")
-        return compare_calibrations(self._converted(row), self._calibrated_otherwise(row), row, verified, positive)
+        stability = compare_calibrations(self._converted(row), self._calibrated_otherwise(row), row, verified, positive)
+        return replace(calibrated, stability=stability)
 
     def _converted(self, row: Format) -> Path:
         # Under its own name already, because engines and messages name the file.
@@ -264,7 +268,7 @@ class _Workshop:
     def _scores(self, said: dict[str, npt.NDArray[np.float32]]) -> Scores:
         return said[PROBABILITY][:, self._run.class_names.index(POSITIVE_CLASS)].astype(np.float64)
 
-    def _spec(self, row: Format, verified: Verified, stability: dict[str, float] | None) -> ModelSpec:
+    def _spec(self, row: Format, verified: Verified, calibrated: CalibrationSpec | None) -> ModelSpec:
         run = self._run
         return ModelSpec(
             name=f"{run.backbone}-{row.name}",
@@ -279,7 +283,7 @@ class _Workshop:
             versions={**run.versions, **self._converter_versions()},
             notice=run.notice,
             verification=verified.verification,
-            calibration=replace(self._calibrated, stability=stability) if row.calibrated else None,
+            calibration=calibrated,
             outputs=tuple(
                 OutputSpec(
                     name, array.shape[1:], keras_model.OTHER_OUTPUTS[name].description, name not in verified.strayed

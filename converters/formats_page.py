@@ -29,6 +29,7 @@ _COLUMNS = (
     "largest difference",
     "mean difference",
     "AUC loss",
+    "values in range",
     "on other calibration images",
 )
 
@@ -48,7 +49,8 @@ def table(folder: Path, backbones: Sequence[str] = BACKBONES) -> str:
 
 def _rows(row: Format, backbone: str, found: Proof) -> list[tuple[str, ...]]:
     size = f"{found.size_bytes / 1e6:.2f}"
-    stability = found.stability
+    in_range = f"{found.calibration.share:.10g}" if found.calibration else ""
+    stability = found.calibration and found.calibration.stability
     stable = f"{stability['agreement']:.0%}, {stability['mean_difference']:.4f}" if stability else ""
     cells: list[tuple[str, ...]] = []
     for engine, measured in found.verification.measured.items():
@@ -65,10 +67,11 @@ def _rows(row: Format, backbone: str, found: Proof) -> list[tuple[str, ...]]:
                 f"{measured['max_difference']:.2g}",
                 f"{measured['mean_difference']:.2g}",
                 loss,
+                in_range,
                 stable,
             )
         )
-        size = stable = ""
+        size = in_range = stable = ""
     return cells
 
 

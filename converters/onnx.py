@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from converters import keras_model
+from converters import keras_model, ranges
 from converters.formats import Format
 from converters.keras_model import OUTPUTS
 from converters.tflite import SMALL_LAYER
@@ -21,11 +21,11 @@ from pneumo_edge.spec import PROBABILITY
 
 OPSET = 17
 _INPUT = "image"
-#: Operators that static quantization leaves in float, for the reason that `tflite._int8` gives.
+#: Operators that static quantization leaves in float, for the reason that `tflite.IN_FLOAT` gives.
 _IN_FLOAT = frozenset({"Softmax"})
 
 
-def convert(model: Path, row: Format, calibration: npt.NDArray[np.uint8] | None, target: Path) -> None:
+def convert(model: Path, row: Format, calibration: npt.NDArray[np.uint8] | None, target: Path) -> float:
     """Convert a trained model to an ONNX file without a ModelSpec.
 
     Args:
@@ -35,17 +35,21 @@ def convert(model: Path, row: Format, calibration: npt.NDArray[np.uint8] | None,
             is calibrated.
         target: The file to write.
 
+    Returns:
+        As :func:`converters.tflite.convert`.
+
     Raises:
         ConversionError: The graph is not one from the image to the outputs of a model file.
     """
-    onnx = extras.need("onnx", "convert")
+    onnx, share = extras.need("onnx", "convert"), 1.0
     if row.name == "fp32":
         onnx.save(_float32(model), str(target))
     elif row.name == "fp16":
         onnx.save(_half_weights(_float32(model)), str(target))
     else:
-        _quantize(model, row, calibration, target)
+        share = _quantize(model, row, calibration, target)
     check(target)
+    return share
 
 
 def check(path: Path) -> None:
@@ -124,7 +128,7 @@ def _half_weights(proto: Any) -> Any:
     return copy
 
 
-def _quantize(model: Path, row: Format, calibration: npt.NDArray[np.uint8] | None, target: Path) -> None:
+def _quantize(model: Path, row: Format, calibration: npt.NDArray[np.uint8] | None, target: Path) -> float:
     onnx = extras.need("onnx", "convert")
     quantization = extras.need("onnxruntime.quantization", "convert")
     shapes = extras.need("onnxruntime.quantization.shape_inference", "convert")
@@ -136,28 +140,78 @@ def _quantize(model: Path, row: Format, calibration: npt.NDArray[np.uint8] | Non
         nodes = onnx.load(str(prepared)).graph.node
         weights = {"weight_type": quantization.QuantType.QInt8, "per_channel": True}
         if row.calibrated:
-            quantization.quantize_static(
-                str(prepared),
-                str(target),
-                _reader(calibration),
-                quant_format=quantization.QuantFormat.QDQ,
-                activation_type=quantization.QuantType.QInt8,
-                nodes_to_exclude=[node.name for node in nodes if node.op_type in _IN_FLOAT],
-                **weights,
-            )
-        else:
-            # The one scale that this mode has for a layer's weights is too coarse for a depthwise convolution.
-            depthwise = [node.name for node in nodes if _is_depthwise(node)]
-            quantization.quantize_dynamic(str(prepared), str(target), nodes_to_exclude=depthwise, **weights)
+            in_float = [node.name for node in nodes if node.op_type in _IN_FLOAT]
+            share, content = _quantize_static(prepared, calibration, nodes_to_exclude=in_float, **weights)
+            target.write_bytes(content)
+            return share
+        # The one scale that this mode has for a layer's weights is too coarse for a depthwise convolution.
+        depthwise = [node.name for node in nodes if _is_depthwise(node)]
+        quantization.quantize_dynamic(str(prepared), str(target), nodes_to_exclude=depthwise, **weights)
+        return 1.0
+
+
+def _quantize_static(prepared: Path, calibration: npt.NDArray[np.uint8] | None, **options: Any) -> tuple[float, bytes]:
+    if calibration is None:
+        raise ValueError("static quantization takes a representative dataset")
+    quantization = extras.need("onnxruntime.quantization", "convert")
+    images, made = ranges.choose_images(calibration), prepared.with_name("quantized.onnx")
+
+    def quantize(narrower: ranges.Ranges) -> bytes:
+        overrides = {
+            name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in narrower.items()
+        }
+        quantization.quantize_static(
+            str(prepared),
+            str(made),
+            _reader(calibration),
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=quantization.QuantType.QInt8,
+            extra_options={"TensorQuantOverrides": overrides},
+            # So that the ranges are looked for once.
+            calibration_cache_path=str(prepared.with_name("ranges.json")),
+            **options,
+        )
+        return made.read_bytes()
+
+    return ranges.choose(*_watch(prepared, images), quantize, lambda content: _probabilities(content, images))
 
 
 def _is_depthwise(node: Any) -> bool:
     return node.op_type == "Conv" and any(each.name == "group" and each.i > 1 for each in node.attribute)
 
 
-def _reader(calibration: npt.NDArray[np.uint8] | None) -> Any:
-    if calibration is None:
-        raise ValueError("static quantization takes a representative dataset")
+def _watch(path: Path, images: npt.NDArray[np.uint8]) -> tuple[ranges.Floats, ranges.Values]:
+    """Probabilities that a float file gives of images, and values of its feature maps by their names."""
+    onnx = extras.need("onnx", "convert")
+    proto = onnx.load(str(path))
+    shapes = {
+        value.name: [each.dim_value for each in value.type.tensor_type.shape.dim] for value in proto.graph.value_info
+    }
+    maps = [name for name, shape in shapes.items() if ranges.is_feature_map(np.prod(shape))]
+    del proto.graph.output[:]
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in (PROBABILITY, *maps))
+    session = _session(proto.SerializeToString())
+    values, probabilities = ranges.Values(), []
+    for image in images:
+        (said,), *seen = session.run(None, {_INPUT: image[np.newaxis].astype(np.float32)})
+        probabilities.append(said)
+        for name, feature_map in zip(maps, seen, strict=True):
+            values.add(name, feature_map)
+    return np.array(probabilities), values
+
+
+def _probabilities(content: bytes, images: npt.NDArray[np.uint8]) -> ranges.Floats:
+    session = _session(content)
+    return np.concatenate(
+        [session.run([PROBABILITY], {_INPUT: image[np.newaxis].astype(np.float32)})[0] for image in images]
+    )
+
+
+def _session(content: bytes) -> Any:
+    return extras.need("onnxruntime", "convert").InferenceSession(content, providers=["CPUExecutionProvider"])
+
+
+def _reader(calibration: npt.NDArray[np.uint8]) -> Any:
     quantization = extras.need("onnxruntime.quantization", "convert")
     images: Iterator[npt.NDArray[np.uint8]] = iter(calibration)
 

@@ -9,7 +9,7 @@ from converters import reference
 from converters.formats import Format
 from pneumo_edge import files, records
 from pneumo_edge.errors import ConversionError
-from pneumo_edge.spec import VerificationSpec
+from pneumo_edge.spec import CalibrationSpec, VerificationSpec
 
 SCHEMA_VERSION = 2
 
@@ -37,7 +37,7 @@ class Origin:
 class Proof:
     """The record of a file that passed its gate; size and ``sha256`` are of the whole file.
 
-    ``stability`` is that of :class:`pneumo_edge.spec.CalibrationSpec`.
+    ``calibration`` is that of its ModelSpec.
     """
 
     file: str
@@ -46,7 +46,7 @@ class Proof:
     origin: Origin
     threshold: float
     verification: VerificationSpec
-    stability: dict[str, float] | None = None
+    calibration: CalibrationSpec | None = None
     schema_version: int = SCHEMA_VERSION
 
     def save(self, model: Path) -> None:

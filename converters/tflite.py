@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,20 +11,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from converters import keras_model, metadata
+from converters import keras_model, metadata, ranges
 from converters.formats import Format
 from pneumo_edge import extras
 from pneumo_edge.errors import ConversionError
+from pneumo_edge.spec import PROBABILITY
 
 #: Layers of up to this many weights keep float32 in ``fp16``.
 SMALL_LAYER = 4096
-#: Operators that ``int8`` leaves in float.
+#: Operators that ``int8`` leaves in float: of 256 steps of probability too few are near 0 and 1 to place a threshold.
 IN_FLOAT = ("SOFTMAX",)
+#: What the formats of integer operators give, and which operators they leave in float.
+_FULL_INTEGER: dict[str, tuple[str, tuple[str, ...]]] = {"int8": ("float32", IN_FLOAT), "integer-only": ("uint8", ())}
 
 Calibration = npt.NDArray[np.uint8] | None
 
 
-def convert(model: Path, row: Format, calibration: Calibration, target: Path) -> None:
+def convert(model: Path, row: Format, calibration: Calibration, target: Path) -> float:
     """Convert a trained model to a TFLite file without a ModelSpec.
 
     Args:
@@ -33,29 +37,44 @@ def convert(model: Path, row: Format, calibration: Calibration, target: Path) ->
             is calibrated.
         target: The file to write.
 
+    Returns:
+        Of a feature map's values, the share that lies below the upper end of the range that it is quantized with, and
+        above the lower one; 1 where there are no such ranges.
+
     Raises:
         ConversionError: The quantized input does not take pixels as they are.
     """
-    tensorflow = extras.need("tensorflow", "convert")
-    converter = tensorflow.lite.TFLiteConverter.from_saved_model(keras_model.saved_model(model).name)
-    content = _CONVERTERS[row.name](converter, calibration)
+    share = 1.0
+    if row.name in _FULL_INTEGER:
+        if calibration is None:
+            raise ValueError("full-integer quantization takes a representative dataset")
+        share, with_ranges = _with_ranges(model, calibration.tobytes(), calibration.shape)
+        content = _quantized(with_ranges, *_FULL_INTEGER[row.name])
+    else:
+        content = _CONVERTERS[row.name](model, calibration)
     if row.input_dtype == "uint8":
         _check_input(content)
     target.write_bytes(metadata.name_tensors(content))
+    return share
 
 
-def _fp32(converter: Any, calibration: Calibration) -> bytes:
-    return bytes(converter.convert())
+def _converter(model: Path) -> Any:
+    tensorflow = extras.need("tensorflow", "convert")
+    return tensorflow.lite.TFLiteConverter.from_saved_model(keras_model.saved_model(model).name)
 
 
-def _fp16(converter: Any, calibration: Calibration) -> bytes:
+def _fp32(model: Path, calibration: Calibration) -> bytes:
+    return bytes(_converter(model).convert())
+
+
+def _fp16(model: Path, calibration: Calibration) -> bytes:
     """Weights in float16, but for depthwise convolutions and small layers, which feed large maps of features.
 
     They are few weights that cost most of the accuracy. TensorFlow's own float16 mode takes them too.
     """
     qtyping = extras.need("ai_edge_quantizer.qtyping", "convert")
     algorithms = extras.need("ai_edge_quantizer.algorithm_manager", "convert").AlgorithmName
-    content = bytearray(converter.convert())
+    content = bytearray(_fp32(model, calibration))
     quantizer = extras.need("ai_edge_quantizer.quantizer", "convert").Quantizer(content)
     half = qtyping.OpQuantizationConfig(
         weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
@@ -83,51 +102,98 @@ def _small_layers(content: bytearray) -> list[str]:
     ]
 
 
-def _dynamic(converter: Any, calibration: Calibration) -> bytes:
+def _dynamic(model: Path, calibration: Calibration) -> bytes:
+    converter = _converter(model)
     converter.optimizations = [extras.need("tensorflow", "convert").lite.Optimize.DEFAULT]
     # Per channel, the dense layer is FULLY_CONNECTED version 12, which tflite-runtime 2.14 does not have.
     converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     return bytes(converter.convert())
 
 
-def _weight_only(converter: Any, calibration: Calibration) -> bytes:
+def _weight_only(model: Path, calibration: Calibration) -> bytes:
     # TensorFlow's converter has no such mode.
     recipe = extras.need("ai_edge_quantizer.recipe", "convert")
     quantizer = extras.need("ai_edge_quantizer.quantizer", "convert")
-    float_model = bytearray(converter.convert())
-    quantized = quantizer.Quantizer(float_model, recipe.weight_only_wi8_afp32()).quantize()
+    quantized = quantizer.Quantizer(bytearray(_fp32(model, calibration)), recipe.weight_only_wi8_afp32()).quantize()
     return bytes(quantized.quantized_model)
 
 
-def _int8(converter: Any, calibration: Calibration) -> bytes:
-    """Full-integer quantization up to the logits; the softmax stays in float32.
-
-    An int8 softmax has 256 steps of probability, too coarse near 0 and 1 to place a threshold there.
-    The quantization debugger is TensorFlow's only way to leave one kind of operator in float; it
-    gives a file with float32 input, which is then made uint8.
-    """
+def _quantized(with_ranges: bytes, output: str, in_float: tuple[str, ...]) -> bytes:
+    """Quantize all operators but some, from uint8 pixels to outputs of a type."""
     tensorflow = extras.need("tensorflow", "convert")
-    lite = tensorflow.lite
-    _calibrate(converter, calibration, lite.OpsSet.TFLITE_BUILTINS_INT8)
-    debugger = lite.experimental.QuantizationDebugger(
-        converter=converter,
-        debug_dataset=converter.representative_dataset,
-        debug_options=lite.experimental.QuantizationDebugOptions(denylisted_ops=list(IN_FLOAT)),
+    # The converter's own second half, which alone can leave a kind of operator in float.
+    quantize = extras.need("tensorflow.lite.python.convert", "convert").mlir_quantize
+    types = {"input_data_type": tensorflow.uint8, "output_data_type": tensorflow.as_dtype(output)}
+    return bytes(quantize(with_ranges, denylisted_ops=list(in_float), **types))
+
+
+# Two, because each file is made a second time, on other images.
+@functools.lru_cache(maxsize=2)
+def _with_ranges(model: Path, pixels: bytes, shape: tuple[int, ...]) -> tuple[float, bytes]:
+    """The share that :func:`convert` returns; and the float file with ranges, from which the quantizer takes them."""
+    images = np.frombuffer(pixels, np.uint8).reshape(shape)
+    converter = _converter(model)
+    _calibrate(converter, images, extras.need("tensorflow", "convert").lite.OpsSet.TFLITE_BUILTINS_INT8)
+    converter._experimental_calibrate_only = True
+    whole = bytes(converter.convert())
+    chosen_by = ranges.choose_images(images)
+    return ranges.choose(
+        *_watch(whole, chosen_by),
+        lambda narrower: _narrowed(whole, narrower),
+        lambda content: _probabilities(_quantized(content, *_FULL_INTEGER["int8"]), chosen_by),
     )
-    util = extras.need("tensorflow.lite.python.util", "convert")
-    return bytes(
-        util.modify_model_io_type(bytes(debugger.get_nondebug_quantized_model()), tensorflow.uint8, tensorflow.float32)
+
+
+def _watch(content: bytes, images: npt.NDArray[np.uint8]) -> tuple[ranges.Floats, ranges.Values]:
+    """Probabilities that a float file gives of images, and values of its feature maps by their tensors' indices."""
+    litert = extras.need("ai_edge_litert.interpreter", "convert")
+    # A delegate would keep the feature maps to itself.
+    undelegated = litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = litert.Interpreter(
+        model_content=content, experimental_preserve_all_tensors=True, experimental_op_resolver_type=undelegated
     )
+    run = interpreter.get_signature_runner()
+    maps, values, probabilities = _feature_maps(content), ranges.Values(), []
+    for image in images:
+        probabilities.append(run(image=image[np.newaxis].astype(np.float32))[PROBABILITY][0])
+        for index in maps:
+            values.add(index, interpreter.get_tensor(index))
+    return np.array(probabilities), values
 
 
-def _integer_only(converter: Any, calibration: Calibration) -> bytes:
-    tensorflow = extras.need("tensorflow", "convert")
-    _calibrate(converter, calibration, tensorflow.lite.OpsSet.TFLITE_BUILTINS_INT8)
-    converter.inference_input_type = converter.inference_output_type = tensorflow.uint8
-    return bytes(converter.convert())
+def _probabilities(content: bytes, images: npt.NDArray[np.uint8]) -> ranges.Floats:
+    run = extras.need("ai_edge_litert.interpreter", "convert").Interpreter(model_content=content).get_signature_runner()
+    return np.array([run(image=image[np.newaxis])[PROBABILITY][0] for image in images])
 
 
-def _int16x8(converter: Any, calibration: Calibration) -> bytes:
+def _feature_maps(content: bytes | bytearray) -> dict[int, Any]:
+    """Of each feature map inside a float file, by its tensor's index, the range that it has."""
+    schema = extras.need("ai_edge_litert.schema_py_generated", "convert")
+    graph = schema.Model.GetRootAs(content).Subgraphs(0)
+    tensors = {index: graph.Tensors(index) for index in range(graph.TensorsLength())}
+    return {
+        index: tensor.Quantization()
+        for index, tensor in tensors.items()
+        # The image keeps its range, so that pixels go in as they are; a constant has a range for each channel, or none.
+        if index not in graph.InputsAsNumpy()
+        and ranges.is_feature_map(np.prod(tensor.ShapeAsNumpy()))
+        and tensor.Quantization()
+        and tensor.Quantization().MinLength() == 1
+    }
+
+
+def _narrowed(content: bytes, narrower: ranges.Ranges) -> bytes:
+    """Put ranges of feature maps in the place of those that a float file has, as far as they are narrower."""
+    narrowed = bytearray(content)
+    feature_maps = _feature_maps(narrowed)
+    for index, (low, high) in narrower.items():
+        least, most = feature_maps[index].MinAsNumpy(), feature_maps[index].MaxAsNumpy()
+        least[0], most[0] = max(least[0], low), min(most[0], high)
+    return bytes(narrowed)
+
+
+def _int16x8(model: Path, calibration: Calibration) -> bytes:
+    converter = _converter(model)
     opsets = extras.need("tensorflow", "convert").lite.OpsSet
     _calibrate(converter, calibration, opsets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8)
     return bytes(converter.convert())
@@ -164,7 +230,5 @@ _CONVERTERS = {
     "fp16": _fp16,
     "dynamic": _dynamic,
     "weight-only": _weight_only,
-    "int8": _int8,
-    "integer-only": _integer_only,
     "int16x8": _int16x8,
 }

@@ -147,7 +147,7 @@ class InputCheckSpec:
                 f"there are {len(self.mean)} means and {len(self.scale)} scales, not as many and at least 1"
             )
         # Written so that NaN fails it.
-        if not min(self.scale) > 0:
+        if not all(scale > 0 for scale in self.scale):
             raise ValueError(f"a scale is {min(self.scale)}, not above 0")
         if not self.parts or min(self.parts) < 1 or sum(self.parts) != len(self.mean):
             raise ValueError(f"parts are {list(self.parts)}, not of 1 or more that sum to {len(self.mean)}")
@@ -200,13 +200,20 @@ class TrainingSpec:
 class CalibrationSpec:
     """The representative dataset of a quantized file; ``manifest`` is the SHA-256 of its manifest.
 
-    ``stability`` is how well the file agrees with one that was calibrated on other images: their number, the share of
-    same decisions and the mean difference of probability; None where there were no other patients to calibrate on.
+    ``share`` is how many of a feature map's values lie above the lower end of the range that it is quantized with, and
+    how many below the upper end, at least: 1 where the ranges hold all values that were seen. ``stability`` is how well
+    the file agrees with one that was calibrated on other images: their number, the share of same decisions and the mean
+    difference of probability; None where there were no other patients to calibrate on.
     """
 
     images: int
     manifest: str
+    share: float = 1.0
     stability: dict[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.5 < self.share <= 1:
+            raise ValueError(f"share is {self.share}, not above 0.5 and at most 1")
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ def info(
         rows["integrity"] = f"graph and weights have the SHA-256 that the file says, {spec.model_sha256[:16]}"
     if spec.calibration:
         rows["calibrated on"] = f"{spec.calibration.images} training images (manifest {spec.calibration.manifest[:12]})"
+        if spec.calibration.share < 1:
+            rows["calibrated on"] += f", ranges with {100 * spec.calibration.share:.10g}% of a feature map's values"
         if stability := spec.calibration.stability:
             rows["calibrated on"] += (
                 f"; calibrated on others: same decision on {stability['agreement']:.1%} of {stability['images']:.0f}, "

@@ -27,7 +27,7 @@ def test_every_format_of_both_backbones_was_measured_on_every_engine_it_promises
             assert kept.origin.format == row, "measured with the bounds and settings of today"
             assert set(kept.verification.engines) == set(row.engines)
             assert kept.verification.images >= 500
-            assert (kept.stability is not None) == row.calibrated
+            assert (kept.calibration is not None) == row.calibrated
 
 
 def test_the_bundled_files_are_those_that_were_verified() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image
 from pneumo_edge import records
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.runtime.classifier import read_spec
+from pneumo_edge.spec import ConformalSpec, InputCheckSpec, ModelSpec, OutputSpec
 
 CORPUS = Path(__file__).with_name("corpus")
 _SIDE = 40
@@ -87,17 +89,31 @@ def _dicoms(x_ray: Image.Image) -> dict[str, bytes]:
 
 def _models(tiny: Path) -> dict[str, dict[str, bytes]]:
     whole = (tiny / "tiny-int8.tflite").read_bytes()
-    text = records.dumps(read_spec(tiny / "tiny-int8.tflite")).encode()
+    spec = read_spec(tiny / "tiny-int8.tflite")
+    text = records.dumps(spec).encode()
     packed = io.BytesIO(bytes(64))
     with zipfile.ZipFile(packed, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(zipfile.ZipInfo("pneumo_edge_spec.json"), text.replace(b"model_sha256", b"none"))
     with zipfile.ZipFile(packed, "a", zipfile.ZIP_BZIP2) as archive:
         archive.writestr("bomb", bytes(10_000_000))
     return {
-        "spec": {"whole": text, "nested": b'{"name":' * 50},
+        "spec": {"whole": text, "checked": records.dumps(_checked(spec)).encode(), "nested": b'{"name":' * 50},
         "tflite": {"int8": whole[8:], "archive": packed.getvalue()},
         "onnx": {"fp32": (tiny / "tiny-fp32.onnx").read_bytes()},
     }
+
+
+def _checked(spec: ModelSpec) -> ModelSpec:
+    """The spec of a file that says when it had better not answer."""
+    return replace(
+        spec,
+        conformal=ConformalSpec(0.95, 0.4, 0.6, {"NORMAL": 3, "PNEUMONIA": 3}, "nothing"),
+        input_check=InputCheckSpec((0.0, 1.0, 2.0), (1.0, 1.0, 0.5), (2, 1), 1.5, 0.99, "nothing"),
+        outputs=(
+            OutputSpec("heatmap", (7, 7), "of a test"),
+            OutputSpec("components", (3,), "of a test", faithful=False),
+        ),
+    )
 
 
 def main(tiny: Path) -> None:
