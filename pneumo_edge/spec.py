@@ -29,7 +29,7 @@ SPEC_NAME = "pneumo_edge_spec.json"
 RANDOM_WEIGHTS = "random"
 #: How far a decoder may scale an image down: to no less than this multiple of the input's longer side. A backbone is
 #: here where its int8 file keeps its verdicts by that (tests/test_bundled.py); others get images decoded in full.
-_OVERSAMPLING = {"mobilenetv2": 1.1}
+_OVERSAMPLING = {"mobilenetv2": 1.1, "efficientnetb0": 1.25}
 MODEL_SUFFIXES = frozenset({".tflite", ".onnx"})
 
 #: Larger model files are refused unread; those of the largest format have 17 million bytes.

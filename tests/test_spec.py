@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tracemalloc
 import zipfile
@@ -402,4 +403,5 @@ def test_a_decoder_may_scale_for_a_backbone_that_keeps_its_verdicts(
     height, width, smallest = size
     model_spec = replace(model_spec, input=replace(model_spec.input, height=height, width=width))
     assert replace(model_spec, backbone="mobilenetv2").smallest_decoded == smallest
-    assert replace(model_spec, backbone="efficientnetb0").smallest_decoded is None
+    assert replace(model_spec, backbone="efficientnetb0").smallest_decoded == math.ceil(1.25 * max(height, width))
+    assert replace(model_spec, backbone="tiny").smallest_decoded is None
