@@ -39,6 +39,7 @@ def test_each_was_trained_on_x_rays_from_pretrained_weights_and_passed_its_gate(
     assert spec.training.initial_weights != RANDOM_WEIGHTS
     assert spec.verification
     assert set(spec.verification.engines) == {row.name for row in engines_for(bundled.path(name))}
+    assert all(output.faithful for output in spec.outputs), "each explains itself"
 
 
 def test_nothing_else_lies_beside_them_and_all_are_small() -> None:

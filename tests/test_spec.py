@@ -72,7 +72,7 @@ def model_specs(draw: st.DrawFn) -> ModelSpec:
                 measured=st.dictionaries(_text, _numbers, max_size=2),
             )
         ),
-        calibration=draw(st.none() | st.builds(CalibrationSpec)),
+        calibration=draw(st.none() | st.builds(CalibrationSpec, share=st.floats(0.5, 1, exclude_min=True))),
         outputs=tuple(draw(st.lists(_outputs(), max_size=2, unique_by=lambda output: output.name))),
         conformal=draw(st.none() | conformal) if len(class_names) == 2 else None,
     )
@@ -152,6 +152,7 @@ def test_a_spec_is_found_by_the_standard_library_alone(tiny_models: Path) -> Non
         (["input", "height"], 0, "height and width are 0 and 224, not within 1 to 2048"),
         (["input", "width"], 10**4000, "height and width are 224 and 1000"),
         (["data", "real"], "yes", 'data.real is "yes", not bool'),
+        (["calibration"], {"images": 1, "manifest": "", "share": 0.5}, "share is 0.5, not above 0.5 and at most 1"),
         (["schema_version"], 2, "schema_version is 2, newer than 1"),
     ],
 )

@@ -134,3 +134,4 @@ def test_the_text_says_what_a_file_was_calibrated_on(tiny_models: Path) -> None:
     for name in bundled.NAMES:
         said = _fields(_info(bundled.path(name)).stdout)["calibrated on"]
         assert said.startswith("200 training images") and "calibrated on others: same decision on " in said
+        assert ("ranges with 99.99% of a feature map's values" in said) == (name == "efficientnetb0")
