@@ -46,9 +46,8 @@ def convert(model: Path, row: Format, calibration: Calibration, target: Path) ->
     """
     share = 1.0
     if row.name in _FULL_INTEGER:
-        if calibration is None:
-            raise ValueError("full-integer quantization takes a representative dataset")
-        share, with_ranges = _with_ranges(model, calibration.tobytes(), calibration.shape)
+        images = _representative(calibration)
+        share, with_ranges = _with_ranges(model, images.tobytes(), images.shape)
         content = _quantized(with_ranges, *_FULL_INTEGER[row.name])
     else:
         content = _CONVERTERS[row.name](model, calibration)
@@ -195,15 +194,20 @@ def _narrowed(content: bytes, narrower: ranges.Ranges) -> bytes:
 def _int16x8(model: Path, calibration: Calibration) -> bytes:
     converter = _converter(model)
     opsets = extras.need("tensorflow", "convert").lite.OpsSet
-    _calibrate(converter, calibration, opsets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8)
+    _calibrate(
+        converter, _representative(calibration), opsets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+    )
     return bytes(converter.convert())
 
 
-def _calibrate(converter: Any, calibration: Calibration, opset: Any) -> None:
-    """Set a converter to integer operators alone, with ranges from the representative dataset."""
+def _representative(calibration: Calibration) -> npt.NDArray[np.uint8]:
     if calibration is None:
         raise ValueError("full-integer quantization takes a representative dataset")
-    pixels = calibration
+    return calibration
+
+
+def _calibrate(converter: Any, pixels: npt.NDArray[np.uint8], opset: Any) -> None:
+    """Set a converter to integer operators alone, with ranges from the representative dataset."""
 
     def representative_dataset() -> Iterator[list[npt.NDArray[np.float32]]]:
         for image in pixels:

@@ -28,6 +28,7 @@ def test_every_format_of_both_backbones_was_measured_on_every_engine_it_promises
             assert set(kept.verification.engines) == set(row.engines)
             assert kept.verification.images >= 500
             assert (kept.calibration is not None) == row.calibrated
+            assert not kept.calibration or kept.calibration.stability is not None
 
 
 def test_the_bundled_files_are_those_that_were_verified() -> None:
