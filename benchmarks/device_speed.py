@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import contestants
-from pneumo_edge import bundled, extras, images
+from pneumo_edge import bundled, cores, extras, images
 from pneumo_edge.errors import DataError, PneumoEdgeError, ResultsError
 from pneumo_edge.images import SUFFIXES
 from pneumo_edge.pages import put_table
 from pneumo_edge.progress import track
 from pneumo_edge.runtime import engines
-from pneumo_edge.runtime.batch import cores, predict_each
+from pneumo_edge.runtime.batch import predict_each
 from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.spec import HEATMAP
 
@@ -269,7 +269,7 @@ def _remove_other_outputs(model: Path, target: Path) -> None:
 
 
 def _compare_folder(classifier: Classifier, paths: Sequence[Path], rounds: int) -> Iterator[Comparison]:
-    if cores() < 2:
+    if cores.available() < 2:
         return
 
     def with_workers(workers: int) -> Callable[[], object]:
@@ -330,7 +330,7 @@ def main() -> None:
         for name, given in (("MediaPipe", options.mediapipe), ("Keras", options.keras)):
             if not given:
                 print(f"{name} is left out: --{name.lower()} is not given", file=sys.stderr)
-        if cores() < 2:
+        if cores.available() < 2:
             print("A folder with 2 workers is left out: there is 1 core", file=sys.stderr)
         text = render(rows, agreement)
         print(text)

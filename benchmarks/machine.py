@@ -6,8 +6,7 @@ import platform
 from importlib.metadata import version
 
 from benchmarks.results import Machine
-from pneumo_edge import extras
-from pneumo_edge.runtime.batch import cores
+from pneumo_edge import cores, extras
 
 _LIBRARIES = ("pneumo-edge", "numpy", "pillow")
 
@@ -23,7 +22,7 @@ def describe() -> Machine:
     return Machine(
         cpu=told.get("brand_raw") or platform.processor() or "unknown",
         architecture=platform.machine(),
-        cores=cores(),
+        cores=cores.available(),
         memory_bytes=psutil.virtual_memory().total,
         system=platform.platform(),
         python=f"{platform.python_implementation()} {platform.python_version()}",

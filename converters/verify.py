@@ -12,7 +12,7 @@ import numpy.typing as npt
 from converters import proof, reference
 from converters.formats import FORMATS, THREADS, Format
 from converters.reference import Reference
-from pneumo_edge import apart, extras
+from pneumo_edge import apart, cores, extras
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import prepare
 from pneumo_edge.errors import ConversionError, GateError
@@ -21,7 +21,7 @@ from pneumo_edge.evaluation.metrics import Interval, Scores
 from pneumo_edge.evaluation.operating_point import choose_threshold
 from pneumo_edge.progress import track
 from pneumo_edge.runtime import engines
-from pneumo_edge.runtime.batch import cores, side_by_side
+from pneumo_edge.runtime.batch import side_by_side
 from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.spec import COMPONENTS, PROBABILITY, VerificationSpec
 
@@ -215,7 +215,7 @@ def compare_calibrations(path: Path, other: Path, row: Format, verified: Verifie
 
 def _load(path: Path, info: engines.EngineInfo, threads: int) -> Copies:
     # Some formats have no fast kernels, and those that engines fall back to use one core.
-    return [engines.load(path, info, threads) for _ in range(max(1, cores() // threads))]
+    return [engines.load(path, info, threads) for _ in range(max(1, cores.available() // threads))]
 
 
 def describe(engine: engines.Engine) -> str:

@@ -23,10 +23,10 @@ from benchmarks.supplement import cross_check
 from benchmarks.supplement.records import Limit, ModelGraph, Supplement, ThroughputSample, Unavailable
 from benchmarks.supplement.task import Task, carry_out, plan_calls
 from benchmarks.testset import InputSize
+from pneumo_edge import cores
 from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source
 from pneumo_edge.errors import MissingExtraError, PneumoEdgeError, ResultsError
 from pneumo_edge.progress import bar
-from pneumo_edge.runtime.batch import cores
 from pneumo_edge.runtime.engines import ENGINES, inspection
 
 #: Test images of each class that calls go through.
@@ -243,7 +243,7 @@ class _Further:
     def _throughput(self) -> Supplement:
         # Threads and processes vary here, whatever numbers of threads the benchmark had.
         first = {(target.unit.model, target.unit.engine): target for target in reversed(self._targets)}
-        combinations = list(throughput.combinations(cores()))
+        combinations = list(throughput.combinations(cores.available()))
         found: list[ThroughputSample] = []
         with bar("Measuring throughput", len(first) * len(combinations)) as show:
             for target in reversed(first.values()):

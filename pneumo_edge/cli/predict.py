@@ -74,8 +74,8 @@ def predict(
     the same. An image is remarked on where the model is uncertain, and
     where it is foreign: unlike the X-rays that the model was trained on.
     """
+    from pneumo_edge import cores
     from pneumo_edge.cli import verdicts
-    from pneumo_edge.runtime.batch import cores
     from pneumo_edge.runtime.classifier import Classifier
     from pneumo_edge.runtime.judge import Judge
 
@@ -90,7 +90,7 @@ def predict(
     if explain:
         classifier.check_explains()
     pictures = _pictures(found, explain)
-    workers = min(workers or max(1, cores() // threads), max(1, len(found)))
+    workers = min(workers or max(1, cores.available() // threads), max(1, len(found)))
     if strict:
         classifier.check_checks_input()
     judge = Judge.of(classifier, strict)

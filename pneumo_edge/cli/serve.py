@@ -42,7 +42,7 @@ def serve(
     """
     for library in ("starlette", "uvicorn"):
         extras.check(library, "serve")
-    from pneumo_edge.runtime.batch import cores
+    from pneumo_edge import cores
     from pneumo_edge.runtime.classifier import Classifier
     from pneumo_edge.service import server
     from pneumo_edge.service.app import create_app
@@ -50,7 +50,7 @@ def serve(
 
     limits = Limits(int(max_body), max_pixels, queue, timeout / options.TIMES["s"])
     classifier = Classifier(model, engine=engine, threads=threads, max_pixels=max_pixels)
-    app = create_app(classifier, workers or max(1, cores() // threads), limits)
+    app = create_app(classifier, workers or max(1, cores.available() // threads), limits)
     with server.listen(host, port) as listening:
         if not classifier.spec.data.real:
             typer.echo(options.PHANTOM, err=True)

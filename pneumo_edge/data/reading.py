@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from pneumo_edge import cores
 from pneumo_edge.data.sources import Sample, Source
 from pneumo_edge.errors import ImageError
 from pneumo_edge.progress import track
@@ -36,7 +36,7 @@ def read_each(
         except ImageError as error:
             return error
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores.available()) as pool:
         try:
             results = pool.map(read, samples)
             yield from zip(track(samples, description), results, strict=True)

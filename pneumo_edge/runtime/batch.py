@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,11 +18,6 @@ Result = TypeVar("Result")
 #: Items that are worked on ahead of the one that is waited for, for each worker: so that a slow one holds nobody up,
 #: and few enough that memory stays what it is.
 _AHEAD = 4
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def side_by_side(functions: Sequence[Callable[[Item], Result]], items: Iterable[Item]) -> Generator[Result, None, None]:
