@@ -21,7 +21,7 @@ SECONDS ?= 3600
 # Model files whose verdicts are compared between machines, beside the bundled ones.
 MODELS ?= models
 
-.PHONY: help demo test lint bench bench-training models cards training-table formats-table sensitivity report-reproduction \
+.PHONY: help demo test lint bench bench-training models cards sample-pack training-table formats-table sensitivity report-reproduction \
 	device-speed report-picture repeat benchmark-pages uncertain fuzz arm64 clean
 .DEFAULT_GOAL := help
 
@@ -84,6 +84,9 @@ sensitivity: $(READY) ## Scan the float files in models/ for what quantization h
 
 cards: $(READY) ## Write the model cards of the bundled models, and docs/models.md (METRICS=)
 	$(BIN)/pneumo-edge card --metrics $(METRICS) --index docs/models.md
+
+sample-pack: $(READY) ## Draw chest_xray_sample again out of the Kermany data set at 224 pixels (DATA=)
+	$(BIN)/python -m pneumo_edge.data.sample "$(DATA)"
 
 report-reproduction: $(READY) ## Train what is missing of docs/report-reproduction.md, and redraw it (DATA=, WEIGHTS=, EXTENT=)
 	missing=$$($(BIN)/python -m pneumo_edge.training.reproduction_page --missing) && for recipe in $$missing; do \

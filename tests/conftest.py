@@ -19,6 +19,7 @@ from hypothesis import settings
 
 from converters.metadata import write_spec
 from pneumo_edge import extras
+from pneumo_edge.data import sample
 from pneumo_edge.runtime.classifier import read_spec
 
 if TYPE_CHECKING:
@@ -42,10 +43,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Folder with the real X-rays and the ImageNet weights, which are not in the repository."""
+    """Folder with the whole data set of X-rays and the ImageNet weights, which are not in the repository."""
     folder = Path(os.environ.get("PNEUMO_EDGE_SHARED", _BESIDE_THE_REPOSITORY))
     if not (folder / "data").is_dir():
         pytest.skip(f"the real X-rays and weights are not at {folder}; set PNEUMO_EDGE_SHARED to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample_pack() -> Path:
+    """Folder with real X-rays at 224 pixels, in ``train`` and ``test``; of the repository, so that all have it."""
+    folder = sample.find()
+    if folder is None:
+        pytest.skip("the sample pack is in the repository, and this pneumo-edge is installed from a wheel")
     return folder
 
 

@@ -407,8 +407,8 @@ def test_a_dicom_gets_the_verdict_of_its_picture(classifier: Classifier, phantom
         _check_verdicts(classifier, path)
 
 
-def test_an_x_ray_gets_one_verdict_as_jpeg_and_as_dicom(classifier: Classifier, shared_data: Path) -> None:
-    paths = sorted((shared_data / "chest_xray_original").rglob("*.jpeg"))[::40]
+def test_an_x_ray_gets_one_verdict_as_jpeg_and_as_dicom(classifier: Classifier, sample_pack: Path) -> None:
+    paths = sorted(sample_pack.rglob("*.jpeg"))[::60]
     assert paths
     for path in paths:
         _check_verdicts(classifier, path)

@@ -15,12 +15,15 @@ import pytest
 from PIL import Image
 
 from pneumo_edge import bundled
+from pneumo_edge.data import sample
 
 pytestmark = pytest.mark.slow
 
 _REPOSITORY = Path(__file__).parents[1]
 #: What a device downloads, with both trained models in it.
 _MOST_BYTES = 12_000_000
+#: What the sample pack may add to the source distribution.
+_SAMPLE_BYTES = 4_000_000
 #: Extra, engine, files that it runs, files that it does not and the extra that those need.
 _DEVICES = [
     ("litert", "litert", ["tiny-fp32.tflite", "tiny-int8.tflite"], "tiny-fp32.onnx", "onnx"),
@@ -49,20 +52,22 @@ def test_the_wheel_brings_the_trained_models_and_their_cards(wheel: Path) -> Non
     with ZipFile(wheel) as archive:
         for path in _bundled_files():
             assert archive.read(path.relative_to(_REPOSITORY).as_posix()) == path.read_bytes()
+        assert not [name for name in archive.namelist() if sample.NAME in name or name.endswith(".jpeg")]
 
 
-def test_the_source_distribution_brings_them_too(
-    tmp_path: Path, fresh_environment: Callable[[Path, str], Path]
+def test_the_source_distribution_brings_them_too_and_the_sample_pack(
+    tmp_path: Path, sample_pack: Path, fresh_environment: Callable[[Path, str], Path]
 ) -> None:
     # pip builds none, so the build backend itself is asked.
     python = fresh_environment(tmp_path / "venv", "hatchling")
     command = [str(python), "-m", "hatchling", "build", "--target", "sdist", "--directory", str(tmp_path)]
     subprocess.run(command, cwd=_REPOSITORY, capture_output=True, check=True)
     (archive,) = tmp_path.glob("*.tar.gz")
-    assert archive.stat().st_size < _MOST_BYTES
+    assert archive.stat().st_size < _MOST_BYTES + _SAMPLE_BYTES
     with tarfile.open(archive) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
-    assert names >= {path.relative_to(_REPOSITORY).as_posix() for path in _bundled_files()}
+    brought = [*_bundled_files(), *(path for path in sample_pack.rglob("*") if path.is_file())]
+    assert names >= {path.relative_to(_REPOSITORY).as_posix() for path in brought}
 
 
 def _bundled_files() -> list[Path]:

@@ -5,11 +5,7 @@ They let the whole road be walked and tested; nothing medical can be learnt from
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from pneumo_edge import files
 from pneumo_edge.data.sources import CLASS_NAMES, PHANTOM_MARKER, POSITIVE_CLASS
 from pneumo_edge.errors import DataError
 from pneumo_edge.progress import bar
@@ -55,7 +52,7 @@ def make_phantom(target: Path, seed: int, train_per_class: int, test_per_class: 
     _check_target(target)
     numbers = {"train": train_per_class, "test": test_per_class}
     total = len(CLASS_NAMES) * sum(numbers.values())
-    with _appears_whole(target) as folder, bar("Drawing phantom images", total) as advance:
+    with files.whole_folder(target) as folder, bar("Drawing phantom images", total) as advance:
         patient = 0
         for split, per_class in numbers.items():
             for class_name in CLASS_NAMES:
@@ -87,21 +84,6 @@ def _check_target(target: Path) -> None:
     else:
         return
     raise DataError(f"{target} {state}", "a new or empty folder, or an older phantom", "Give another path")
-
-
-@contextlib.contextmanager
-def _appears_whole(target: Path) -> Iterator[Path]:
-    """Give a folder beside ``target`` that takes its place when the block ends without an error."""
-    temporary = target.with_name(f".{target.name}-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @dataclass(frozen=True)
