@@ -14,6 +14,8 @@ CHROMIUM ?= $(shell command -v chromium || command -v google-chrome)
 EXTENT ?= --epochs 3 --images 1024
 # The evaluation of the bundled models on the test split.
 METRICS ?= results/evaluation/metrics.json
+# How long each attack of serve-load lasts.
+LOAD_SECONDS ?= 30
 # What is fuzzed, and for how long: until either is reached.
 TARGET ?= image
 RUNS ?= 1000000
@@ -22,7 +24,7 @@ SECONDS ?= 3600
 MODELS ?= models
 
 .PHONY: help demo test lint bench bench-training models cards sample-pack training-table formats-table sensitivity report-reproduction \
-	device-speed report-picture repeat benchmark-pages uncertain fuzz arm64 clean
+	device-speed serve-load report-picture repeat benchmark-pages uncertain fuzz arm64 clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets
@@ -47,6 +49,9 @@ models: $(READY) ## Train both backbones with the recipe best and export every f
 
 bench: $(READY) ## Benchmark the files in models/ (DATA=)
 	$(BIN)/pneumo-edge benchmark models $(if $(DATA),--data "$(DATA)")
+
+serve-load: $(READY) ## Attack a service of its own on loopback, and see what an honest client notices (LOAD_SECONDS= each)
+	$(BIN)/python -m benchmarks.service_load --seconds $(LOAD_SECONDS)
 
 report-picture: ## Take docs/images/report.png of the top of the benchmark's page (REPORT=, CHROMIUM=)
 	$(CHROMIUM) --headless --no-sandbox --hide-scrollbars --window-size=1280,2000 --screenshot="$(abspath $(PICTURE))" \

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
 import warnings
 from importlib import import_module
 from typing import Annotated, Any
+
+if sys.argv[1:2] == ["serve"]:
+    # A service is stopped with SIGTERM, and may be while what follows is still being imported: there is nothing yet
+    # that would have to be put in order.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 import typer
 from typer.core import TyperCommand, TyperGroup

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pneumo_edge import bundled, extras, images
 from pneumo_edge.cli import options
+from pneumo_edge.errors import ServiceError
+
+if TYPE_CHECKING:
+    from pneumo_edge.service.guard import Address, Token
 
 
 def serve(
@@ -16,9 +21,33 @@ def serve(
     threads: options.Threads = 1,
     workers: options.Workers = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; by default one that only this machine can reach.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
+        str | None,
+        typer.Option(
+            show_default="127.0.0.1", help="Address to listen on; by default one that only this machine can reach."
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, show_default="8000", help="Port to listen on; 0 takes a free one."),
+    ] = None,
+    unix_socket: Annotated[
+        Path | None, typer.Option(help="Listen on a Unix socket at this path, instead of an address.")
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[:PORT]",
+            help="A name that the service may be asked by, beside its own address: that of a proxy, or one in the "
+            "local network. May be given several times.",
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="File with a token; only clients that send it are served. For an address that others reach."),
+    ] = None,
+    no_token: Annotated[
+        bool, typer.Option("--no-token", help="Serve whoever reaches the address, without a token.")
+    ] = False,
     max_body: Annotated[
         float, typer.Option(parser=options.quantity(options.SIZES), metavar="SIZE", help="Largest file, such as 20MB.")
     ] = "50MB",  # type: ignore[assignment]
@@ -34,31 +63,89 @@ def serve(
             help="Most time for an image to arrive, and again from there to its verdict, such as 30s.",
         ),
     ] = "30s",  # type: ignore[assignment]
+    min_rate: Annotated[
+        float,
+        typer.Option(
+            parser=options.quantity(options.SIZES),
+            metavar="SIZE",
+            help="Least size that must arrive of an image in a second, on average from the fifth second.",
+        ),
+    ] = "1kB",  # type: ignore[assignment]
+    max_connections: Annotated[
+        int,
+        typer.Option(min=8, max=10_000, help="Connections at a time; fewer where the limit of open files is lower."),
+    ] = 256,
 ) -> None:
     """Judge chest X-rays over HTTP, with a page to drop them on.
 
     Ends with SIGTERM (exit code 0) or Ctrl-C (130) when the images that it
     has begun are judged. No image is written to disk or logged.
     """
-    for library in ("starlette", "uvicorn"):
+    for library in ("starlette", "uvicorn", "httptools", "prometheus_client"):
         extras.check(library, "serve")
     from pneumo_edge import cores
     from pneumo_edge.runtime.classifier import Classifier
-    from pneumo_edge.service import server
+    from pneumo_edge.service import server, sockets
     from pneumo_edge.service.app import create_app
-    from pneumo_edge.service.limits import Limits
+    from pneumo_edge.service.guard import Addresses
+    from pneumo_edge.service.limits import Limits, connections_within_file_limit
 
-    limits = Limits(int(max_body), max_pixels, queue, timeout / options.TIMES["s"])
+    if unix_socket and (host is not None or port is not None):
+        raise typer.BadParameter(
+            "A Unix socket has no address: leave out --host and --port.", param_hint="--unix-socket"
+        )
+    if token_file and no_token:
+        raise typer.BadParameter("Give it, or --token-file, not both.", param_hint="--no-token")
+    allowed = [_address(text) for text in allow_host or ()]
+    token = _token(token_file)
+    host, port = "127.0.0.1" if host is None else host, 8000 if port is None else port
+    connections = min(max_connections, connections_within_file_limit())
+    seconds = timeout / options.TIMES["s"]
+    limits = Limits(int(max_body), max_pixels, queue, seconds, min_rate, connections)
     classifier = Classifier(model, engine=engine, threads=threads, max_pixels=max_pixels)
-    app = create_app(classifier, workers or max(1, cores.available() // threads), limits)
-    with server.listen(host, port) as listening:
+    addresses = Addresses(None if unix_socket else host, allowed)
+    app = create_app(classifier, workers or max(1, cores.available() // threads), limits, addresses, token)
+    opened = sockets.listen_on_path(unix_socket) if unix_socket else sockets.listen(host, port)
+    with opened as listening:
+        if not sockets.is_local(listening):
+            _check_open(host, token is not None, no_token)
         if not classifier.spec.data.real:
             typer.echo(options.PHANTOM, err=True)
-        if not server.is_loopback(listening):
-            typer.echo(
-                f"warning: whoever can reach {host} can send images and read verdicts: there is no password and no "
-                "encryption. Leave out --host, or put a proxy that has both in front",
-                err=True,
-            )
-        typer.echo(f"Listening on {server.url(listening)} (Ctrl-C ends it)")
+        typer.echo(f"Listening on {sockets.url(listening)} (Ctrl-C ends it)")
         server.run(app, listening, limits)
+
+
+def _address(text: str) -> Address:
+    from pneumo_edge.service.guard import Address
+
+    address = Address.parse(text)
+    if not address:
+        raise typer.BadParameter(f"{text!r} is not a name, with or without a port", param_hint="--allow-host")
+    return address
+
+
+def _token(path: Path | None) -> Token | None:
+    if not path:
+        return None
+    from pneumo_edge.service import tokens
+    from pneumo_edge.service.guard import Token
+
+    token = Token(tokens.read(path))
+    if tokens.is_exposed(path):
+        typer.echo(f"warning: every user of this machine can read {path}. Run: chmod 600", err=True)
+    return token
+
+
+def _check_open(host: str, has_token: bool, is_without: bool) -> None:
+    """See to it that an address that others reach is open to all only where that was said."""
+    if not has_token and not is_without:
+        raise ServiceError(
+            f"{host} can be reached from elsewhere", "a token for an address other than a loopback one",
+            "Give --token-file FILE, or --no-token where whoever reaches it may use it",
+        )  # fmt: skip
+    who = "whoever has the token" if has_token else f"whoever can reach {host}"
+    typer.echo(
+        f"warning: {who} can send images and read verdicts, and there is no encryption. Leave out --host, or put a "
+        "proxy that has it in front",
+        err=True,
+    )

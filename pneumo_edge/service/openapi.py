@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -13,7 +14,7 @@ from pneumo_edge.service import problems
 from pneumo_edge.service.explanation import Explanation
 from pneumo_edge.service.limits import Limits
 
-PREDICT, HEALTH, DESCRIPTION = "/predict", "/healthz", "/openapi.json"
+PREDICT, METRICS, HEALTH, READY, DESCRIPTION = "/predict", "/metrics", "/healthz", "/readyz", "/openapi.json"
 #: The parameter that asks for an explanation, and the field of a verdict that holds it.
 EXPLAIN, EXPLANATION = "explain", "explanation"
 #: What a body may be said to be. What it is, its content tells.
@@ -23,11 +24,17 @@ MEDIA_TYPES = (
 )  # fmt: skip
 
 
-def describe(limits: Limits) -> dict[str, Any]:
+def describe(limits: Limits, needs_token: bool = False) -> dict[str, Any]:
     """The description of a service with these limits, OpenAPI 3.1."""
     seconds = f"{limits.seconds:g} seconds"
+    foreign = {HTTPStatus.FORBIDDEN: "The request names another host, or comes from another site's page."}
+    unknown = {HTTPStatus.UNAUTHORIZED: "The token is missing or wrong."} if needs_token else {}
     refusals = {
-        HTTPStatus.REQUEST_TIMEOUT: f"The body did not arrive within {seconds}.",
+        **foreign,
+        **unknown,
+        HTTPStatus.BAD_REQUEST: "The body has far more chunk framing than content.",
+        HTTPStatus.REQUEST_TIMEOUT: f"The body did not arrive within {seconds}, or at less than "
+        f"{limits.rate:g} bytes a second.",
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"More than {limits.body:,} bytes or {limits.pixels:,} pixels.",
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Not an image of a kind that is read.",
         HTTPStatus.UNPROCESSABLE_ENTITY: "An image that cannot be judged (damaged, too small), or a wrong parameter.",
@@ -35,11 +42,8 @@ def describe(limits: Limits) -> dict[str, Any]:
         HTTPStatus.GATEWAY_TIMEOUT: f"No verdict within {seconds}.",
         HTTPStatus.INTERNAL_SERVER_ERROR: "The service failed.",
     }
-    responses = {str(int(status)): _refusal(text) for status, text in refusals.items()}
-    responses[str(int(HTTPStatus.SERVICE_UNAVAILABLE))]["headers"] = {
-        "Retry-After": {"description": "Seconds to wait.", "required": True, "schema": {"type": "integer"}}
-    }
-    return {
+    secured: dict[str, Any] = {"security": [{"token": []}]} if needs_token else {}
+    description: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": "pneumo-edge",
@@ -67,14 +71,39 @@ def describe(limits: Limits) -> dict[str, Any]:
                         "required": True,
                         "content": {media_type: {"schema": {}} for media_type in MEDIA_TYPES},
                     },
-                    "responses": {"200": _answer("The verdict.", "Prediction"), **responses},
+                    "responses": {"200": _answer("The verdict.", "Prediction"), **_refusals(refusals)},
+                    **secured,
+                }
+            },
+            METRICS: {
+                "get": {
+                    "operationId": "metrics",
+                    "summary": "Tell what the service did, in Prometheus's text format.",
+                    "responses": {
+                        "200": {
+                            "description": "The metrics.",
+                            "content": {"text/plain": {"schema": {"type": "string"}}},
+                        },
+                        **_refusals(foreign | unknown),
+                    },
+                    **secured,
                 }
             },
             HEALTH: {
                 "get": {
                     "operationId": "health",
                     "summary": "Tell that the service is up, and what judges.",
-                    "responses": {"200": _answer("It is up.", "Health")},
+                    "responses": {"200": _answer("It is up.", "Health"), **_refusals(foreign)},
+                }
+            },
+            READY: {
+                "get": {
+                    "operationId": "ready",
+                    "summary": "Tell whether the service would take an image now.",
+                    "responses": {
+                        "200": _answer("It would.", "Ready"),
+                        **_refusals(foreign | {HTTPStatus.SERVICE_UNAVAILABLE: "No room for another image now."}),
+                    },
                 }
             },
         },
@@ -83,10 +112,19 @@ def describe(limits: Limits) -> dict[str, Any]:
                 "Prediction": _verdict(),
                 "Explanation": records.schema(Explanation),
                 "Health": _with(records.schema(Judge), status={"const": "ok"}),
+                "Ready": {
+                    "type": "object",
+                    "properties": {"status": {"const": "ready"}},
+                    "required": ["status"],
+                    "additionalProperties": False,
+                },
                 "Problem": records.schema(problems.Problem),
             }
         },
     }
+    if needs_token:
+        description["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    return description
 
 
 def _verdict() -> dict[str, Any]:
@@ -117,5 +155,11 @@ def _answer(description: str, schema: str, media_type: str = "application/json")
     }
 
 
-def _refusal(description: str) -> dict[str, Any]:
-    return _answer(description, "Problem", problems.MEDIA_TYPE)
+def _refusals(texts: Mapping[HTTPStatus, str]) -> dict[str, Any]:
+    responses = {str(int(status)): _answer(text, "Problem", problems.MEDIA_TYPE) for status, text in texts.items()}
+    busy = str(int(HTTPStatus.SERVICE_UNAVAILABLE))
+    if busy in responses:
+        responses[busy]["headers"] = {
+            "Retry-After": {"description": "Seconds to wait.", "required": True, "schema": {"type": "integer"}}
+        }
+    return responses

@@ -12,6 +12,19 @@ from starlette.responses import Response
 from pneumo_edge.errors import ImageError, ImageTooLargeError, NotAnImageError, PneumoEdgeError
 
 MEDIA_TYPE = "application/problem+json"
+#: What to do about some of the refusals.
+SEND = 'Send the image alone: curl --header "Content-Type: image/jpeg" --data-binary @x-ray.jpeg'
+LATER = "Send it again later"
+#: Nothing from elsewhere, nothing inline, nothing kept, and no other page may look in.
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 #: The HTTP status of an image that cannot be judged, by its error; the first that fits.
 _STATUSES: tuple[tuple[type[ImageError], HTTPStatus], ...] = (
     (ImageTooLargeError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
@@ -55,5 +68,19 @@ def status_of(error: ImageError) -> HTTPStatus:
 
 def respond(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """The response that tells of a problem."""
-    problem = Problem(status, HTTPStatus(status).phrase, detail)
-    return Response(json.dumps(asdict(problem)), status, headers, MEDIA_TYPE)
+    return Response(_encode(status, detail), status, headers, MEDIA_TYPE)
+
+
+def raw(error: RequestError) -> bytes:
+    """The whole HTTP/1.1 response that tells of a problem and closes the connection, where no request was read."""
+    body = _encode(error.status, str(error))
+    headers = {
+        **HEADERS, **error.headers,
+        "Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), "Connection": "close",
+    }  # fmt: skip
+    lines = [f"HTTP/1.1 {error.status:d} {error.status.phrase}", *(f"{name}: {text}" for name, text in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def _encode(status: int, detail: str) -> bytes:
+    return json.dumps(asdict(Problem(status, HTTPStatus(status).phrase, detail))).encode()

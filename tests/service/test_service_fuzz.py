@@ -25,7 +25,7 @@ def test_every_answer_is_one_that_is_described(serve: Any) -> None:
         )  # fmt: skip
         log = service.log.read_text()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Operations:       2 selected / 2 total" in done.stdout
+    assert "Operations:       4 selected / 4 total" in done.stdout
     statuses = Counter(line.split()[4] for line in log.splitlines() if "POST /predict " in line)
     assert {"200", "415", "422"} <= set(statuses) <= {"200", "413", "415", "422"}
     assert statuses["200"] >= 20

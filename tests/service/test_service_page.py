@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -222,6 +225,73 @@ def _contrast(one: str, other: str) -> float:
 def _luminance(channels: list[int]) -> float:
     linear = [c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_the_page_asks_for_the_token(open_page: Open, serve: Any, x_ray: Path, tmp_path: Path) -> None:
+    secret = "0123456789abcdef"
+    (tmp_path / "token").write_text(secret)
+    (tmp_path / "token").chmod(0o600)
+    with serve("--token-file", tmp_path / "token") as other:
+        page = open_page(url=other.url)
+        field = page.get_by_label("Token")
+        # An image that is given first is judged once the token is there.
+        page.set_input_files("#file", x_ray)
+        page.wait_for_selector("#error:not([hidden])")
+        assert "token is missing or not the right one" in page.inner_text("#error")
+        assert page.evaluate("document.activeElement.id") == "token"
+        field.fill("wrong-wrong-wrong")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#access:not([hidden])")
+        page.wait_for_selector("#error:not([hidden])")
+        field.fill(f" {secret}")
+        page.keyboard.press("Enter")
+        assert _wait_for_verdict(page) in ("NORMAL", "PNEUMONIA")
+        assert not page.is_visible("#access")
+        assert not page.is_visible("#error")
+        page.set_input_files("#file", x_ray)
+        _wait_for_verdict(page)
+        # Kept by the page alone.
+        assert page.evaluate("localStorage.length + sessionStorage.length + document.cookie.length") == 0
+        page.reload()
+        assert field.is_visible()
+        assert secret not in other.log.read_text()
+
+
+def test_without_a_token_the_page_asks_for_none(open_page: Open) -> None:
+    assert not open_page().is_visible("#access")
+
+
+class _Hostile(BaseHTTPRequestHandler):
+    """The page of another site, which sends an image to the service."""
+
+    target = ""
+
+    def do_GET(self) -> None:
+        page = f"<script>fetch('{self.target}predict', {{method: 'POST', mode: 'no-cors', body: 'x'}})</script>"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(page.encode())
+
+    def log_message(self, *arguments: Any) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_the_page_of_another_site_gets_no_verdict(browser: Browser, serve: Any, host: str) -> None:
+    with serve() as service, ThreadingHTTPServer(("127.0.0.1", 0), _Hostile) as hostile:
+        _Hostile.target = service.url
+        threading.Thread(target=hostile.serve_forever, daemon=True).start()
+        page = browser.new_page()
+        # localhost and 127.0.0.1 are two sites; two ports of one host are two origins.
+        page.goto(f"http://{host}:{hostile.server_port}/")
+        end = time.monotonic() + 30
+        while "POST /predict" not in service.log.read_text():
+            assert time.monotonic() < end
+            page.wait_for_timeout(20)
+        page.close()
+        hostile.shutdown()
+        assert re.findall(r"POST /predict (\d+)", service.log.read_text()) == ["403"]
 
 
 def test_the_service_going_away_is_told(browser: Browser, serve: Any, x_ray: Path) -> None:

@@ -28,7 +28,7 @@ class File:
     media_type: str
 
 
-def render(classifier: Classifier, limits: Limits) -> dict[str, File]:
+def render(classifier: Classifier, limits: Limits, needs_token: bool = False) -> dict[str, File]:
     """The files of the page by the paths that they are served at."""
     spec, engine = classifier.spec, classifier.engine
     facts = {
@@ -39,6 +39,7 @@ def render(classifier: Classifier, limits: Limits) -> dict[str, File]:
         "version": __version__,
         "accept": ",".join([*openapi.MEDIA_TYPES[:-1], ".dcm", ".dicom"]),
         "body": str(limits.body),
+        "token": "" if needs_token else "hidden",
     }
     escaped = {name: html.escape(text) for name, text in facts.items()}
     rendered = {}

@@ -12,6 +12,9 @@ const REMARKS = {
 };
 let latest = 0;
 let explanation;
+// The token, and the image that was sent without the right one. In memory alone: neither outlives the page.
+let token = "";
+let refused;
 
 async function judge(image) {
   // Of several that are dropped one after the other, the last is shown, whichever comes back last.
@@ -24,9 +27,28 @@ async function judge(image) {
     const verdict = await send(image);
     if (isLatest()) show(verdict, image, performance.now() - begun);
   } catch (error) {
-    if (isLatest()) fail(error.message);
+    if (!isLatest()) return;
+    fail(error.message);
+    if (error.status === 401) askForToken(image);
   }
 }
+
+function askForToken(image) {
+  refused = image;
+  at("access").hidden = false;
+  at("token").focus();
+}
+
+at("access").addEventListener("submit", (event) => {
+  event.preventDefault();
+  token = at("token").value.trim();
+  at("token").value = "";
+  at("access").hidden = at("error").hidden = true;
+  file.focus();
+  const image = refused;
+  refused = undefined;
+  if (image) judge(image);
+});
 
 async function send(image) {
   if (image.size > maxBody) {
@@ -34,6 +56,7 @@ async function send(image) {
   }
   // The bytes alone, and by them the service tells what it is: the file's name and its ending stay here.
   const headers = { "Content-Type": "application/octet-stream" };
+  if (token) headers.Authorization = `Bearer ${token}`;
   let response, answer;
   try {
     response = await fetch("predict?explain=true", { method: "POST", headers, body: await image.arrayBuffer() });
@@ -41,7 +64,10 @@ async function send(image) {
   } catch {
     throw new Error("The service does not answer, or the file cannot be read. Is it still running?");
   }
-  if (!response.ok) throw new Error(answer.detail);
+  if (!response.ok) {
+    const detail = response.status === 401 ? "The token is missing or not the right one." : answer.detail;
+    throw Object.assign(new Error(detail), { status: response.status });
+  }
   return answer;
 }
 

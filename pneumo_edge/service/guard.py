@@ -1,0 +1,191 @@
+"""Who is answered: clients that name this service by its own address, and those with its token."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pneumo_edge.service import problems
+from pneumo_edge.service.problems import RequestError
+
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>\d{1,5}))?", re.ASCII)
+_UNSPECIFIED = frozenset(("0.0.0.0", "::"))
+_PORTS = {"http": "80", "https": "443"}
+
+
+@dataclass(frozen=True)
+class Address:
+    """A host and a port, as a ``Host`` header or an origin has them; a port of None is any, or the scheme's."""
+
+    name: str
+    port: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> Address | None:
+        """The address that a text is, lower-cased and without brackets, or None."""
+        match = _HOST.fullmatch(text.lower())
+        if not match:
+            return None
+        name = match["name"].strip("[]").removesuffix(".")
+        return cls(_plain(name), match["port"]) if name else None
+
+    @classmethod
+    def of_origin(cls, text: str) -> Address | None:
+        """The address in an origin such as ``https://example.org:8443``, with its port; None for any other text."""
+        scheme, _, rest = text.lower().partition("://")
+        address = cls.parse(rest) if scheme in _PORTS else None
+        return address and cls(address.name, address.port or _PORTS[scheme])
+
+
+def _plain(name: str) -> str:
+    """A host, an IP address in the one form that it is compared in."""
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return name
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+class Addresses:
+    """The addresses that are this service's own.
+
+    A page elsewhere can give its own name the address of this machine (DNS rebinding) and then counts, for the
+    browser, as this service's own page. What gives it away is the name, in ``Host``.
+
+    Args:
+        host: The host that the service listens on; None for a Unix socket.
+        allowed: Names beside the service's own, ``NAME`` or ``NAME:PORT``: of a proxy, or in the local network.
+    """
+
+    def __init__(self, host: str | None, allowed: Iterable[Address] = ()) -> None:
+        self._names = {_plain(host.lower().strip("[]"))} if host else set()
+        self._is_loopback = not host or any(map(_is_loopback, self._names)) or bool(self._names & _UNSPECIFIED)
+        self._allowed = frozenset(allowed)
+
+    def has_host(self, host: Address, local: str | None) -> bool:
+        """Tell whether a ``Host`` header names this service; ``local`` is the address that the connection came in on.
+
+        The port does not matter: it changes on the way through an SSH tunnel or out of a container, and a page
+        elsewhere cannot hide behind it.
+        """
+        own = {*self._names, *([_plain(local)] if local else [])}
+        if self._is_loopback and _is_loopback(host.name):
+            return True
+        return host.name in own or any(
+            each.name == host.name and each.port in (None, host.port) for each in self._allowed
+        )
+
+    def has_origin(self, origin: Address, host: Address) -> bool:
+        """Tell whether an origin is that of this service's page, which was asked for as ``host``."""
+        return any(
+            each.name == origin.name and origin.port in ([each.port] if each.port else _PORTS.values())
+            for each in (host, *self._allowed)
+        )
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+class Token:
+    """A secret that a client sends as ``Authorization: Bearer SECRET``."""
+
+    def __init__(self, secret: str) -> None:
+        self._digest = self._hash(secret)
+
+    def fits(self, authorization: str | None) -> bool:
+        """Tell whether a header carries the secret, in a time that does not tell how much of it is right."""
+        scheme, _, secret = (authorization or "").partition(" ")
+        is_right = hmac.compare_digest(self._hash(secret.strip()), self._digest)
+        return scheme.lower() == "bearer" and is_right
+
+    @staticmethod
+    def _hash(secret: str) -> bytes:
+        return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+class Guard:
+    """Refuses requests that another page made, or that lack the token.
+
+    Args:
+        app: What answers the others.
+        addresses: The service's own.
+        token: What clients must have, or None.
+        open_paths: Paths that need no token.
+    """
+
+    def __init__(self, app: ASGIApp, addresses: Addresses, token: Token | None, open_paths: Collection[str]) -> None:
+        self._app = app
+        self._addresses = addresses
+        self._token = token
+        self._open_paths = open_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http":
+            try:
+                self._check(scope)
+            except RequestError as error:
+                await problems.respond(error.status, str(error), error.headers)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        host = self._check_host(scope, headers)
+        self._check_origin(headers, host)
+        self._check_site(headers)
+        self._check_token(scope, headers)
+
+    def _check_host(self, scope: Scope, headers: Headers) -> Address:
+        texts = headers.getlist("host")
+        host = Address.parse(texts[0]) if len(texts) == 1 else None
+        server = scope.get("server")
+        local = server[0] if server and server[1] is not None else None
+        if not host or not self._addresses.has_host(host, local):
+            raise _forbidden(
+                "the Host header does not name this service", "its own address",
+                "Use the address that it printed, or start it with --allow-host NAME",
+            )  # fmt: skip
+        return host
+
+    def _check_origin(self, headers: Headers, host: Address) -> None:
+        for text in headers.getlist("origin"):
+            origin = Address.of_origin(text)
+            if not origin or not self._addresses.has_origin(origin, host):
+                raise _forbidden(
+                    "the request comes from the page of another site (Origin)", "this service's own page, or a program",
+                    "Where that page is this service's behind a proxy, start it with --allow-host NAME",
+                )  # fmt: skip
+
+    def _check_site(self, headers: Headers) -> None:
+        site, mode = headers.get("sec-fetch-site", "").lower(), headers.get("sec-fetch-mode", "").lower()
+        # Another port of this machine is the same site; a link from there may be followed.
+        if site == "cross-site" or (site == "same-site" and mode != "navigate"):
+            raise _forbidden(
+                "the request comes from the page of another site (Sec-Fetch-Site)",
+                "this service's own page, or a program", "Type the address into the browser",
+            )  # fmt: skip
+
+    def _check_token(self, scope: Scope, headers: Headers) -> None:
+        if not self._token or scope["path"] in self._open_paths or self._token.fits(headers.get("authorization")):
+            return
+        raise RequestError(
+            HTTPStatus.UNAUTHORIZED, "the token is missing or not the right one", "that of the service's --token-file",
+            "Send it: Authorization: Bearer TOKEN", {"WWW-Authenticate": 'Bearer realm="pneumo-edge"'},
+        )  # fmt: skip
+
+
+def _forbidden(given: str, expected: str, remedy: str) -> RequestError:
+    return RequestError(HTTPStatus.FORBIDDEN, given, expected, remedy)
