@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pneumo_edge.errors import ServiceError
 from pneumo_edge.service import limits
 
 _HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"
@@ -104,7 +105,7 @@ def test_connections_that_the_system_cannot_give_are_logged_once_in_a_while(serv
 
 def test_too_few_files_are_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "_file_limit", lambda: 70)
-    with pytest.raises(limits.ServiceError, match=r"the limit of 70 open files .* ulimit -n 1024"):
+    with pytest.raises(ServiceError, match=r"the limit of 70 open files .* ulimit -n 1024"):
         limits.connections_within_file_limit()
 
 
