@@ -19,6 +19,7 @@ from converters.reference import Reference
 from converters.verify import Verified, compare_calibrations, verify
 from pneumo_edge import extras, files, runs
 from pneumo_edge.data.sources import POSITIVE_CLASS, open_source
+from pneumo_edge.data.splits import Manifest
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import ConversionError, GateError, ModelFileError, PneumoEdgeError
 from pneumo_edge.evaluation import input_check
@@ -85,7 +86,10 @@ def export(
         MissingExtraError: TensorFlow, a converter or every engine of a format is missing.
     """
     run = runs.load(folder)
-    dataset = prepare(open_source(data or Path(run.data_path)), cache, run.height, run.width)
+    # Not drawn again: another version may draw otherwise, and files may have come to lie beside the run's own.
+    split = Manifest.load(folder / runs.MANIFEST_NAME) if (folder / runs.MANIFEST_NAME).exists() else None
+    source = open_source(data or Path(run.data_path), run.data.patient_pattern)
+    dataset = prepare(source, cache, run.height, run.width, split)
     _check_fingerprint(run, dataset)
     with ExitStack() as stack:
         workshop = _Workshop(folder, run, dataset, out, stack)

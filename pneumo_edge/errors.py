@@ -72,6 +72,12 @@ class DataError(PneumoEdgeError):
     """A data set that cannot be used as it is."""
 
 
+class PatternError(DataError):
+    """A pattern for patients in file names that is none, or tells no patient."""
+
+    exit_code = ExitCode.USAGE
+
+
 class TrainingError(PneumoEdgeError):
     """A training run that cannot start or go on."""
 

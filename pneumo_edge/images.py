@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from pneumo_edge import native
+from pneumo_edge import native, sniffing
 from pneumo_edge.errors import ImageError, ImageTooLargeError, NotAnImageError
 
 Pixels = npt.NDArray[np.uint8]
@@ -315,8 +315,10 @@ def _too_large(pixels: str, most: int) -> ImageTooLargeError:
 
 
 def _not_an_image(data: bytes) -> NotAnImageError:
+    kind = sniffing.sniff(data[: sniffing.HEAD_BYTES])
+    named = f"{kind.name}, " if kind and not kind.is_read else ""
     return NotAnImageError(
-        f"this is not an image that can be read (it starts with {data[:8]!r})",
+        f"this is {named}not an image that can be read (it starts with {data[:8]!r})",
         f"a {', '.join(FORMATS)} or DICOM file",
         f"Copy it again, or convert it to {_BEST}",
     )

@@ -175,7 +175,8 @@ class InputCheckSpec:
 class DataSpec:
     """The data a model was trained on.
 
-    ``real`` is False for phantom images; ``fingerprint`` is that of the split manifest.
+    ``real`` is False for phantom images; ``fingerprint`` is that of the split manifest. ``patient_pattern`` is the
+    user's own, by which patients were read from the names of its images, or "".
     """
 
     name: str
@@ -183,6 +184,7 @@ class DataSpec:
     fingerprint: str
     counts: dict[str, dict[str, int]]
     licence: str
+    patient_pattern: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from benchmarks.scoring.scores import FileScores, ImageSet, ScoredImage, ScoredM
 from benchmarks.testset import DecodedImages, InputSize
 from pneumo_edge import images
 from pneumo_edge.data import shortcuts
+from pneumo_edge.data.likeness import Bits, perceptual_hash
 from pneumo_edge.data.reading import read_each
 from pneumo_edge.data.shortcuts import Measures
 from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source, SplitName
@@ -28,6 +29,7 @@ from pneumo_edge.evaluation import metrics
 from pneumo_edge.progress import bar
 from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.runtime.engines import engines_for
+from pneumo_edge.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class _Look:
 
     sha256: str
     measures: Measures
+    bits: Bits
 
 
 def score(
@@ -47,6 +50,7 @@ def score(
     engine: str | None = None,
     threads: int = 1,
     tell: Callable[[Skipped], None] = lambda skipped: None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> Scores:
     """Score model files on a split of a data set.
 
@@ -62,6 +66,7 @@ def score(
         engine: Name of the engine; by default the best one that is installed for each file.
         threads: Threads for one inference.
         tell: Called with every file that is skipped, as soon as it is known.
+        warn: Called with what to know before the scores are believed.
 
     Raises:
         ResultsError: Nothing can be scored, or ``target`` is damaged or holds scores of other images.
@@ -72,7 +77,7 @@ def score(
     if not models:
         raise _nothing_scored()
     with tempfile.TemporaryDirectory(prefix="pneumo-edge-evaluate-") as folder:
-        found, decoded = _prepare(source, split, [InputSize.of(model.spec) for model in models], Path(folder))
+        found, decoded = _prepare(source, split, [model.spec for model in models], Path(folder), warn)
         if target.exists():
             found = _join(scores.read(target), found, target)
         done = 0
@@ -105,7 +110,7 @@ def _can_run(model: ModelFile, engine: str | None, tell: Callable[[Skipped], Non
 
 
 def _prepare(
-    source: Source, split: SplitName, sizes: Sequence[InputSize], folder: Path
+    source: Source, split: SplitName, specs: Sequence[ModelSpec], folder: Path, warn: Callable[[str], None]
 ) -> tuple[Scores, DecodedImages]:
     """The images of the split as pixels, and scores that hold no model yet."""
     looks: dict[str, _Look] = {}
@@ -115,8 +120,8 @@ def _prepare(
             unreadable[sample.name] = str(result)
         else:
             looks[sample.name] = result
-    chosen = _choose(source, split, looks, unreadable)
-    decoded = testset.decode(source, chosen, split, sizes, folder)
+    chosen = _choose(source, split, looks, unreadable, specs, warn)
+    decoded = testset.decode(source, chosen, split, [InputSize.of(spec) for spec in specs], folder)
     data = ImageSet(
         title=source.title,
         real=source.real,
@@ -132,15 +137,32 @@ def _prepare(
 
 
 def _look(data: bytes) -> _Look:
-    return _Look(hashlib.sha256(data).hexdigest(), shortcuts.measure(data, images.decode(data)))
+    grey = images.decode(data)
+    return _Look(hashlib.sha256(data).hexdigest(), shortcuts.measure(data, grey), perceptual_hash(grey))
 
 
 def _choose(
-    source: Source, split: SplitName, looks: Mapping[str, _Look], unreadable: Mapping[str, str]
+    source: Source,
+    split: SplitName,
+    looks: Mapping[str, _Look],
+    unreadable: Mapping[str, str],
+    specs: Sequence[ModelSpec],
+    warn: Callable[[str], None],
 ) -> list[Sample]:
     if split == "test":
         return [sample for sample in source.samples if sample.split == "test"]
-    manifest = make_manifest(source, {name: look.sha256 for name, look in looks.items()}, unreadable)
+    trained_on = {spec.data.fingerprint for spec in specs}
+    digests = {name: look.sha256 for name, look in looks.items()}
+    manifest = make_manifest(source, digests, unreadable, {name: look.bits for name, look in looks.items()})
+    if manifest.fingerprint not in trained_on:
+        # Models from before near duplicates were kept together.
+        earlier = make_manifest(source, digests, unreadable)
+        manifest = earlier if earlier.fingerprint in trained_on else manifest
+    if trained_on != {manifest.fingerprint}:
+        warn(
+            "the validation images are drawn from data, or in a way, that not every model here was trained with. Of a "
+            "model that was trained on images of this data, some of them may be among those"
+        )
     names = {entry.name for entry in manifest.entries if entry.split == split}
     return [sample for sample in source.samples if sample.name in names]
 

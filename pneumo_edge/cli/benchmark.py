@@ -10,7 +10,7 @@ import typer
 
 from benchmarks.protocol import MIN_PROCESSES, PRESETS, Settings
 from pneumo_edge import bundled
-from pneumo_edge.cli import options
+from pneumo_edge.cli import datasets, options
 from pneumo_edge.errors import ExitCode
 from pneumo_edge.runtime.engines import ENGINES
 
@@ -82,6 +82,7 @@ def benchmark(
     seconds: Annotated[
         float | None, typer.Option(min=0, help="Other seconds of inference than the preset's; fewer settle nothing.")
     ] = None,
+    patient_pattern: datasets.ModelsPatientPattern = None,
     seed: Annotated[int, typer.Option(help="Seed of the order and of the choice of images.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for results.json, report.md and report.html.")] = Path("reports"),
     resume: Annotated[
@@ -103,7 +104,6 @@ def benchmark(
     from benchmarks.run import run
     from benchmarks.summary import summarise
     from pneumo_edge import extras
-    from pneumo_edge.data.sources import open_source
 
     out.mkdir(parents=True, exist_ok=True)
     settings = Settings.of(preset, processes=processes, queries=queries, seconds=seconds, seed=seed)
@@ -111,7 +111,7 @@ def benchmark(
     measurements = Measurements(out / "results.json", resume)
     measured = run(
         paths,
-        open_source(data),
+        datasets.open_data(data, patient_pattern, paths),
         settings,
         measurements,
         engines=engine or (),

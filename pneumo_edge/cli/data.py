@@ -10,6 +10,8 @@ import typer
 
 from pneumo_edge import extras, files, records
 from pneumo_edge.cache import cache_folder
+from pneumo_edge.cli import datasets
+from pneumo_edge.errors import printable
 
 if TYPE_CHECKING:
     from pneumo_edge.data.audit import Alike, Audit, Baselines, Patients
@@ -67,14 +69,16 @@ def audit(
         Path | None,
         typer.Option(metavar="FILE.png", help="Also draw the classes of each split and samples of each class."),
     ] = None,
+    patient_pattern: datasets.PatientPattern = None,
 ) -> None:
     """Check a data set before anything is trained on it.
 
     Shows images by split and class, sizes and colour modes, files that
-    cannot be used (each with the reason), exact and near duplicates,
-    patients in more than one split, the validation split that training
-    will draw, and how well file size, brightness and contrast alone tell
-    the classes apart.
+    cannot be used (each with the reason), folders and files that are not
+    images of a split and class, exact and near duplicates over the splits
+    that training uses, patients in more than one split, the validation
+    split that training will draw, and how well file size, brightness and
+    contrast alone tell the classes apart.
 
     The exit code is 0 where the audit ran, whatever it found, and 3 where
     the path holds no data set.
@@ -87,7 +91,7 @@ def audit(
         if figure.suffix not in FORMATS:
             raise typer.BadParameter(f"{figure} does not end in {', '.join(FORMATS)}", param_hint="--figure")
         extras.need("matplotlib", "data")
-    source = open_source(data)
+    source = open_source(data, patient_pattern or "")
     findings = run_audit(source)
     _print_audit(findings)
     if json:
@@ -115,10 +119,12 @@ def _print_audit(audit: Audit) -> None:
     _heading("Files")
     typer.echo(f"Cannot be used, and left out of training: {len(audit.unreadable):,} of {found:,}")
     for name, reason in audit.unreadable.items():
-        typer.echo(f"  {name}: {reason}")
+        typer.echo(f"  {printable(name)}: {reason}")
     typer.echo(f"Of another type than their ending says, and used all the same: {len(audit.wrong_endings):,}")
     for file in audit.wrong_endings:
-        typer.echo(f"  {file.name}: {file.content}")
+        typer.echo(f"  {printable(file.name)}: {file.content}")
+    typer.echo(f"Not images of a split and class, and not used: {len(audit.passed_over):,}")
+    _print_some(f"{name}: {why}" for name, why in sorted(audit.passed_over.items(), key=_folders_first))
 
     _heading("Duplicates")
     _print_alike("Groups of identical files", audit.exact_duplicates)
@@ -128,7 +134,10 @@ def _print_audit(audit: Audit) -> None:
     if audit.patients:
         _print_patients(audit.patients)
     else:
-        typer.echo("The names tell nothing of patients, so it cannot be checked whether splits share some.")
+        typer.echo(
+            "The names tell nothing of patients, so it cannot be checked whether splits share some. Where they hold "
+            "patients in a way of their own, give it with --patient-pattern."
+        )
 
     _heading("What training will use")
     if audit.training_split:
@@ -172,7 +181,8 @@ def _print_alike(what: str, groups: tuple[Alike, ...]) -> None:
 def _print_patients(patients: Patients) -> None:
     typer.echo(f"Patients, by person and kind of pneumonia: {_frequencies(patients.counts)}")
     typer.echo(f"Most images of one patient: {patients.most_images}")
-    typer.echo(f"Images whose name holds no patient: {patients.unnamed:,}")
+    copies = f" (of these, {patients.copies:,} are copies of one another by name)" if patients.copies else ""
+    typer.echo(f"Images whose name holds no patient: {patients.unnamed:,}{copies}")
     typer.echo(f"Patients in more than one split: {len(patients.shared):,}")
     _print_some(
         f"{shared.patient} {shared.kind}".rstrip() + ": " + _frequencies(shared.images) for shared in patients.shared
@@ -213,9 +223,13 @@ def _print_some(lines: Iterable[str]) -> None:
     """Print findings one to a line, and how many there are beyond the first ones."""
     found = list(lines)
     for line in found[:_SHOWN]:
-        typer.echo(f"  {line}")
+        typer.echo(f"  {printable(line)}")
     if len(found) > _SHOWN:
         typer.echo(f"  and {len(found) - _SHOWN:,} more; --json FILE has them all")
+
+
+def _folders_first(row: tuple[str, str]) -> tuple[bool, str]:
+    return not row[0].endswith("/"), row[0]
 
 
 def _heading(text: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from pneumo_edge import bundled
-from pneumo_edge.cli import options
+from pneumo_edge.cli import datasets, options
 from pneumo_edge.cli.benchmark import tell_skipped
 from pneumo_edge.errors import ExitCode
 from pneumo_edge.runtime.engines import ENGINES
@@ -40,6 +40,7 @@ def evaluate(
         str | None, options.choice(ENGINES, "Score on this engine; by default on the best one installed.")
     ] = None,
     threads: options.Threads = 1,
+    patient_pattern: datasets.ModelsPatientPattern = None,
     scores: Annotated[
         Path | None,
         typer.Option(
@@ -68,7 +69,6 @@ def evaluate(
     from benchmarks.scoring import run
     from benchmarks.scoring import scores as scores_file
     from pneumo_edge import extras
-    from pneumo_edge.data.sources import open_source
 
     if (scores is None) == (not models):
         raise typer.BadParameter(
@@ -92,12 +92,13 @@ def evaluate(
         paths = [bundled.find(model) for model in models or ()]
         found = run.score(
             paths,
-            open_source(data),
+            datasets.open_data(data, patient_pattern, paths),
             cast("SplitName", split),
             out / "scores.json",
             engine=engine,
             threads=threads,
             tell=tell,
+            warn=lambda text: typer.echo(f"warning: {text}.", err=True),
         )
     computed, written = scoring.write(found, out)
     _print(computed)

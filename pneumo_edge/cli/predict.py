@@ -71,7 +71,10 @@ def predict(
 
     Exit code 0 where every image was judged, 4 where some could not be;
     each of those is named with the reason, and the others are judged all
-    the same. An image is remarked on where the model is uncertain, and
+    the same. In a folder, a file is an image by its ending or by its
+    content; files that are none are counted and named at the end, and
+    change no exit code. Links to folders are followed, each folder once.
+    An image is remarked on where the model is uncertain, and
     where it is foreign: unlike the X-rays that the model was trained on.
     """
     from pneumo_edge import cores
@@ -86,7 +89,7 @@ def predict(
     classifier = Classifier(model, engine=engine, threads=threads)
     if not classifier.spec.data.real:
         typer.echo(options.PHANTOM, err=True)
-    found = list(_find(inputs))
+    found, unread = _find(inputs)
     if explain:
         classifier.check_explains()
     pictures = _pictures(found, explain)
@@ -113,6 +116,9 @@ def predict(
         foreign = counts["foreign"]
     if foreign:
         _tell_foreign(foreign, len(found), classifier)
+    with native.stderr_is_heard():
+        for line in unread:
+            typer.echo(f"note: {line}", err=True)
     if counts[_UNJUDGED]:
         raise typer.Exit(ExitCode.SOME_UNJUDGED)
 
@@ -276,29 +282,27 @@ def _tell_foreign(foreign: int, images: int, classifier: Classifier) -> None:
         )
 
 
-def _find(inputs: Iterable[Path]) -> Iterator[_Found]:
-    """Images in the order they were given, those of a folder sorted; a folder without any with the reason."""
-    from pneumo_edge.images import SUFFIXES
+def _find(inputs: Iterable[Path]) -> tuple[list[_Found], list[str]]:
+    """What is to be judged, and in words what is not.
 
+    Images in the order they were given, those of a folder sorted; a folder without any with the reason.
+    """
+    from pneumo_edge import folders
+
+    found: list[_Found] = []
+    unread: list[str] = []
     for path in inputs:
-        if not _is_folder(path):
-            yield path, None
+        if not folders.is_folder(path):
+            found.append((path, None))
             continue
-        closed: list[OSError] = []
-        walk = os.walk(path, onerror=closed.append)
-        files = (Path(folder, name) for folder, _, names in walk for name in names)
-        found = sorted(file for file in files if file.suffix.lower() in SUFFIXES)
-        for error in closed:
-            problem = f"the folder cannot be read ({error.strerror})"
-            yield Path(error.filename), ImageError(problem, "a readable folder", "Check its permissions")
-        if not found and not closed:
+        (tree,) = folders.search([path])
+        for folder, reason in tree.closed.items():
+            problem = f"the folder cannot be read ({reason})"
+            found.append((folder, ImageError(problem, "a readable folder", "Check its permissions")))
+        if not tree.images and not tree.closed:
             problem = "the folder holds no images"
-            yield path, ImageError(problem, "files such as .jpeg or .png", "Give another folder")
-        yield from ((image, None) for image in found)
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # too long a path, or one in a private folder: reading it will say so
-        return False
+            found.append((path, ImageError(problem, "files such as .jpeg or .png", "Give another folder")))
+        found += [(image, None) for image in tree.images]
+        unread += [f"{printable(path)}: {line}" for line in folders.summarize(tree.passed_over.items(), path)]
+    # A folder that is given twice is judged twice, but tells nothing new.
+    return found, list(dict.fromkeys(unread))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pneumo_edge import bundled
-from pneumo_edge.cli import options
+from pneumo_edge.cli import datasets, options
 
 if TYPE_CHECKING:
     from benchmarks.supplement.records import Unavailable
@@ -37,7 +37,6 @@ def supplement(
     """
     from benchmarks import results as raw
     from benchmarks.supplement import cross_check, run
-    from pneumo_edge.data.sources import open_source
 
     for name in measure or ():
         if name not in run.MEASURES:
@@ -47,7 +46,7 @@ def supplement(
     measured = run.measure(
         before,
         paths,
-        open_source(data),
+        datasets.open_data(data, ""),
         measure or run.MEASURES,
         results.parent / "loadgen",
         keep=lambda each: raw.write(results, each),

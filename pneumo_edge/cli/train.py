@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pneumo_edge.cli import options
+from pneumo_edge.cli import datasets, options
 from pneumo_edge.training.backbones import BACKBONES
 from pneumo_edge.training.recipes import RECIPES
 from pneumo_edge.training.report_recipes import REPRODUCTIONS
@@ -31,6 +31,7 @@ def train(
         str, options.choice([*RECIPES, *REPRODUCTIONS], _RECIPE_HELP, "|".join([*RECIPES, "report-*"]))
     ] = "best",
     weights: options.Weights = None,
+    patient_pattern: datasets.PatientPattern = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; by default runs/BACKBONE-RECIPE, or runs/RECIPE.")
     ] = None,
@@ -52,13 +53,12 @@ def train(
     """
     from pneumo_edge import extras, native
     from pneumo_edge.cache import cache_folder
-    from pneumo_edge.data.sources import open_source
     from pneumo_edge.data.tensors import prepare
 
     backbone = _settle(backbone, recipe, epochs, images)
     # What is wrong is said before TensorFlow takes its seconds to load.
     extras.check("keras", "train")
-    source = open_source(data)
+    source = datasets.open_data(data, patient_pattern)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with native.quiet_stderr():
         extras.need("keras", "train")
@@ -70,6 +70,7 @@ def train(
     if dataset.manifest.left_out:
         record = folder / ("reproduction.json" if is_report else "split.json")
         typer.echo(f"{len(dataset.manifest.left_out)} images are left out; each is named in {record}")
+    typer.echo(f"Validation: {dataset.manifest.rule}")
     if not dataset.manifest.real:
         typer.echo("These are PHANTOM images, not X-rays: what is trained on them says nothing of patients.", err=True)
     row = BACKBONES[backbone]

@@ -4,33 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from pneumo_edge import extras, images
+from pneumo_edge import images
 from pneumo_edge.data import shortcuts
+from pneumo_edge.data.likeness import Bits, find_alike, perceptual_hash
 from pneumo_edge.data.reading import read_each
 from pneumo_edge.data.shortcuts import Measures
-from pneumo_edge.data.sources import CLASS_NAMES, SPLITS, Sample, Source, describe_counts
-from pneumo_edge.data.splits import make_manifest
+from pneumo_edge.data.sources import CLASS_NAMES, SPLITS, Sample, Source, SplitName, describe_counts
+from pneumo_edge.data.splits import Manifest, make_manifest
 from pneumo_edge.errors import DataError, ImageError
 from pneumo_edge.evaluation import metrics
 from pneumo_edge.evaluation.metrics import Interval
-
-#: The perceptual hash has HASH_SIZE squared bits; images are near duplicates up to NEAR_BITS different bits.
-#: Chest X-rays are so alike that the usual 64 bits at distance 8 give 10,000 pairs on the 5,840 Kermany images
-#: at 224 pixels, none of them a duplicate. With 256 bits the closest two different X-rays there are 38 apart
-#: (median 118), while the same one after JPEG at quality 20, a gamma of 0.8 or 1.4, or another resolution is at
-#: most 20 from itself. A crop by 2 % or more at each side is not found.
-HASH_SIZE = 16
-NEAR_BITS = 20
-
-_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -45,8 +35,9 @@ class WrongEnding:
 class Alike:
     """Images that show the same picture.
 
-    ``splits`` and ``classes`` are those they stand in, each named once; ``distance`` is the number of
-    different bits of their perceptual hashes, out of ``HASH_SIZE**2``, and 0 where their bytes are equal.
+    ``splits`` and ``classes`` are those they stand in, each named once; splits as training uses them, after validation
+    is drawn, and the source's own for images that are left out. ``distance`` is the number of different bits of their
+    perceptual hashes, out of 256, and 0 where their bytes are equal.
     """
 
     names: tuple[str, ...]
@@ -74,6 +65,7 @@ class Patients:
 
     Attributes:
         unnamed: Images whose name holds no patient; each counts as a patient of its own.
+        copies: Those among them whose names make them copies of one another; they stay on one side of validation.
         counts: Patients by split.
         most_images: Images of the patient who has most.
         shared: Patients with images in more than one split.
@@ -85,6 +77,7 @@ class Patients:
     most_images: int
     shared: tuple[SharedPatient, ...]
     repeated_numbers: int
+    copies: int = 0
 
 
 @dataclass(frozen=True)
@@ -146,6 +139,8 @@ class Audit:
         baselines: None where the test split has not at least two images of each class.
         training_split: None where the data set cannot be trained on; ``training_problem`` then says why.
         training_problem: "" where it can be.
+        passed_over: What lies in the data folder and is not used, with the reason by name; folders end in "/".
+        patient_pattern: The user's own pattern for patients in names, or "".
     """
 
     source: str
@@ -163,6 +158,8 @@ class Audit:
     baselines: Baselines | None
     training_split: TrainingSplit | None
     training_problem: str
+    passed_over: dict[str, str] = field(default_factory=dict)
+    patient_pattern: str = ""
 
 
 @dataclass(frozen=True)
@@ -174,16 +171,11 @@ class _Facts:
     mode: str
     size: str
     measures: Measures
-    hash_bits: npt.NDArray[np.bool_]
+    hash_bits: Bits
 
 
 def audit(source: Source) -> Audit:
-    """Read every image of a data set once, and report.
-
-    Raises:
-        MissingExtraError: ImageHash is not installed.
-    """
-    extras.need("imagehash", "data")
+    """Read every image of a data set once, and report."""
     facts: dict[Sample, _Facts] = {}
     unreadable: dict[str, str] = {}
     for sample, result in read_each(source, source.samples, _look, "Auditing images"):
@@ -191,7 +183,8 @@ def audit(source: Source) -> Audit:
             unreadable[sample.name] = str(result)
         else:
             facts[sample] = result
-    training_split, training_problem = _plan(source, facts, unreadable)
+    manifest, training_problem = _plan(source, facts, unreadable)
+    drawn = {entry.name: entry.split for entry in manifest.entries} if manifest else {}
     return Audit(
         source=source.title,
         real=source.real,
@@ -202,18 +195,20 @@ def audit(source: Source) -> Audit:
         sizes=_count(fact.size for fact in facts.values()),
         unreadable=unreadable,
         wrong_endings=tuple(_wrong_endings(facts)) if source.has_files else (),
-        exact_duplicates=tuple(_exact_duplicates(facts)),
-        near_duplicates=tuple(_near_duplicates(facts)),
+        exact_duplicates=tuple(_exact_duplicates(facts, drawn)),
+        near_duplicates=tuple(_near_duplicates(facts, drawn)),
         patients=_patients(source.samples) if source.has_patients else None,
         baselines=_baselines(facts, source.has_files),
-        training_split=training_split,
+        training_split=TrainingSplit(manifest.rule, manifest.fingerprint, manifest.counts, manifest.left_out)
+        if manifest
+        else None,
         training_problem=training_problem,
+        passed_over=source.passed_over,
+        patient_pattern=source.patient_pattern,
     )
 
 
 def _look(data: bytes) -> _Facts:
-    import imagehash
-
     grey = images.decode(data)
     with images.open_image(data) as header:
         return _Facts(
@@ -222,7 +217,7 @@ def _look(data: bytes) -> _Facts:
             mode=header.mode,
             size=f"{header.width}x{header.height}",
             measures=shortcuts.measure(data, grey),
-            hash_bits=imagehash.phash(grey, hash_size=HASH_SIZE).hash.ravel(),
+            hash_bits=perceptual_hash(grey),
         )
 
 
@@ -233,34 +228,29 @@ def _count(values: Iterable[str]) -> dict[str, int]:
 def _wrong_endings(facts: dict[Sample, _Facts]) -> Iterator[WrongEnding]:
     format_of = {**Image.registered_extensions(), ".dcm": "DICOM", ".dicom": "DICOM"}
     for sample, fact in facts.items():
-        if format_of.get(PurePosixPath(sample.name).suffix.lower()) != fact.format:
+        # A DICOM file has any name; that of a standard medium has no ending.
+        usual = "DICOM" if fact.format == "DICOM" else None
+        if format_of.get(PurePosixPath(sample.name).suffix.lower(), usual) != fact.format:
             yield WrongEnding(sample.name, fact.format)
 
 
-def _exact_duplicates(facts: dict[Sample, _Facts]) -> Iterator[Alike]:
+def _exact_duplicates(facts: dict[Sample, _Facts], drawn: Mapping[str, SplitName]) -> Iterator[Alike]:
     groups: dict[str, list[Sample]] = defaultdict(list)
     for sample, fact in facts.items():
         groups[fact.sha256].append(sample)
-    return (_alike(group, 0) for group in groups.values() if len(group) > 1)
+    return (_alike(group, 0, drawn) for group in groups.values() if len(group) > 1)
 
 
-def _near_duplicates(facts: dict[Sample, _Facts]) -> Iterator[Alike]:
-    if not facts:
-        return
-    samples, digests = list(facts), np.array([fact.sha256 for fact in facts.values()])
-    # As -1 and 1, the product of two hashes is their number of equal bits less that of different bits.
-    signs = np.where([fact.hash_bits for fact in facts.values()], np.float32(1), np.float32(-1))
-    bits = signs.shape[1]
-    for start in range(0, len(samples), _BLOCK):
-        distances = (bits - signs[start : start + _BLOCK] @ signs[start:].T) / 2
-        for row, column in np.argwhere(np.triu(distances <= NEAR_BITS, k=1)):
-            first, second = start + row, start + column
-            if digests[first] != digests[second]:
-                yield _alike((samples[first], samples[second]), int(distances[row, column]))
+def _near_duplicates(facts: dict[Sample, _Facts], drawn: Mapping[str, SplitName]) -> Iterator[Alike]:
+    samples = list(facts)
+    for first, second, distance in find_alike([fact.hash_bits for fact in facts.values()]):
+        pair = samples[first], samples[second]
+        if facts[pair[0]].sha256 != facts[pair[1]].sha256:
+            yield _alike(pair, distance, drawn)
 
 
-def _alike(group: Sequence[Sample], distance: int) -> Alike:
-    splits, labels = {sample.split for sample in group}, {sample.label for sample in group}
+def _alike(group: Sequence[Sample], distance: int, drawn: Mapping[str, SplitName]) -> Alike:
+    splits, labels = {drawn.get(sample.name, sample.split) for sample in group}, {sample.label for sample in group}
     return Alike(
         names=tuple(sample.name for sample in group),
         splits=tuple(split for split in SPLITS if split in splits),
@@ -270,8 +260,9 @@ def _alike(group: Sequence[Sample], distance: int) -> Alike:
 
 
 def _patients(samples: Iterable[Sample]) -> Patients:
-    named = [sample for sample in samples if sample.patient != sample.name]
-    unnamed = [sample for sample in samples if sample.patient == sample.name]
+    samples = list(samples)
+    named = [sample for sample in samples if sample.is_patient_known]
+    unnamed = [sample for sample in samples if not sample.is_patient_known]
     images_of: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     splits_of: dict[str, set[str]] = defaultdict(set)
     for sample in named:
@@ -289,6 +280,7 @@ def _patients(samples: Iterable[Sample]) -> Patients:
             if len(of_split) > 1
         ),
         repeated_numbers=sum(len(splits) > 1 for splits in splits_of.values()),
+        copies=sum(bool(sample.original) for sample in unnamed),
     )
 
 
@@ -311,10 +303,10 @@ def _baselines(facts: dict[Sample, _Facts], has_files: bool) -> Baselines | None
     return Baselines(CLASS_NAMES[majority], accuracy, tuple(found))
 
 
-def _plan(source: Source, facts: dict[Sample, _Facts], unreadable: dict[str, str]) -> tuple[TrainingSplit | None, str]:
+def _plan(source: Source, facts: dict[Sample, _Facts], unreadable: dict[str, str]) -> tuple[Manifest | None, str]:
     digests = {sample.name: fact.sha256 for sample, fact in facts.items()}
+    hashes = {sample.name: fact.hash_bits for sample, fact in facts.items()}
     try:
-        manifest = make_manifest(source, digests, unreadable)
+        return make_manifest(source, digests, unreadable, hashes), ""
     except DataError as error:
         return None, str(error)
-    return TrainingSplit(manifest.rule, manifest.fingerprint, manifest.counts, manifest.left_out), ""

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import io
-import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from pneumo_edge import images
+from pneumo_edge.data import layout
+from pneumo_edge.data.layout import CLASS_NAMES, PHANTOM_MARKER, SPLITS, SplitName
+from pneumo_edge.data.patients import find_originals, find_patients, parse_patient
 from pneumo_edge.errors import DataError
 
-SplitName = Literal["train", "val", "test"]
-SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-#: In the order of the labels 0 and 1, and so of every model's output.
-CLASS_NAMES = ("NORMAL", "PNEUMONIA")
+__all__ = [
+    "CLASS_NAMES", "PHANTOM_MARKER", "POSITIVE_CLASS", "SPLITS", "FolderSource", "Labelled", "MedMnistSource", "Sample",
+    "Source", "SplitName", "describe_counts", "open_source", "parse_patient",
+]  # fmt: skip
+
 POSITIVE_CLASS = "PNEUMONIA"
-#: A file of this name in a data folder marks its images as procedural, and says so to people.
-PHANTOM_MARKER = "PHANTOM.txt"
 
 _LAYOUT = "folders train/NORMAL, train/PNEUMONIA, test/NORMAL, test/PNEUMONIA, or a MedMNIST pneumoniamnist*.npz"
-_PNEUMONIA_NAME = re.compile(r"(?P<person>person\d+)_(?P<kind>bacteria|virus)(?:_\d+)+", re.IGNORECASE)
-_NORMAL_NAME = re.compile(r"(?P<study>(?:NORMAL2-)?IM-\d+)(?:-\d+)+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,8 @@ class Sample:
 
     ``split`` is where the source has it, before validation is drawn. ``patient`` groups the images
     that may show one person; it is the name itself where the source does not tell. ``kind`` is
-    ``"bacteria"`` or ``"virus"`` where the name says so, else "".
+    ``"bacteria"`` or ``"virus"`` where the name says so, else "". ``original`` groups images that are copies of one
+    another by their names, where these tell no patient; it is "" where an image has no copies.
     """
 
     name: str
@@ -45,6 +44,12 @@ class Sample:
     label: int
     patient: str
     kind: str = ""
+    original: str = ""
+
+    @property
+    def is_patient_known(self) -> bool:
+        """Whether the source tells whose X-ray this is."""
+        return self.patient != self.name
 
 
 class Labelled(Protocol):
@@ -66,7 +71,8 @@ class Source(Protocol):
 
     ``has_patients`` is False where its images cannot be grouped by patient; ``own_validation`` is True
     where its val split is taken as it is; ``has_files`` is False where the bytes of an image are made on
-    the spot, so that their number and the ending of a name say nothing.
+    the spot, so that their number and the ending of a name say nothing. ``patient_pattern`` is the user's own for
+    patients in names, or ""; ``passed_over`` has what lies beside the images and is not used, with the reason by name.
     """
 
     title: str
@@ -75,6 +81,8 @@ class Source(Protocol):
     has_patients: bool
     own_validation: bool
     has_files: bool
+    patient_pattern: str
+    passed_over: dict[str, str]
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -89,44 +97,74 @@ class Source(Protocol):
 class FolderSource:
     """Class folders as on Kaggle: ``train|val|test / NORMAL|PNEUMONIA / *.jpeg``.
 
+    Folders of other names that mean one of these are read, too, such as ``valid`` or ``Bacterial Pneumonia``, and
+    links to folders are followed; what else there is stands in ``passed_over``.
+
+    Args:
+        root: The folder with the split folders.
+        patient_pattern: As for :func:`pneumo_edge.data.patients.find_patients`; "" for none. Where it finds nothing in
+            a name, the patient is read as without it.
+        around: The folder that the user gave, where that only holds the root.
+
     Raises:
-        DataError: The folder has no such layout.
+        DataError: The folder has no such layout, or the pattern finds no patient.
+        PatternError: As :func:`pneumo_edge.data.patients.find_patients`.
     """
 
     own_validation = False
     has_files = True
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, patient_pattern: str = "", around: Path | None = None) -> None:
         self.root = root
+        self.patient_pattern = patient_pattern
         self.real = not (root / PHANTOM_MARKER).exists()
         self.title = f"folder {root.name}" if self.real else "phantom images (procedural, not real X-rays)"
         self.licence = "as its owner says; the Kermany et al. 2018 images are CC BY 4.0" if self.real else "none needed"
-        self.has_patients = any(parse_patient(Path(sample.name).stem) for sample in self.samples[:1000])
+        listing = layout.read_listing(root, around)
+        self.passed_over = listing.passed_over
+        if {file.label for file in listing.files if file.split == "train"} != {0, 1}:
+            ignored = [name for name in self.passed_over if name.endswith("/")]
+            beside = f", but {', '.join(ignored[:5])}" if ignored else ""
+            raise DataError(
+                f"{root} has no training images of both classes{beside}", _LAYOUT, "Check the folder's layout"
+            )
+        self._files = listing.files
+        self._path_of = {file.name: file.path for file in listing.files}
+        self.has_patients = any(sample.is_patient_known for sample in self.samples)
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:
-        """Every file in a class folder that is not hidden, whatever its ending, sorted by name.
+        """Every file in a class folder that may be an image, sorted by name.
 
         A file that turns out to be no image is so left out with its name and a reason, not in silence.
         """
-        found = []
-        for split in SPLITS:
-            for label, class_name in enumerate(CLASS_NAMES):
-                for path in sorted((self.root / split / class_name).rglob("*")):
-                    parts = path.relative_to(self.root).parts
-                    if path.is_dir() or any(part.startswith(".") for part in parts):
-                        continue
-                    # A name that is not UTF-8 fits into no manifest; escaped, its file is reported as not found.
-                    name = os.fsencode("/".join(parts)).decode("utf-8", "backslashreplace")
-                    patient, kind = parse_patient(path.stem) or (name, "")
-                    found.append(Sample(name, split, label, patient, kind))
-        if {sample.label for sample in found if sample.split == "train"} != {0, 1}:
-            raise DataError(f"{self.root} has no training images of both classes", _LAYOUT, "Check the folder's layout")
-        return tuple(found)
+        stems = [str(PurePosixPath(file.inner).with_suffix("")) for file in self._files]
+        given = (
+            find_patients(self.patient_pattern, [file.inner for file in self._files]) if self.patient_pattern else ()
+        )
+        read = [parse_patient(PurePosixPath(stem).name) for stem in stems]
+        patients = [
+            (given[index] if given else "") or (found[0] if found else "") or file.name
+            for index, (file, found) in enumerate(zip(self._files, read, strict=True))
+        ]
+        unknown = [i for i, file in enumerate(self._files) if patients[i] == file.name]
+        originals = find_originals([f"{CLASS_NAMES[self._files[i].label]}/{stems[i]}" for i in unknown])
+        original_of = dict(zip(unknown, originals, strict=True))
+        return tuple(
+            Sample(
+                file.name,
+                file.split,
+                file.label,
+                patients[index],
+                (found[1] if found else "") or file.kind,
+                original_of.get(index, ""),
+            )
+            for index, (file, found) in enumerate(zip(self._files, read, strict=True))
+        )
 
     def path(self, sample: Sample) -> Path:
         """Where a sample's file lies."""
-        return self.root / sample.name
+        return self._path_of[sample.name]
 
     def read(self, sample: Sample) -> bytes:
         """The file's bytes; raises ImageError as :func:`pneumo_edge.images.read`."""
@@ -145,8 +183,10 @@ class MedMnistSource:
     has_patients = False
     own_validation = True
     has_files = False
+    patient_pattern = ""
 
     def __init__(self, path: Path) -> None:
+        self.passed_over: dict[str, str] = {}
         self.title = f"PneumoniaMNIST ({path.name})"
         try:
             # np.load leaves a broken archive open when it is given a path.
@@ -192,39 +232,31 @@ class MedMnistSource:
             raise DataError(f"{path} has {split} labels other than 0 and 1", "PneumoniaMNIST", "Give another file")
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path, patient_pattern: str = "") -> Source:
     """Open a data set by its path.
 
     Args:
         path: A folder with class folders (or with one folder ``chest_xray`` that has them, as Kaggle's
             archive unpacks), or a MedMNIST ``pneumoniamnist*.npz``.
+        patient_pattern: A regular expression for patients in the names, as for
+            :func:`pneumo_edge.data.patients.find_patients`; "" for none.
 
     Raises:
-        DataError: The path does not exist or is neither of them.
+        DataError: The path does not exist or is neither of them, or the pattern finds no patient.
+        PatternError: The pattern cannot be used.
     """
     if path.is_file() and path.suffix == ".npz":
+        if patient_pattern:
+            raise DataError(
+                f"{path} has no file names in which the patient pattern {patient_pattern!r} could be searched for",
+                "a data folder",
+                "Leave --patient-pattern out",
+            )
         return MedMnistSource(path)
-    for root in (path, path / "chest_xray"):
-        if (root / "train").is_dir():
-            return FolderSource(root)
+    if root := layout.find_root(path):
+        return FolderSource(root, patient_pattern, around=None if root == path else path)
     state = "has no data set" if path.exists() else "does not exist"
     raise DataError(f"{path} {state}", _LAYOUT, "Give another path, or run: pneumo-edge data fetch")
-
-
-def parse_patient(stem: str) -> tuple[str, str] | None:
-    """Read patient and kind of pneumonia from a file name of the Kermany data set.
-
-    A person's number is taken without its kind, which groups more images rather than fewer.
-
-    Returns:
-        (patient, kind), where kind is ``"bacteria"``, ``"virus"`` or "" for a normal image; None where
-        the name is not of this pattern.
-    """
-    if match := _PNEUMONIA_NAME.fullmatch(stem):
-        return match["person"].lower(), match["kind"].lower()
-    if match := _NORMAL_NAME.fullmatch(stem):
-        return match["study"].upper(), ""
-    return None
 
 
 def describe_counts(samples: Iterable[Labelled]) -> dict[str, dict[str, int]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pneumo_edge import files, records
+from pneumo_edge.data.likeness import Bits, find_alike
 from pneumo_edge.data.sources import Sample, Source, SplitName, describe_counts
 from pneumo_edge.errors import DataError
 
@@ -20,6 +21,11 @@ BY_PATIENT = (
     f"train and val pooled; {VALIDATION_SHARE:.0%} of each class to val, whole patients, in the order of a hash"
 )
 BY_IMAGE = f"train and val pooled; {VALIDATION_SHARE:.0%} of each class to val in the order of a hash; patients unknown"
+#: Where some names tell a patient and some do not: for how many of how many images it is not known.
+PARTLY_BY_PATIENT = (
+    f"train and val pooled; {VALIDATION_SHARE:.0%} of each class to val in the order of a hash; images of one patient "
+    "together, where it is known; for {unknown:,} of {total:,} images it is not"
+)
 AS_GIVEN = "as the source has it; patients unknown, so train and val may share some of them"
 
 
@@ -37,7 +43,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Every image that is used and its split, and every image that is left out with the reason."""
+    """Every image that is used and its split, and every image that is left out with the reason.
+
+    ``patient_pattern`` is the user's own, by which patients were read, or ""; ``passed_over`` has what else lies in
+    the data folder, with the reason by name.
+    """
 
     source: str
     real: bool
@@ -46,6 +56,8 @@ class Manifest:
     fingerprint: str
     entries: tuple[Entry, ...]
     left_out: dict[str, str]
+    patient_pattern: str = ""
+    passed_over: dict[str, str] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -65,13 +77,20 @@ class Manifest:
             raise DataError(f"{path} is no split manifest ({error})", "a split.json", "Train again") from error
 
 
-def make_manifest(source: Source, digests: Mapping[str, str], left_out: Mapping[str, str]) -> Manifest:
+def make_manifest(
+    source: Source,
+    digests: Mapping[str, str],
+    left_out: Mapping[str, str],
+    hashes: Mapping[str, Bits] | None = None,
+) -> Manifest:
     """Draw validation and write down what every image is for.
 
     Args:
         source: The data set.
         digests: SHA-256 of the file bytes by sample name, for every sample that could be read.
         left_out: Reason by sample name, for every sample that cannot be used.
+        hashes: Perceptual hash by sample name, by which near duplicates are kept on one side of validation. Without
+            them they are not.
 
     Returns:
         The manifest. An image whose bytes also stand in test is left out of training, with that reason;
@@ -97,8 +116,9 @@ def make_manifest(source: Source, digests: Mapping[str, str], left_out: Mapping[
         entries.append(Entry(sample.name, sample.split, sample.label, sample.patient, sample.kind, digest))
     rule = AS_GIVEN
     if not source.own_validation:
-        rule = BY_PATIENT if source.has_patients else BY_IMAGE
-        entries = _draw_validation(entries)
+        alike = _alike(entries, hashes or {}) + _copies(usable, entries)
+        rule = _describe(source, entries)
+        entries = _draw_validation(entries, alike)
     manifest = Manifest(
         source.title, source.real, source.licence, rule, _fingerprint(entries), tuple(entries), left_out
     )
@@ -112,9 +132,65 @@ def make_manifest(source: Source, digests: Mapping[str, str], left_out: Mapping[
     return manifest
 
 
-def _draw_validation(entries: list[Entry]) -> list[Entry]:
+def adopt(manifest: Manifest, found: Manifest) -> Manifest | None:
+    """Give images the splits of an earlier manifest, by their content.
+
+    So a run keeps its split where another version of this program, another pattern for patients or more files beside
+    its own would draw another.
+
+    Args:
+        manifest: The earlier one.
+        found: A manifest of the same images, or of more.
+
+    Returns:
+        The earlier manifest with the names of today; None where images of it are missing.
+    """
+    of_content: dict[tuple[str, int], list[Entry]] = defaultdict(list)
+    for entry in reversed(found.entries):
+        of_content[entry.sha256, entry.label].append(entry)
+    entries = []
+    for entry in manifest.entries:
+        same = of_content[entry.sha256, entry.label]
+        if not same:
+            return None
+        # Of several with the same bytes, the one that still has its name.
+        chosen = next((each for each in same if each.name == entry.name), same[-1])
+        same.remove(chosen)
+        entries.append(replace(entry, name=chosen.name))
+    names = {entry.name for entry in entries}
+    others = {entry.name: "no image of the run's split" for entry in found.entries if entry.name not in names}
+    return replace(manifest, entries=tuple(entries), left_out={**found.left_out, **others})
+
+
+def _describe(source: Source, entries: Iterable[Entry]) -> str:
+    """The rule in words, which claim no more than the names tell."""
     pool = [entry for entry in entries if entry.split != "test"]
-    group_of = _group(pool)
+    unknown = sum(entry.patient == entry.name for entry in pool)
+    if not source.has_patients or unknown == len(pool):
+        return BY_IMAGE
+    return PARTLY_BY_PATIENT.format(unknown=unknown, total=len(pool)) if unknown else BY_PATIENT
+
+
+def _alike(entries: Iterable[Entry], hashes: Mapping[str, Bits]) -> list[tuple[str, str]]:
+    """Pairs of names of near duplicates, those of test images apart, which stay where they are."""
+    names = [entry.name for entry in entries if entry.split != "test" and entry.name in hashes]
+    return [(names[first], names[second]) for first, second, _ in find_alike([hashes[name] for name in names])]
+
+
+def _copies(samples: Iterable[Sample], entries: Iterable[Entry]) -> list[tuple[str, str]]:
+    """Pairs of names of images that are copies of one another by their names."""
+    used = {entry.name for entry in entries if entry.split != "test"}
+    first: dict[str, str] = {}
+    return [
+        (first.setdefault(sample.original, sample.name), sample.name)
+        for sample in samples
+        if sample.original and sample.name in used
+    ]
+
+
+def _draw_validation(entries: list[Entry], alike: Iterable[tuple[str, str]]) -> list[Entry]:
+    pool = [entry for entry in entries if entry.split != "test"]
+    group_of = _group(pool, alike)
     validation: set[str] = set()
     for label in sorted({entry.label for entry in pool}):
         sizes: dict[str, int] = defaultdict(int)
@@ -136,8 +212,8 @@ def _draw_validation(entries: list[Entry]) -> list[Entry]:
     ]
 
 
-def _group(entries: Iterable[Entry]) -> dict[str, str]:
-    """Group key by name: images of one patient, and patients who share an identical image, together."""
+def _group(entries: Iterable[Entry], alike: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Group key by name: images of one patient, and patients who share an image or have some alike, together."""
     root: dict[str, str] = {}
 
     def find(key: str) -> str:
@@ -145,10 +221,17 @@ def _group(entries: Iterable[Entry]) -> dict[str, str]:
             key = root[key]
         return key
 
-    entries = list(entries)
-    for entry in entries:
-        first, second = sorted((find(f"patient {entry.patient}"), find(f"sha256 {entry.sha256}")))
+    def join(one: str, other: str) -> None:
+        # The smaller is the root, so that a group has the same key in whatever order it comes together.
+        first, second = sorted((find(one), find(other)))
         root[second] = first
+
+    entries = list(entries)
+    patient_of = {entry.name: f"patient {entry.patient}" for entry in entries}
+    for entry in entries:
+        join(patient_of[entry.name], f"sha256 {entry.sha256}")
+    for one, other in alike:
+        join(patient_of[one], patient_of[other])
     return {entry.name: find(f"patient {entry.patient}") for entry in entries}
 
 

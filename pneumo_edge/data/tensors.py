@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge import files, images
+from pneumo_edge.data.likeness import Bits, perceptual_hash
 from pneumo_edge.data.reading import read_each
 from pneumo_edge.data.sources import Source, SplitName
-from pneumo_edge.data.splits import RULE_VERSION, Entry, Manifest, make_manifest
+from pneumo_edge.data.splits import RULE_VERSION, Entry, Manifest, adopt, make_manifest
 from pneumo_edge.errors import ImageError
 
 #: Part of the cache's key: raise it when the way from bytes to pixels changes.
 _PREPROCESSING_VERSION = "1"
+#: The same for what a manifest says of the same samples.
+_MANIFEST_VERSION = "2"
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Dataset:
         return images.grey_to_rgb(self.grey[indices])
 
 
-def prepare(source: Source, cache: Path, height: int, width: int) -> Dataset:
+def prepare(source: Source, cache: Path, height: int, width: int, split: Manifest | None = None) -> Dataset:
     """Decode a data set, draw its validation split, and cache both.
 
     Images that cannot be decoded are left out, each with its reason in ``manifest.left_out``.
@@ -58,6 +61,8 @@ def prepare(source: Source, cache: Path, height: int, width: int) -> Dataset:
         cache: Folder for the decoded pixels; the same data set is decoded once.
         height: Height of the pixels.
         width: Width of the pixels.
+        split: The manifest of a run, whose split is taken where the data set has all its images; where it has not,
+            the fingerprint is another.
 
     Raises:
         DataError: Too little of the data set is usable.
@@ -73,6 +78,7 @@ def prepare(source: Source, cache: Path, height: int, width: int) -> Dataset:
     pixels_path, manifest_path = cache / f"{key}.npy", cache / f"{key}.json"
     if not (pixels_path.exists() and manifest_path.exists()):
         decoded: dict[str, images.Pixels] = {}
+        hashes: dict[str, Bits] = {}
         left_out: dict[str, str] = {}
         for sample, result in read_each(
             source, source.samples, lambda data: _decode(data, height, width), "Decoding images"
@@ -80,19 +86,38 @@ def prepare(source: Source, cache: Path, height: int, width: int) -> Dataset:
             if isinstance(result, ImageError):
                 left_out[sample.name] = str(result)
             else:
-                decoded[sample.name] = result
-        manifest = make_manifest(source, digests, left_out)
+                decoded[sample.name], hashes[sample.name] = result
+        manifest = make_manifest(source, digests, left_out, hashes)
         with files.atomic(pixels_path) as temporary:
             np.save(temporary, np.stack([decoded[entry.name] for entry in manifest.entries]))
         manifest.save(manifest_path)
-    return Dataset(Manifest.load(manifest_path), np.load(pixels_path, mmap_mode="r"))
+    # These two may be others for the same samples.
+    manifest = replace(
+        Manifest.load(manifest_path), patient_pattern=source.patient_pattern, passed_over=source.passed_over
+    )
+    return _split_as(Dataset(manifest, np.load(pixels_path, mmap_mode="r")), split)
 
 
-def _decode(data: bytes, height: int, width: int) -> images.Pixels:
-    return np.asarray(images.resize(images.decode(data), height, width), dtype=np.uint8)
+def _split_as(dataset: Dataset, split: Manifest | None) -> Dataset:
+    """The same images in the split of a run, if that is another one and has no others."""
+    drawn = dataset.manifest
+    if split is None or split.fingerprint == drawn.fingerprint or not (adopted := adopt(split, drawn)):
+        return dataset
+    row_of = {entry.name: row for row, entry in enumerate(drawn.entries)}
+    return Dataset(adopted, dataset.grey[[row_of[entry.name] for entry in adopted.entries]])
+
+
+def _decode(data: bytes, height: int, width: int) -> tuple[images.Pixels, Bits]:
+    grey = images.decode(data)
+    return np.asarray(images.resize(grey, height, width), dtype=np.uint8), perceptual_hash(grey)
 
 
 def _cache_key(source: Source, digests: dict[str, str], height: int, width: int) -> str:
-    head = (_PREPROCESSING_VERSION, RULE_VERSION, source.title, str(source.real), f"{height}x{width}")
-    lines = (f"{sample.name} {sample.label} {digests[sample.name]}" for sample in source.samples)
+    size = f"{height}x{width}"
+    head = (_PREPROCESSING_VERSION, _MANIFEST_VERSION, RULE_VERSION, source.title, str(source.real), size)
+    # Patients as well, because another pattern finds others in the same names.
+    lines = (
+        f"{sample.name} {sample.label} {digests[sample.name]} {sample.patient} {sample.original}"
+        for sample in source.samples
+    )
     return hashlib.sha256("\n".join((*head, *lines)).encode()).hexdigest()[:16]

@@ -237,7 +237,14 @@ def _finish(
         width=WIDTH,
         decision=DecisionSpec(POSITIVE_CLASS, threshold, recipe.threshold_rule, f"validation, {len(labels)} images"),
         temperature=temperature,
-        data=DataSpec(manifest.source, manifest.real, manifest.fingerprint, manifest.counts, manifest.licence),
+        data=DataSpec(
+            manifest.source,
+            manifest.real,
+            manifest.fingerprint,
+            manifest.counts,
+            manifest.licence,
+            manifest.patient_pattern,
+        ),
         training=TrainingSpec(
             recipe=settings.recipe,
             seed=settings.seed,

@@ -60,10 +60,9 @@ def run(tmp_path: Path, command: list[str]) -> Run:
 
 @pytest.fixture
 def x_rays(tmp_path: Path) -> Path:
-    """A folder with a dark image, a bright one in a folder of its own, and a text that is no image."""
+    """A folder with a dark image, and a bright one in a folder of its own."""
     folder = tmp_path / "x-rays"
     (folder / "more").mkdir(parents=True)
     Image.new("L", (300, 250), 40).save(folder / "dark.png")
     Image.new("RGB", (250, 300), (200, 200, 200)).save(folder / "more" / "bright.JPG")
-    (folder / "notes.txt").write_text("not looked at")
     return folder

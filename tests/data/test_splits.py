@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,8 @@ class ListSource:
     has_patients: bool = True
     own_validation: bool = False
     has_files: bool = True
+    patient_pattern: str = ""
+    passed_over: dict[str, str] = field(default_factory=dict)
 
     def read(self, sample: Sample) -> bytes:
         raise AssertionError("a split is drawn without reading an image")

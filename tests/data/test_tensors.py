@@ -17,6 +17,8 @@ from pneumo_edge.errors import DataError
 Medmnist = tuple[Path, dict[str, npt.NDArray[np.uint8]]]
 MakeFolder = Callable[[dict[str, bytes]], Path]
 Picture = Callable[..., bytes]
+#: Ten patients, and so another split than is drawn.
+_COARSE = r"^(?:IM-\d\d\d|person\d+_virus_)(\d)"
 
 
 def _image(mode: str, size: tuple[int, int], kind: str, **options: object) -> bytes:
@@ -40,7 +42,6 @@ def bad_files(picture: Picture) -> dict[str, tuple[bytes, str]]:
         "train/PNEUMONIA/cmyk.jpeg": (_image("CMYK", (64, 64), "JPEG"), "CMYK"),
         "test/NORMAL/film.gif": (animated.getvalue(), "several frames"),
         "test/NORMAL/scan.dcm": (b"\0" * 128 + b"DICM", "DICOM"),
-        "test/NORMAL/Thumbs.db": (b"\xd0\xcf\x11\xe0", "not an image"),
     }
 
 
@@ -145,3 +146,37 @@ def test_an_interrupt_leaves_no_cache_that_looks_whole(
     assert not list((tmp_path / "cache").glob("*"))
     monkeypatch.setattr(images, "decode", decode)
     assert len(prepare(open_source(root), tmp_path / "cache", 32, 32).grey) == 48
+
+
+def test_a_run_keeps_its_split_where_another_would_be_drawn(
+    tmp_path: Path, make_folder: MakeFolder, healthy: dict[str, bytes], picture: Picture
+) -> None:
+    # Drawn by another rule, before files were renamed and others came to lie beside them.
+    root = make_folder(healthy)
+    earlier = prepare(open_source(root, _COARSE), tmp_path / "cache", 32, 32)
+    (root / "train/NORMAL/IM-0003-0001.jpeg").rename(root / "train/NORMAL/new.jpeg")
+    make_folder({"valid/NORMAL/IM-0700-0001.jpeg": picture(700)})
+    drawn = prepare(open_source(root), tmp_path / "cache", 32, 32)
+    kept = prepare(open_source(root), tmp_path / "cache", 32, 32, earlier.manifest)
+    assert drawn.manifest.fingerprint != earlier.manifest.fingerprint == kept.manifest.fingerprint
+    np.testing.assert_array_equal(kept.grey, earlier.grey)
+    assert [(entry.split, entry.sha256) for entry in kept.manifest.entries] == [
+        (entry.split, entry.sha256) for entry in earlier.manifest.entries
+    ]
+    assert "train/NORMAL/new.jpeg" in {entry.name for entry in kept.manifest.entries}
+    assert kept.manifest.left_out == {"valid/NORMAL/IM-0700-0001.jpeg": "no image of the run's split"}
+
+    (root / "train/NORMAL/IM-0004-0001.jpeg").unlink()
+    lacking = prepare(open_source(root), tmp_path / "cache", 32, 32, earlier.manifest)
+    assert lacking.manifest.fingerprint not in (earlier.manifest.fingerprint, drawn.manifest.fingerprint)
+
+
+def test_another_pattern_for_patients_is_another_split_in_the_cache(
+    tmp_path: Path, make_folder: MakeFolder, healthy: dict[str, bytes]
+) -> None:
+    root = make_folder(healthy)
+    plain, other, again = (
+        prepare(open_source(root, pattern), tmp_path / "cache", 32, 32).manifest for pattern in ("", _COARSE, "")
+    )
+    assert other.patient_pattern == _COARSE
+    assert plain == again != other
