@@ -143,6 +143,7 @@ def _is_under(path: Path, folders: set[Path]) -> bool:
     return any(parent in folders for parent in (path, *path.parents))
 
 
+@pytest.mark.slow
 @settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(nodes)
 def test_every_file_is_judged_used_or_named(place: Path, made: list[Any]) -> None:
