@@ -329,8 +329,9 @@ class Door:
         self.limits = limits
         self.buffer = memoryview(bytearray(_PLAIN))
         self.make_protocol: Callable[[Connection], Any] = lambda connection: None
-        #: Connections accepted, refused for want of a place, dropped for another; tries to accept one that failed.
-        self.counts = {"accepted": 0, "refused": 0, "dropped": 0, "failed": 0}
+        #: Connections accepted, refused for want of a place, dropped for another, and rejected because no request could
+        #: be read; tries to accept one that failed.
+        self.counts = {"accepted": 0, "refused": 0, "dropped": 0, "rejected": 0, "failed": 0}
         self._listening = listening
         # Of each state, in the order in which they came to it.
         self._connections: dict[State, dict[Connection, None]] = {state: {} for state in State}
@@ -378,6 +379,7 @@ class Door:
 
     def refused(self, refusal: RequestError) -> None:
         """A connection is refused before there is a request."""
+        self.counts["refused" if refusal is _FULL else "rejected"] += 1
         log.info("(no request) %d", refusal.status, extra={"kind": refusal.status})
 
     def _all(self) -> Iterator[Connection]:
@@ -406,7 +408,6 @@ class Door:
         refusal = None
         served = sum(map(len, self._connections.values())) - self.count(State.CLOSING)
         if served >= self.limits.connections and not self._make_place():
-            self.counts["refused"] += 1
             refusal = _FULL
         if self.count(State.CLOSING) >= self.limits.connections:
             self._drop(next(iter(self._connections[State.CLOSING])))

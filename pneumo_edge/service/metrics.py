@@ -89,8 +89,8 @@ class _Connections:
         for state, read in self._states.items():
             now.add_metric([state], read())
         total = CounterMetricFamily(
-            f"{_PREFIX}_connection_outcomes", "Connections accepted; refused or dropped for want of a place; and tries "
-            "to accept one that failed.", labels=["outcome"],
+            f"{_PREFIX}_connection_outcomes", "Connections accepted; refused or dropped for want of a place; rejected "
+            "without a request; and tries to accept one that failed.", labels=["outcome"],
         )  # fmt: skip
         for outcome, count in self._outcomes.items():
             total.add_metric([outcome], count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -71,8 +72,13 @@ def respond(status: int, detail: str, headers: Mapping[str, str] | None = None) 
     return Response(_encode(status, detail), status, headers, MEDIA_TYPE)
 
 
+@functools.cache
 def raw(error: RequestError) -> bytes:
-    """The whole HTTP/1.1 response that tells of a problem and closes the connection, where no request was read."""
+    """The whole HTTP/1.1 response that tells of a problem and closes the connection, where no request was read.
+
+    Args:
+        error: One of a few that are made once: a flood of connections gets the same bytes each time.
+    """
     body = _encode(error.status, str(error))
     headers = {
         **HEADERS, **error.headers,

@@ -19,6 +19,8 @@ from PIL import Image
 
 pytest.importorskip("starlette", reason="the extra 'serve' is not installed")
 pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
+pytest.importorskip("httptools", reason="the extra 'serve' is not installed")
+pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 pytest.importorskip("ai_edge_litert", reason="the extra 'litert' is not installed")
 
 
