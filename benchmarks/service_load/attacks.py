@@ -139,7 +139,10 @@ async def _hostile(number: int, port: int, counts: Counts) -> None:
 
 
 async def _read_status(reader: asyncio.StreamReader, counts: Counts) -> None:
-    line = await reader.readline()
+    try:
+        line = await reader.readline()
+    except OSError:
+        line = b""
     counts[f"status {line[9:12].decode()}" if line else "closed"] += 1
 
 

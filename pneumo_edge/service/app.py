@@ -106,7 +106,7 @@ def create_app(
             Middleware(Frame, paths=frozenset(route.path for route in routes), answered=metrics.answered),
             Middleware(Guard, addresses=addresses or Addresses(None), token=token, open_paths=open_paths),
         ],
-        exception_handlers={RequestError: _refuse, ImageError: _refuse_image, HTTPException: _refuse_route},
+        exception_handlers={RequestError: _refuse, HTTPException: _refuse_route},
         lifespan=closing,
     )
     app.state.metrics = metrics
@@ -123,13 +123,18 @@ class _Job:
     wants_explanation: bool
 
 
-def _judge(classifier: Classifier, job: _Job) -> dict[str, Any]:
+def _judge(classifier: Classifier, job: _Job) -> dict[str, Any] | ImageError:
     """The answer to a request, in a worker."""
     has_heatmap = classifier.spec.output(HEATMAP) is not None
-    prediction = classifier.predict(job.image, explain=job.wants_explanation and has_heatmap)
-    answer = prediction.to_dict()
-    if job.wants_explanation:
-        answer[openapi.EXPLANATION] = asdict(explain(job.image, prediction, classifier.max_pixels))
+    try:
+        prediction = classifier.predict(job.image, explain=job.wants_explanation and has_heatmap)
+        answer = prediction.to_dict()
+        if job.wants_explanation:
+            answer[openapi.EXPLANATION] = asdict(explain(job.image, prediction, classifier.max_pixels))
+    except ImageError as error:
+        # Returned, not raised, and without its frames: they hold the image, and a future that is waited for holds them.
+        error.__cause__ = error.__context__ = None
+        return error.with_traceback(None)
     return answer
 
 
@@ -164,6 +169,8 @@ class _Desk:
         loop = asyncio.get_running_loop()
         judged.add_done_callback(lambda _: loop.call_soon_threadsafe(self._make_room))
         verdict = await self._wait_for(judged)
+        if isinstance(verdict, ImageError):
+            return problems.respond(problems.status_of(verdict), str(verdict))
         self.judged(verdict)
         return JSONResponse(verdict)
 
@@ -178,7 +185,7 @@ class _Desk:
     def _make_room(self) -> None:
         self.free += 1
 
-    async def _wait_for(self, judged: Future[dict[str, Any]]) -> dict[str, Any]:
+    async def _wait_for(self, judged: Future[dict[str, Any] | ImageError]) -> dict[str, Any] | ImageError:
         try:
             async with asyncio.timeout(self._limits.seconds):
                 return await asyncio.wrap_future(judged)
@@ -215,11 +222,6 @@ def _is_asked_for(request: Request, name: str) -> bool:
 def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
     return problems.respond(error.status, str(error), error.headers)
-
-
-def _refuse_image(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ImageError)
-    return problems.respond(problems.status_of(error), str(error))
 
 
 def _refuse_route(request: Request, error: Exception) -> Response:

@@ -53,6 +53,7 @@ class Arrivals:
         begun = now()
         latest = begun + limits.seconds
         arrival: _Arrival | None = None
+        whole, body = False, b""
         try:
             async with asyncio.timeout_at(min(latest, begun + _GRACE)) as timer:
                 arrival = _Arrival(timer)
@@ -60,16 +61,20 @@ class Arrivals:
                 async for part in request.stream():
                     self._add(arrival, part)
                     timer.reschedule(min(latest, begun + _GRACE + len(arrival.body) / limits.rate))
+            whole = True
         except TimeoutError:
             refusal = arrival.refusal if arrival else None
             raise refusal or _too_slow(limits, now() >= latest) from None
         finally:
             if arrival:
                 self._arrivals.discard(arrival)
+                body = bytes(arrival.body) if whole else b""
                 self.bytes -= len(arrival.body)
-        if not arrival.body:
+                # An exception's frames and its arrival hold each other: the memory must not wait for the collector.
+                arrival.body.clear()
+        if not body:
             raise RequestError(HTTPStatus.UNPROCESSABLE_ENTITY, "the body is empty", "an image", SEND)
-        return bytes(arrival.body)
+        return body
 
     def _add(self, arrival: _Arrival, part: bytes) -> None:
         if arrival.refusal:

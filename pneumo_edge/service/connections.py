@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable, Iterator
 from enum import Enum
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 from pneumo_edge.service import problems
@@ -27,13 +28,14 @@ HEAD_SECONDS, HEAD_BYTES = 10.0, 32 * 1024
 #: A body's bytes on the wire, chunk framing and trailers included: so many, and so many for each byte of its content.
 #: One-byte chunks have six. uvicorn holds up to 200 kB that the application has not seen yet.
 _FRAMING_BYTES, _FRAMING_FACTOR = 256 * 1024, 8
-#: Bytes that are read at a time, of what has to be parsed and of what has not: a turn of the loop reads once from each
-#: connection, and one-byte chunks take a millisecond for 8 kB.
-_PARSED, _PLAIN = 8 * 1024, 128 * 1024
+#: Bytes that are read at a time: of what need not be parsed, of what need, and of a body that is more framing than
+#: content. A turn of the loop reads once from each connection, and each one-byte chunk takes microseconds.
+_PLAIN, _PARSED, _TINY = 128 * 1024, 8 * 1024, 512
 #: Seconds without a byte after which a client that was answered is taken to have read the answer.
 _SILENCE = 2.0
-#: A body's least age in seconds before its connection may be dropped in favour of another.
-_SETTLED = 1.0
+#: Seconds that a connection has for a head or for a body before it is dropped, if there are others to be dropped; and
+#: bytes that a body is credited with when the slowest is looked for.
+_SETTLED, _HEAD_START = 0.1, 1000
 #: Connections that are accepted in one turn of the loop.
 _BATCH = 32
 #: Seconds between two looks at the deadlines.
@@ -86,11 +88,12 @@ class Connection(asyncio.BufferedProtocol):
     The application tells it how far a request is (:meth:`begin`, :meth:`take`, :meth:`arrive`, :meth:`end`).
     """
 
-    def __init__(self, door: Door, refusal: RequestError | None = None) -> None:
+    def __init__(self, door: Door, accepted: socket.socket, refusal: RequestError | None = None) -> None:
         self.state = State.HEAD
         self.since = door.now()
         self.content = 0
         self._door = door
+        self._socket = accepted
         self._refusal = refusal
         self._inner: Any = None
         self._transport: asyncio.Transport | None = None
@@ -128,10 +131,16 @@ class Connection(asyncio.BufferedProtocol):
 
     # What the door tells
 
-    @property
-    def rate(self) -> float:
-        """Bytes per second of the body that is arriving."""
-        return self.content / max(self._door.now() - self.since, 1e-3)
+    def rate(self, now: float) -> float:
+        """Bytes per second of the body that is arriving; a young one has sent little yet, and gets a head start."""
+        return (self.content + _HEAD_START) / max(now - self.since, 1e-3)
+
+    def is_silent(self) -> bool:
+        """Whether there is nothing from the client that has not been read yet."""
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return True
 
     def check(self, now: float) -> None:
         """Act on a deadline that has passed."""
@@ -190,8 +199,10 @@ class Connection(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the loop reads to, until it calls :meth:`buffer_updated`."""
         # One for all: the loop reads and hands over what it read in one go.
-        is_plain = self.state is State.CLOSING or (self.state is State.BODY and self._is_plain)
-        return self._door.buffer if is_plain else self._door.buffer[:_PARSED]
+        if self.state is State.CLOSING or (self.state is State.BODY and self._is_plain):
+            return self._door.buffer
+        is_framing = self.state is State.BODY and self._wire > _PARSED + 2 * self.content
+        return self._door.buffer[: _TINY if is_framing else _PARSED]
 
     def buffer_updated(self, nbytes: int) -> None:
         """So many bytes were read."""
@@ -411,7 +422,7 @@ class Door:
             refusal = _FULL
         if self.count(State.CLOSING) >= self.limits.connections:
             self._drop(next(iter(self._connections[State.CLOSING])))
-        connection = Connection(self, refusal)
+        connection = Connection(self, accepted, refusal)
         self.note(connection, State.HEAD)
         task = self._loop.create_task(self._connect(connection, accepted))
         self._tasks.add(task)
@@ -427,9 +438,16 @@ class Door:
 
     def _make_place(self) -> bool:
         """Drop the connection that is of least use, if there is one that may be dropped."""
-        idle = next(iter(self._connections[State.HEAD]), None)
-        settled = (each for each in self._connections[State.BODY] if self.now() - each.since >= _SETTLED)
-        dropped = idle or min(settled, key=lambda each: each.rate, default=None)
+        now = self.now()
+        idle = self._connections[State.HEAD]
+        idlest = next(iter(idle), None)
+        # Where the loop is behind, an honest client's request lies there unread.
+        dropped = next(
+            (each for each in islice(idle, _BATCH) if now - each.since >= _SETTLED and each.is_silent()), None
+        )
+        if not dropped:
+            settled = [each for each in self._connections[State.BODY] if now - each.since >= _SETTLED]
+            dropped = min(settled, key=lambda each: each.rate(now), default=idlest)
         if dropped:
             self._drop(dropped)
         return dropped is not None

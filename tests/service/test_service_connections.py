@@ -259,6 +259,19 @@ def test_the_largest_body_gives_way_where_memory_is_short(serve: Any, png: bytes
         assert service.predict(png).status == 200
 
 
+def test_the_memory_of_what_was_refused_goes_back_at_once(serve: Any, png: bytes) -> None:
+    psutil = pytest.importorskip("psutil")
+    # Without the collector, whatever refers to itself stays.
+    with serve("--max-body", "20MB", first="import gc; gc.disable()") as service:
+        assert service.predict(png).status == 200
+        before = psutil.Process(service.process.pid).memory_info().rss
+        for _ in range(8):
+            assert service.predict(bytes(19_000_000)).status == 415
+            assert service.predict(b"\x89PNG\r\n\x1a\n" + bytes(19_000_000)).status in (415, 422)
+            assert service.predict(iter([bytes(1_000_000)] * 25)).status == 413
+        assert psutil.Process(service.process.pid).memory_info().rss - before < 64_000_000
+
+
 def test_who_does_not_read_the_answers_is_given_up(serve: Any) -> None:
     with serve("--timeout", "300ms") as service:
         with socket.socket() as connection:
