@@ -88,7 +88,7 @@ def statuses(counts: Counts) -> dict[str, int]:
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[Service]:
+def serve(folder: Path, *options: str) -> Iterator[Service]:
     """Run a service with a limit of 1,024 open files, whatever this process has."""
     log = folder / "service.log"
     limited = (
@@ -98,7 +98,10 @@ def serve(folder: Path) -> Iterator[Service]:
     with (
         log.open("w") as stderr,
         subprocess.Popen(
-            [sys.executable, "-c", limited, "serve", "--port", "0"], stdout=subprocess.PIPE, stderr=stderr, text=True
+            [sys.executable, "-c", limited, "serve", "--port", "0", *options],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
         ) as process,
     ):
         try:
