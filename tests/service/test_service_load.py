@@ -20,7 +20,7 @@ from benchmarks.service_load.attacks import ATTACKS
 
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[load.Service]:
-    # Fewer places than there are clients that trickle, and enough that a machine that is busy otherwise does not fill them.
+    # Fewer places than clients that trickle, and enough that other work on this machine does not fill them.
     with load.serve(tmp_path_factory.mktemp("load"), "--queue", "30") as service:
         honest.ask_for(service.port, 1)
         yield service
