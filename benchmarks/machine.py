@@ -27,6 +27,7 @@ def describe() -> Machine:
         system=platform.platform(),
         python=f"{platform.python_implementation()} {platform.python_version()}",
         flags=tuple(sorted(told.get("flags", ()))),
+        quota=cores.quota(),
     )
 
 

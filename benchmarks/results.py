@@ -18,7 +18,11 @@ SCHEMA_VERSION = 2
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine that everything was measured on; ``flags`` are the processor's instruction sets."""
+    """The machine that everything was measured on; ``flags`` are the processor's instruction sets.
+
+    ``cores`` are those that could be used. ``quota`` is the processor time that a control group (a container) granted,
+    in cores' worth; None where nothing limited it, or in a file from before that was told.
+    """
 
     cpu: str
     architecture: str
@@ -27,6 +31,7 @@ class Machine:
     system: str
     python: str
     flags: tuple[str, ...] = ()
+    quota: float | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,8 @@ class Conditions:
         involuntary_switches: How often a process was taken off a core that it could have used.
         load_average: Processes that ran or waited, over the last minute, at the end; the most where there were several.
         governor: How the first core's frequency is governed; "" where not told.
+        throttled_s: Seconds for which the control group was stopped because its quota was used up, over its cores;
+            None where not told.
     """
 
     process: int
@@ -144,6 +151,7 @@ class Conditions:
     involuntary_switches: int | None
     load_average: float | None
     governor: str
+    throttled_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -33,10 +32,11 @@ from benchmarks.resume import Identity, Measurements
 from benchmarks.testset import InputSize, PreparedTestSet
 from pneumo_edge import extras
 from pneumo_edge.data.sources import POSITIVE_CLASS, Source
-from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeError, ResultsError
+from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeError, ResultsError, printable
 from pneumo_edge.progress import bar
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.runtime.engines import ENGINES, engines_for, import_engine
+from pneumo_edge.scratch import scratch
 from pneumo_edge.spec import MODEL_SUFFIXES, ModelSpec
 
 #: Images that a unit judges while its memory is measured, and processes that measure it.
@@ -108,10 +108,10 @@ def run(
     units = _make_units(models, set(engines), threads, skip)
     versions = machine.library_versions()
     judged: list[_Judged] = []
-    with tempfile.TemporaryDirectory(prefix="pneumo-edge-benchmark-") as folder:
+    with scratch() as place:
         if units:
             sizes = [InputSize.of(file.spec) for _, file in units]
-            prepared = testset.prepare(source, sizes, Path(folder), settings)
+            prepared = testset.prepare(source, sizes, place, settings)
             jobs = [
                 Job(unit, str(file.path.resolve()), str(prepared.pixels[input_size]))
                 for (unit, file), input_size in zip(units, sizes, strict=True)
@@ -177,7 +177,8 @@ def find_models(paths: Iterable[Path]) -> list[Path]:
                     f"the folder {path} holds no model file", ".tflite or .onnx files", "Give another folder"
                 )
         for file in inside:
-            found.setdefault(file.resolve(), file)
+            # Which, unlike `resolve`, takes a loop of links as it is: reading it says so.
+            found.setdefault(Path(os.path.realpath(file)), file)
     return list(found.values())
 
 
@@ -201,8 +202,10 @@ def _names(paths: list[Path]) -> dict[Path, str]:
     """What each file is called in the results: its file name, with as much of its path as tells it apart."""
     count = Counter(path.name for path in paths)
     common = os.path.commonpath([path.absolute().parent for path in paths])
+    # Results, reports and pages are UTF-8, which the name of a file need not be.
     return {
-        path: path.name if count[path.name] == 1 else Path(os.path.relpath(path, common)).as_posix() for path in paths
+        path: printable(path.name if count[path.name] == 1 else Path(os.path.relpath(path, common)).as_posix())
+        for path in paths
     }
 
 

@@ -225,5 +225,5 @@ def _disturbed(results: Results) -> Iterator[Disturbed]:
             if (result.unit.engine, result.unit.threads) == (conditions.engine, conditions.threads)
         ]
         wall_over_cpu = latency.summarise(calls).wall_over_cpu if conditions.threads == 1 else None
-        if by := validity.disturbances(conditions, results.machine.cores, wall_over_cpu):
+        if by := validity.disturbances(conditions, results.machine, wall_over_cpu):
             yield Disturbed(conditions, by)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from pneumo_edge import images
 from pneumo_edge.data.reading import read_each
 from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source, SplitName
 from pneumo_edge.errors import DataError, ImageError
+from pneumo_edge.scratch import Scratch
 from pneumo_edge.spec import ModelSpec
 
 #: An interval of the AUC takes at least two images of each class.
@@ -66,13 +68,13 @@ class InputSize:
         return cls(spec.input.height, spec.input.width, spec.input.resize_filter, spec.smallest_decoded)
 
 
-def prepare(source: Source, sizes: Iterable[InputSize], folder: Path, settings: Settings) -> PreparedTestSet:
+def prepare(source: Source, sizes: Iterable[InputSize], place: Scratch, settings: Settings) -> PreparedTestSet:
     """Decode the test split.
 
     Args:
         source: The data set.
         sizes: Input sizes of the models.
-        folder: Where the pixels and the files of the timed images go.
+        place: Where the pixels and the files of the timed images go.
         settings: How many images are timed, and the seed of their choice.
 
     Returns:
@@ -80,10 +82,10 @@ def prepare(source: Source, sizes: Iterable[InputSize], folder: Path, settings: 
 
     Raises:
         DataError: Fewer than two images of a class can be decoded.
-        OSError: The folder cannot be written.
+        OSError: The place cannot be written.
     """
     samples = [sample for sample in source.samples if sample.split == "test"]
-    decoded = decode(source, samples, "test", sizes, folder)
+    decoded = decode(source, samples, "test", sizes, place)
     return PreparedTestSet(
         TestSet(
             title=source.title,
@@ -96,12 +98,12 @@ def prepare(source: Source, sizes: Iterable[InputSize], folder: Path, settings: 
             fingerprint=decoded.fingerprint,
         ),
         decoded.pixels,
-        _write_timed(source, decoded.samples, folder, settings),
+        _write_timed(source, decoded.samples, place, settings),
     )
 
 
 def decode(
-    source: Source, samples: Sequence[Sample], split: SplitName, sizes: Iterable[InputSize], folder: Path
+    source: Source, samples: Sequence[Sample], split: SplitName, sizes: Iterable[InputSize], place: Scratch
 ) -> DecodedImages:
     """Decode some images of a data set.
 
@@ -110,11 +112,11 @@ def decode(
         samples: Which of its images.
         split: What they are, for people.
         sizes: Input sizes of the models.
-        folder: Where the pixels go.
+        place: Where the pixels go.
 
     Raises:
         DataError: Fewer than two images of a class can be decoded.
-        OSError: The folder cannot be written.
+        OSError: The place cannot be written.
     """
     sizes = sorted(set(sizes), key=str)
     usable: list[Sample] = []
@@ -131,10 +133,16 @@ def decode(
         for size, array in zip(sizes, arrays, strict=True):
             pixels[size].append(array)
     _check(source, usable, split)
-    files = {size: folder / f"{size.name}.npy" for size in sizes}
-    for size, path in files.items():
-        np.save(path, np.stack(pixels[size]))
+    files = {size: place.put(f"{size.name}.npy", partial(_save, np.stack(pixels.pop(size)))) for size in sizes}
     return DecodedImages(tuple(usable), left_out, _fingerprint(usable, digests), files)
+
+
+def _save(pixels: images.Pixels, stream: IO[bytes]) -> None:
+    np.save(stream, pixels)
+
+
+def _copy(content: bytes, stream: IO[bytes]) -> None:
+    stream.write(content)
 
 
 def _decode(data: bytes, sizes: list[InputSize]) -> tuple[str, list[images.Pixels]]:
@@ -157,12 +165,14 @@ def _check(source: Source, usable: list[Sample], split: SplitName) -> None:
             )
 
 
-def _write_timed(source: Source, usable: Sequence[Sample], folder: Path, settings: Settings) -> tuple[TimedImage, ...]:
+def _write_timed(
+    source: Source, usable: Sequence[Sample], place: Scratch, settings: Settings
+) -> tuple[TimedImage, ...]:
     chosen = random.Random(settings.seed).sample(range(len(usable)), min(settings.images, len(usable)))
     timed = []
     for index in chosen:
-        path = folder / f"{index:05d}{Path(usable[index].name).suffix}"
-        path.write_bytes(source.read(usable[index]))
+        name = f"{index:05d}{Path(usable[index].name).suffix}"
+        path = place.put(name, partial(_copy, source.read(usable[index])))
         timed.append(TimedImage(index, str(path)))
     return tuple(timed)
 

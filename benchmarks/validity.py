@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.protocol import MIN_PROCESSES, PRESETS, Settings
-from benchmarks.results import Conditions, LatencySamples
+from benchmarks.results import Conditions, LatencySamples, Machine
 
 #: Above these, a process was disturbed. Wall over CPU time is the median over inference calls at one thread.
 MOST_STEAL_SHARE = 0.01
 MOST_SWITCHES_PER_SECOND = 20
 MOST_WALL_OVER_CPU = 1.05
+MOST_THROTTLED_SHARE = 0.01
 
 
 def shortfalls(settings: Settings, latency: Sequence[LatencySamples]) -> tuple[str, ...]:
@@ -36,12 +37,18 @@ def shortfalls(settings: Settings, latency: Sequence[LatencySamples]) -> tuple[s
     return tuple(found)
 
 
-def disturbances(conditions: Conditions, cores: int, wall_over_cpu: float | None) -> tuple[str, ...]:
+def describe_cores(machine: Machine) -> str:
+    """How many cores could be used, and how much of them."""
+    cores = "1 core" if machine.cores == 1 else f"{machine.cores} cores"
+    return cores if machine.quota is None else f"{cores}, by a quota of {machine.quota:g}"
+
+
+def disturbances(conditions: Conditions, machine: Machine, wall_over_cpu: float | None) -> tuple[str, ...]:
     """What may have disturbed a process, a few words each; its samples count all the same.
 
     Args:
         conditions: What went on while it timed.
-        cores: Cores of the machine.
+        machine: Where it timed.
         wall_over_cpu: Median wall over CPU time of its inference calls; None for more than one thread.
     """
     found = []
@@ -53,7 +60,13 @@ def disturbances(conditions: Conditions, cores: int, wall_over_cpu: float | None
             found.append(f"it lost its core {rate:.0f} times a second")
     if wall_over_cpu is not None and wall_over_cpu > MOST_WALL_OVER_CPU:
         found.append(f"wall time is {wall_over_cpu:.2f} times CPU time")
-    if conditions.load_average is not None and conditions.load_average > max(cores, conditions.threads):
+    if conditions.throttled_s is not None and conditions.throttled_s > MOST_THROTTLED_SHARE * conditions.seconds:
+        found.append(f"its control group was stopped for {conditions.throttled_s:.2g} s of {conditions.seconds:.2g} s")
+    granted = machine.cores if machine.quota is None else min(machine.cores, machine.quota)
+    if conditions.threads > granted:
+        threads = "1 thread" if conditions.threads == 1 else f"{conditions.threads} threads"
+        found.append(f"it had {threads} for {describe_cores(machine)}")
+    if conditions.load_average is not None and conditions.load_average > max(machine.cores, conditions.threads):
         found.append(f"the load average was {conditions.load_average:.1f}")
     if conditions.governor not in ("", "performance"):
         found.append(f"the frequency governor was {conditions.governor}")

@@ -21,7 +21,7 @@ from benchmarks.measures import accuracy, latency, memory
 from benchmarks.measures.conditions import Watch
 from benchmarks.protocol import Job, Plan
 from benchmarks.results import AccuracySamples, Conditions, LatencySamples, MemorySample
-from pneumo_edge import images, records
+from pneumo_edge import images, lifeline, records
 from pneumo_edge.apart import how_it_ended
 from pneumo_edge.errors import PneumoEdgeError, ResultsError
 from pneumo_edge.runtime import engines
@@ -58,11 +58,16 @@ def work(plan: Plan, done: Callable[[int], None]) -> Message:
     Raises:
         ResultsError: A unit cannot be measured, or the process crashed; the message says which and why.
     """
-    # -P, because a folder called benchmarks where the user happens to be is not this package.
-    command = [sys.executable, "-P", "-m", "benchmarks.worker"]
     doing = "starting"
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr) as process:
+    with lifeline.held() as held, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
+        # -P, because a folder called benchmarks where the user happens to be is not this package.
+        with subprocess.Popen(
+            [sys.executable, "-P", "-m", "benchmarks.worker", held.word],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            pass_fds=held.pass_fds,
+        ) as process:
             try:
                 for line in _talk(process, records.dumps(plan, indent=None)):
                     message = records.loads(Message, line)
@@ -85,8 +90,13 @@ def work(plan: Plan, done: Callable[[int], None]) -> Message:
     )
 
 
-def main() -> None:
-    """Read a plan, carry it out, tell the samples."""
+def main(word: str) -> None:
+    """Read a plan, carry it out, tell the samples.
+
+    Args:
+        word: For :func:`pneumo_edge.lifeline.watch`.
+    """
+    lifeline.watch(word)
     # Native libraries print to standard output as they please, so the messages keep the pipe to themselves.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as stream:
         os.dup2(2, 1)
@@ -149,4 +159,4 @@ def _talk(process: subprocess.Popen[bytes], plan: str) -> Iterator[bytes]:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

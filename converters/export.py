@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from converters.formats import Format
 from converters.proof import Origin, Proof
 from converters.reference import Reference
 from converters.verify import Verified, compare_calibrations, verify
-from pneumo_edge import extras, files, runs
+from pneumo_edge import extras, files, jobs, runs, scratch
 from pneumo_edge.data.sources import POSITIVE_CLASS, open_source
 from pneumo_edge.data.splits import Manifest
 from pneumo_edge.data.tensors import Dataset, prepare
@@ -82,16 +81,20 @@ def export(
 
     Raises:
         ConversionError: There is no finished run, or the data is not what it was trained on.
+        BusyError: Another process trains the run, exports it, or writes the same files.
         DataError: The data cannot be opened.
         MissingExtraError: TensorFlow, a converter or every engine of a format is missing.
     """
     run = runs.load(folder)
-    # Not drawn again: another version may draw otherwise, and files may have come to lie beside the run's own.
-    split = Manifest.load(folder / runs.MANIFEST_NAME) if (folder / runs.MANIFEST_NAME).exists() else None
-    source = open_source(data or Path(run.data_path), run.data.patient_pattern)
-    dataset = prepare(source, cache, run.height, run.width, split)
-    _check_fingerprint(run, dataset)
     with ExitStack() as stack:
+        # Runs of several backbones may go into one folder side by side.
+        for target in (folder / runs.RECORD_NAME, out / reference.file_name(run.backbone)):
+            stack.enter_context(jobs.alone(target, "export", jobs.SAME_COMMAND))
+        # Not drawn again: another version may draw otherwise, and files may have come to lie beside the run's own.
+        split = Manifest.load(folder / runs.MANIFEST_NAME) if (folder / runs.MANIFEST_NAME).exists() else None
+        source = open_source(data or Path(run.data_path), run.data.patient_pattern)
+        dataset = prepare(source, cache, run.height, run.width, split)
+        _check_fingerprint(run, dataset)
         workshop = _Workshop(folder, run, dataset, out, stack)
         up_to_date = [row for row in rows if workshop.is_up_to_date(row)]
         for row in rows:
@@ -110,8 +113,9 @@ class _Workshop:
 
     def __init__(self, folder: Path, run: Run, dataset: Dataset, out: Path, stack: ExitStack) -> None:
         self._model, self._run, self._dataset, self._out = folder / runs.MODEL_NAME, run, dataset, out
+        # It outlives the child, which may be at work there when it is ended.
+        self._place = stack.enter_context(scratch.folder(folder))
         self._child = stack.enter_context(isolated.child_process(folder / _LOG_NAME))
-        self._place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
         self._orders: dict[str, Callable[[], float]] = {}
         self._other_orders: dict[str, Callable[[], float]] = {}
         self._checkpoint = files.sha256(self._model)

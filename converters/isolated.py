@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from pneumo_edge import scratch
 from pneumo_edge.errors import ConversionError, PneumoEdgeError
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
+#: What the system says where a disk, a quota or a limit on files is full.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class Child:
     """A child process that carries out one function after the other; one that dies is followed by another."""
 
-    def __init__(self, log: Path) -> None:
-        self._log = log
+    def __init__(self, log: Path, place: Path) -> None:
+        self._log, self._place = log, place
         self._pool = self._new_pool()
 
     def start(
@@ -45,17 +52,21 @@ class Child:
                     return self._submit(function, *args, **kwargs).result()
             except PneumoEdgeError:
                 raise
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise _failed(_what(error), self._log) from error
+                raise OSError(error.errno, error.strerror, error.filename or str(self._place)) from error
             except BrokenProcessPool as error:
                 died = "the converter's process died (out of memory, or a crash in native code)"
                 raise _failed(died, self._log) from error
             except Exception as error:  # whatever TensorFlow, tf2onnx or onnx raise
-                what = f"the converter failed ({type(error).__name__}: {str(error)[:200]})"
-                raise _failed(what, self._log) from error
+                raise _failed(_what(error), self._log) from error
 
         return wait
 
     def close(self) -> None:
         """End the child process; what was started and not waited for is dropped."""
+        self._end.close()
         self._pool.shutdown(cancel_futures=True)
 
     def _submit(
@@ -69,7 +80,10 @@ class Child:
 
     def _new_pool(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(1, mp_context=context, initializer=_set_up, initargs=(str(self._log),))
+        # It is closed with this process, too, which so could not say that it was killed.
+        ended, self._end = context.Pipe(duplex=False)
+        arguments = str(self._log), str(self._place), ended
+        return ProcessPoolExecutor(1, mp_context=context, initializer=_set_up, initargs=arguments)
 
     def call(
         self, function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
@@ -80,35 +94,41 @@ class Child:
 
 @contextlib.contextmanager
 def child_process(log: Path) -> Iterator[Child]:
-    """Give a child process, which lives until the block ends.
+    """Give a child process, which lives until the block ends, however it ends, and whatever the child is at.
 
     Args:
-        log: File for everything that the child prints.
+        log: File for everything that the child prints; its temporary files lie beside it.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    child = Child(log)
-    try:
-        yield child
-    finally:
-        child.close()
+    with scratch.folder(log.parent) as place:
+        child = Child(log, place)
+        try:
+            yield child
+        finally:
+            child.close()
+
+
+def _what(error: Exception) -> str:
+    return f"the converter failed ({type(error).__name__}: {str(error)[:200]})"
 
 
 def _failed(what: str, log: Path) -> ConversionError:
     return ConversionError(what, "a model it can convert", f"The converter's own messages are in {log}")
 
 
-def _end_with_parent() -> None:
-    # A parent that was killed could not say so, and its orders would be carried out for nobody.
-    parent = multiprocessing.parent_process()
-    if parent:
-        parent.join()
-        os._exit(1)
+def _end_with_parent(ended: Connection) -> None:
+    # Nothing ever comes, and a conversion that nobody waits for is not worth its minutes.
+    with contextlib.suppress(EOFError, OSError):
+        ended.recv()
+    os._exit(1)
 
 
-def _set_up(log: str) -> None:
+def _set_up(log: str, place: str, ended: Connection) -> None:
     # Keras reads its backend when it is imported; the converters take TensorFlow graphs.
     os.environ.update(KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="2", CUDA_VISIBLE_DEVICES="-1")
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(ended,), daemon=True).start()
+    # What a child leaves that was ended in its work goes with this folder.
+    tempfile.tempdir = place
     stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(stream, 1)
     os.dup2(stream, 2)

@@ -2,7 +2,7 @@
 
 Whatever becomes of that process, this one goes on and can say so: the native code of an engine crashes on many a
 hostile model file, tflite-runtime's more often than not. :func:`call` runs it as
-``python -m pneumo_edge.apart MODULE FUNCTION MEMORY``.
+``python -m pneumo_edge.apart MODULE FUNCTION MEMORY LIFELINE``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pneumo_edge import errors, records
+from pneumo_edge import errors, lifeline, records
 from pneumo_edge.errors import ExitCode, ModelFileError, PneumoEdgeError
 
 Argument = typing.TypeVar("Argument")
@@ -66,17 +66,19 @@ def call(
     # What nobody sees is kept, for the last words of a crash.
     stderr = None if progress and sys.stderr.isatty() else subprocess.PIPE
     try:
-        done = subprocess.run(
-            command,
-            input=records.dumps(argument, indent=None),
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            errors="replace",
-            timeout=seconds,
-            check=False,
-            env={**os.environ, **(environment or {})},
-        )
+        with lifeline.held() as held:
+            done = subprocess.run(
+                [*command, held.word],
+                input=records.dumps(argument, indent=None),
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                errors="replace",
+                timeout=seconds,
+                check=False,
+                pass_fds=held.pass_fds,
+                env={**os.environ, **(environment or {})},
+            )
     except subprocess.TimeoutExpired as error:
         raise crashed(f"no answer within {seconds:.0f} s") from error
     with contextlib.suppress(records.RecordError):
@@ -132,8 +134,9 @@ def _known_errors() -> dict[str, type[PneumoEdgeError]]:
     }
 
 
-def main(module: str, name: str, memory: str) -> int:
+def main(module: str, name: str, memory: str, word: str) -> int:
     """Carry out a function with the record on standard input; its answer is all that standard output gets."""
+    lifeline.watch(word)
     if int(memory):
         _limit_memory(int(memory))
     # Native libraries print to standard output as they please.

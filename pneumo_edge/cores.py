@@ -16,6 +16,12 @@ from pathlib import Path
 #: Where Linux mounts the cgroup hierarchies, and the file that names those of this process.
 _MOUNT = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
+#: The most threads or workers that are taken from a user: more than any machine has a use for, and few enough to start.
+MOST = 256
+#: Where libraries look for the number of threads that they start: TensorFlow, and those that do linear algebra.
+_VARIABLES = (
+    "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
+)  # fmt: skip
 
 
 def available() -> int:
@@ -26,6 +32,35 @@ def available() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = quota()
     return cores if limit is None else max(1, min(cores, math.ceil(limit)))
+
+
+def check_count(what: str, count: int) -> None:
+    """Refuse a number of threads or workers that cannot be.
+
+    Args:
+        what: What is counted, for the message.
+        count: How many of it.
+
+    Raises:
+        ValueError: It is less than 1 or more than :data:`MOST`.
+    """
+    if not 1 <= count <= MOST:
+        raise ValueError(f"{what} is {count}, not from 1 to {MOST}")
+
+
+def workers(threads: int) -> int:
+    """How many images are worked on at a time by default, where each takes so many threads."""
+    return min(max(1, available() // threads), MOST)
+
+
+def bound_libraries() -> None:
+    """Have libraries that are imported later start no more threads than a cgroup's quota has use for.
+
+    They see the affinity mask, and not the quota. Without one nothing is set, nor where the user has set it.
+    """
+    if quota() is not None:
+        for name in _VARIABLES:
+            os.environ.setdefault(name, str(available()))
 
 
 def quota() -> float | None:

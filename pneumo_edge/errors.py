@@ -96,5 +96,9 @@ class ResultsError(PneumoEdgeError):
     """A benchmark that cannot be run, or a results file that cannot be read."""
 
 
+class BusyError(PneumoEdgeError):
+    """Files that another process is writing."""
+
+
 class ServiceError(PneumoEdgeError):
     """A service that cannot start."""

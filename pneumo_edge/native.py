@@ -1,4 +1,4 @@
-"""Keeps the chatter of native libraries away from the user."""
+"""Deals with native libraries: keeps their chatter away from the user, and spells paths for them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 _lock = threading.Lock()
 
@@ -30,6 +31,22 @@ def quiet_stderr() -> Iterator[None]:
             os.dup2(kept, 2)
             os.close(kept)
             os.close(nowhere)
+
+
+@contextlib.contextmanager
+def spelled(path: Path) -> Iterator[str]:
+    """Spell a path for a library that takes UTF-8 alone, whatever bytes the path has and whatever the locale is.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    try:
+        name = os.fsencode(path).decode()
+    except UnicodeDecodeError:
+        with path.open("rb") as stream:
+            yield f"/proc/self/fd/{stream.fileno()}"
+    else:
+        yield name
 
 
 @contextlib.contextmanager

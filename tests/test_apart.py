@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,3 +91,33 @@ def test_what_takes_too_much_memory_is_refused(run: Run) -> None:
 )
 def test_how_a_process_ended_is_told_whether_its_signal_has_a_name_or_not(code: int, how: str) -> None:
     assert apart.how_it_ended(code) == how
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it takes /proc to see whether a process lives")
+def test_a_process_apart_ends_with_its_killed_parent(tmp_path: Path) -> None:
+    (tmp_path / "the_work.py").write_text(
+        "import os, pathlib, sys, time\n"
+        "from dataclasses import dataclass\n"
+        "from pneumo_edge import apart, errors\n"
+        "@dataclass(frozen=True)\nclass Place:\n    path: str\n"
+        "def work(place: Place) -> Place:\n"
+        "    pathlib.Path(place.path).write_text(str(os.getpid()))\n"
+        "    time.sleep(3600)\n"
+        "    return place\n"
+    )
+    program = (
+        "import sys, the_work\nfrom pneumo_edge import apart\n"
+        "apart.call(the_work.work, the_work.Place(sys.argv[1]), str)"
+    )
+    told = tmp_path / "pid"
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[1]}"}
+    with subprocess.Popen([sys.executable, "-c", program, str(told)], env=environment) as parent:
+        while not (told.exists() and told.read_text()):
+            assert parent.poll() is None
+            time.sleep(0.02)
+        parent.kill()
+    child = Path("/proc") / told.read_text() / "stat"
+    deadline = time.monotonic() + 60
+    while child.exists() and child.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline, "it outlives its parent"
+        time.sleep(0.05)

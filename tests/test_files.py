@@ -133,3 +133,38 @@ def test_sha256_of_a_large_file_takes_little_memory(tmp_path: Path) -> None:
     for _ in range(300):
         expected.update(bytes(1_000_000))
     assert digest == expected.hexdigest()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it takes /proc to tell a dead process")
+def test_what_a_killed_process_left_goes_when_something_is_written_there_again(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from pathlib import Path; from pneumo_edge import files\n"
+        "with files.atomic(Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('half of an image')\n"
+        "    print(flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "x.npy")]
+    (tmp_path / ".partial-mine").write_text("not one of these")
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE) as dead,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE) as alive,
+    ):
+        for process in (dead, alive):
+            assert process.stdout
+            process.stdout.readline()
+        dead.kill()
+        dead.wait()
+        assert len(list(tmp_path.iterdir())) == 3
+        files.write_text(tmp_path / "y.json", "whole")
+        assert len(list(tmp_path.iterdir())) == 3
+        alive.communicate()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".partial-mine", "x.npy", "y.json"]
+
+
+def test_a_library_that_locks_what_it_writes_may(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    with files.atomic(tmp_path / "weights.h5") as temporary, temporary.open("wb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        stream.write(b"as HDF5 does")
+    assert (tmp_path / "weights.h5").read_bytes() == b"as HDF5 does"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.protocol import Unit
 from benchmarks.results import Conditions
+from pneumo_edge import cores
 
 _STAT = Path("/proc/stat")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
@@ -24,6 +25,7 @@ class Watch:
         self._started = time.monotonic()
         self._times = _processor_times()
         self._switches = _involuntary_switches()
+        self._throttled_s = cores.throttled_seconds()
 
     def conditions(self, process: int, unit: Unit) -> Conditions:
         """What has gone on since.
@@ -32,7 +34,7 @@ class Watch:
             process: Number of this process.
             unit: Any of the units that it times.
         """
-        switches = _involuntary_switches()
+        switches, throttled_s = _involuntary_switches(), cores.throttled_seconds()
         return Conditions(
             process=process,
             engine=unit.engine,
@@ -42,6 +44,7 @@ class Watch:
             involuntary_switches=None if switches is None or self._switches is None else switches - self._switches,
             load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
             governor=_GOVERNOR.read_text().strip() if _GOVERNOR.exists() else "",
+            throttled_s=(None if throttled_s is None or self._throttled_s is None else throttled_s - self._throttled_s),
         )
 
 
@@ -50,6 +53,7 @@ def together(conditions: Sequence[Conditions]) -> Conditions:
     seconds = sum(each.seconds for each in conditions)
     stolen = [each.steal_share * each.seconds for each in conditions if each.steal_share is not None]
     switches = [each.involuntary_switches for each in conditions if each.involuntary_switches is not None]
+    throttled = [each.throttled_s for each in conditions if each.throttled_s is not None]
     loads = [each.load_average for each in conditions if each.load_average is not None]
     return replace(
         conditions[0],
@@ -57,6 +61,7 @@ def together(conditions: Sequence[Conditions]) -> Conditions:
         steal_share=sum(stolen) / seconds if stolen and seconds else None,
         involuntary_switches=sum(switches) if switches else None,
         load_average=max(loads, default=None),
+        throttled_s=sum(throttled) if throttled else None,
     )
 
 

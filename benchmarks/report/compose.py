@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from benchmarks import validity
 from benchmarks.report.content import Report, count
 from benchmarks.report.runs import Run, Runs
 from benchmarks.report.sections import SECTIONS
@@ -32,7 +33,7 @@ def _facts(run: Run) -> tuple[tuple[str, str], ...]:
     summary, machine = run.summary, run.summary.results.machine
     counts = ", ".join(f"{number} {name}" for name, number in summary.class_counts.items())
     return (
-        ("Processor", f"{machine.cpu}, {count(machine.cores, 'core')}, {machine.architecture}"),
+        ("Processor", f"{machine.cpu}, {validity.describe_cores(machine)}, {machine.architecture}"),
         ("Memory", f"{machine.memory_bytes / 2**30:.1f} GiB"),
         ("System", f"{machine.system}, {machine.python}"),
         ("Test images", f"{sum(summary.class_counts.values())} ({counts}) of {summary.results.test_set.title}"),

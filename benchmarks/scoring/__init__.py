@@ -21,6 +21,11 @@ class Paths:
     reliability: Path
 
 
+def paths(folder: Path) -> tuple[Path, ...]:
+    """The files that :func:`write` writes, in the order of :class:`Paths`."""
+    return tuple(folder / name for name in ("metrics.json", "evaluation.md", "roc.png", "reliability.png"))
+
+
 def write(scores: Scores, folder: Path) -> tuple[Metrics, Paths]:
     """Compute every metric of scores, and write metrics, page and figures, each whole or not at all.
 
@@ -29,9 +34,9 @@ def write(scores: Scores, folder: Path) -> tuple[Metrics, Paths]:
         OSError: The folder cannot be written.
     """
     computed = summary.compute(scores)
-    paths = Paths(*(folder / name for name in ("metrics.json", "evaluation.md", "roc.png", "reliability.png")))
-    summary.write(paths.metrics, computed)
-    files.write_text(paths.page, page.render(scores, computed))
-    figures.draw_roc(scores, computed, paths.roc)
-    figures.draw_reliability(computed, paths.reliability)
-    return computed, paths
+    written = Paths(*paths(folder))
+    summary.write(written.metrics, computed)
+    files.write_text(written.page, page.render(scores, computed))
+    figures.draw_roc(scores, computed, written.roc)
+    figures.draw_reliability(computed, written.reliability)
+    return computed, written

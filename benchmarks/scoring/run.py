@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from pneumo_edge.evaluation import metrics
 from pneumo_edge.progress import bar
 from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.runtime.engines import engines_for
+from pneumo_edge.scratch import Scratch, scratch
 from pneumo_edge.spec import ModelSpec
 
 
@@ -76,8 +76,8 @@ def score(
     models = [model for model in read_models(find_models(paths), tell) if _can_run(model, engine, tell)]
     if not models:
         raise _nothing_scored()
-    with tempfile.TemporaryDirectory(prefix="pneumo-edge-evaluate-") as folder:
-        found, decoded = _prepare(source, split, [model.spec for model in models], Path(folder), warn)
+    with scratch() as place:
+        found, decoded = _prepare(source, split, [model.spec for model in models], place, warn)
         if target.exists():
             found = _join(scores.read(target), found, target)
         done = 0
@@ -110,7 +110,7 @@ def _can_run(model: ModelFile, engine: str | None, tell: Callable[[Skipped], Non
 
 
 def _prepare(
-    source: Source, split: SplitName, specs: Sequence[ModelSpec], folder: Path, warn: Callable[[str], None]
+    source: Source, split: SplitName, specs: Sequence[ModelSpec], place: Scratch, warn: Callable[[str], None]
 ) -> tuple[Scores, DecodedImages]:
     """The images of the split as pixels, and scores that hold no model yet."""
     looks: dict[str, _Look] = {}
@@ -121,7 +121,7 @@ def _prepare(
         else:
             looks[sample.name] = result
     chosen = _choose(source, split, looks, unreadable, specs, warn)
-    decoded = testset.decode(source, chosen, split, [InputSize.of(spec) for spec in specs], folder)
+    decoded = testset.decode(source, chosen, split, [InputSize.of(spec) for spec in specs], place)
     data = ImageSet(
         title=source.title,
         real=source.real,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source
 from pneumo_edge.errors import MissingExtraError, PneumoEdgeError, ResultsError
 from pneumo_edge.progress import bar
 from pneumo_edge.runtime.engines import ENGINES, inspection
+from pneumo_edge.scratch import Scratch, scratch
 
 #: Test images of each class that calls go through.
 _IMAGES_OF_A_CLASS = 32
@@ -96,9 +96,9 @@ def measure(
     """
     _check_machine(results)
     files = _match(results, read_models(find_models(paths), lambda skipped: tell(_unreadable(skipped))))
-    with tempfile.TemporaryDirectory(prefix="pneumo-edge-supplement-") as name:
-        folder = Path(name)
-        further = _Further(_prepare(results, files, source, folder), results.settings.seed, folder, logs, tell)
+    with scratch() as place:
+        targets = _prepare(results, files, source, place)
+        further = _Further(targets, results.settings.seed, place.folder, logs, tell)
         for each in measures:
             found = further.measure(each)
             results = replace(results, supplement=_merge(results.supplement or Supplement(), found, each, set(files)))
@@ -134,9 +134,9 @@ def _match(results: Results, found: Iterable[ModelFile]) -> dict[str, ModelFile]
     return files
 
 
-def _prepare(results: Results, files: dict[str, ModelFile], source: Source, folder: Path) -> list[_Target]:
+def _prepare(results: Results, files: dict[str, ModelFile], source: Source, place: Scratch) -> list[_Target]:
     sizes = {name: InputSize.of(file.spec) for name, file in files.items()}
-    decoded = testset.decode(source, _choose(source, results.settings.seed), "test", sizes.values(), folder)
+    decoded = testset.decode(source, _choose(source, results.settings.seed), "test", sizes.values(), place)
     return [
         _Target(result, files[result.unit.model], decoded.pixels[sizes[result.unit.model]])
         for result in results.units

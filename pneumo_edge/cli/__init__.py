@@ -18,45 +18,32 @@ if sys.argv[1:2] == ["serve"]:
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from pneumo_edge import __version__
-from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
+from pneumo_edge import __version__, cores
+from pneumo_edge.cli import ending, options
 
 
 class _Verbs(TyperGroup):
-    """Turns what a user can act on into one line on standard error and a documented exit code."""
+    """Ends as :func:`pneumo_edge.cli.ending.orderly` says, from the first option on."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        with ending.broken_pipe_ends():
+            return super().main(*args, **extra)
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        # Help and version are printed here.
+        with ending.orderly():
+            return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: Any) -> Any:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            # A file name is whatever bytes it is; printing it must not end a run.
-            sys.stdout.reconfigure(errors="backslashreplace")
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # A file name is whatever bytes it is; printing it must not end a run.
+                stream.reconfigure(errors="backslashreplace")
         # What Pillow says of an image in a warning is in the error, or it does not matter.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        try:
+        cores.bound_libraries()
+        with ending.orderly():
             return super().invoke(ctx)
-        except PneumoEdgeError as error:
-            _fail(str(error), error.exit_code)
-        except KeyboardInterrupt:
-            _fail("interrupted; what was finished is kept", ExitCode.INTERRUPTED)
-        except BrokenPipeError:
-            # The reader of the pipe has gone: nothing to say, and nobody to say it to.
-            _give_up_stdout()
-            raise typer.Exit(ExitCode.FAILED) from None
-        except OSError as error:
-            if error.filename is None:
-                _give_up_stdout()
-            what = f"use {error.filename}" if error.filename else "go on"
-            reason = error.strerror or error
-            _fail(f"cannot {what}: {reason}. Check path, permissions and free space", ExitCode.FAILED)
-
-
-def _give_up_stdout() -> None:
-    """Keep Python from trying once more, at its end, to write what could not be written."""
-    sys.stdout = None
-
-
-def _fail(message: str, code: ExitCode) -> None:
-    typer.echo(f"error: {printable(message)}", err=True)
-    raise typer.Exit(code) from None
 
 
 def _print_version(wanted: bool) -> None:
@@ -74,7 +61,7 @@ app = typer.Typer(
     help="Train, convert, prove, run and measure chest X-ray classifiers for edge devices. "
     "Research software; not a medical device.",
     epilog="Exit codes: 0 done; 2 wrong usage; 3 nothing could be done; 4 some images or files could not be judged; "
-    "5 a converted file missed its gate, or a benchmark got worse; 130 interrupted; 1 a bug.",
+    "5 a converted file missed its gate, or a benchmark got worse; 130 interrupted (Ctrl-C, SIGTERM, SIGHUP); 1 a bug.",
 )
 
 
@@ -111,6 +98,7 @@ class _Verb(TyperCommand):
     """A verb whose file is imported when it is run or its own help is asked for."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        options.refuse_empty(args)
         return load_verb(str(self.name)).make_context(info_name, args, parent, **extra)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmarks.protocol import MIN_PROCESSES, PRESETS, Settings
-from pneumo_edge import bundled
+from pneumo_edge import bundled, cores, jobs
 from pneumo_edge.cli import datasets, options
 from pneumo_edge.errors import ExitCode
 from pneumo_edge.runtime.engines import ENGINES
@@ -60,7 +60,11 @@ def benchmark(
     ] = None,
     threads: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Threads for one inference; may be given again, to measure with each. By default 1."),
+        typer.Option(
+            min=1,
+            max=cores.MOST,
+            help="Threads for one inference; may be given again, to measure with each. By default 1.",
+        ),
     ] = None,
     preset: Annotated[
         str,
@@ -105,21 +109,24 @@ def benchmark(
     from benchmarks.summary import summarise
     from pneumo_edge import extras
 
+    options.check_out_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     settings = Settings.of(preset, processes=processes, queries=queries, seconds=seconds, seed=seed)
     paths = [bundled.find(model) for model in models]
-    measurements = Measurements(out / "results.json", resume)
-    measured = run(
-        paths,
-        datasets.open_data(data, patient_pattern, paths),
-        settings,
-        measurements,
-        engines=engine or (),
-        threads=threads or (1,),
-        tell=tell_skipped,
-    )
-    results.write(out / "results.json", measured)
-    measurements.forget()
+    target = out / "results.json"
+    with jobs.alone(target, "benchmark", jobs.WITH_RESUME):
+        measurements = Measurements(target, resume)
+        measured = run(
+            paths,
+            datasets.open_data(data, patient_pattern, paths),
+            settings,
+            measurements,
+            engines=engine or (),
+            threads=threads or (1,),
+            tell=tell_skipped,
+        )
+        results.write(target, measured)
+        measurements.forget()
     runs = gather([summarise(measured)])
     written = [out / "report.md"]
     drawable = all(map(extras.is_installed, ("jinja2", "matplotlib")))
@@ -127,7 +134,7 @@ def benchmark(
     for path in written:
         report.write(runs, path)
     _print(compose(runs), tradeoff.main_table(runs), claims.evidence_table(runs))
-    typer.echo(f"Raw results: {out / 'results.json'}")
+    typer.echo(f"Raw results: {target}")
     if not drawable:
         typer.echo('The page with figures takes the extra "report": draw it elsewhere with `pneumo-edge report`.')
     for path in written:

@@ -37,13 +37,19 @@ def card(
 
     if index and models:
         raise typer.BadParameter("is a page of the bundled models: name no other", param_hint="--index")
-    evaluation = summary.read(metrics)
     paths = [bundled.find(model) for model in models or bundled.NAMES]
+    if out:
+        options.check_out_folder(out)
+    if index:
+        options.check_out(index, [metrics, *paths], "--index")
+    evaluation = summary.read(metrics)
     # All of them are made before the first is written.
     texts = []
     for path in paths:
         collected = cards.collect(path, evaluation)
-        texts.append((collected, (out or path.parent) / f"{path.stem}.md", cards.render(collected)))
+        target = (out or path.parent) / f"{path.stem}.md"
+        options.check_out(target, [metrics, *paths])
+        texts.append((collected, target, cards.render(collected)))
     for _, target, text in texts:
         files.write_text(target, text)
         typer.echo(f"Card: {target}")

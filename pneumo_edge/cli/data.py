@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pneumo_edge import extras, files, records
-from pneumo_edge.cache import cache_folder
-from pneumo_edge.cli import datasets
+from pneumo_edge.cache import cache_folder, writing
+from pneumo_edge.cli import datasets, options
 from pneumo_edge.errors import printable
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ def fetch() -> None:
     """
     from pneumo_edge.data.fetch import fetch_medmnist
 
-    typer.echo(fetch_medmnist(cache_folder()))
+    folder = cache_folder()
+    with writing(folder):
+        path = fetch_medmnist(folder)
+    typer.echo(printable(path))
 
 
 @app.command()
@@ -91,6 +95,9 @@ def audit(
         if figure.suffix not in FORMATS:
             raise typer.BadParameter(f"{figure} does not end in {', '.join(FORMATS)}", param_hint="--figure")
         extras.need("matplotlib", "data")
+    for path, option in ((json, "--json"), (figure, "--figure")):
+        if path:
+            options.check_out(path, chain([data], data.rglob("*")), option)
     source = open_source(data, patient_pattern or "")
     findings = run_audit(source)
     _print_audit(findings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pneumo_edge import files, jobs, lifeline
 from pneumo_edge.cli import options
 from pneumo_edge.errors import DataError, ExitCode
 from pneumo_edge.training.backbones import BACKBONES
@@ -88,7 +90,8 @@ def _some_images(source: Source, folder: Path) -> list[Path]:
         for sample in samples[:_IMAGES_PER_CLASS]:
             name = sample.name.replace("/", "-")
             path = folder / (name if source.has_files else f"{name}.bmp")
-            path.write_bytes(source.read(sample))
+            with files.naming(path):
+                path.write_bytes(source.read(sample))
             chosen.append(path)
     return chosen
 
@@ -96,7 +99,21 @@ def _some_images(source: Source, folder: Path) -> list[Path]:
 def _run(*words: str | Path, allowed: Iterable[ExitCode] = (ExitCode.OK,)) -> int:
     arguments = [str(word) for word in words]
     typer.echo(f"\n$ pneumo-edge {shlex.join(arguments)}")
-    code = subprocess.run([sys.executable, "-m", "pneumo_edge", *arguments], check=False).returncode
+    code = _call([sys.executable, "-m", "pneumo_edge", *arguments])
     if code not in tuple(allowed):
         raise typer.Exit(code)
     return code
+
+
+def _call(command: list[str]) -> int:
+    with lifeline.held() as held:
+        environment = {**os.environ, lifeline.VARIABLE: held.word}
+        with subprocess.Popen(command, env=environment, pass_fds=held.pass_fds) as process:
+            try:
+                return process.wait()
+            except KeyboardInterrupt as error:
+                # Ctrl-C reaches both, a signal to this process does not; either way it has something to keep.
+                process.terminate()
+                process.wait()
+                error.add_note(jobs.SAME_COMMAND)
+                raise

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from pneumo_edge import bundled
+from pneumo_edge import bundled, jobs
 from pneumo_edge.cli import datasets, options
 from pneumo_edge.cli.benchmark import tell_skipped
 from pneumo_edge.errors import ExitCode
@@ -82,25 +82,29 @@ def evaluate(
         tell_skipped(skipped)
         failed.extend([skipped] if skipped.failed else [])
 
-    if scores is not None:
-        out = out or scores.parent
-        found = scores_file.read(scores)
-    else:
-        if data is None:
-            raise typer.BadParameter("needed to score model files", param_hint="--data")
-        out = out or Path("reports", f"evaluation-{split}")
-        paths = [bundled.find(model) for model in models or ()]
-        found = run.score(
-            paths,
-            datasets.open_data(data, patient_pattern, paths),
-            cast("SplitName", split),
-            out / "scores.json",
-            engine=engine,
-            threads=threads,
-            tell=tell,
-            warn=lambda text: typer.echo(f"warning: {text}.", err=True),
-        )
-    computed, written = scoring.write(found, out)
+    if scores is None and data is None:
+        raise typer.BadParameter("needed to score model files", param_hint="--data")
+    out = out or (scores.parent if scores else Path("reports", f"evaluation-{split}"))
+    options.check_out_folder(out)
+    for path in scoring.paths(out):
+        options.check_out(path, [scores] if scores else ())
+    with jobs.alone(out / "scores.json", "evaluation", jobs.SAME_COMMAND):
+        if scores is not None:
+            found = scores_file.read(scores)
+        else:
+            assert data
+            paths = [bundled.find(model) for model in models or ()]
+            found = run.score(
+                paths,
+                datasets.open_data(data, patient_pattern, paths),
+                cast("SplitName", split),
+                out / "scores.json",
+                engine=engine,
+                threads=threads,
+                tell=tell,
+                warn=lambda text: typer.echo(f"warning: {text}.", err=True),
+            )
+        computed, written = scoring.write(found, out)
     _print(computed)
     typer.echo(f"Metrics: {written.metrics}\nPage: {written.page}")
     if failed:

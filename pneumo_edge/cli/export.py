@@ -39,6 +39,7 @@ def export(
     from pneumo_edge.cache import cache_folder
 
     rows = select(formats or list(USUAL))
+    options.check_out_folder(out)
     missed = 0
     for run in runs:
         for outcome in convert(run, rows, out, cache_folder(), data):

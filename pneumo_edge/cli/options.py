@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -9,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pneumo_edge import bundled
+from pneumo_edge import bundled, cores
+from pneumo_edge.errors import printable
 
 #: What the help says of a model; the parameter is text, because as a path ``./NAME`` would be the bundled NAME.
 MODEL_HELP = f"A bundled model ({', '.join(bundled.NAMES)}), or a model file, .tflite or .onnx."
@@ -62,11 +65,68 @@ Weights = Annotated[
 Engine = Annotated[
     str | None, typer.Option(help="litert, tflite-runtime or onnxruntime; by default the best one installed.")
 ]
-Threads = Annotated[int, typer.Option(min=1, help="Threads for one inference.")]
+Threads = Annotated[int, typer.Option(min=1, max=cores.MOST, help="Threads for one inference.")]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, show_default=False, help="Images judged at a time; by default as many as there are cores."),
+    typer.Option(
+        min=1,
+        max=cores.MOST,
+        show_default=False,
+        help="Images judged at a time; by default as many as there are cores.",
+    ),
 ]
+
+
+def refuse_empty(arguments: Iterable[str]) -> None:
+    """Refuse an empty path or name, as an unset variable in a script leaves one: as a path it is the current folder.
+
+    Raises:
+        typer.BadParameter: One of the arguments is empty.
+    """
+    for argument in arguments:
+        if not argument or re.fullmatch(r"--[a-z-]+=", argument):
+            raise typer.BadParameter(f"{argument!r} is empty; give a path or a value, or leave it out")
+
+
+def check_out(out: Path, inputs: Iterable[str | os.PathLike[str]], option: str = "--out") -> None:
+    """Refuse a file to write that is a folder or one of the inputs, whatever it is called and linked.
+
+    Args:
+        out: The file.
+        inputs: Files that are read.
+        option: The option that names it, for the message.
+
+    Raises:
+        typer.BadParameter: It is one of those.
+    """
+    if out.is_dir():
+        raise typer.BadParameter(f"{out} is a folder, not a file to write", param_hint=option)
+    # Where there is no such file it is none of the inputs, however many they are.
+    if found := identities([out]):
+        known = identities(inputs)
+        for same in found.keys() & known.keys():
+            raise typer.BadParameter(f"{out} is one of the inputs, {printable(known[same])}", param_hint=option)
+
+
+def identities(paths: Iterable[str | os.PathLike[str]]) -> dict[tuple[int, int], str | os.PathLike[str]]:
+    """Files by what tells them apart whatever they are called, links and hard links included; those that are there."""
+    found = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = os.stat(path)  # noqa: PTH116 (it may be a text)
+            found[status.st_dev, status.st_ino] = path
+    return found
+
+
+def check_out_folder(out: Path, option: str = "--out") -> None:
+    """Refuse a folder to write into that is a file.
+
+    Raises:
+        typer.BadParameter: It is one.
+    """
+    # A link that leads nowhere is in the way, too.
+    if os.path.lexists(out) and not out.is_dir():
+        raise typer.BadParameter(f"{out} is a file, not a folder to write into", param_hint=option)
 
 
 def describe_measured(measured: Mapping[str, float]) -> str:

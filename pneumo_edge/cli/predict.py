@@ -77,7 +77,7 @@ def predict(
     An image is remarked on where the model is uncertain, and
     where it is foreign: unlike the X-rays that the model was trained on.
     """
-    from pneumo_edge import cores
+    from pneumo_edge import cores, jobs
     from pneumo_edge.cli import verdicts
     from pneumo_edge.runtime.classifier import Classifier
     from pneumo_edge.runtime.judge import Judge
@@ -86,19 +86,25 @@ def predict(
     if len(formats) + (out is not None) > 1:
         raise typer.BadParameter("give one of --json, --jsonl, --csv and --out, not both")
     _check_out(out, resume)
+    if out:
+        options.check_out(out, ())
     classifier = Classifier(model, engine=engine, threads=threads)
     if not classifier.spec.data.real:
         typer.echo(options.PHANTOM, err=True)
     found, unread = _find(inputs)
+    read = [classifier.path, *(path for path, problem in found if not problem)]
+    if out:
+        options.check_out(out, read)
     if explain:
         classifier.check_explains()
     pictures = _pictures(found, explain)
-    workers = min(workers or max(1, cores.available() // threads), max(1, len(found)))
+    workers = min(workers or cores.workers(threads), max(1, len(found)))
     if strict:
         classifier.check_checks_input()
     judge = Judge.of(classifier, strict)
     if out:
-        counts = _judge_into(out, resume, found, pictures, classifier, workers, judge)
+        with jobs.alone(out, "prediction", jobs.WITH_RESUME):
+            counts = _judge_into(out, resume, found, pictures, classifier, workers, judge)
         foreign = counts["foreign"]
         images = "1 image" if len(found) == 1 else f"{len(found):,} images"
         remarks = {what: counts.pop(what) for what in verdicts.REMARKS if what in counts}
@@ -240,9 +246,9 @@ def _pictures(found: Sequence[_Found], explain: Path | None) -> list[Path]:
         if explain.exists() and not explain.is_dir():
             raise typer.BadParameter(f"{explain} is neither a {_PNG} file nor a folder", param_hint="--explain")
         pictures = [explain / name for name in _different_names(path.stem for path, _ in found)]
-    images = {os.path.realpath(path) for path, problem in found if not problem}
+    images = options.identities(path for path, problem in found if not problem)
     for picture in pictures:
-        if os.path.realpath(picture) in images:
+        if options.identities([picture]).keys() & images.keys():
             raise typer.BadParameter(f"{picture} is one of the images", param_hint="--explain")
     return pictures
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pneumo_edge.cli import options
+
 
 def report(
     results: Annotated[
@@ -33,5 +35,6 @@ def report(
 
     if out.suffix not in reports.SUFFIXES:
         raise typer.BadParameter(f"{str(out)!r} does not end in {', '.join(reports.SUFFIXES)}", param_hint="--out")
+    options.check_out(out, results)
     reports.write(gather([summarise(raw.read(path)) for path in results]), out)
     typer.echo(f"Report: {out}")

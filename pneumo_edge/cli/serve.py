@@ -104,7 +104,7 @@ def serve(
     limits = Limits(int(max_body), max_pixels, queue, seconds, min_rate, connections)
     classifier = Classifier(model, engine=engine, threads=threads, max_pixels=max_pixels)
     addresses = Addresses(None if unix_socket else host, allowed)
-    app = create_app(classifier, workers or max(1, cores.available() // threads), limits, addresses, token)
+    app = create_app(classifier, workers or cores.workers(threads), limits, addresses, token)
     opened = sockets.listen_on_path(unix_socket) if unix_socket else sockets.listen(host, port)
     with opened as listening:
         if not sockets.is_local(listening):

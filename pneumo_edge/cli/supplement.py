@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pneumo_edge import bundled
+from pneumo_edge import bundled, jobs
 from pneumo_edge.cli import datasets, options
 
 if TYPE_CHECKING:
@@ -41,17 +41,18 @@ def supplement(
     for name in measure or ():
         if name not in run.MEASURES:
             raise typer.BadParameter(f"{name!r} is not one of {', '.join(run.MEASURES)}", param_hint="--measure")
-    before = raw.read(results)
+    raw.read(results)
     paths = [bundled.find(model) for model in models]
-    measured = run.measure(
-        before,
-        paths,
-        datasets.open_data(data, ""),
-        measure or run.MEASURES,
-        results.parent / "loadgen",
-        keep=lambda each: raw.write(results, each),
-        tell=_tell,
-    )
+    with jobs.alone(results, "supplement", "Run the command again with --measure for what is still missing"):
+        measured = run.measure(
+            raw.read(results),
+            paths,
+            datasets.open_data(data, ""),
+            measure or run.MEASURES,
+            results.parent / "loadgen",
+            keep=lambda each: raw.write(results, each),
+            tell=_tell,
+        )
     if measured.supplement and "cross-check" in (measure or run.MEASURES):
         for check in measured.supplement.cross_checks:
             for each in cross_check.agreements(check):

@@ -51,11 +51,13 @@ def train(
     it trains on all of train, takes the test split for validation, and
     leaves no model.
     """
-    from pneumo_edge import extras, native
-    from pneumo_edge.cache import cache_folder
+    from pneumo_edge import extras, jobs, native, runs
+    from pneumo_edge.cache import cache_folder, keep_within_limit
     from pneumo_edge.data.tensors import prepare
 
     backbone = _settle(backbone, recipe, epochs, images)
+    if out:
+        options.check_out_folder(out)
     # What is wrong is said before TensorFlow takes its seconds to load.
     extras.check("keras", "train")
     source = datasets.open_data(data, patient_pattern)
@@ -75,10 +77,12 @@ def train(
         typer.echo("These are PHANTOM images, not X-rays: what is trained on them says nothing of patients.", err=True)
     row = BACKBONES[backbone]
     initial = network.find_weights(row, weights)
-    if is_report:
-        _reproduce(recipe, initial, dataset, folder, seed, epochs, images)
-        return
-    run = fit.train(row, RECIPES[recipe], initial, dataset, data, folder, cache_folder(), seed)
+    with jobs.alone(folder / runs.RECORD_NAME, "training", jobs.SAME_COMMAND):
+        if is_report:
+            _reproduce(recipe, initial, dataset, folder, seed, epochs, images)
+            return
+        run = fit.train(row, RECIPES[recipe], initial, dataset, data, folder, cache_folder(), seed)
+    keep_within_limit(cache_folder())
     metrics = run.training.validation
     typer.echo(
         f"{folder}: validation AUC {metrics['auc']:.4f}, accuracy {metrics['accuracy']:.4f} at threshold "

@@ -135,10 +135,11 @@ def _write_parquet(verdicts: Iterable[Verdict], judge: Judge, path: Path) -> Non
     names = columns(judge)
     schema = pyarrow.schema(
         [(name, types.get(name, pyarrow.float64())) for name in names],
-        metadata={"model": judge.model, "sha256": judge.sha256, "engine": f"{judge.engine} {judge.version}"},
+        metadata={"model": _storable(judge.model), "sha256": judge.sha256, "engine": f"{judge.engine} {judge.version}"},
     )
     rows = ([_storable(cell) for cell in cells(verdict, judge)] for verdict in verdicts)
-    with parquet.ParquetWriter(str(path), schema) as writer:
+    # Not by its path, which Arrow takes in UTF-8 alone.
+    with path.open("wb") as stream, parquet.ParquetWriter(stream, schema) as writer:
         while batch := list(islice(rows, _ROWS_AT_ONCE)):
             by_column = dict(zip(names, zip(*batch, strict=True), strict=True))
             writer.write_table(pyarrow.table(by_column, schema=schema))

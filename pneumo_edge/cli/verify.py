@@ -33,7 +33,8 @@ def verify(
     from pneumo_edge.cache import cache_folder
 
     for model in models:
-        verification = verify_apart(model, data, cache_folder())
+        # A user without a home verifies a file by its reference set all the same.
+        verification = verify_apart(model, data, cache_folder() if data else Path())
         typer.echo(f"{model}: verified on {verification.images_from}")
         for engine, measured in verification.measured.items():
             typer.echo(f"  {engine}: {options.describe_measured(measured)}")

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge import files, images
+from pneumo_edge.cache import keep_within_limit, use, writing
 from pneumo_edge.data.likeness import Bits, perceptual_hash
 from pneumo_edge.data.reading import read_each
 from pneumo_edge.data.sources import Source, SplitName
@@ -65,8 +66,7 @@ def prepare(source: Source, cache: Path, height: int, width: int, split: Manifes
             the fingerprint is another.
 
     Raises:
-        DataError: Too little of the data set is usable.
-        OSError: The cache cannot be written.
+        DataError: Too little of the data set is usable, or the cache cannot be written.
     """
     digests = {
         sample.name: "" if isinstance(digest, ImageError) else digest
@@ -88,9 +88,12 @@ def prepare(source: Source, cache: Path, height: int, width: int, split: Manifes
             else:
                 decoded[sample.name], hashes[sample.name] = result
         manifest = make_manifest(source, digests, left_out, hashes)
-        with files.atomic(pixels_path) as temporary:
-            np.save(temporary, np.stack([decoded[entry.name] for entry in manifest.entries]))
-        manifest.save(manifest_path)
+        with writing(cache):
+            with files.atomic(pixels_path) as temporary:
+                np.save(temporary, np.stack([decoded[entry.name] for entry in manifest.entries]))
+            manifest.save(manifest_path)
+            keep_within_limit(cache, (pixels_path, manifest_path))
+    use((pixels_path, manifest_path))
     # These two may be others for the same samples.
     manifest = replace(
         Manifest.load(manifest_path), patient_pattern=source.patient_pattern, passed_over=source.passed_over

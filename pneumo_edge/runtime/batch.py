@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from pneumo_edge import cores
 from pneumo_edge.errors import ImageError
 from pneumo_edge.runtime.classifier import Classifier, Prediction
 
@@ -94,7 +95,7 @@ def predict_each(
     Args:
         classifier: What judges; the workers' are copies of it.
         paths: Image files; taken as they are needed.
-        workers: How many images are judged at a time, at least 1.
+        workers: How many images are judged at a time, from 1 to :data:`pneumo_edge.cores.MOST`.
         explain: Give the heatmaps, too.
 
     Yields:
@@ -102,7 +103,9 @@ def predict_each(
 
     Raises:
         ModelFileError: As :meth:`Classifier.predict`.
+        ValueError: ``workers`` is not within that.
     """
+    cores.check_count("workers", workers)
     classifiers = (classifier, *(classifier.copy() for _ in range(workers - 1)))
     return side_by_side([partial(_predict, each, explain) for each in classifiers], paths)
 

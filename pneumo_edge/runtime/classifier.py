@@ -96,11 +96,11 @@ class Classifier:
             ``.onnx`` file that carries a ModelSpec.
         engine: ``"litert"``, ``"tflite-runtime"`` or ``"onnxruntime"``; by default the first of them
             that runs the file and is installed.
-        threads: Threads for one inference, at least 1.
+        threads: Threads for one inference, from 1 to :data:`pneumo_edge.cores.MOST`.
         max_pixels: A file with a larger image is refused before it is decoded; at most ``images.MAX_PIXELS``.
 
     Raises:
-        ValueError: ``threads`` is less than 1.
+        ValueError: ``threads`` is not within that.
         ModelFileError: The file is missing, broken, without a valid ModelSpec, or at odds with it; or
             the engine does not run this kind of file.
         MissingExtraError: No engine for the file is installed, or the one that was named is not.

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import re
 import statistics
 from collections.abc import Callable
-from dataclasses import astuple, replace
+from dataclasses import asdict, astuple, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from benchmarks.measures import accuracy, latency
-from benchmarks.results import Calls, Conditions, Results
+from benchmarks.report import markdown
+from benchmarks.report.compose import compose
+from benchmarks.report.runs import gather
+from benchmarks.results import Calls, Conditions, Results, read
 from benchmarks.summary import summarise
 
 MakeResults = Callable[..., Results]
@@ -129,6 +134,9 @@ def test_a_file_against_itself_shows_no_difference(make_results: MakeResults) ->
         ({"involuntary_switches": 6000}, "it lost its core 100 times a second"),
         ({"load_average": 3.5}, "the load average was 3.5"),
         ({"governor": "powersave"}, "the frequency governor was powersave"),
+        ({"throttled_s": 3.0}, "its control group was stopped for 3 s of 60 s"),
+        ({"throttled_s": 0.5}, ""),
+        ({"threads": 4}, "it had 4 threads for 2 cores"),
         ({"steal_share": None, "involuntary_switches": None, "load_average": None, "governor": "performance"}, ""),
     ],
 )
@@ -141,6 +149,31 @@ def test_a_disturbed_process_is_named_with_what_disturbed_it(
     changed: Conditions = replace(quiet[3], **conditions)  # type: ignore[arg-type]
     disturbed = summarise(replace(results, conditions=(*quiet[:3], changed, *quiet[4:]))).disturbed
     assert [(each.conditions.process, each.by) for each in disturbed] == ([(3, (named,))] if named else [])
+
+
+def test_threads_beyond_a_quota_are_a_disturbance_and_the_report_names_the_quota(make_results: MakeResults) -> None:
+    before = make_results()
+    results = replace(
+        before,
+        machine=replace(before.machine, quota=1.5),
+        conditions=tuple(replace(each, threads=2, throttled_s=0.0) for each in before.conditions),
+    )
+    assert {each.by for each in summarise(results).disturbed} == {("it had 2 threads for 2 cores, by a quota of 1.5",)}
+    report = markdown.render(compose(gather([summarise(results)])))
+    assert "2 cores, by a quota of 1.5" in report
+    assert "Throttled" in report
+
+
+def test_results_from_before_quotas_were_told_are_read_as_they_were(make_results: MakeResults, tmp_path: Path) -> None:
+    document = asdict(make_results())
+    del document["machine"]["quota"]
+    for each in document["conditions"]:
+        del each["throttled_s"]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(document))
+    found = read(path)
+    assert found.machine.quota is None
+    assert summarise(found).disturbed == ()
 
 
 def test_wall_time_well_above_cpu_time_is_a_disturbance(make_results: MakeResults) -> None:

@@ -265,7 +265,8 @@ def test_a_pipe_that_is_closed_leaves_no_trace(
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == ""
-    assert process.returncode in (0, 3)
+    # As every other program ends whose reader has gone, unless all had been written by then.
+    assert process.returncode in (0, -signal.SIGPIPE)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
@@ -283,7 +284,7 @@ def test_a_full_disk_under_the_output_is_one_line(
         )
     assert done.returncode == 3
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: cannot go on: No space left on device.")
+    assert line.startswith("error: cannot write to standard output: No space left on device.")
 
 
 @pytest.mark.parametrize("closed", [1, 2])

@@ -166,7 +166,9 @@ def _kill_midway(command: list[str], folder: Path, out: Path, signal_number: int
     _, errors = process.communicate(timeout=60)
     if signal_number == signal.SIGINT:
         assert process.returncode == 130
-        assert errors.decode().splitlines() == ["error: interrupted; what was finished is kept"]
+        assert errors.decode().splitlines() == [
+            "error: interrupted; what was finished is kept. Run the same command with --resume to continue"
+        ]
     assert not out.exists()
     return partial.read_bytes().count(b"\n") - 1
 
@@ -200,19 +202,21 @@ def test_what_a_killed_process_had_judged_is_not_judged_again(
     assert not partial.exists()
 
 
-def _partial(run: Run, folder: Path, out: Path) -> Path:
+def _partial(folder: Path, out: Path) -> Path:
     """The verdicts of a run that was cut short at its very end."""
-    blocker = out.with_name(out.name + ".partial")
-    out.mkdir()
-    # The file cannot take the place of a folder.
-    assert run("predict", folder, "--out", out).code == 3
-    out.rmdir()
-    return blocker
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error", str(out))
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("pneumo_edge.cli.verdicts.write", fail)
+        assert CliRunner().invoke(app, ["predict", str(folder), "--out", str(out)]).exit_code == 3
+    return out.with_name(out.name + ".partial")
 
 
 def test_a_line_that_was_cut_short_is_judged_again(run: Run, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
-    partial = _partial(run, folder, out)
+    partial = _partial(folder, out)
     lines = partial.read_bytes().splitlines(keepends=True)
     for end in (b"".join(lines[:4]) + lines[4][:30], lines[0], lines[0][:20], b"", b"".join(lines[:3]) + b"\0\0\n"):
         partial.write_bytes(end)
@@ -223,7 +227,7 @@ def test_a_line_that_was_cut_short_is_judged_again(run: Run, folder: Path, tmp_p
 
 def test_a_folder_that_has_changed_is_judged_from_there_on(run: Run, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
-    _partial(run, folder, out)
+    _partial(folder, out)
     shutil.copy(folder / "11.png", folder / "03b.png")
     assert run("predict", folder, "--out", out, "--resume").code == 4
     assert _without_errors(_read(out)) == _expected(folder)
@@ -231,7 +235,7 @@ def test_a_folder_that_has_changed_is_judged_from_there_on(run: Run, folder: Pat
 
 def test_an_interrupted_runs_verdicts_are_not_overwritten_nor_mixed(run: Run, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
-    partial = _partial(run, folder, out)
+    partial = _partial(folder, out)
     before = partial.read_bytes()
     for words, said in [
         ([], "holds the verdicts of an interrupted run; expected no such file, or --resume"),
@@ -286,7 +290,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(
     done = run("predict", folder, "--out", closed / "out.csv", preexec_fn=obey_permissions)
     assert done.code == 3
     assert done.errors == [
-        f"error: cannot use {closed / 'out.csv.partial'}: Permission denied. Check path, permissions and free space"
+        f"error: cannot use {closed / 'out.csv'}: Permission denied. Check path, permissions and free space"
     ]
     assert list(closed.iterdir()) == []
 

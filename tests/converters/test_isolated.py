@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -57,6 +59,27 @@ def test_our_own_errors_come_through_as_they_are(tmp_path: Path) -> None:
 def test_a_killed_converter_is_an_error_and_not_the_end(tmp_path: Path) -> None:
     with child_process(tmp_path / "log") as child, pytest.raises(ConversionError, match="process died"):
         child.call(_die)
+
+
+def _fill() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _make_temporary() -> str:
+    return tempfile.mkdtemp()
+
+
+def test_a_full_disk_is_told_as_such_with_the_place(tmp_path: Path) -> None:
+    with child_process(tmp_path / "log") as child, pytest.raises(OSError, match="No space left") as raised:
+        child.call(_fill)
+    assert str(raised.value.filename).startswith(str(tmp_path))
+
+
+def test_what_nobody_waits_for_is_dropped_and_leaves_nothing(tmp_path: Path) -> None:
+    with child_process(tmp_path / "log") as child:
+        assert Path(child.call(_make_temporary)).is_dir()
+        child.start(time.sleep, 3600)
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
 
 def test_a_converter_ends_with_its_killed_parent(tmp_path: Path) -> None:

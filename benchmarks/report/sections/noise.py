@@ -42,8 +42,10 @@ def section(runs: Runs) -> Section:
             f"{disturbed} of {count(processes, 'process', 'es')} were disturbed; their samples count all the same. A "
             "process is called disturbed where its host took more than "
             f"{validity.MOST_STEAL_SHARE:.0%} of the processor time, where it lost its core more than {switches}, "
-            f"where wall time is more than {validity.MOST_WALL_OVER_CPU:g} times CPU time at one thread, where the "
-            "load average is above the number of cores, or where a frequency governor is at work."
+            f"where wall time is more than {validity.MOST_WALL_OVER_CPU:g} times CPU time at one thread, where its "
+            f"control group (a container's) was stopped for more than {validity.MOST_THROTTLED_SHARE:.0%} of the time "
+            "by its quota of processor time, where it had more threads than there were cores for, where the load "
+            "average is above the number of cores, or where a frequency governor is at work."
         )
     )
     if disturbances := tuple(_disturbances(runs)):
@@ -95,7 +97,17 @@ def _conditions(runs: Runs) -> Table:
     labels = ("Engine", *cells.run_columns(runs))
     disturbed = {id(each.conditions) for run in runs for each in run.summary.disturbed}
     return Table(
-        (*labels, "Process", "Seconds", "Steal", "Switches / s", "Load average", "Governor", "Disturbed"),
+        (
+            *labels,
+            "Process",
+            "Seconds",
+            "Steal",
+            "Switches / s",
+            "Throttled s",
+            "Load average",
+            "Governor",
+            "Disturbed",
+        ),
         len(labels),
         tuple(
             (
@@ -107,6 +119,7 @@ def _conditions(runs: Runs) -> Table:
                 Cell("not told")
                 if each.involuntary_switches is None
                 else cells.number(each.involuntary_switches / max(each.seconds, 1e-9), 1),
+                Cell("not told") if each.throttled_s is None else cells.number(each.throttled_s, 2),
                 Cell("not told") if each.load_average is None else cells.number(each.load_average, 1),
                 Cell(each.governor or "not told"),
                 Cell("yes", tone="bad") if id(each) in disturbed else Cell("no"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from benchmarks import validity
 from benchmarks.protocol import PRESETS
 from benchmarks.report.content import Block, Cell, Code, Folded, Paragraph, Section, Table
 from benchmarks.report.runs import Run, Runs
@@ -64,7 +65,7 @@ def _describe(results: Results, run: Run) -> dict[str, str]:
     return {
         "Processor": results.machine.cpu,
         "Architecture": results.machine.architecture,
-        "Cores": str(results.machine.cores),
+        "Cores": validity.describe_cores(results.machine).removesuffix(" cores").removesuffix(" core"),
         "Memory": f"{results.machine.memory_bytes / 2**30:.1f} GiB",
         "System": results.machine.system,
         "Python": results.machine.python,

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge import extras
+from pneumo_edge import cores, extras
 from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeError
 from pneumo_edge.runtime.engines.graph import Graph
 
@@ -160,15 +160,14 @@ def load(path: Path, engine: EngineInfo, threads: int = 1) -> Engine:
     Args:
         path: The model file.
         engine: A row of :data:`ENGINES`.
-        threads: Number of threads for one inference, at least 1.
+        threads: Number of threads for one inference, from 1 to :data:`pneumo_edge.cores.MOST`.
 
     Raises:
-        ValueError: ``threads`` is less than 1.
+        ValueError: ``threads`` is not within that.
         MissingExtraError: The engine's library is not installed or does not import.
         ModelFileError: The engine refuses the file; the message holds the engine's own words.
     """
-    if threads < 1:
-        raise ValueError(f"threads is {threads}, not at least 1")
+    cores.check_count("threads", threads)
     factory: Callable[[Path, int], Engine] = import_engine(engine).load
     with refusal(engine.name, path, "load"):
         return factory(path, threads)

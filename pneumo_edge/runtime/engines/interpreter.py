@@ -30,8 +30,8 @@ class InterpreterEngine:
         self.name = name
         self.version = version
         self.threads = threads
-        with native.quiet_stderr():
-            self._interpreter = interpreter_class(model_path=str(path), num_threads=threads)
+        with native.quiet_stderr(), native.spelled(path) as spelled:
+            self._interpreter = interpreter_class(model_path=spelled, num_threads=threads)
             self._interpreter.allocate_tensors()
         (image,) = self._interpreter.get_input_details()
         probability, *others = self._interpreter.get_output_details()

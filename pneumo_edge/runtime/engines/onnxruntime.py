@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from pneumo_edge import protobuf
+from pneumo_edge import native, protobuf
 from pneumo_edge.runtime.engines import Delegation, Outputs, Probabilities, Tensor, graph
 from pneumo_edge.spec import PROBABILITY
 
@@ -104,7 +104,8 @@ def open_session(
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    with native.spelled(path) as name:
+        return onnxruntime.InferenceSession(name, options, providers=["CPUExecutionProvider"])
 
 
 def _layer(node: dict[str, Any]) -> graph.Layer | None:

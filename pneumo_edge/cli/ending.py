@@ -1,0 +1,122 @@
+"""How a command ends, whatever ends it: one line on standard error, and a documented exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
+
+#: End a command, where what they do is still what they do by default.
+_DEFAULTS = {
+    getattr(signal, name): default
+    for name, default in (
+        ("SIGINT", signal.default_int_handler), ("SIGTERM", signal.SIG_DFL), ("SIGHUP", signal.SIG_DFL),
+    )
+    if hasattr(signal, name)
+}  # fmt: skip
+#: A terminal that closes, and the shell in it, both send a signal: the second may not cut the cleaning up short.
+_SECONDS = 5.0
+
+
+class _Interrupted(KeyboardInterrupt):
+    """What a signal raises.
+
+    Not the class itself: where that comes out of code that was given as text (a dataclass in the making), Python notes
+    it for good, and ends by SIGINT whatever the exit code is to be.
+    """
+
+
+@contextlib.contextmanager
+def orderly() -> Iterator[None]:
+    """Turn what a user can act on into one line on standard error and a documented exit code."""
+    with _signals_interrupt():
+        try:
+            yield
+            if sys.stdout:
+                sys.stdout.flush()
+        except PneumoEdgeError as error:
+            _fail(str(error), error.exit_code)
+        except KeyboardInterrupt as error:
+            how_to_continue = getattr(error, "__notes__", [])[-1:]
+            _fail(". ".join(["interrupted; what was finished is kept", *how_to_continue]), ExitCode.INTERRUPTED)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            what = f"use {error.filename}" if error.filename else "go on"
+            if not error.filename:
+                # Files name themselves (`files.naming`); what is left is what was printed.
+                what = "write to standard output" if _is_of_printing(error) else what
+                _give_up_stdout()
+            reason = error.strerror or error
+            _fail(f"cannot {what}: {reason}. Check path, permissions and free space", ExitCode.FAILED)
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP raise what Ctrl-C does, unless ``nohup`` or a verb wants otherwise."""
+    interrupted = 0.0
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        before, interrupted = interrupted, time.monotonic()
+        if number == signal.SIGINT or not before or interrupted - before > _SECONDS:
+            raise _Interrupted
+
+    is_main = threading.current_thread() is threading.main_thread()
+    taken = {number: was for number, was in _DEFAULTS.items() if is_main and signal.getsignal(number) == was}
+    for number in taken:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, was in taken.items():
+            if signal.getsignal(number) == interrupt:
+                signal.signal(number, was)
+
+
+@contextlib.contextmanager
+def broken_pipe_ends() -> Iterator[None]:
+    """End as other programs do whose reader has gone (``| head -1``): by SIGPIPE, without a word.
+
+    Around all else, because Typer and Rich make a SystemExit of it.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):
+            if hasattr(signal, "SIGPIPE"):
+                signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+                os.kill(os.getpid(), signal.SIGPIPE)
+            _give_up_stdout()
+        raise
+
+
+def _is_of_printing(error: OSError) -> bool:
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_code.co_name == "orderly" or not {"rich", "typer", "click"}.isdisjoint(
+        Path(frame.f_code.co_filename).parts
+    )
+
+
+def _give_up_stdout() -> None:
+    """Keep Python from trying once more, at its end, to write what could not be written."""
+    sys.stdout = None
+
+
+def _fail(message: str, code: ExitCode) -> NoReturn:
+    # A terminal that was closed takes nothing.
+    with contextlib.suppress(OSError):
+        typer.echo(f"error: {printable(message)}", err=True)
+    raise typer.Exit(code) from None
