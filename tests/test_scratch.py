@@ -79,7 +79,16 @@ def test_where_files_need_names_the_next_start_removes_those_of_dead_processes_a
         assert list(temporary.iterdir()) == []
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="it takes /proc to see who runs")
+@pytest.fixture
+def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the system tells of its processes: nothing but of this one, until a test says otherwise."""
+    folder = tmp_path / "proc"
+    (folder / "self").mkdir(parents=True)
+    monkeypatch.setattr(scratch, "_PROC", folder)
+    return folder
+
+
+@pytest.mark.usefixtures("processes")
 def test_what_former_versions_left_is_removed_and_nothing_else(temporary: Path) -> None:
     for name in ("pneumo-edge-benchmark-abc", "pneumo-edge-evaluate-d_1", "pneumo-edge-supplement-x", "somebody-else"):
         (temporary / name).mkdir()
@@ -94,18 +103,17 @@ def test_what_former_versions_left_is_removed_and_nothing_else(temporary: Path) 
     assert (temporary / "somebody-else" / "00001.jpeg").read_bytes() == b"an image"
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="it takes /proc to see who runs")
-def test_what_a_former_version_may_be_using_stays(temporary: Path) -> None:
+@pytest.mark.parametrize("program", ["/usr/bin/python -m\0pneumo_edge\0benchmark\0", "/bin/pneumo-edge\0benchmark\0x"])
+def test_what_a_former_version_may_be_using_stays(temporary: Path, processes: Path, program: str) -> None:
     (temporary / "pneumo-edge-benchmark-abc").mkdir()
-    command = [sys.executable, "-c", "print(flush=True); import time; time.sleep(600)", "pneumo_edge", "benchmark"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as former:
-        assert former.stdout
-        former.stdout.readline()
-        with scratch.scratch():
-            assert (temporary / "pneumo-edge-benchmark-abc").exists()
-        former.kill()
+    (temporary / "pneumo-edge-evaluate-abc").mkdir()
+    (processes / "4711").mkdir()
+    (processes / "4711" / "cmdline").write_text(program)
     with scratch.scratch():
-        assert not (temporary / "pneumo-edge-benchmark-abc").exists()
+        assert [path.name for path in temporary.iterdir()] == ["pneumo-edge-benchmark-abc"]
+    (processes / "4711" / "cmdline").write_text("another\0program\0benchmark\0")
+    with scratch.scratch():
+        assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits are POSIX's")
