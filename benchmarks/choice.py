@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from benchmarks.summary import Row, Summary
 from benchmarks.verdict import gate_failure
+from pneumo_edge.evaluation.comparison import paired_auc
+from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN
 
 
 @dataclass(frozen=True)
@@ -30,23 +32,53 @@ class Limits:
 
 @dataclass(frozen=True)
 class Choice:
-    """The unit that fits with the highest AUC, the faster of two alike; the others that fit; and why the rest do not.
+    """The unit to take; the others that fit; and why the rest do not.
 
-    ``best`` is None where none fits.
+    Attributes:
+        best: The fastest of those that the evidence does not separate in accuracy from the most accurate one that
+            fits; None where none fits.
+        others: The others that fit: first those that it does not separate either, by time; then the less accurate
+            ones, by AUC.
+        less_accurate: Those of the others that are less accurate beyond doubt and by more than the margin.
+        ruled_out: Those that do not fit, with the limits that rule them out.
     """
 
     best: Row | None
     others: tuple[Row, ...]
+    less_accurate: tuple[Row, ...]
     ruled_out: tuple[tuple[Row, tuple[str, ...]], ...]
 
 
 def choose(summary: Summary, limits: Limits) -> Choice:
-    """Hold every measured unit against the limits, by what was measured rather than by the ends of intervals."""
+    """Hold every measured unit against the limits, by what was measured rather than by the ends of intervals.
+
+    Two units are separated in accuracy where the paired interval of their difference in AUC, by patient, lies on one
+    side of zero and does not leave out a loss of the margin
+    (:data:`~pneumo_edge.evaluation.evidence.ACCURACY_MARGIN`): a smaller loss is none that matters. So the same file
+    on two engines is never separated where its answers are the same.
+    """
     reasons = [(row, tuple(_reasons(row, summary, limits))) for row in summary.rows]
-    fitting = sorted(
-        (row for row, why in reasons if not why), key=lambda row: (-row.accuracy.auc.value, row.inference.median_ms)
+    fitting = [row for row, why in reasons if not why]
+    most_accurate = max(fitting, key=lambda row: row.accuracy.auc.value, default=None)
+    less = [row for row in fitting if most_accurate and _is_less_accurate(row, most_accurate, summary)]
+    alike = sorted((row for row in fitting if not any(row is each for each in less)), key=_time)
+    less.sort(key=lambda row: (-row.accuracy.auc.value, _time(row)))
+    return Choice(
+        alike[0] if alike else None,
+        (*alike[1:], *less),
+        tuple(less),
+        tuple((row, why) for row, why in reasons if why),
     )
-    return Choice(fitting[0] if fitting else None, tuple(fitting[1:]), tuple((row, why) for row, why in reasons if why))
+
+
+def _time(row: Row) -> float:
+    """What a user waits: the median of wall time from file to verdict."""
+    return row.file_to_verdict.median_ms
+
+
+def _is_less_accurate(row: Row, other: Row, summary: Summary) -> bool:
+    difference = paired_auc(summary.labels, summary.scores(row), summary.scores(other), summary.patients)
+    return difference.high < 0 and difference.low <= -ACCURACY_MARGIN
 
 
 def _reasons(row: Row, summary: Summary, limits: Limits) -> Iterator[str]:
@@ -68,5 +100,5 @@ def _reasons(row: Row, summary: Summary, limits: Limits) -> Iterator[str]:
     ):
         if least is not None and share.value < least:
             yield f"its {what} is {share}, under {least:g}"
-    if failure := gate_failure(row, summary.rows):
+    if failure := gate_failure(row, summary):
         yield failure

@@ -6,30 +6,37 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
 from benchmarks import comparison, report, results, verdict
+from benchmarks.answer import answer
 from benchmarks.report import cells, markdown
 from benchmarks.report.content import Cell, Table
 from benchmarks.report.runs import engine_title, gather
-from benchmarks.report.sections import claims
-from benchmarks.summary import Summary, summarise
-from benchmarks.verdict import Claim, Outcome
+from benchmarks.scoring import scores
+from benchmarks.summary import CLOCK_TITLES, Summary, deciding_clock, summarise
+from benchmarks.verdict import Claim
 from pneumo_edge import pages
 from pneumo_edge.errors import PneumoEdgeError
+from pneumo_edge.evaluation.evidence import Outcome
 
 FULL = Path("results/benchmark/results.json.gz")
 #: The same benchmark again and again, in the order of their names.
 REPEATED = Path("results/benchmark/repeated")
+#: Every training of both backbones on the test images.
+SCORES = Path("results/evaluation/scores.json")
 README, PAGE = Path("README.md"), Path("docs/benchmark.md")
 HTML, MARKDOWN = Path("docs/benchmark-report.html"), Path("docs/benchmark-report.md")
 #: By how much more a run would have to take to be called a regression.
 ALLOWED = 0.05
 
 _TARGET = "benchmark-pages"
+#: Characters in a line of the README.
+_WIDTH = 120
 _OUTCOMES: tuple[Outcome, ...] = ("supported", "refuted", "not separable")
 
 
@@ -41,7 +48,12 @@ def faster_table(decided: Sequence[Claim]) -> Table:
         (Cell(file), *(_effect(found.get((file, place))) for place in places))
         for file in dict.fromkeys(file for file, _ in found)
     )
-    return Table(("times as fast", *(engine_title(*place) for place in places)), 1, rows)
+    return Table(("times as fast", *(_column(*place) for place in places)), 1, rows)
+
+
+def _column(engine: str, threads: int) -> str:
+    """An engine, and the clock that its numbers are of."""
+    return f"{engine_title(engine, threads)}, {CLOCK_TITLES[deciding_clock(threads)]}"
 
 
 def _file(claim: Claim) -> str:
@@ -51,26 +63,36 @@ def _file(claim: Claim) -> str:
 def _effect(claim: Claim | None) -> Cell:
     if claim is None or claim.effect is None:
         return Cell("")
-    return Cell(f"{claim.effect:.2f}", "" if claim.outcome == "supported" else f"({claim.outcome})")
+    remarks: list[str] = [] if claim.outcome == "supported" else [claim.outcome]
+    remarks += ["not eligible"] * bool(claim.ineligible)
+    if claim.threads > 1:
+        decides = deciding_clock(claim.threads)
+        others = (f"{CLOCK_TITLES[clock]} {value:.2f}" for clock, value in claim.by_clock.items() if clock != decides)
+        remarks = [*others, *remarks]
+    return Cell(f"{claim.effect:.2f}", f"({', '.join(remarks)})" if remarks else "")
 
 
 def repeated_table(summaries: Sequence[Summary]) -> Table:
     """Each run's conclusions, and how it compares with the run before."""
     compared: list[tuple[comparison.Compared, ...]] = [()]
-    compared += [comparison.compare(before, after, ALLOWED) for before, after in pairwise(summaries)]
+    compared += [comparison.compare(before, after, ALLOWED).units for before, after in pairwise(summaries)]
     rows = []
     for summary, others in zip(summaries, compared, strict=True):
         outcomes = Counter(claim.outcome for claim in verdict.decide(summary).claims)
         ratios = [str(cells.ratio(ratio.inference)) for ratio in summary.ratios]
         null_tests = [str(cells.ratio(test.inference)) for test in summary.null_tests]
         alarms = sum(len(each.regressions) for each in others)
+        untold = sum(len(each.untold) for each in others)
         rows.append(
             (
                 Cell(summary.results.started.replace("T", " ")[:16]),
                 Cell(", ".join(ratios)),
                 Cell(", ".join(null_tests)),
                 Cell(", ".join(f"{outcomes[outcome]} {outcome}" for outcome in _OUTCOMES if outcomes[outcome])),
-                Cell(f"{alarms} of {sum(len(each.ratios) for each in others)}" if others else ""),
+                Cell(
+                    f"{alarms} of {sum(len(each.findings) for each in others)}" if others else "",
+                    f"{untold} not told" if untold else "",
+                ),
             )
         )
     return Table(
@@ -92,9 +114,11 @@ def main() -> None:
         runs = gather([summarise(results.read(FULL))])
         for path in (HTML, MARKDOWN):
             report.write(runs, path)
-        sentences = "\n".join(f"- {sentence}" for sentence in claims.sentences(runs))
+        found = answer(runs[0].summary, runs[0].verdict, scores.read(SCORES))
         table = markdown.table(faster_table(runs[0].verdict.claims))
-        pages.put_table(README, _TARGET, f"{sentences}\n\n{table}\n")
+        # Neither a link nor a number with its sign is broken.
+        found = textwrap.fill(found, _WIDTH, break_long_words=False, break_on_hyphens=False)
+        pages.put_table(README, _TARGET, f"{found}\n\n{table}\n")
         repeated = [summarise(results.read(path)) for path in sorted(REPEATED.glob("*.json.gz"))]
         pages.put_table(PAGE, _TARGET, f"{markdown.table(repeated_table(repeated))}\n")
     except PneumoEdgeError as error:

@@ -76,6 +76,7 @@ class AccuracySamples:
     """A unit's probability of the positive class for each image of the test set, in its order.
 
     ``inference_ms`` is the median wall time of inference, beside whatever else ran: good for an order, no more.
+    ``operators`` is how many operators the file has, and ``delegated`` how many of them went to the delegate.
     """
 
     engine_version: str
@@ -83,6 +84,8 @@ class AccuracySamples:
     partitions: int
     probabilities: tuple[float, ...]
     inference_ms: float
+    operators: int | None = None
+    delegated: int | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,8 @@ class UnitResult:
 
     ``probabilities`` maps sample names to the probability of the positive class. They are those of the
     file on the engine, taken once whatever the number of threads. ``memory`` has one item for each of some
-    processes of their own.
+    processes of their own. ``operators`` is how many operators the file has, and ``delegated`` how many of them
+    went to the delegate; None where that was not noted.
     """
 
     unit: Unit
@@ -178,6 +182,8 @@ class UnitResult:
     probabilities: dict[str, float]
     memory: tuple[MemorySample, ...]
     latency: tuple[LatencySamples, ...]
+    operators: int | None = None
+    delegated: int | None = None
 
 
 @dataclass(frozen=True)

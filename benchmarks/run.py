@@ -151,6 +151,8 @@ def run(
                 dict(zip(prepared.test_set.labels, each.accuracy.probabilities, strict=True)),
                 each.memory,
                 latency,
+                each.accuracy.operators,
+                each.accuracy.delegated,
             )
             for group, timings in zip(groups, timed, strict=True)
             for each, latency in zip(group[:-1], timings[:-1], strict=True)

@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge.evaluation.metrics import Interval, Labels, Scores, placements
+from pneumo_edge.evaluation.intervals import Interval, open_difference
+from pneumo_edge.evaluation.metrics import Labels, Scores, placements
 
 #: A difference of less than this share is none, however narrow the interval (criterion.rs has the same).
 LEAST_DIFFERENCE = 0.01
@@ -129,7 +130,8 @@ def early_stopping_bound(latencies: npt.NDArray[np.float64], percentile: float =
 def auc_contrast(labels: Labels, weighted: Sequence[tuple[float, Scores]]) -> Interval:
     """A weighted sum of the AUCs of several models on the same images, with its 95 % interval.
 
-    The ``L S L'`` of DeLong, DeLong and Clarke-Pearson (Biometrics 1988), for any contrast.
+    The ``L S L'`` of DeLong, DeLong and Clarke-Pearson (Biometrics 1988), for any contrast; opened where fewer than
+    five images differ (:func:`~pneumo_edge.evaluation.intervals.open_difference`).
 
     Args:
         labels: 0 or 1, shape (images,), at least two of each.
@@ -143,7 +145,9 @@ def auc_contrast(labels: Labels, weighted: Sequence[tuple[float, Scores]]) -> In
         parts = [part + weight * one for part, one in zip(parts, placements(labels, scores), strict=True)]
     value = float(parts[0].mean())
     error = math.sqrt(sum(part.var(ddof=1) / len(part) for part in parts))
-    return Interval(value, value - 1.959964 * error, value + 1.959964 * error)
+    found = Interval(value, value - 1.959964 * error, value + 1.959964 * error)
+    differing = sum(int(np.count_nonzero(part)) for part in parts)
+    return open_difference(found, differing, sum(map(len, parts)), reach=sum(abs(weight) for weight, _ in weighted) / 2)
 
 
 def student_quantile(freedom: float, confidence: float = 0.95) -> float:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import numpy as np
 
@@ -14,10 +17,24 @@ from benchmarks import statistics, validity
 from benchmarks.measures import accuracy, latency
 from benchmarks.measures.accuracy import Accuracy
 from benchmarks.measures.latency import Latency
-from benchmarks.protocol import CALL_KINDS
+from benchmarks.protocol import CALL_KINDS, CallKind
 from benchmarks.results import Conditions, LatencySamples, Model, Results, UnitResult
-from pneumo_edge.evaluation.metrics import Interval
+from pneumo_edge.evaluation import evidence
+from pneumo_edge.evaluation.metrics import Interval, Labels, Scores
 from pneumo_edge.spec import RANDOM_WEIGHTS
+
+Clock = Literal["cpu", "wall"]
+#: What the clocks are called.
+CLOCK_TITLES: dict[Clock, str] = {"cpu": "CPU time", "wall": "wall time"}
+
+
+def deciding_clock(threads: int) -> Clock:
+    """The clock that claims about time rest on.
+
+    At one thread that is CPU time, which other jobs disturb less. With several it is wall time: CPU time is
+    then that of the whole process, and threads that spin while they wait count in it, though nobody waits for them.
+    """
+    return "cpu" if threads == 1 else "wall"
 
 
 @dataclass(frozen=True)
@@ -47,35 +64,78 @@ class Row:
 
 
 @dataclass(frozen=True)
-class NullTest:
-    """A file against itself: what a ratio of CPU time shows on this machine where there is no difference."""
+class Ratios:
+    """How many times as long one unit takes as another, for both kinds of call and on both clocks.
+
+    CPU time is the calling thread's at one thread, and the whole process's at more: there it holds what threads
+    that wait for each other spin, and a user feels wall time.
+    """
+
+    inference: Interval
+    file_to_verdict: Interval
+    wall_inference: Interval
+    wall_file_to_verdict: Interval
+
+    def deciding(self, threads: int) -> Interval:
+        """The ratio of inference on the clock that claims rest on with so many threads."""
+        return self.inference if deciding_clock(threads) == "cpu" else self.wall_inference
+
+
+@dataclass(frozen=True)
+class NullTest(Ratios):
+    """A file against itself: what ratios show on this machine where there is no difference."""
 
     model: str
     engine: str
     threads: int
-    inference: Interval
-    file_to_verdict: Interval
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """The ratios that show a difference, though there is none: those whose interval leaves out 1."""
+        ratios = {
+            "inference, CPU time": self.inference,
+            "inference, wall time": self.wall_inference,
+            "file to verdict, CPU time": self.file_to_verdict,
+            "file to verdict, wall time": self.wall_file_to_verdict,
+        }
+        return tuple(name for name, ratio in ratios.items() if not ratio.low <= 1 <= ratio.high)
 
     @property
     def passed(self) -> bool:
         """Whether no difference was found, as there is none."""
-        return statistics.judge(self.inference, 0.0) == "not separable"
+        return not self.found
+
+    @property
+    def band(self) -> float:
+        """What a claim about time has to leave, as a share: what this shows, and at least the least difference."""
+        return max(statistics.LEAST_DIFFERENCE, statistics.reach(self.deciding(self.threads)))
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """How many times the CPU time of ``denominator`` a call of ``numerator`` takes, and the A/A unit beside them."""
+class Ratio(Ratios):
+    """How many times the time of ``denominator`` a call of ``numerator`` takes, and the A/A unit beside them.
+
+    ``null_test`` is None where the results hold none for this engine and number of threads.
+    """
 
     numerator: Row
     denominator: Row
-    inference: Interval
-    file_to_verdict: Interval
-    null_test: NullTest
+    null_test: NullTest | None
+
+    @property
+    def band(self) -> float:
+        """What a claim has to leave, as a share: infinite where the noise is not known."""
+        return self.null_test.band if self.null_test else math.inf
+
+    @property
+    def decided(self) -> Interval:
+        """The ratio of inference that claims rest on."""
+        return self.deciding(self.numerator.result.unit.threads)
 
     @property
     def relation(self) -> statistics.Relation:
         """Whether inference takes the numerator less or more time."""
-        return statistics.judge(self.inference, statistics.reach(self.null_test.inference))
+        return statistics.judge(self.decided, self.band)
 
 
 @dataclass(frozen=True)
@@ -94,7 +154,7 @@ class Summary:
         results: What it was computed from.
         rows: One for each unit, by engine, then format from the largest files to the smallest.
         ratios: One for each pair of backbones in the same format, on the same engine and threads.
-        null_tests: One for each engine and number of threads.
+        null_tests: One for each engine and number of threads that has an A/A unit.
         disturbed: Processes that timed while something else went on.
         class_counts: Test images by class name.
         phantom: Why the accuracies mean nothing, where images are procedural; else empty.
@@ -119,6 +179,43 @@ class Summary:
     def accuracy_counts(self) -> bool:
         """Whether the accuracies say anything of the backbones."""
         return not self.phantom and not self.random_weights
+
+    @property
+    def names(self) -> list[str]:
+        """The test images, in the order of :attr:`labels`."""
+        return list(self.results.test_set.labels)
+
+    @property
+    def labels(self) -> Labels:
+        """0 or 1 for each test image, shape (images,)."""
+        return np.array(list(self.results.test_set.labels.values()), dtype=np.int64)
+
+    @property
+    def patients(self) -> list[str]:
+        """Whose image each test image is."""
+        return [self.results.test_set.patients[name] for name in self.names]
+
+    def scores(self, row: Row) -> Scores:
+        """A unit's probability of the positive class for each test image, shape (images,)."""
+        return np.array([row.result.probabilities[name] for name in self.names], dtype=np.float64)
+
+    @property
+    def shortage(self) -> str:
+        """What the test images lack for a claim on accuracy; "" where they lack nothing."""
+        return evidence.shortage(self.labels, self.patients)
+
+    @property
+    def trainings(self) -> dict[str, int]:
+        """How many trainings of each backbone were measured.
+
+        A training is told by its files: of two files of one backbone, format and kind with other bytes, each is from
+        a training of its own.
+        """
+        files: dict[str, dict[tuple[str, str], set[str]]] = {}
+        for model in self.results.models:
+            kind = model.format, Path(model.file).suffix
+            files.setdefault(model.backbone, {}).setdefault(kind, set()).add(model.sha256)
+        return {backbone: max(map(len, kinds.values())) for backbone, kinds in files.items()}
 
 
 def summarise(results: Results) -> Summary:
@@ -182,10 +279,10 @@ def _pairs(rows: tuple[Row, ...]) -> Iterator[tuple[Row, Row]]:
 def _compare(numerator: Row, denominator: Row, null_tests: dict[tuple[str, int], NullTest]) -> Ratio:
     unit = numerator.result.unit
     return Ratio(
+        *_ratios(numerator.result.latency, denominator.result.latency),
         numerator,
         denominator,
-        *_cpu_ratios(numerator.result.latency, denominator.result.latency),
-        null_tests[unit.engine, unit.threads],
+        null_tests.get((unit.engine, unit.threads)),
     )
 
 
@@ -193,28 +290,30 @@ def _null_tests(results: Results) -> dict[tuple[str, int], NullTest]:
     by_unit = {result.unit: result for result in results.units}
     return {
         (twin.unit.engine, twin.unit.threads): NullTest(
+            *_ratios(by_unit[twin.unit].latency, twin.latency),
             twin.unit.model,
             twin.unit.engine,
             twin.unit.threads,
-            *_cpu_ratios(by_unit[twin.unit].latency, twin.latency),
         )
         for twin in results.twins
     }
 
 
-def _cpu_ratios(
+def _ratios(
     numerator: Sequence[LatencySamples], denominator: Sequence[LatencySamples]
-) -> tuple[Interval, Interval]:
-    """Ratios of the medians of CPU time of both kinds of call, process by process, where both ran side by side."""
+) -> tuple[Interval, Interval, Interval, Interval]:
+    """The fields of :class:`Ratios`: of the medians of both kinds of call, process by process."""
 
-    def medians(processes: Sequence[LatencySamples], kind: str) -> list[float]:
+    def medians(processes: Sequence[LatencySamples], kind: CallKind, clock: Clock) -> list[float]:
         # A clock that ticks slowly may see no time pass in a call.
-        return [max(1.0, float(np.median(getattr(process, kind).cpu_ns))) for process in processes]
+        return [max(1.0, float(np.median(getattr(getattr(process, kind), f"{clock}_ns")))) for process in processes]
 
-    inference, file_to_verdict = (
-        statistics.paired_ratio(medians(numerator, kind), medians(denominator, kind)) for kind in CALL_KINDS
+    inference, file_to_verdict, wall_inference, wall_file_to_verdict = (
+        statistics.paired_ratio(medians(numerator, kind, clock), medians(denominator, kind, clock))
+        for clock in CLOCK_TITLES
+        for kind in CALL_KINDS
     )
-    return inference, file_to_verdict
+    return inference, file_to_verdict, wall_inference, wall_file_to_verdict
 
 
 def _disturbed(results: Results) -> Iterator[Disturbed]:
@@ -224,6 +323,6 @@ def _disturbed(results: Results) -> Iterator[Disturbed]:
             for result in results.units
             if (result.unit.engine, result.unit.threads) == (conditions.engine, conditions.threads)
         ]
-        wall_over_cpu = latency.summarise(calls).wall_over_cpu if conditions.threads == 1 else None
+        wall_over_cpu = latency.summarise(calls).wall_over_cpu if calls and conditions.threads == 1 else None
         if by := validity.disturbances(conditions, results.machine, wall_over_cpu):
             yield Disturbed(conditions, by)

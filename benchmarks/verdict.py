@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from benchmarks import statistics
-from benchmarks.statistics import Relation
-from benchmarks.summary import Ratio, Row, Summary
+from benchmarks.beside_float import REFERENCE_FORMAT, float_of
+from benchmarks.summary import CLOCK_TITLES, Clock, Ratio, Row, Summary, deciding_clock
 from pneumo_edge.evaluation.bootstrap import Judged, bootstrap_difference
 from pneumo_edge.evaluation.comparison import compare_auc, mcnemar
-from pneumo_edge.evaluation.metrics import Interval, Labels, Scores
+from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, Outcome, settle
+from pneumo_edge.evaluation.metrics import Interval
 
-Outcome = Literal["supported", "refuted", "not separable"]
 #: What is claimed of one backbone beside another.
 Property = Literal[
     "faster", "smaller", "lighter in memory", "as accurate", "faster and as accurate", "keeps more AUC when quantized"
@@ -23,21 +23,20 @@ Property = Literal[
 
 #: The backbone that was designed to be the efficient one; the claims are made for it.
 _CHALLENGER = "mobilenetv2"
-_REFERENCE_FORMAT = "fp32"
 #: MLPerf's closed division asks for this share of the float model's quality.
 GATE_SHARE = 0.99
-#: A loss of AUC of less than this is none that matters: the margin of "as accurate".
-ACCURACY_MARGIN = 0.01
 _SEED = 0
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim that ``subject`` has a property beside ``other``; both are model files.
+    """A claim that ``subject`` has a property beside ``other``; both are model files, each of one training.
 
     ``engine`` is "" and ``threads`` 0 where the claim does not depend on them. ``effect`` is what the claim is about:
     how many times as fast, large or heavy the subject is; or the difference in AUC, or in its loss, in favour of the
-    subject where it is positive. None where the claim is made of two others.
+    subject where it is positive. None where the claim is made of two others. ``by_clock`` holds how many times as fast
+    the subject is on each clock, where the claim is about time. ``ineligible`` names the files of the two that miss
+    their accuracy gate, with the reason: whatever the outcome, those are not to be taken.
     """
 
     subject: Row
@@ -48,6 +47,8 @@ class Claim:
     outcome: Outcome
     evidence: str
     effect: float | None
+    by_clock: dict[Clock, float] = field(default_factory=dict)
+    ineligible: tuple[tuple[Row, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class _Finding:
     outcome: Outcome
     evidence: str
     effect: float | None
+    by_clock: dict[Clock, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,34 +109,36 @@ def non_dominated(costs: Sequence[tuple[float, ...]]) -> list[int]:
     ]
 
 
-def gate_failure(row: Row, rows: Sequence[Row]) -> str:
+def gate_failure(row: Row, summary: Summary) -> str:
     """Why a file fails its accuracy gate; "" where it passes, or where no float file is there to hold it against.
 
     A file must keep :data:`GATE_SHARE` of the AUC of its backbone's fp32 file on the same images, on the same
-    engine where that was measured.
+    engine where that was measured. That is a bound on what was measured here, not a claim: it holds for few images as
+    for many.
     """
     references = [
-        other for other in rows if (other.model.backbone, other.model.format) == (row.model.backbone, _REFERENCE_FORMAT)
+        other
+        for other in summary.rows
+        if (other.model.backbone, other.model.format) == (row.model.backbone, REFERENCE_FORMAT)
     ]
     if not references:
         return ""
     reference = min(references, key=lambda other: other.result.unit.engine != row.result.unit.engine)
-    share = row.accuracy.auc.value / reference.accuracy.auc.value
-    if share >= GATE_SHARE:
+    if row.accuracy.auc.value >= GATE_SHARE * reference.accuracy.auc.value:
         return ""
+    share = row.accuracy.auc.value / reference.accuracy.auc.value
+    few = f" ({summary.shortage})" if summary.shortage else ""
     return (
         f"it misses its accuracy gate: AUC {row.accuracy.auc.value:.3f} is {share:.1%} of the "
-        f"{reference.accuracy.auc.value:.3f} of {reference.model.file}, less than {GATE_SHARE:.0%}"
+        f"{reference.accuracy.auc.value:.3f} of {reference.model.file}, less than {GATE_SHARE:.0%}{few}"
     )
 
 
 class _Judge:
     def __init__(self, summary: Summary) -> None:
         self._summary = summary
-        test_set = summary.results.test_set
-        self._names = list(test_set.labels)
-        self._labels: Labels = np.array(list(test_set.labels.values()), dtype=np.int64)
-        self._patients = [test_set.patients[name] for name in self._names]
+        self._labels, self._patients = summary.labels, summary.patients
+        self._shortage = summary.shortage
         self._accuracy: dict[tuple[str, str, str], _Finding] = {}
 
     def claims(self, ratio: Ratio) -> Iterator[Claim]:
@@ -142,10 +146,24 @@ class _Judge:
         swap = ratio.numerator.model.backbone == _CHALLENGER or ratio.denominator.model.backbone != _CHALLENGER
         subject, other = (ratio.numerator, ratio.denominator)[:: 1 if swap else -1]
         unit = subject.result.unit
+        missed = tuple((row, why) for row in (subject, other) if (why := self._gate_failure(row)))
 
         def claim(name: Property, found: _Finding, *, of: Literal["file", "engine", "unit"]) -> Claim:
             engine, threads = "" if of == "file" else unit.engine, unit.threads if of == "unit" else 0
-            return Claim(subject, other, name, engine, threads, found.outcome, found.evidence, found.effect)
+            # What a file lost by its format does not speak for or against how much it kept of it.
+            ineligible = () if name in ("as accurate", "keeps more AUC when quantized") else missed
+            return Claim(
+                subject,
+                other,
+                name,
+                engine,
+                threads,
+                found.outcome,
+                found.evidence,
+                found.effect,
+                found.by_clock,
+                ineligible,
+            )
 
         speed = self._faster(subject, other, ratio, inverted=swap)
         yield claim("faster", speed, of="unit")
@@ -162,59 +180,47 @@ class _Judge:
 
     def why_unranked(self, row: Row) -> str:
         """Why a unit cannot rank; "" where it can."""
-        reasons = [f"too little was timed: {', '.join(row.shortfalls)}"] if row.shortfalls else []
-        return "; ".join([*reasons, *filter(None, [self._gate_failure(row)])])
+        return "; ".join(filter(None, [_too_little(row), self._gate_failure(row)]))
 
     def _gate_failure(self, row: Row) -> str:
-        return gate_failure(row, self._summary.rows) if self._summary.accuracy_counts else ""
+        return gate_failure(row, self._summary) if self._summary.accuracy_counts else ""
 
     def _faster(self, subject: Row, other: Row, ratio: Ratio, *, inverted: bool) -> _Finding:
-        found = ratio.inference
+        threads = subject.result.unit.threads
+        by_clock: dict[Clock, Interval] = {"cpu": ratio.inference, "wall": ratio.wall_inference}
         if inverted:
-            found = Interval(1 / found.value, 1 / found.high, 1 / found.low if found.low else np.inf)
-        band = max(statistics.LEAST_DIFFERENCE, statistics.reach(ratio.null_test.inference))
+            by_clock = {clock: _inverted(found) for clock, found in by_clock.items()}
+        decides = deciding_clock(threads)
+        found, (beside,) = by_clock[decides], [clock for clock in by_clock if clock != decides]
         evidence = (
-            f"{found.value:.2f} times as fast {_brackets(found)} in CPU time, "
-            f"{len(subject.result.latency)} processes; {_band(band)}"
+            f"{found.value:.2f} times as fast {_brackets(found)} in {CLOCK_TITLES[decides]} "
+            f"({by_clock[beside].value:.2f} {_brackets(by_clock[beside])} in {CLOCK_TITLES[beside]}), "
+            f"{len(subject.result.latency)} processes; {_band(ratio)}"
         )
-        return self._settle(
-            statistics.judge(found, band), subject, other, evidence, found.value, self.why_unranked, supported="more"
-        )
+        outcome = settle(found, 1 + ratio.band, 1 / (1 + ratio.band))
+        winner = {"supported": subject, "refuted": other}.get(outcome)
+        if winner and (why := _too_little(winner)):
+            outcome, evidence = "not separable", f"{evidence}; but {winner.model.file} cannot win: {why}"
+        return _Finding(outcome, evidence, found.value, {clock: each.value for clock, each in by_clock.items()})
 
     def _smaller(self, subject: Row, other: Row) -> _Finding:
+        # Bytes are counted, not estimated: files of one size are settled, too.
         one, two = subject.model.size_bytes, other.model.size_bytes
-        relation: Relation = "less" if one < two else "more" if one > two else "not separable"
         evidence = f"{one / 2**20:.2f} against {two / 2**20:.2f} MiB, {one / two:.2f} times"
-        return self._settle(relation, subject, other, evidence, one / two, self._gate_failure)
+        return _Finding("supported" if one < two else "refuted", evidence, one / two)
 
     def _lighter(self, subject: Row, other: Row) -> _Finding:
         if min(*subject.memory_bytes, *other.memory_bytes) <= 0:
             return _Finding("not separable", "a process's imports took more memory than its model", None)
-        ratio = statistics.unpaired_ratio(subject.memory_bytes, other.memory_bytes)
+        # Turned round, so that more speaks for the claim, as everywhere.
+        ratio = statistics.unpaired_ratio(other.memory_bytes, subject.memory_bytes)
+        heavier = _inverted(ratio)
         evidence = (
             f"{subject.peak_bytes / 2**20:.1f} against {other.peak_bytes / 2**20:.1f} MiB over the imports, "
-            f"{ratio.value:.2f} times {_brackets(ratio)}, {len(subject.memory_bytes)} processes each"
+            f"{heavier.value:.2f} times {_brackets(heavier)}, {len(subject.memory_bytes)} processes each"
         )
-        return self._settle(statistics.judge(ratio, 0.0), subject, other, evidence, ratio.value, self._gate_failure)
-
-    def _settle(
-        self,
-        relation: Relation,
-        subject: Row,
-        other: Row,
-        evidence: str,
-        effect: float,
-        why_not: Callable[[Row], str],
-        supported: Relation = "less",
-    ) -> _Finding:
-        """Supported or refuted, unless the one that would win cannot."""
-        if relation == "not separable":
-            return _Finding("not separable", evidence, effect)
-        wins = relation == supported
-        winner = subject if wins else other
-        if why := why_not(winner):
-            return _Finding("not separable", f"{evidence}; but {winner.model.file} cannot win: {why}", effect)
-        return _Finding("supported" if wins else "refuted", evidence, effect)
+        band = statistics.LEAST_DIFFERENCE
+        return _Finding(settle(ratio, 1 + band, 1 / (1 + band)), evidence, heavier.value)
 
     def _as_accurate(self, subject: Row, other: Row) -> _Finding:
         key = (subject.model.file, other.model.file, subject.result.unit.engine)
@@ -234,43 +240,41 @@ class _Judge:
             f"(McNemar {_p(test.p)}: {test.only_first_right} images right in it alone, {test.only_second_right} in "
             f"the other); margin {ACCURACY_MARGIN:g} of AUC"
         )
-        if auc.low > -ACCURACY_MARGIN:
-            return _Finding("supported", evidence, auc.value)
-        return _Finding("refuted" if auc.high < 0 else "not separable", evidence, auc.value)
+        return self._settled(auc, -ACCURACY_MARGIN, evidence, auc.value)
 
     def _keeps_more(self, subject: Row, other: Row) -> _Finding | None:
         """Whether the subject's AUC loses less from float to its format than the other's does."""
-        if subject.model.format == _REFERENCE_FORMAT:
+        if subject.model.format == REFERENCE_FORMAT:
             return None
-        floats = [self._float_of(row) for row in (subject, other)]
+        floats = [float_of(row, self._summary) for row in (subject, other)]
         if floats[0] is None or floats[1] is None:
             return None
+        scores = self._summary.scores
         losses = [
-            statistics.auc_contrast(self._labels, [(1, self._scores(whole)), (-1, self._scores(row))])
+            statistics.auc_contrast(self._labels, [(1, scores(whole)), (-1, scores(row))])
             for whole, row in ((floats[0], subject), (floats[1], other))
         ]
-        weights = zip((1, -1, -1, 1), (floats[0], subject, floats[1], other), strict=True)
-        difference = statistics.auc_contrast(self._labels, [(weight, self._scores(row)) for weight, row in weights])
-        evidence = f"AUC lost {_signed(losses[0])} against {_signed(losses[1])}: {_signed(difference)} (DeLong, paired)"
-        if difference.high < 0:
-            return _Finding("supported", evidence, -difference.value)
-        return _Finding("refuted" if difference.low > 0 else "not separable", evidence, -difference.value)
+        weights = zip((-1, 1, 1, -1), (floats[0], subject, floats[1], other), strict=True)
+        kept = statistics.auc_contrast(self._labels, [(weight, scores(row)) for weight, row in weights])
+        evidence = f"AUC lost {_signed(losses[0])} against {_signed(losses[1])}: kept {_signed(kept)} (DeLong, paired)"
+        return self._settled(kept, 0.0, evidence, kept.value)
 
-    def _float_of(self, row: Row) -> Row | None:
-        """The fp32 unit of a quantized one, on the same engine and threads."""
-        wanted = (row.model.backbone, _REFERENCE_FORMAT, row.result.unit.engine, row.result.unit.threads)
-        found = (
-            other
-            for other in self._summary.rows
-            if (other.model.backbone, other.model.format, other.result.unit.engine, other.result.unit.threads) == wanted
-        )
-        return next(found, None)
+    def _settled(self, found: Interval, least: float, evidence: str, effect: float) -> _Finding:
+        """The outcome of a claim on accuracy, which takes images enough."""
+        if self._shortage:
+            return _Finding("not separable", f"{evidence}; {self._shortage}", effect)
+        return _Finding(settle(found, least), evidence, effect)
 
     def _judged(self, row: Row) -> Judged:
-        return Judged(self._scores(row), row.model.threshold)
+        return Judged(self._summary.scores(row), row.model.threshold)
 
-    def _scores(self, row: Row) -> Scores:
-        return np.array([row.result.probabilities[name] for name in self._names], dtype=np.float64)
+
+def _too_little(row: Row) -> str:
+    return f"too little was timed: {', '.join(row.shortfalls)}" if row.shortfalls else ""
+
+
+def _inverted(ratio: Interval) -> Interval:
+    return Interval(1 / ratio.value, 1 / ratio.high, 1 / ratio.low if ratio.low else np.inf)
 
 
 def _both(one: Outcome, other: Outcome) -> Outcome:
@@ -293,8 +297,10 @@ def _brackets(interval: Interval) -> str:
     return f"[{interval.low:.2f}, {interval.high:.2f}]"
 
 
-def _band(share: float) -> str:
-    return "no A/A band from one process" if np.isinf(share) else f"A/A band {share:.1%}"
+def _band(ratio: Ratio) -> str:
+    if ratio.null_test is None:
+        return "no A/A unit, so the noise is not known"
+    return "no A/A band from one process" if np.isinf(ratio.band) else f"A/A band {ratio.band:.1%}"
 
 
 def _signed(interval: Interval) -> str:

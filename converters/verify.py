@@ -339,6 +339,7 @@ class _Gate:
             Judged(scores, self.threshold),
             reference.patients.astype(str).tolist(),
             statistics=("auc",),
+            open_ends=False,
         )["auc"]
 
     def _check(self, measured: Measured, engine: engines.Engine) -> None:

@@ -14,9 +14,18 @@ from typing import TYPE_CHECKING
 
 from benchmarks.cards import tables
 from benchmarks.report.content import backbone_title
-from benchmarks.scoring.summary import Comparison, Metrics, ModelMetrics, SeedComparison, SeedGroup
+from benchmarks.scoring.summary import (
+    Comparison,
+    Metrics,
+    ModelMetrics,
+    SeedComparison,
+    SeedGroup,
+    as_accurate,
+    shortage,
+)
 from pneumo_edge import extras, files
 from pneumo_edge.errors import ModelFileError, ResultsError
+from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import ModelSpec
 
@@ -95,6 +104,7 @@ def render(card: Card) -> str:
         data=card.evaluation.data,
         metrics=card.measured.metrics,
         validation=card.spec.training.validation,
+        few=shortage(card.evaluation.data),
         tables={
             "training": tables.training(card.spec),
             "metrics": tables.metrics(card.measured, card.seeds),
@@ -124,10 +134,12 @@ def render_index(cards: Sequence[tuple[Card, Path]], index: Path) -> str:
         other=cards[-1][0].spec.backbone,
         cards=tables.index([(card.measured, link) for (card, _), link in zip(cards, links, strict=True)]),
         shortcuts=tables.shortcuts(evaluation),
+        margin=ACCURACY_MARGIN,
         comparisons=[
-            (each, tables.comparison(each, _over_seeds(each, evaluation)))
+            (each, tables.comparison(each, over_seeds), over_seeds)
             for each in evaluation.comparisons
             if {each.first.sha256, each.second.sha256} <= hashes
+            for over_seeds in (_over_seeds(each, evaluation),)
         ],
     )
 
@@ -153,7 +165,12 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"backbone": backbone_title, "number": tables.number, "listed": _listed}
+    environment.filters |= {
+        "as_accurate": as_accurate,
+        "backbone": backbone_title,
+        "listed": _listed,
+        "number": tables.number,
+    }
     return environment
 
 

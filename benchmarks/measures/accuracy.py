@@ -42,7 +42,14 @@ def measure(classifier: Classifier, grey: Pixels, done: Callable[[], None]) -> A
         done()
     engine, delegation = classifier.engine, classifier.engine.delegation
     return AccuracySamples(
-        engine.version, delegation.to, delegation.partitions, tuple(probabilities), float(np.median(inference_ms))
+        engine.version,
+        delegation.to,
+        delegation.partitions,
+        tuple(probabilities),
+        float(np.median(inference_ms)),
+        # Where nothing is delegated there is nothing to count, and onnxruntime would have to profile the file.
+        operators=sum(engine.read_graph().operators.values()) if delegation.partitions else None,
+        delegated=sum(delegation.operators.values()) if delegation.partitions else None,
     )
 
 

@@ -30,7 +30,8 @@ class Latency:
     ``p90_bound_ms`` is the early-stopping bound on the 90th percentile of MLPerf, which holds with a
     confidence of 99 %; None for too few calls. ``outliers`` counts calls further above the median than 10
     times the median absolute deviation; they count like all others. ``cpu_medians_ms`` holds the median of
-    CPU time in each process, ``wall_over_cpu`` the median over calls of their quotient.
+    CPU time in each process and ``wall_medians_ms`` that of wall time, ``wall_over_cpu`` the median over calls of
+    their quotient.
     """
 
     calls: int
@@ -40,6 +41,7 @@ class Latency:
     p90_bound_ms: float | None
     outliers: int
     cpu_medians_ms: tuple[float, ...]
+    wall_medians_ms: tuple[float, ...]
     wall_over_cpu: float
 
 
@@ -200,6 +202,7 @@ def summarise(processes: Iterable[Calls]) -> Latency:
         p90_bound_ms=statistics.early_stopping_bound(wall),
         outliers=int(np.sum(wall - median > _OUTLIER * np.median(np.abs(wall - median)))),
         cpu_medians_ms=tuple(float(np.median(calls.cpu_ns)) / 1e6 for calls in processes),
+        wall_medians_ms=tuple(float(np.median(calls.wall_ns)) / 1e6 for calls in processes),
         wall_over_cpu=float(np.median(wall / np.maximum(cpu, 1e-6))),
     )
 

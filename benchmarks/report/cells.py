@@ -8,7 +8,7 @@ from statistics import median
 from benchmarks.measures.latency import Latency
 from benchmarks.report.content import Cell, backbone_title
 from benchmarks.report.runs import Run, Runs, engine_title
-from benchmarks.summary import Row
+from benchmarks.summary import Ratios, Row
 from pneumo_edge.evaluation.metrics import Interval
 
 MEBI = 2**20
@@ -63,6 +63,14 @@ def ratio(found: Interval) -> Cell:
     if isinf(found.high):
         return Cell(f"{found.value:.2f}", "no interval from one process", found.value)
     return Cell(f"{found.value:.2f}", f"[{found.low:.2f}, {found.high:.2f}]", found.value)
+
+
+def ratios(found: Ratios) -> tuple[Cell, ...]:
+    """Both kinds of call on both clocks: inference, then file to verdict, CPU time before wall time."""
+    return tuple(
+        ratio(each)
+        for each in (found.inference, found.wall_inference, found.file_to_verdict, found.wall_file_to_verdict)
+    )
 
 
 def median_p90(latency: Latency) -> Cell:

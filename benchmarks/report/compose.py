@@ -76,4 +76,12 @@ def _warnings(runs: Runs) -> tuple[tuple[str, str], ...]:
                     "no pretrained weights to start from.",
                 )
             )
+        if run.summary.shortage:
+            warnings.append(
+                (
+                    f"{where}Too few test images to tell accuracies apart.",
+                    f"{run.summary.shortage[0].upper()}{run.summary.shortage[1:]}. Nothing is claimed of accuracy, and "
+                    "a file that passes its accuracy gate here may miss it on more images.",
+                )
+            )
     return tuple(warnings)

@@ -7,7 +7,17 @@ from collections.abc import Mapping
 from benchmarks.report import markdown
 from benchmarks.report.content import Cell, Code, Paragraph, Points, Report, Section, Table, backbone_title
 from benchmarks.scoring.scores import ScoredModel, Scores
-from benchmarks.scoring.summary import METRIC_TITLES, Comparison, Metrics, ModelMetrics, SeedComparison, SeedGroup
+from benchmarks.scoring.summary import (
+    METRIC_TITLES,
+    Comparison,
+    Metrics,
+    ModelMetrics,
+    SeedComparison,
+    SeedGroup,
+    as_accurate,
+    shortage,
+)
+from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN
 from pneumo_edge.evaluation.metrics import Interval
 from pneumo_edge.evaluation.seeds import OverSeeds
 from pneumo_edge.spec import RANDOM_WEIGHTS
@@ -84,6 +94,8 @@ def _warnings(computed: Metrics) -> tuple[tuple[str, str], ...]:
         warnings.append(
             ("Random initial weights.", f"{untrained} of {len(computed.models)} files had no pretrained weights.")
         )
+    if few := shortage(computed.data):
+        warnings.append(("Too few images to tell accuracies apart.", f"{few[0].upper()}{few[1:]}."))
     return tuple(warnings)
 
 
@@ -108,8 +120,8 @@ def _decisions(computed: Metrics) -> Section:
             Paragraph(
                 "Decisions are at the threshold that each file carries. Brackets hold 95 % intervals: DeLong's for the "
                 "AUC, Wilson's for always the same answer, and for the others percentiles of "
-                f"{computed.bootstrap_replicates:,} bootstrap replicates that draw {_unit(computed)}. Where a model "
-                "makes no error of a kind, or a class has a single patient, the bootstrap shows no width.",
+                f"{computed.bootstrap_replicates:,} bootstrap replicates that draw {_unit(computed)}. None is narrower "
+                "at its end than the exact interval of as many patients without an error.",
                 minor=True,
             ),
         ),
@@ -208,7 +220,10 @@ def _comparisons(computed: Metrics) -> Section | None:
     return Section(
         "Backbone against backbone",
         (
-            Paragraph("The first less the second, on the same images, for files of one format, seed and engine."),
+            Paragraph(
+                "The first less the second, on the same images, for files of one format, seed and engine. Each row is "
+                "about two files, each of one training; it says nothing of the backbones, for which see the next table."
+            ),
             Table(
                 (
                     *("First", "Second", "Format", "Engine", "Seed"),
@@ -268,15 +283,28 @@ def _comparisons_over_seeds(computed: Metrics) -> Section | None:
         (
             Paragraph(
                 "The first less the second with the same seed: mean over seeds ± standard deviation of a single "
-                "difference."
+                "difference. This is what is known of the backbones."
             ),
             Table(
-                ("First", "Second", "Format", "Engine", "Seeds", *(_TITLES[name] for name in names)),
-                5,
-                tuple((*_pair_cells(group), *_spread_cells(group.differences, names, signed=True)) for group in groups),
+                (
+                    *("First", "Second", "Format", "Engine", "Seeds", "Second as accurate"),
+                    *(_TITLES[name] for name in names),
+                ),
+                6,
+                tuple(
+                    (
+                        *_pair_cells(group),
+                        Cell(as_accurate(group) or "not defined"),
+                        *_spread_cells(group.differences, names, signed=True),
+                    )
+                    for group in groups
+                ),
             ),
             Paragraph(
-                "Brackets hold Student's 95 % interval of the mean, which is about seeds on these images.", minor=True
+                "Brackets hold Student's 95 % interval of the mean, which is about seeds on these images, and not "
+                "about other images. As accurate: supported where the whole interval of the second's AUC less the "
+                f"first's lies above -{ACCURACY_MARGIN:g}, refuted where it lies below, and else not separable.",
+                minor=True,
             ),
         ),
     )

@@ -22,6 +22,7 @@ from pneumo_edge.evaluation import calibration, metrics
 from pneumo_edge.evaluation.bootstrap import REPLICATES, STATISTICS, Judged, bootstrap, bootstrap_difference
 from pneumo_edge.evaluation.calibration import Bin
 from pneumo_edge.evaluation.comparison import AucDifference, McNemar, compare_auc, mcnemar
+from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, Outcome, settle, too_few
 from pneumo_edge.evaluation.metrics import Confusion, Interval, Labels
 from pneumo_edge.evaluation.metrics import Scores as Probabilities
 from pneumo_edge.evaluation.seeds import OverSeeds, over_seeds
@@ -220,6 +221,23 @@ def compute(scores: Scores) -> Metrics:
         comparisons_over_seeds=tuple(_group_comparisons(comparisons)),
         notes=tuple(notes),
     )
+
+
+def as_accurate(group: SeedComparison) -> Outcome | None:
+    """Whether the second backbone is as accurate as the first, over several trainings; None without their AUC."""
+    if "auc" not in group.differences:
+        return None
+    auc = group.differences["auc"].mean
+    return settle(Interval(-auc.value, -auc.high, -auc.low), -ACCURACY_MARGIN)
+
+
+def shortage(data: Data) -> str:
+    """What the images lack for a claim on accuracy; "" where they lack nothing.
+
+    Metrics hold the number of patients in both classes together, so of each it takes half.
+    """
+    images, people = min(data.classes.values()), data.images if data.patients is None else data.patients
+    return too_few(images, people // 2)
 
 
 class _Images:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode
+
+if TYPE_CHECKING:
+    from benchmarks.summary import Row
 
 
 def choose(
@@ -42,10 +45,11 @@ def choose(
 ) -> None:
     """Name the file that fits a device's budget.
 
-    Of those that fit, the one with the highest AUC. Exit code 3 where none
-    fits; then, as always, each file is named with the limits that rule it out.
+    Of those that fit, the fastest whose AUC the evidence does not separate from
+    the highest. Exit code 3 where none fits; then, as always, each file is
+    named with the limits that rule it out.
     """
-    from benchmarks import choice
+    from benchmarks import beside_float, choice
     from benchmarks import results as raw
     from benchmarks.summary import summarise
 
@@ -54,17 +58,32 @@ def choose(
     chosen = choice.choose(summary, limits)
     if summary.phantom:
         typer.secho("These are PHANTOM images, not X-rays: of pneumonia the numbers say nothing.", fg="red", err=True)
+    if summary.shortage:
+        typer.echo(f"warning: {summary.shortage}", err=True)
+    beside = beside_float.beside_float(summary)
+
+    def warning(row: Row) -> str:
+        """What a slow file's delegate did not take, behind everything else."""
+        return f"; {beside[id(row)].warning}" if id(row) in beside and beside[id(row)].slow else ""
+
     if chosen.best:
         row = chosen.best
         typer.echo(
             f"{row.result.unit.name}: AUC {row.accuracy.auc}, sensitivity {row.accuracy.confusion.sensitivity}, "
-            f"file to verdict {row.file_to_verdict.p90_ms:.2f} ms (p90), file {row.model.size_bytes / 1e6:.2f} MB, "
-            f"memory {row.peak_bytes / 1e6:.1f} MB"
+            f"file to verdict {_time(row)}, file {row.model.size_bytes / 1e6:.2f} MB, "
+            f"memory {row.peak_bytes / 1e6:.1f} MB{warning(row)}"
         )
     for row in chosen.others:
-        typer.echo(f"fits too: {row.result.unit.name}: AUC {row.accuracy.auc}")
+        less = ", less accurate beyond doubt" if any(row is each for each in chosen.less_accurate) else ""
+        told = f"AUC {row.accuracy.auc}{less}, file to verdict {_time(row)}{warning(row)}"
+        typer.echo(f"fits too: {row.result.unit.name}: {told}")
     for row, reasons in chosen.ruled_out:
-        typer.echo(f"ruled out: {row.result.unit.name}: {'; '.join(reasons)}")
+        typer.echo(f"ruled out: {row.result.unit.name}: {'; '.join(reasons)}{warning(row)}")
     if not chosen.best:
         typer.echo("error: no file fits; loosen a limit, or measure other files", err=True)
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _time(row: Row) -> str:
+    latency = row.file_to_verdict
+    return f"{latency.median_ms:.2f} ms (p90 {latency.p90_ms:.2f})"

@@ -112,8 +112,12 @@ def evaluate(
 
 
 def _print(computed: Metrics) -> None:
+    from benchmarks.scoring.summary import shortage
+
     if not computed.data.real:
         typer.secho("These are PHANTOM images, not X-rays: of pneumonia the numbers say nothing.", fg="red", bold=True)
+    if few := shortage(computed.data):
+        typer.echo(f"warning: {few}", err=True)
     for each in computed.models:
         model = each.model
         typer.echo(

@@ -4,6 +4,9 @@ Images of one patient resemble each other, so an interval that takes them as ind
 patients are drawn with replacement, and all their images come along (the cluster bootstrap: Field and Welsh, JRSS B
 2007; percentile intervals: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). Patients with
 images of one class, of the other, and of both are drawn apart, so that no replicate lacks a class.
+
+Drawing again shows nothing that the images did not: a model without an error would have an interval without width. So
+the ends are opened by what as many patients leave open (:mod:`pneumo_edge.evaluation.intervals`).
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from pneumo_edge.evaluation.calibration import brier_scores, calibration_errors
-from pneumo_edge.evaluation.metrics import Interval, Labels, Scores
+from pneumo_edge.evaluation.intervals import Interval, open_difference, open_share
+from pneumo_edge.evaluation.metrics import Labels, Scores, placements
 from pneumo_edge.evaluation.tally import Counts, Tally, tally
 
 REPLICATES = 2000
@@ -115,7 +120,8 @@ def bootstrap(
         ValueError: The shapes do not fit, a class is missing, or a label, score or argument is out of range.
     """
     once, drawn = _evaluate(labels, (judged,), patients, tuple(statistics), replicates, seed)
-    return {name: _interval(once[0][name], drawn[0][name]) for name in once[0]}
+    units = _Units(labels, patients, judged)
+    return {name: open_share(_interval(once[0][name], drawn[0][name]), units.of(name)) for name in once[0]}
 
 
 def bootstrap_difference(
@@ -127,13 +133,81 @@ def bootstrap_difference(
     statistics: Iterable[str] = tuple(STATISTICS),
     replicates: int = REPLICATES,
     seed: int = 0,
+    open_ends: bool = True,
 ) -> dict[str, Interval]:
     """Statistics of the first model less those of the second, on the same images of the same drawn patients.
 
-    Arguments, undefined replicates and errors are those of :func:`bootstrap`.
+    Other arguments, undefined replicates and errors are those of :func:`bootstrap`.
+
+    Args:
+        labels: As there.
+        first: The first model.
+        second: The second model.
+        patients: As there.
+        statistics: As there.
+        replicates: As there.
+        seed: As there.
+        open_ends: Whether the interval is opened where too few patients differ. Two models that were trained may
+            differ on other patients; a conversion is held to its network image by image, and need not be.
     """
     once, drawn = _evaluate(labels, (first, second), patients, tuple(statistics), replicates, seed)
-    return {name: _interval(once[0][name] - once[1][name], drawn[0][name] - drawn[1][name]) for name in once[0]}
+    found = {name: _interval(once[0][name] - once[1][name], drawn[0][name] - drawn[1][name]) for name in once[0]}
+    if not open_ends:
+        return found
+    units = _Units(labels, patients, first, second)
+    return {name: open_difference(found[name], units.differing(name), units.behind(name)) for name in found}
+
+
+class _Units:
+    """How many patients stand behind a statistic, and in how many of them two models differ."""
+
+    def __init__(self, labels: Labels, patients: Sequence[str], *judged: Judged) -> None:
+        self._positive = np.asarray(labels) == 1
+        self._patient_of = np.unique(np.asarray(patients, dtype=np.str_), return_inverse=True)[1]
+        self._labels = np.asarray(labels)
+        self._judged = judged
+        self._called = [np.asarray(each.scores) >= each.threshold for each in judged]
+
+    def of(self, name: str) -> int:
+        """Independent patients, or pairs of them, behind a statistic of one model."""
+        if name in ("auc", "balanced_accuracy"):
+            return min(self._count(self._positive), self._count(~self._positive))
+        return self.behind(name)
+
+    def behind(self, name: str) -> int:
+        """Patients whose images a statistic looks at."""
+        return min(self._count(self._behind(name, called)) for called in self._called)
+
+    def differing(self, name: str) -> int:
+        """Patients with an image that the two models do not judge alike, so far as the statistic sees it."""
+        if name == "auc":
+            one, other = (self._placements(each) for each in self._judged)
+            return self._count(one != other)
+        if name in ("brier", "ece"):
+            one, other = (np.asarray(each.scores) for each in self._judged)
+            return self._count(one != other)
+        first, second = self._called
+        return self._count((first != second) & (self._behind(name, first) | self._behind(name, second)))
+
+    def _behind(self, name: str, called: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """The images that a statistic of decisions looks at."""
+        looked_at = {
+            "sensitivity": self._positive,
+            "specificity": ~self._positive,
+            "ppv": called,
+            "npv": ~called,
+            "f1": called | self._positive,
+        }
+        return looked_at[name] if name in looked_at else np.ones(len(called), dtype=np.bool_)
+
+    def _placements(self, judged: Judged) -> Scores:
+        """DeLong's structural component of each image."""
+        found = np.empty(len(self._positive))
+        found[self._positive], found[~self._positive] = placements(self._labels, judged.scores)
+        return found
+
+    def _count(self, chosen: npt.NDArray[np.bool_]) -> int:
+        return len(np.unique(self._patient_of[chosen]))
 
 
 def _evaluate(

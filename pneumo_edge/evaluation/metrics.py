@@ -12,22 +12,13 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from pneumo_edge.evaluation.intervals import Interval as Interval
+from pneumo_edge.evaluation.intervals import open_share
+
 Labels = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
 
 _Z95 = NormalDist().inv_cdf(0.975)
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True)
@@ -116,7 +107,9 @@ def auc(labels: Labels, scores: Scores) -> float:
 def auc_interval(labels: Labels, scores: Scores) -> Interval:
     """AUC with the interval of DeLong, DeLong and Clarke-Pearson (Biometrics 1988), cut to 0 to 1.
 
-    Where no positive scores below a negative, the interval has no width, however few images there are.
+    Near the ends DeLong's variance vanishes, however few images there are. As many pairs of a positive and a negative
+    as the smaller class has images are independent, so the interval is never narrower there than the exact one of so
+    many pairs that are all in order (:func:`~pneumo_edge.evaluation.intervals.open_share`).
 
     Raises:
         ValueError: Fewer than two images of a class are present, or a score is NaN.
@@ -127,7 +120,8 @@ def auc_interval(labels: Labels, scores: Scores) -> Interval:
     value = float(above_negatives.mean())
     variance = above_negatives.var(ddof=1) / len(above_negatives) + above_positives.var(ddof=1) / len(above_positives)
     spread = _Z95 * math.sqrt(variance)
-    return Interval(value, max(0.0, value - spread), min(1.0, value + spread))
+    found = Interval(value, max(0.0, value - spread), min(1.0, value + spread))
+    return open_share(found, min(len(above_negatives), len(above_positives)))
 
 
 def roc(labels: Labels, scores: Scores) -> tuple[Scores, Scores, Scores]:

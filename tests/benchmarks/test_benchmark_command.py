@@ -48,6 +48,11 @@ def test_a_folder_of_models_becomes_results_and_reports(
         classifier = Classifier(two_backbones / result.unit.model, engine="litert")
         for name, probability in result.probabilities.items():
             assert classifier.predict(phantom_folder / name).probabilities["PNEUMONIA"] == probability
+        # What the engine delegates is noted, so that a slow file's reason can stand beside its time.
+        assert result.delegate == "XNNPACK"
+        assert result.operators
+        assert result.delegated
+        assert 0 < result.delegated <= result.operators
         for process in result.latency:
             assert process.inference.rounds == tuple(range(6))
             assert process.load_ns > 0 < process.first_inference_ns
@@ -59,7 +64,7 @@ def test_a_folder_of_models_becomes_results_and_reports(
     report = (out / "report.md").read_text(encoding="utf-8")
     assert "| MobileNetV2 | fp32 | litert |" in report
     # Two processes and a few calls settle nothing, and the command says so.
-    assert "NOT SEPARABLE: MobileNetV2 is faster than EfficientNetB0 (fp32, litert)" in run.stdout
+    assert "NOT SEPARABLE: MobileNetV2's file is faster than EfficientNetB0's (fp32, litert)" in run.stdout
     assert report.index("## Verdict") < report.index("## Accuracy, latency and size")
     assert "2 of at least 10 processes" in report
     assert "fake.tflite on litert" in report

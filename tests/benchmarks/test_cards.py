@@ -307,7 +307,7 @@ def test_the_index_links_to_the_cards_and_compares_the_models(make_model: MakeMo
     spread = SeedComparison(
         *("mobilenetv2", "a-recipe", "efficientnetb0", "a-recipe", "int8", "litert"),
         (7, 8, 9),
-        {"accuracy": OverSeeds(3, _interval(0.017), 0.006)},
+        {"accuracy": OverSeeds(3, _interval(0.017), 0.006), "auc": OverSeeds(3, _interval(0.001), 0.006)},
     )
     of_others = replace(compared, first=replace(first, sha256="0" * 64), engine="another engine")
     evaluation = replace(_evaluation(*measured), comparisons=(compared, of_others), comparisons_over_seeds=(spread,))
@@ -322,6 +322,11 @@ def test_the_index_links_to_the_cards_and_compares_the_models(make_model: MakeMo
     assert "| AUC | DeLong's, p = 0.027 | -0.031 [-0.042, -0.019] |" in text
     assert "McNemar's exact, p < 0.001: 37 images right in the first alone, 19 in the second alone" in text
     assert "+0.021 [+0.010, +0.033] | +0.017 [+0.006, +0.029] ± 0.006 |" in text
+    assert "about these two files, each of one training, and not about the backbones" in text
+    assert "as accurate as MobileNetV2 is not separable" in text
+    alone = replace(evaluation, comparisons_over_seeds=())
+    collected = [(cards.collect(model, alone), model.with_suffix(".md")) for model in models.values()]
+    assert "No other training was evaluated, so nothing is known of them." in cards.render_index(collected, index)
     assert "another engine" not in text
 
 

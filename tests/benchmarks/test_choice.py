@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,10 @@ from typer.testing import CliRunner
 
 from benchmarks import results as raw
 from benchmarks.choice import Limits, choose
-from benchmarks.results import Results
+from benchmarks.report import markdown
+from benchmarks.report.compose import compose
+from benchmarks.report.runs import gather
+from benchmarks.results import Results, UnitResult
 from benchmarks.summary import Summary, summarise
 from pneumo_edge.cli import app
 from pneumo_edge.errors import ExitCode
@@ -39,10 +43,102 @@ def test_without_limits_the_most_accurate_and_then_the_fastest_fits(summary: Sum
     assert chosen.best.model.backbone == "mobilenetv2"
     assert len(chosen.others) == 3
     assert chosen.ruled_out == ()
-    better = replace(summary.rows[0].accuracy, auc=replace(summary.rows[0].accuracy.auc, value=0.99))
-    best = choose(replace(summary, rows=(replace(summary.rows[0], accuracy=better), *summary.rows[1:])), Limits()).best
+
+
+def with_probabilities(results: Results, scores: dict[str, list[float]], images: int) -> Results:
+    """Other test images, each of a patient of its own, and the probabilities of each file."""
+    labels = {f"test/{index}": index % 2 for index in range(images)}
+    test_set = replace(results.test_set, labels=labels, patients={name: name for name in labels})
+    units = tuple(
+        replace(unit, probabilities=dict(zip(labels, scores[unit.unit.model], strict=True))) for unit in results.units
+    )
+    return replace(results, test_set=test_set, units=units)
+
+
+@pytest.mark.parametrize(("noise", "slow"), [(0.001, False), (1.5, True)])
+def test_a_slower_file_is_taken_only_where_it_is_more_accurate_beyond_doubt(
+    results: Results, noise: float, slow: bool
+) -> None:
+    """EfficientNetB0 is the slower one; MobileNetV2 gets noise of its own, a little or much."""
+    generator = np.random.default_rng(3)
+    logits = np.array([index % 2 for index in range(600)]) * 3 - 1.5 + generator.normal(0, 1.2, 600)
+
+    def scores(noise: float) -> list[float]:
+        return [float(score) for score in 1 / (1 + np.exp(-(logits + noise * generator.normal(0, 1, 600))))]
+
+    # EfficientNetB0 lies a hair higher, which means nothing.
+    more = (np.array(scores(0.0)) + 0.004 * (np.arange(600) % 2)).clip(0, 1).tolist()
+    own = {f"efficientnetb0-{kind}.tflite": more for kind in ("fp32", "int8")}
+    own |= {f"mobilenetv2-{kind}.tflite": same for same in (scores(noise),) for kind in ("fp32", "int8")}
+    summary = summarise(with_probabilities(results, own, 600))
+    aucs = {row.model.backbone: row.accuracy.auc.value for row in summary.rows}
+    assert aucs["efficientnetb0"] > aucs["mobilenetv2"]
+    chosen = choose(summary, Limits())
+    assert chosen.best is not None
+    assert (chosen.best.model.backbone == "efficientnetb0") == slow
+    assert {row.model.backbone for row in chosen.less_accurate} == ({"mobilenetv2"} if slow else set())
+    assert len(chosen.others) == 3
+
+
+def test_of_one_file_on_two_engines_the_faster_is_taken(results: Results, tmp_path: Path) -> None:
+    """Engines round in their own ways, so that the slower one may lie a hair higher."""
+    generator = np.random.default_rng(5)
+    labels = np.array([index % 2 for index in range(300)])
+    scores = np.clip(labels * 0.5 + 0.25 + generator.normal(0, 0.2, 300), 0, 1)
+    slow = np.clip(scores + 0.004 * (labels - 0.5) + generator.normal(0, 0.002, 300), 0, 1)
+    unit = next(unit for unit in results.units if unit.unit.model == "mobilenetv2-int8.tflite")
+    other = next(unit for unit in results.units if unit.unit.model == "efficientnetb0-int8.tflite")
+    test_set = replace(
+        results.test_set,
+        labels={f"test/{i}": int(label) for i, label in enumerate(labels)},
+        patients={f"test/{i}": str(i) for i in range(300)},
+    )
+    units = tuple(
+        replace(
+            each,
+            unit=replace(unit.unit, engine=engine),
+            probabilities=dict(zip(test_set.labels, answers.tolist(), strict=True)),
+        )
+        for each, engine, answers in ((unit, "litert", scores), (other, "tflite-runtime", slow))
+    )
+    models = tuple(model for model in results.models if model.file == unit.unit.model)
+    both = replace(results, units=units, models=models, test_set=test_set)
+    by_engine = {row.result.unit.engine: row for row in summarise(both).rows}
+    assert by_engine["tflite-runtime"].accuracy.auc.value > by_engine["litert"].accuracy.auc.value
+    best = choose(summarise(both), Limits()).best
     assert best is not None
-    assert best.model.file == "efficientnetb0-fp32.tflite"
+    assert best.result.unit.engine == "litert"
+    raw.write(tmp_path / "results.json", both)
+    output = CliRunner().invoke(app, ["choose", str(tmp_path / "results.json")]).output
+    assert output.startswith("mobilenetv2-int8.tflite on litert: AUC ")
+
+
+@pytest.mark.parametrize(
+    ("operators", "why"), [((100, 1), "XNNPACK took 1 of 100 operators"), ((None, None), "supplement")]
+)
+def test_a_file_that_is_slower_than_its_float_file_is_warned_of(
+    make_results: MakeResults, tmp_path: Path, operators: tuple[int | None, int | None], why: str
+) -> None:
+    results = make_results(speeds={"mobilenetv2": 4.0})
+    slow = make_results(speeds={"mobilenetv2": 32.0})
+    same = results.units[0].probabilities
+    delegated = {"fp32": (90, 90), "int8": operators}
+
+    def unit(fast: UnitResult, other: UnitResult) -> UnitResult:
+        kind = "int8" if "int8" in fast.unit.model else "fp32"
+        count, inside = delegated[kind]
+        latency = other.latency if kind == "int8" else fast.latency
+        return replace(fast, latency=latency, probabilities=same, operators=count, delegated=inside)
+
+    units = tuple(unit(*pair) for pair in zip(results.units, slow.units, strict=True))
+    raw.write(tmp_path / "results.json", replace(results, units=units))
+    output = CliRunner().invoke(app, ["choose", str(tmp_path / "results.json")]).output
+    (line,) = [line for line in output.splitlines() if line.startswith("fits too: mobilenetv2-int8.tflite")]
+    assert re.search(r"it takes \d\.\d times as long as mobilenetv2-fp32\.tflite there: ", line)
+    assert why in line
+    assert "times as long" not in next(line for line in output.splitlines() if line.startswith("mobilenetv2-fp32"))
+    text = markdown.render(compose(gather([summarise(replace(results, units=units))])))
+    assert why in text
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -105,7 +201,8 @@ def test_the_command_names_the_file_or_what_rules_each_out(results: Results, tmp
 
     code, output = run("--max-latency", "10ms", "--max-size", "3MB", "--min-sensitivity", "0.1")
     assert code == ExitCode.OK
-    assert output.startswith("mobilenetv2-int8.tflite on litert: AUC ")
+    assert "warning: too few test images: 20 of 20 patients" in output
+    assert "\nmobilenetv2-int8.tflite on litert: AUC " in output
     assert "ruled out: mobilenetv2-fp32.tflite on litert: the file has 8.00 MB, over 3.00 MB" in output
 
     code, output = run("--max-latency", "0.001s", "--max-size", "1MiB")

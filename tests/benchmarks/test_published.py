@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks import published, results
+from benchmarks import answer, published, results, verdict
+from benchmarks.scoring import scores
 from benchmarks.summary import summarise
 from pneumo_edge.errors import ResultsError
 
@@ -15,7 +18,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 def test_the_pages_follow_from_the_raw_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for path in (published.FULL, published.REPEATED, published.README, published.PAGE):
+    for path in (published.FULL, published.REPEATED, published.SCORES, published.README, published.PAGE):
         target = tmp_path / path
         target.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (_ROOT / path).is_dir() else shutil.copy)(_ROOT / path, target)
@@ -46,3 +49,37 @@ def test_packed_results_are_read_and_damaged_ones_are_refused(tmp_path: Path) ->
         damaged.write_bytes(content)
         with pytest.raises(ResultsError, match=r"damaged\.json\.gz is no whole gzip file"):
             results.read(damaged)
+
+
+def test_the_answer_is_six_sentences_that_rest_on_every_training() -> None:
+    found = summarise(results.read(_ROOT / published.FULL))
+    told = answer.answer(found, verdict.decide(found), scores.read(_ROOT / published.SCORES))
+    assert len(re.findall(r"[.](?: |$)", told)) <= 6
+    # The differences in AUC by seed, and that they settle nothing.
+    assert "over 3 trainings of each" in told
+    assert "-0.009, +0.010 and +0.000 by seed" in told
+    assert "it is not settled within a margin of 0.01" in told
+    assert "so one training of each can show either" in told
+    # Wall time with two threads, the reason of a slow file, and the files that are not eligible.
+    assert "with 2 threads, by wall time" in told
+    assert "XNNPACK took 1 of 107 operators" in told
+    assert "integer-only files are small and fast but not eligible" in told
+
+
+def test_over_trainings_the_outcome_goes_by_the_margin() -> None:
+    found = scores.read(_ROOT / published.SCORES)
+    for file_format in ("fp32", "int8"):
+        over = answer.over_trainings(found, file_format)
+        assert sorted(over.by_seed) == [0, 1, 2]
+        assert over.mean.value == pytest.approx(sum(each.value for each in over.by_seed.values()) / 3)
+        assert over.outcome == "not separable"
+    turned = replace(
+        found,
+        files=tuple(
+            replace(file, probabilities=tuple(1 - each for each in file.probabilities))
+            if file.model.backbone == "mobilenetv2"
+            else file
+            for file in found.files
+        ),
+    )
+    assert answer.over_trainings(turned, "fp32").outcome == "refuted"

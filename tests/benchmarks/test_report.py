@@ -8,6 +8,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -15,7 +16,7 @@ from benchmarks import report
 from benchmarks import results as raw
 from benchmarks.report.runs import gather
 from benchmarks.report.sections import claims, tradeoff
-from benchmarks.results import Results
+from benchmarks.results import LatencySamples, Results, Twin, UnitResult
 from benchmarks.summary import summarise
 from pneumo_edge.cli import app
 from pneumo_edge.errors import MissingExtraError
@@ -115,9 +116,48 @@ def test_the_figures_label_their_dots_and_name_the_units(tmp_path: Path, make_re
 
 
 def test_real_images_and_pretrained_weights_carry_no_warning(tmp_path: Path, make_results: MakeResults) -> None:
-    markdown, page, _ = pages(make_results(), tmp_path)
+    results = make_results()
+    markdown, page, _ = pages(with_many_images(results), tmp_path)
     assert "WARNING" not in markdown
     assert 'class="warning"' not in page
+    assert "**Too few test images to tell accuracies apart.**" in pages(results, tmp_path)[0]
+
+
+def with_many_images(results: Results) -> Results:
+    """As many test images as a claim on accuracy takes."""
+    labels = {f"test/{index}": index % 2 for index in range(200)}
+    scores = dict(zip(labels, np.random.default_rng(1).uniform(0, 1, 200).tolist(), strict=True))
+    test_set = replace(results.test_set, labels=labels, patients={name: name for name in labels})
+    units = tuple(replace(unit, probabilities=scores) for unit in results.units)
+    return replace(results, test_set=test_set, units=units)
+
+
+def test_every_aa_unit_that_shows_a_difference_is_named(tmp_path: Path, make_results: MakeResults) -> None:
+    results = make_results()
+    (twin,) = results.twins
+
+    def later(share: float) -> tuple[LatencySamples, ...]:
+        return tuple(
+            replace(
+                each, inference=replace(each.inference, wall_ns=tuple(int(share * ns) for ns in each.inference.wall_ns))
+            )
+            for each in twin.latency
+        )
+
+    def on(engine: str, share: float) -> tuple[list[UnitResult], Twin]:
+        units = [replace(unit, unit=replace(unit.unit, engine=engine)) for unit in results.units]
+        return units, replace(twin, unit=replace(twin.unit, engine=engine), latency=later(share))
+
+    pairs = [on("litert", 1.0), on("tflite-runtime", 1.2), on("onnxruntime", 0.8)]
+    several = replace(
+        results, units=tuple(unit for units, _ in pairs for unit in units), twins=tuple(twin for _, twin in pairs)
+    )
+    markdown, page, _ = pages(several, tmp_path)
+    told = "2 of 3 A/A units show a difference where there is none: "
+    assert f"{told}tflite-runtime (inference, wall time); onnxruntime (inference, wall time)." in markdown
+    assert told in page
+    assert "show a difference where there is none" not in pages(results, tmp_path)[0]
+    assert "No A/A unit was measured" in pages(replace(results, twins=()), tmp_path)[0]
 
 
 @pytest.mark.parametrize(
@@ -245,14 +285,14 @@ def test_several_runs_stand_side_by_side(tmp_path: Path, make_results: MakeResul
     markdown = (tmp_path / "both.md").read_text(encoding="utf-8")
     assert "- **Run A:** A processor, " in markdown
     assert "- **Run B:** Another processor, " in markdown
-    # In the made results MobileNetV2's int8 file misses its accuracy gate, and cannot win.
+    # In the made results MobileNetV2's int8 file misses its accuracy gate: it is faster, and not eligible.
     assert (
-        "- MobileNetV2 is faster than EfficientNetB0: in run A supported in 1 of 2 comparisons (fp32; 2.01 times as "
-        "fast), not separable in 1 (int8; 2.01 times as fast); in run B refuted in both comparisons (0.67 times as "
-        "fast)."
+        "- MobileNetV2's file is faster than EfficientNetB0's: in run A supported in both comparisons (2.01 times as "
+        "fast; of these not eligible: int8); in run B refuted in both comparisons (0.67 times as fast; of these not "
+        "eligible: int8)."
     ) in markdown
     assert re.search(
-        r"Of \d+ claims that several runs make, \d+ have the same outcome in all, and 1 opposite ones", markdown
+        r"Of \d+ claims that several runs make, \d+ have the same outcome in all, and 2 opposite ones", markdown
     )
     assert "## Run beside run" in markdown
     # A unit's rows stand next to each other.

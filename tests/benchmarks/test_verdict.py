@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks import verdict
-from benchmarks.results import MemorySample, Results
+from benchmarks.report import markdown
+from benchmarks.report.compose import compose
+from benchmarks.report.runs import gather
+from benchmarks.results import LatencySamples, MemorySample, Results
 from benchmarks.summary import Row, summarise
 from benchmarks.verdict import Verdict
 from pneumo_edge.evaluation.comparison import compare_auc
@@ -112,7 +116,7 @@ def test_few_processes_settle_no_speed(make_results: MakeResults) -> None:
     assert outcomes(results)["faster", "fp32"] == "not separable"
     assert "3 of at least 10 processes" in evidence(results, "faster", "fp32")
     assert decide(results).pareto == ()
-    assert outcomes(results)["smaller", "fp32"] == "not separable"  # equal sizes
+    assert outcomes(results)["smaller", "fp32"] == "refuted"  # equal sizes are no matter of evidence
 
 
 def test_a_difference_below_the_noise_of_the_machine_is_none(make_results: MakeResults) -> None:
@@ -134,7 +138,7 @@ def test_size_and_memory_are_compared_as_they_are(make_results: MakeResults) -> 
         for model in results.models
     )
     assert outcomes(replace(results, models=models))["smaller", "int8"] == "supported"
-    assert outcomes(results)["smaller", "int8"] == "not separable"
+    assert outcomes(results)["smaller", "int8"] == "refuted"
 
     heavy = tuple(MemorySample(50 * 2**20, (90 + each) * 2**20) for each in range(3))
     for backbone, outcome in (("efficientnetb0", "supported"), ("mobilenetv2", "refuted")):
@@ -154,6 +158,119 @@ def test_accuracy_is_as_good_worse_or_not_known(make_results: MakeResults) -> No
     assert outcomes(worse)["faster and as accurate", "fp32"] == "refuted"
     unclear = with_noise(results, {"mobilenetv2-fp32.tflite": 0.35, "efficientnetb0-fp32.tflite": 0.35})
     assert outcomes(unclear)["as accurate", "fp32"] == "not separable"
+
+
+@given(seed=st.integers(0, 50), noise=st.floats(0, 0.5), favour=st.sampled_from(["mobilenetv2", "efficientnetb0"]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=6)
+def test_as_accurate_goes_by_the_margin_at_both_ends(
+    make_results: MakeResults, seed: int, noise: float, favour: str
+) -> None:
+    results = with_noise(make_results(), {f"{favour}-fp32.tflite": noise}, seed)
+    found = evidence(results, "as accurate", "fp32")
+    low, high = map(float, re.match(r"AUC \S+ \[(\S+), (\S+)\]", found).groups())  # type: ignore[union-attr]
+    outcome = outcomes(results)["as accurate", "fp32"]
+    # The evidence is printed with three digits.
+    if abs(low + 0.01) > 0.0006 and abs(high + 0.01) > 0.0006:
+        assert outcome == ("supported" if low > -0.01 else "refuted" if high < -0.01 else "not separable")
+
+
+@pytest.mark.parametrize("images", [2, 20, 99])
+def test_few_images_settle_nothing_of_accuracy(make_results: MakeResults, images: int) -> None:
+    results = few_images(with_noise(make_results(), {"mobilenetv2-int8.tflite": 0.2}), 2 * images)
+    found = outcomes(results)
+    for name, file_format in (
+        ("as accurate", "fp32"),
+        ("as accurate", "int8"),
+        ("keeps more AUC when quantized", "int8"),
+    ):
+        assert found[name, file_format] == "not separable"
+        said = evidence(results, name, file_format)
+        assert f"{images} of {images} patients in the smaller class" in said
+        assert not re.search(r"\[([+-]\S+), \1\]", said)  # an interval without width
+    for row in summarise(results).rows:
+        assert row.accuracy.auc.low < row.accuracy.auc.high
+    # Speed does not depend on them.
+    assert found["faster", "fp32"] == "supported"
+
+
+def test_many_images_of_few_patients_settle_nothing_of_accuracy(make_results: MakeResults) -> None:
+    results = with_noise(make_results(), {})
+    patients = {name: str(index % 40) for index, name in enumerate(results.test_set.labels)}
+    results = replace(results, test_set=replace(results.test_set, patients=patients))
+    assert outcomes(results)["as accurate", "fp32"] == "not separable"
+    assert "200 of 20 patients" in evidence(results, "as accurate", "fp32")
+
+
+def few_images(results: Results, images: int) -> Results:
+    """The first test images alone."""
+    labels = dict(list(results.test_set.labels.items())[:images])
+    test_set = replace(results.test_set, labels=labels, patients={name: name for name in labels})
+    units = tuple(
+        replace(unit, probabilities={name: unit.probabilities[name] for name in labels}) for unit in results.units
+    )
+    return replace(results, test_set=test_set, units=units)
+
+
+def with_threads(results: Results, cpu: dict[str, float], threads: int = 2) -> Results:
+    """The same with several threads, and so many times the CPU time in each file named."""
+
+    def busy(latency: tuple[LatencySamples, ...], times: float) -> tuple[LatencySamples, ...]:
+        return tuple(
+            replace(
+                each,
+                inference=replace(each.inference, cpu_ns=tuple(int(times * ns) for ns in each.inference.cpu_ns)),
+            )
+            for each in latency
+        )
+
+    units = tuple(
+        replace(
+            unit, unit=replace(unit.unit, threads=threads), latency=busy(unit.latency, cpu.get(unit.unit.model, 1.0))
+        )
+        for unit in results.units
+    )
+    twins = tuple(replace(twin, unit=replace(twin.unit, threads=threads)) for twin in results.twins)
+    return replace(results, units=units, twins=twins)
+
+
+def test_with_several_threads_faster_rests_on_wall_time_and_both_times_are_given(make_results: MakeResults) -> None:
+    """CPU time that threads spin while they wait turns the order of CPU times around."""
+    results = make_results(speeds={"efficientnetb0": 8, "mobilenetv2": 5})
+    spinning = with_threads(results, {"mobilenetv2-fp32.tflite": 4.0})
+    assert outcomes(spinning)["faster", "fp32"] == "supported"
+    (claim,) = [
+        each for each in decide(spinning).claims if (each.property, each.subject.model.format) == ("faster", "fp32")
+    ]
+    assert claim.effect == claim.by_clock["wall"] == pytest.approx(1.6, rel=0.05)
+    assert claim.by_clock["cpu"] == pytest.approx(0.4, rel=0.05)
+    assert re.search(r"1\.\d\d times as fast \[.*?\] in wall time \(0\.\d\d \[.*?\] in CPU time\)", claim.evidence)
+    # At one thread it is CPU time that decides.
+    assert outcomes(with_threads(results, {"mobilenetv2-fp32.tflite": 4.0}, threads=1))["faster", "fp32"] == "refuted"
+
+
+def test_without_an_aa_unit_nothing_is_settled_of_time(make_results: MakeResults) -> None:
+    results = replace(make_results(speeds={"efficientnetb0": 80, "mobilenetv2": 4}), twins=())
+    assert outcomes(results)["faster", "fp32"] == "not separable"
+    assert "no A/A unit, so the noise is not known" in evidence(results, "faster", "fp32")
+
+
+def test_every_claim_is_about_files_and_says_of_how_many_trainings(make_results: MakeResults) -> None:
+    results = make_results()
+    assert summarise(results).trainings == {"efficientnetb0": 1, "mobilenetv2": 1}
+    told = markdown.render(compose(gather([summarise(results)])))
+    assert "One training of each backbone was measured. Every claim is about the two files that it compares" in told
+    assert "- MobileNetV2's file is faster than EfficientNetB0's: " in told
+    assert "- MobileNetV2 is faster" not in told
+    # A second training of one of them.
+    again = [
+        replace(each, model=f"seed-1/{each.model}") for each in (unit.unit for unit in results.units) if each.model
+    ]
+    models = tuple(replace(model, file=f"seed-1/{model.file}", sha256="1" * 64) for model in results.models)
+    units = tuple(replace(unit, unit=each) for unit, each in zip(results.units, again, strict=True))
+    more = replace(results, models=(*results.models, *models), units=(*results.units, *units))
+    assert summarise(more).trainings == {"efficientnetb0": 2, "mobilenetv2": 2}
+    told = markdown.render(compose(gather([summarise(more)])))
+    assert "Trainings measured: 2 of EfficientNetB0, 2 of MobileNetV2. Every claim is about the two files" in told
 
 
 def test_the_tests_of_accuracy_are_paired_and_by_patient(make_results: MakeResults) -> None:
@@ -177,8 +294,13 @@ def test_the_tests_of_accuracy_are_paired_and_by_patient(make_results: MakeResul
 def test_a_file_that_misses_its_accuracy_gate_cannot_rank(make_results: MakeResults) -> None:
     results = with_noise(make_results(), {"mobilenetv2-int8.tflite": 1.0})
     decided = decide(results)
-    assert outcomes(results)["faster", "int8"] == "not separable"
-    assert "mobilenetv2-int8.tflite cannot win: it misses its accuracy gate" in evidence(results, "faster", "int8")
+    # It is faster, and it is not eligible: both are known.
+    assert outcomes(results)["faster", "int8"] == "supported"
+    for claim in decided.claims:
+        missed = [row.model.file for row, _ in claim.ineligible]
+        of_both = claim.property in ("as accurate", "keeps more AUC when quantized")
+        assert missed == (["mobilenetv2-int8.tflite"] if claim.subject.model.format == "int8" and not of_both else [])
+        assert all(why.startswith("it misses its accuracy gate: AUC ") for _, why in claim.ineligible)
     assert [row.model.file for row, _ in decided.unranked] == ["mobilenetv2-int8.tflite"]
     assert "mobilenetv2-int8.tflite" not in [row.model.file for row in decided.pareto]
     assert outcomes(results)["faster", "fp32"] == "supported"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats  # noqa: TID253
 from statsmodels.stats import contingency_tables
 
-from pneumo_edge.evaluation.comparison import compare_auc, mcnemar
+from pneumo_edge.evaluation.comparison import compare_auc, mcnemar, paired_accuracy, paired_auc
+from pneumo_edge.evaluation.intervals import LEAST_DIFFERING
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc
 
 #: 43 patients of DeLong, DeLong and Clarke-Pearson 1988, as "albumin, total protein, K-G score, outcome".
@@ -99,8 +100,14 @@ def test_the_comparison_is_the_papers_definition(pair: Pair) -> None:
     found = compare_auc(labels, first, second)
     assert found.difference.value == pytest.approx(value, abs=1e-12)
     spread = stats.norm.ppf(0.975) * math.sqrt(max(0.0, variance))
-    assert found.difference.low == pytest.approx(max(-1, value - spread), abs=1e-7)
-    assert found.difference.high == pytest.approx(min(1, value + spread), abs=1e-7)
+    differing = np.count_nonzero(first10 != second10) + np.count_nonzero(first01 != second01)
+    if differing >= LEAST_DIFFERING and variance > 1e-12:
+        assert found.difference.low == pytest.approx(max(-1, value - spread), abs=1e-7)
+        assert found.difference.high == pytest.approx(min(1, value + spread), abs=1e-7)
+    else:
+        assert found.difference.low <= max(-1, value - spread) + 1e-7
+        assert found.difference.high >= min(1, value + spread) - 1e-7
+        assert found.difference.low < found.difference.high
     if variance > 1e-12:
         assert found.z == pytest.approx(value / math.sqrt(variance), abs=1e-6)
         assert found.p == pytest.approx(2 * stats.norm.sf(abs(value) / math.sqrt(variance)), abs=1e-6)
@@ -133,7 +140,8 @@ def test_the_comparison_depends_on_ranks_alone_and_turns_with_the_order(pair: Pa
 def test_a_model_does_not_differ_from_itself(pair: Pair) -> None:
     labels, scores, _ = pair
     found = compare_auc(labels, scores, scores)
-    assert (found.difference.value, found.difference.low, found.difference.high) == (0, 0, 0)
+    rest = 1 - 0.025 ** (1 / len(labels))
+    assert (found.difference.value, found.difference.low, found.difference.high) == pytest.approx((0, -rest, rest))
     assert (found.z, found.p) == (0, 1)
 
 
@@ -168,3 +176,72 @@ def test_what_cannot_be_compared_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         compare_auc(np.array(labels), np.array(first), np.array(second))
+
+
+# By patient
+
+
+def make_pair(generator: np.random.Generator, patients: npt.NDArray[np.int64], apart: float = 0.0) -> Pair:
+    """Scores of two models on images that resemble those of the same patient."""
+    labels = (patients % 2).astype(np.int64)
+    own = generator.normal(0, 1, (2, patients.max() + 1))[:, patients]
+    noise = generator.normal(0, 0.3, (2, len(patients)))
+    first, second = labels + own + noise
+    return labels, first + apart * labels, second
+
+
+def test_where_each_patient_has_one_image_it_is_the_test_of_delong() -> None:
+    labels, first, second = make_pair(np.random.default_rng(3), np.arange(120))
+    by_patient = paired_auc(labels, first, second, [str(number) for number in range(120)])
+    plain = compare_auc(labels, first, second).difference
+    assert (by_patient.value, by_patient.low, by_patient.high) == pytest.approx((plain.value, plain.low, plain.high))
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_intervals_by_patient_hold_the_truth_as_often_as_they_say(confidence: float) -> None:
+    generator = np.random.default_rng(4)
+    patients = np.repeat(np.arange(80), 4)
+    names = [str(patient) for patient in patients]
+    held = {"auc": 0, "accuracy": 0, "images alone": 0}
+    for _ in range(400):
+        labels, first, second = make_pair(generator, patients)
+        right = [(scores > 0.5) == (labels == 1) for scores in (first, second)]
+        found = {
+            "auc": paired_auc(labels, first, second, names, confidence),
+            "accuracy": paired_accuracy(right[0], right[1], names, confidence),
+            "images alone": paired_auc(labels, first, second, [str(i) for i in range(len(labels))], confidence),
+        }
+        for name, interval in found.items():
+            held[name] += interval.low <= 0 <= interval.high
+    for name in ("auc", "accuracy"):
+        assert held[name] / 400 == pytest.approx(confidence, abs=0.035)
+    assert held["images alone"] / 400 < confidence - 0.1
+
+
+def test_few_images_tell_little_of_a_difference() -> None:
+    labels = np.array([0, 0, 1, 1])
+    names = ["a", "b", "c", "d"]
+    right, wrong = np.ones(4, np.bool_), np.zeros(4, np.bool_)
+    for found in (
+        paired_auc(labels, np.array([0.1, 0.2, 0.8, 0.9]), np.array([0.9, 0.8, 0.2, 0.1]), names),
+        paired_accuracy(right, wrong, names),
+    ):
+        assert found.value == 1
+        assert found.low < 0
+    one = paired_auc(labels, np.array([0.1, 0.2, 0.8, 0.9]), np.array([0.9, 0.8, 0.2, 0.1]), ["a"] * 4)
+    assert (one.low, one.high) == (-1, 1)
+    many = np.repeat(labels, 50)
+    all_apart = paired_auc(many, many.astype(float), 1.0 - many, [str(number) for number in range(200)])
+    assert all_apart.value == 1
+    assert 0.9 < all_apart.low < 1
+
+
+@pytest.mark.parametrize("fault", ["labels", "patients"])
+def test_differences_of_other_images_are_refused(fault: str) -> None:
+    labels, scores, names = np.array([0, 1]), np.array([0.1, 0.9]), ["a", "b"]
+    with pytest.raises(ValueError, match="not of the same images"):
+        paired_auc(
+            labels[:1] if fault == "labels" else labels, scores, scores, names[:1] if fault == "patients" else names
+        )
+    with pytest.raises(ValueError, match="not of the same images"):
+        paired_accuracy(labels == 1, labels[:1] == 1, names)

@@ -94,8 +94,13 @@ def test_auc_interval_is_the_papers_definition(sample: Sample) -> None:
     spread = stats.norm.ppf(0.975) * math.sqrt(s10 / pairs.shape[0] + s01 / pairs.shape[1])
     interval = auc_interval(labels, scores)
     assert interval.value == pytest.approx(pairs.mean(), abs=1e-12)
-    assert interval.low == pytest.approx(max(0.0, pairs.mean() - spread), abs=1e-12)
-    assert interval.high == pytest.approx(min(1.0, pairs.mean() + spread), abs=1e-12)
+    # No narrower than as many pairs as the smaller class has images, without an error or without a success.
+    exact = 0.025 ** (1 / min(pairs.shape))
+    low, high = min(exact, pairs.mean() - spread), max(1 - exact, pairs.mean() + spread)
+    if low < high:
+        assert interval.low == pytest.approx(max(0.0, low), abs=1e-12)
+        assert interval.high == pytest.approx(min(1.0, high), abs=1e-12)
+    assert interval.low < interval.high
 
 
 @pytest.mark.parametrize(
@@ -128,9 +133,14 @@ def test_auc_interval_takes_two_of_each_class() -> None:
         auc_interval(np.array([0, 1, 1]), np.array([0.1, 0.2, 0.3]))
 
 
-def test_auc_interval_without_an_error_has_no_width() -> None:
-    interval = auc_interval(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.3, 0.4]))
-    assert (interval.value, interval.low, interval.high) == (1, 1, 1)
+@pytest.mark.parametrize("images", [2, 10, 200])
+def test_auc_interval_without_an_error_is_the_exact_one_of_so_many_pairs(images: int) -> None:
+    labels = np.repeat(np.array([0, 1]), images)
+    interval = auc_interval(labels, np.linspace(0, 1, 2 * images))
+    exact = stats.binomtest(images, images).proportion_ci(0.95, method="exact")
+    assert (interval.value, interval.low, interval.high) == pytest.approx((1, exact.low, 1))
+    turned = auc_interval(1 - labels, np.linspace(0, 1, 2 * images))
+    assert (turned.value, turned.low, turned.high) == pytest.approx((0, 0, 1 - exact.low))
 
 
 @given(st.integers(1, 5000).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials))))

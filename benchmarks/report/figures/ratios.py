@@ -5,11 +5,10 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from benchmarks import statistics
 from benchmarks.report.content import Layout, backbone_title
 from benchmarks.report.figures import canvas
 from benchmarks.report.runs import Panel, Runs
-from benchmarks.summary import Ratio
+from benchmarks.summary import CLOCK_TITLES, Ratio, deciding_clock
 from pneumo_edge.evaluation.metrics import Interval
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ _ROW = 0.34
 
 
 def draw_ratios(runs: Runs, layout: Layout) -> str:
-    """Ratios of CPU time with their intervals, and the band that a claim has to leave.
+    """Ratios of the time that claims rest on with their intervals, and the band that a claim has to leave.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -32,7 +31,7 @@ def draw_ratios(runs: Runs, layout: Layout) -> str:
                 _draw(axes, runs, ratio, place)
             axes.axvline(1, color=canvas.MUTED, linewidth=1)
             canvas.name_places(axes, [_name(runs, ratio) for ratio in ratios])
-            axes.set_xlabel(_axis(runs))
+            axes.set_xlabel(_axis(runs, panel))
             axes.margins(x=0.1)
             canvas.log_scale(axes)
         canvas.name_backbones(figure, runs)
@@ -45,11 +44,12 @@ def _ratios(panel: Panel) -> list[Ratio]:
 
 
 def _draw(axes: Axes, runs: Runs, ratio: Ratio, place: float) -> None:
-    band = 1 + max(statistics.LEAST_DIFFERENCE, statistics.reach(ratio.null_test.inference))
+    band, clock = 1 + ratio.band, deciding_clock(ratio.numerator.result.unit.threads)
     if isfinite(band):
         axes.fill_betweenx((place - 0.5, place + 0.5), 1 / band, band, color=canvas.MUTED, alpha=0.25, linewidth=0)
-    _draw_interval(axes, runs, ratio, ratio.inference, place + 0.13, filled=True)
-    _draw_interval(axes, runs, ratio, ratio.file_to_verdict, place - 0.13, filled=False)
+    file_to_verdict = ratio.file_to_verdict if clock == "cpu" else ratio.wall_file_to_verdict
+    _draw_interval(axes, runs, ratio, ratio.decided, place + 0.13, filled=True)
+    _draw_interval(axes, runs, ratio, file_to_verdict, place - 0.13, filled=False)
 
 
 def _draw_interval(axes: Axes, runs: Runs, ratio: Ratio, found: Interval, place: float, *, filled: bool) -> None:
@@ -76,6 +76,7 @@ def _name(runs: Runs, ratio: Ratio) -> str:
     return f"{one.format}{several}" if one.format == other.format else f"{one.file}{several}"
 
 
-def _axis(runs: Runs) -> str:
+def _axis(runs: Runs, panel: Panel) -> str:
     pairs = _pairs(runs)
-    return f"CPU time, {pairs.pop()}" if len(pairs) == 1 else "CPU time, first over second"
+    clock = CLOCK_TITLES[deciding_clock(panel.threads)]
+    return f"{clock}, {pairs.pop() if len(pairs) == 1 else 'first over second'}"

@@ -20,7 +20,9 @@ from benchmarks.report.content import (
     count,
 )
 from benchmarks.report.runs import Run, Runs, engine_title
-from benchmarks.verdict import Claim, Outcome, Property
+from benchmarks.summary import CLOCK_TITLES, deciding_clock
+from benchmarks.verdict import Claim, Property
+from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, LEAST_IMAGES, LEAST_PATIENTS, Outcome
 
 #: What an effect is, after its number.
 _NOUNS: dict[Property, str] = {
@@ -36,14 +38,16 @@ _MOST_NAMED = 4
 
 
 def section(runs: Runs) -> Section:
-    """Each claim in a sentence, then for each format and engine, then with its evidence."""
+    """What the claims are about, each in a sentence, then for each format and engine, then with its evidence."""
     blocks: list[Block] = []
     if told := tuple(sentences(runs)):
+        blocks += [Paragraph(scope) for run in runs if (scope := _scope(run))]
         blocks.append(Points(told))
         blocks.append(
             Paragraph(
                 "A claim is supported or refuted only where the evidence leaves no doubt at 95 %, each for itself, and "
-                "else not separable, which does not mean equal."
+                "else not separable, which does not mean equal. A file that misses its accuracy gate is not eligible, "
+                "however fast or small it is."
             )
         )
         blocks.append(_matrix(runs))
@@ -51,12 +55,15 @@ def section(runs: Runs) -> Section:
         blocks.append(Paragraph("No two files differ in their backbone alone, so nothing is claimed."))
     blocks.append(
         Paragraph(
-            "Faster: the interval of the ratio of CPU time lies outside the band of "
+            "Faster: supported where the whole interval of the ratio of times lies above the band of "
             f"{statistics.LEAST_DIFFERENCE:.0%}, or of what a file against itself showed in this run where that is "
-            "more. As accurate: the interval of the difference in AUC ends less than "
-            f"{verdict.ACCURACY_MARGIN:g} below zero. A file whose AUC is under {verdict.GATE_SHARE:.0%} of its fp32 "
-            "file's fails its accuracy gate and cannot win or rank; nor can one "
-            "that was timed less than the preset asks for win by its times.",
+            "more, and refuted where it lies below. The times are CPU time at one thread and wall time with several. "
+            f"Lighter in memory: the same with the band of {statistics.LEAST_DIFFERENCE:.0%}. As accurate: supported "
+            f"where the lower end of the difference in AUC is above -{ACCURACY_MARGIN:g}, refuted where its "
+            f"upper end is below. A claim on accuracy takes at least {LEAST_IMAGES} test images of {LEAST_PATIENTS} "
+            f"patients in each class. A file whose AUC is under {verdict.GATE_SHARE:.0%} of its fp32 file's misses its "
+            "accuracy gate and does not "
+            "rank. One that was timed less than the preset asks for cannot win by its times.",
             minor=True,
         )
     )
@@ -69,6 +76,22 @@ def section(runs: Runs) -> Section:
     return Section("Verdict", tuple(blocks))
 
 
+def _scope(run: Run) -> str:
+    """What the claims of a run are about: files, and of how many trainings they are."""
+    trainings = run.summary.trainings
+    if max(trainings.values()) == 1:
+        return (
+            f"{_in(run)}One training of each backbone was measured. Every claim is about the two files that it "
+            "compares, not about the backbones: another training of either may come out otherwise, above all in "
+            "accuracy. However many formats and engines are compared, their answers are those of one training of each."
+        )
+    counted = ", ".join(f"{number} of {backbone_title(backbone)}" for backbone, number in trainings.items())
+    return (
+        f"{_in(run)}Trainings measured: {counted}. Every claim is about the two files that it compares, not about the "
+        "backbones."
+    )
+
+
 def evidence_table(runs: Runs) -> Table:
     """One row for each claim."""
     return Table(
@@ -77,13 +100,13 @@ def evidence_table(runs: Runs) -> Table:
         tuple(
             (
                 Cell(_claim(claim)),
-                _outcome(claim, detailed=False),
+                _judged(claim),
                 Cell(claim.subject.model.format),
                 Cell(
                     engine_title(claim.engine, claim.threads) if claim.engine else Path(claim.subject.model.file).suffix
                 ),
                 *cells.letter(run),
-                Cell(claim.evidence),
+                Cell("; ".join((claim.evidence, *(f"{row.model.file}: {why}" for row, why in claim.ineligible)))),
             )
             for run in runs
             for claim in run.verdict.claims
@@ -132,15 +155,16 @@ def _outcomes(claims: Sequence[Claim]) -> str:
             share = f"in {'both' if len(claims) == 2 else f'all {len(claims)}'} comparisons" if len(claims) > 1 else ""
         else:
             share = f"in {len(found)}{'' if parts else f' of {len(claims)} comparisons'}"
-        where = _where(found, claims) if len(found) < len(claims) else ""
-        remarks = "; ".join(filter(None, (where, _range(found))))
+        place = where(found, claims) if len(found) < len(claims) else ""
+        remarks = "; ".join(filter(None, (place, _range(found), _ineligible(found))))
         parts.append(" ".join(filter(None, (outcome, share, f"({remarks})" * bool(remarks)))))
     return ", ".join(parts)
 
 
-def _where(found: Sequence[Claim], claims: Iterable[Claim]) -> str:
+def where(found: Sequence[Claim], claims: Iterable[Claim]) -> str:
     """Which of the claims these are: a format alone where it is all of that format; "" where they are many."""
-    mixed = {claim.subject.model.format for claim in claims if claim.outcome != found[0].outcome}
+    chosen = {id(claim) for claim in found}
+    mixed = {claim.subject.model.format for claim in claims if id(claim) not in chosen}
     names = dict.fromkeys(
         " ".join(filter(None, (claim.subject.model.format, f"on {claim.engine}" * bool(claim.engine), _threads(claim))))
         if claim.subject.model.format in mixed
@@ -148,6 +172,16 @@ def _where(found: Sequence[Claim], claims: Iterable[Claim]) -> str:
         for claim in found
     )
     return ", ".join(names) if len(names) <= _MOST_NAMED else ""
+
+
+def _ineligible(claims: Sequence[Claim]) -> str:
+    """Which of the claims are about a file that is not eligible."""
+    found = [claim for claim in claims if claim.ineligible]
+    if not found:
+        return ""
+    if len(found) == len(claims):
+        return "not eligible" if len(claims) == 1 else "none eligible"
+    return f"of these not eligible: {where(found, claims) or len(found)}"
 
 
 def _threads(claim: Claim) -> str:
@@ -168,7 +202,12 @@ def _number(claim: Claim) -> str:
 
 
 def _effect(claim: Claim) -> str:
-    return "" if claim.effect is None else f"{_number(claim)} {_NOUNS[claim.property]}"
+    if claim.effect is None:
+        return ""
+    if claim.threads > 1 and claim.by_clock:
+        clocks = sorted(claim.by_clock, key=lambda clock: clock != deciding_clock(claim.threads))
+        return ", ".join(f"{claim.by_clock[clock]:.2f} in {CLOCK_TITLES[clock]}" for clock in clocks)
+    return f"{_number(claim)} {_NOUNS[claim.property]}"
 
 
 def _matrix(runs: Runs) -> Table:
@@ -200,7 +239,7 @@ def _matrix(runs: Runs) -> Table:
             ]
             rows.append(
                 (
-                    Cell(subject.format),
+                    Cell(subject.format, _missing(claim)),
                     Cell(engine_title(claim.engine, claim.threads)),
                     *((Cell(_pair(claim)),) if len(pairs) > 1 else ()),
                     *cells.letter(run),
@@ -218,9 +257,19 @@ def _matrix(runs: Runs) -> Table:
     )
 
 
-def _outcome(claim: Claim, *, detailed: bool = True) -> Cell:
-    detail = _effect(claim) if detailed else ""
-    return Cell(claim.outcome, detail, claim.effect if detailed else None, _TONES[claim.outcome])
+def _outcome(claim: Claim) -> Cell:
+    return Cell(claim.outcome, _effect(claim), claim.effect, _TONES[claim.outcome])
+
+
+def _judged(claim: Claim) -> Cell:
+    """The outcome, and the file that is not eligible whatever it is."""
+    return Cell(claim.outcome, f"({_missing(claim)})" if claim.ineligible else "", tone=_TONES[claim.outcome])
+
+
+def _missing(claim: Claim) -> str:
+    """Whose file misses its accuracy gate; "" where none does."""
+    names = [backbone_title(row.model.backbone) for row, _ in claim.ineligible]
+    return f"not eligible: {'both' if len(names) > 1 else names[0]}" if names else ""
 
 
 def _pair(claim: Claim) -> str:
@@ -228,9 +277,11 @@ def _pair(claim: Claim) -> str:
 
 
 def _claim(claim: Claim) -> str:
+    # Of files, never of backbones: that takes several trainings of each.
     subject, other = (backbone_title(row.model.backbone) for row in (claim.subject, claim.other))
     verb = "" if claim.property == "keeps more AUC when quantized" else "is "
-    return f"{subject} {verb}{claim.property} {'as' if claim.property.endswith('accurate') else 'than'} {other}"
+    link = "as" if claim.property.endswith("accurate") else "than"
+    return f"{subject}'s file {verb}{claim.property} {link} {other}'s"
 
 
 def _unranked(runs: Runs) -> Iterator[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks import statistics, validity
+from benchmarks import validity
 from benchmarks.report import cells
 from benchmarks.report.content import Block, Cell, Folded, Paragraph, Points, Section, Table, count
 from benchmarks.report.runs import Run, Runs, engine_title, units
 from benchmarks.results import Conditions
+from benchmarks.summary import NullTest
 
 
 def section(runs: Runs) -> Section:
@@ -20,8 +21,10 @@ def section(runs: Runs) -> Section:
     blocks: list[Block] = [
         Paragraph(
             "The A/A unit of each engine is its fastest file, loaded once more and timed beside itself. Its true ratio "
-            "is 1; what its interval shows is the noise that a claim has to rise above."
+            "is 1; what its interval shows is the noise that a claim has to rise above. The band is that of the clock "
+            "that claims rest on: CPU time at one thread, wall time with several."
         ),
+        *(Paragraph(told) for run in runs if (told := _false_differences(run))),
         _null_tests(runs),
         Paragraph(
             f"Validity: {len(units(runs)) - len(short)} of {count(len(units(runs)), 'unit')} did all that the preset "
@@ -54,21 +57,44 @@ def section(runs: Runs) -> Section:
     return Section("Noise on this machine, and what counts", tuple(blocks))
 
 
+def _false_differences(run: Run) -> str:
+    """Every A/A unit that shows a difference, though there is none."""
+    tests = run.summary.null_tests
+    if not tests:
+        return f"{_in(run)}No A/A unit was measured, so the noise is not known, and no claim about time is settled."
+    failed = [test for test in tests if not test.passed]
+    if not failed:
+        return ""
+    named = "; ".join(f"{engine_title(test.engine, test.threads)} ({'; '.join(test.found)})" for test in failed)
+    return (
+        f"{_in(run)}{len(failed)} of {count(len(tests), 'A/A unit')} show a difference where there is none: {named}. "
+        "By chance one interval in twenty does; more are a fault of the machine or of the measurement, and differences "
+        "of that size mean nothing here."
+    )
+
+
+def _in(run: Run) -> str:
+    return f"Run {run.letter}. " if run.letter else ""
+
+
 def _null_tests(runs: Runs) -> Table:
     return Table(
-        ("Engine", *cells.run_columns(runs), "File", "Inference", "File to verdict", "Band", "Found"),
+        (
+            *("Engine", *cells.run_columns(runs), "File"),
+            *("Inference, CPU", "Inference, wall", "File to verdict, CPU", "File to verdict, wall"),
+            *("Band", "Found"),
+        ),
         2 + (len(runs) > 1),
         tuple(
             (
                 Cell(engine_title(test.engine, test.threads)),
                 *cells.letter(run),
                 Cell(test.model),
-                cells.ratio(test.inference),
-                cells.ratio(test.file_to_verdict),
-                _band(statistics.reach(test.inference)),
+                *cells.ratios(test),
+                _band(test),
                 Cell("no difference", tone="good")
                 if test.passed
-                else Cell("a difference where there is none", tone="bad"),
+                else Cell("a difference where there is none", "; ".join(test.found), tone="bad"),
             )
             for run in runs
             for test in run.summary.null_tests
@@ -76,10 +102,9 @@ def _null_tests(runs: Runs) -> Table:
     )
 
 
-def _band(reach: float) -> Cell:
+def _band(test: NullTest) -> Cell:
     """What a claim has to leave, as a share."""
-    band = max(statistics.LEAST_DIFFERENCE, reach)
-    return Cell("none") if band == float("inf") else cells.share(band)
+    return Cell("none") if test.band == float("inf") else cells.share(test.band)
 
 
 def _disturbances(runs: Runs) -> Iterator[str]:

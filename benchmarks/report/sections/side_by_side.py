@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from benchmarks import comparison
-from benchmarks.comparison import Compared
+from benchmarks.comparison import Compared, Comparison, Finding
 from benchmarks.report import cells
-from benchmarks.report.content import Block, Cell, Paragraph, Section, Table
+from benchmarks.report.content import Block, Cell, Paragraph, Section, Table, Tone
 from benchmarks.report.runs import Runs
 from pneumo_edge.errors import ResultsError
+from pneumo_edge.evaluation.metrics import Interval
 
 
 def section(runs: Runs) -> Section | None:
@@ -19,8 +20,9 @@ def section(runs: Runs) -> Section | None:
     first, *others = runs
     blocks: list[Block] = [
         Paragraph(
-            "How many times as long the later run takes as the first, in CPU time, with Welch's 95 % interval over "
-            "processes, which are not paired here; and how many times the memory."
+            "How many times as long the later run takes as the first, in CPU time at one thread and wall time with "
+            "several, with Welch's 95 % interval over processes, which are not paired here; and how many times the "
+            "memory. AUC and accuracy are differences on the same images, with an interval by patient."
         )
     ]
     for other in others:
@@ -30,32 +32,76 @@ def section(runs: Runs) -> Section | None:
         except ResultsError:
             blocks.append(Paragraph(f"{title} They have no unit in common."))
             continue
-        blocks += [Paragraph(title), comparison_table(compared)]
+        blocks += [Paragraph(" ".join((title, *remarks(compared, first.letter, other.letter))))]
+        blocks.append(comparison_table(compared.units))
     return Section("Run beside run", tuple(blocks))
+
+
+def remarks(compared: Comparison, before: str, after: str) -> Iterator[str]:
+    """What a reader has to know of two runs beside the table, one sentence each.
+
+    Args:
+        compared: The runs.
+        before: What the first is called.
+        after: What the second is called.
+    """
+    if not compared.same_images:
+        yield (
+            f"{before} and {after} judged other test images: only the time of inference is compared, which does not "
+            "depend on them."
+        )
+    for run, missing in ((before, compared.only_before), (after, compared.only_after)):
+        if missing:
+            yield f"Only {run} has: {'; '.join(unit.name for unit in missing)}."
+    if compared.without_noise:
+        yield f"Without an A/A unit in both runs, so that noise is not known: {', '.join(compared.without_noise)}."
 
 
 def comparison_table(compared: Iterable[Compared]) -> Table:
     """One row for each unit that two runs have in common: ratios of the second to the first."""
     return Table(
-        ("Backbone", "Format", "Engine", "Inference", "File to verdict", "Memory", "AUC", "Found"),
+        ("Backbone", "Format", "Engine", "Inference", "File to verdict", "Memory", "AUC", "Accuracy", "Found"),
         3,
         tuple(
             (
                 *cells.unit(each.after),
-                *(
-                    cells.ratio(each.ratios[name]) if name in each.ratios else Cell("not known")
-                    for name in ("inference", "file to verdict", "memory")
+                *(_ratio(each.findings.get(name)) for name in comparison.COSTS),
+                _change(each.before.accuracy.auc, each.after.accuracy.auc, each.findings.get("AUC")),
+                _change(
+                    each.before.accuracy.confusion.accuracy,
+                    each.after.accuracy.confusion.accuracy,
+                    each.findings.get("accuracy"),
                 ),
-                Cell(
-                    f"{each.before.accuracy.auc.value:.3f} to {each.after.accuracy.auc.value:.3f}",
-                    value=each.after.accuracy.auc.value,
-                ),
-                Cell(
-                    f"worse in {', '.join(each.regressions)}" if each.regressions else "no regression",
-                    "" if each.same_file else "another file",
-                ),
+                _found(each),
             )
             for each in compared
         ),
         group=cells.ENGINE,
     )
+
+
+def _ratio(found: Finding | None) -> Cell:
+    return cells.ratio(found.interval) if found and found.interval else Cell("not known")
+
+
+def _change(before: Interval, after: Interval, found: Finding | None) -> Cell:
+    """A share in both runs, and the difference where it was taken on the same images."""
+    text = f"{before.value:.3f} to {after.value:.3f}"
+    if found is None or found.interval is None:
+        return Cell(text, "other images", after.value)
+    if found.why and found.outcome == "no regression":
+        return Cell(text, found.why, after.value)
+    change = found.interval
+    return Cell(text, f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]", after.value)
+
+
+def _found(each: Compared) -> Cell:
+    parts = [f"worse in {', '.join(each.regressions)}"] if each.regressions else []
+    if each.untold:
+        reasons: dict[str, list[str]] = {}
+        for name, why in each.untold.items():
+            reasons.setdefault(why, []).append(name)
+        parts.append("; ".join(f"cannot tell of {', '.join(names)} ({why})" for why, names in reasons.items()))
+    tone: Tone = "bad" if each.regressions else "open" if each.untold else "good"
+    text = "; ".join(parts) or "no regression"
+    return Cell(text, "" if each.same_file else "another file", tone=tone)

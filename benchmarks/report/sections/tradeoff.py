@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
+from benchmarks.beside_float import BesideFloat, beside_float
 from benchmarks.report import cells, figures
 from benchmarks.report.content import Cell, Figure, Folded, Paragraph, Points, Section, Table
 from benchmarks.report.runs import Runs, units
@@ -36,15 +38,24 @@ def section(runs: Runs) -> Section:
             ),
             _front(runs),
             main_table(runs),
+            *_slow(runs),
             Paragraph(
                 "Brackets hold 95 % intervals: DeLong's for the AUC, Wilson's for the others, which are at the "
                 "decision threshold that each file carries. Latency is the median of wall time, with its 90th "
-                "percentile. Peak memory is what loading the file and judging images adds to a process that has "
-                "imported its libraries.",
+                "percentile. Times fp32's is the ratio of medians to the fp32 file of the same backbone on the same "
+                "engine; of one that is slower, how many operators the engine's kernel library took. Peak memory is "
+                "what loading the file and judging images adds to a process that has imported its libraries.",
                 minor=True,
             ),
         ),
     )
+
+
+def _beside(found: BesideFloat | None) -> Cell:
+    """How many times as long as the float file, and of a slow one why."""
+    if found is None:
+        return Cell("")
+    return Cell(f"{found.times:.2f}", found.briefly, found.times, "bad" if found.slow else "")
 
 
 def _front(runs: Runs) -> Points | Folded:
@@ -63,10 +74,23 @@ def _front(runs: Runs) -> Points | Folded:
     )
 
 
+def _slow(runs: Runs) -> Iterator[Folded]:
+    """The units that are slower than their float file, with the reasons."""
+    told = tuple(
+        f"{f'Run {run.letter}. ' if run.letter else ''}{cells.unit_title(each.row)}: {each.warning}."
+        for run in runs
+        for each in beside_float(run.summary).values()
+        if each.slow
+    )
+    if told:
+        yield Folded("Files that are slower than their fp32 file, and why", (Points(told),))
+
+
 def main_table(runs: Runs) -> Table:
     """One row for each unit: what it is, what it weighs, how well it judges, how long it takes."""
     labels = cells.unit_columns(runs)
     ranked = {run.letter: [id(row) for row in run.verdict.pareto] for run in runs}
+    beside = {run.letter: beside_float(run.summary) for run in runs}
     return Table(
         (
             *labels,
@@ -76,6 +100,7 @@ def main_table(runs: Runs) -> Table:
             "Sensitivity",
             "Specificity",
             "Inference ms",
+            "Times fp32's",
             "File to verdict ms",
             "Peak memory MiB",
             "Pareto front",
@@ -90,6 +115,7 @@ def main_table(runs: Runs) -> Table:
                 cells.interval(row.accuracy.confusion.sensitivity),
                 cells.interval(row.accuracy.confusion.specificity),
                 cells.median_p90(row.inference),
+                _beside(beside[run.letter].get(id(row))),
                 cells.median_p90(row.file_to_verdict),
                 cells.number(row.peak_bytes / cells.MEBI, 1),
                 Cell("yes", tone="good") if id(row) in ranked[run.letter] else Cell(""),

@@ -1,0 +1,128 @@
+"""What a quantized file gains or loses in time beside its float file, and what of that the delegate explains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmarks.summary import Row, Summary
+
+#: The format that the others are held against.
+REFERENCE_FORMAT = "fp32"
+#: A file that takes so many times as long as its float file is warned of: whoever quantizes wants less time, not more.
+SLOW = 1.25
+
+
+@dataclass(frozen=True)
+class Delegated:
+    """What went to a delegate; ``operators`` and ``inside`` are None where they were not noted."""
+
+    to: str
+    pieces: int
+    operators: int | None
+    inside: int | None
+
+    @property
+    def share(self) -> float | None:
+        """Share of the file's operators that went to the delegate; None where it is not known."""
+        if self.pieces == 0:
+            return 0.0
+        return None if not self.operators or self.inside is None else self.inside / self.operators
+
+    @property
+    def briefly(self) -> str:
+        """How many operators went to the delegate, for a narrow column."""
+        return f"{self.inside} of {self.operators} ops" if self.pieces else "no operator"
+
+    def __str__(self) -> str:
+        if self.pieces == 0:
+            return "no operator"
+        pieces = f" in {self.pieces} pieces" if self.pieces > 1 else ""
+        return f"{self.inside} of {self.operators} operators{pieces}"
+
+
+@dataclass(frozen=True)
+class BesideFloat:
+    """A unit beside the float file of its backbone, on the same engine and threads.
+
+    Attributes:
+        row: The unit.
+        reference: The float file's unit.
+        times: How many times as long the unit takes: the ratio of the medians of wall time of inference.
+        why: What of a slower unit the delegate did not take, told from what the results recorded; "" for one that is
+            not slower, or whose delegation is no other than the float file's.
+        briefly: The same in a few words.
+    """
+
+    row: Row
+    reference: Row
+    times: float
+    why: str
+    briefly: str
+
+    @property
+    def slow(self) -> bool:
+        """Whether it is slower than whoever quantizes would expect."""
+        return self.times > SLOW
+
+    @property
+    def warning(self) -> str:
+        """What is to be known of a slow unit, to stand behind its name; "" of one that is not slow."""
+        if not self.slow:
+            return ""
+        because = f": {self.why}" if self.why else ""
+        return f"it takes {self.times:.1f} times as long as {self.reference.model.file} there{because}"
+
+
+def beside_float(summary: Summary) -> dict[int, BesideFloat]:
+    """Every unit of another format whose float file was measured beside it, by the ``id`` of its row."""
+    return {id(each.row): each for each in _each(summary)}
+
+
+def float_of(row: Row, summary: Summary) -> Row | None:
+    """The fp32 unit of a unit's backbone and kind of file, on the same engine and threads."""
+    unit = row.result.unit
+    wanted = (row.model.backbone, REFERENCE_FORMAT, unit.engine, unit.threads)
+    found = (
+        other
+        for other in summary.rows
+        if (other.model.backbone, other.model.format, other.result.unit.engine, other.result.unit.threads) == wanted
+    )
+    return next(found, None)
+
+
+def _each(summary: Summary) -> Iterator[BesideFloat]:
+    for row in summary.rows:
+        reference = float_of(row, summary)
+        if reference is None or row.model.format == REFERENCE_FORMAT:
+            continue
+        times = row.inference.median_ms / reference.inference.median_ms
+        yield BesideFloat(row, reference, times, *(_why(summary, row, reference) if times > SLOW else ("", "")))
+
+
+def _why(summary: Summary, row: Row, reference: Row) -> tuple[str, str]:
+    """In full and in a few words."""
+    own, other = (_delegated(summary, each) for each in (row, reference))
+    if other.pieces == 0:
+        return "", ""
+    if own.share is None or other.share is None:
+        # Pieces alone do not tell how much is in them.
+        return (
+            f"how many of its operators {other.to} took was not recorded, and `pneumo-edge supplement --measure "
+            "operators` tells",
+            "not recorded",
+        )
+    if own.share >= other.share and own.pieces <= other.pieces:
+        return "", ""
+    return f"{other.to} took {own}, against {other} of {reference.model.file}", own.briefly
+
+
+def _delegated(summary: Summary, row: Row) -> Delegated:
+    """As the benchmark noted it, else as the supplement did."""
+    result = row.result
+    operators, inside = result.operators, result.delegated
+    graphs = summary.results.supplement.graphs if summary.results.supplement else ()
+    graph = next((each for each in graphs if each.model == result.unit.model), None)
+    if inside is None and graph is not None:
+        operators, inside = sum(graph.graph.operators.values()), graph.delegated.get(result.unit.engine)
+    return Delegated(result.delegate, result.partitions, operators, inside)

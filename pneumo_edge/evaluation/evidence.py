@@ -1,0 +1,62 @@
+"""When evidence settles a claim: one rule for every claim, and the least that a claim on accuracy takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from pneumo_edge.evaluation.intervals import Interval
+from pneumo_edge.evaluation.metrics import Labels
+
+#: What the evidence says of a claim; "not separable" is what it does not settle.
+Outcome = Literal["supported", "refuted", "not separable"]
+
+#: Images of each class, and patients with images of it, below which nothing is claimed of accuracy. Vergouwe et al.
+#: (Journal of Clinical Epidemiology 58, 2005) and Collins et al. (Statistics in Medicine 35, 2016) ask for 100 events
+#: and 100 non-events before a model is called validated.
+LEAST_IMAGES, LEAST_PATIENTS = 100, 50
+#: A loss of AUC of less than this is none that matters: the margin of "as accurate".
+ACCURACY_MARGIN = 0.01
+
+
+def settle(found: Interval, least: float, most_against: float | None = None) -> Outcome:
+    """The rule of every claim that a quantity lies above a threshold.
+
+    Args:
+        found: The quantity with its interval.
+        least: The threshold: minus the margin of "no worse than", the upper end of the band of "more than".
+        most_against: Below which the claim is refuted, where that is not the threshold itself: the lower end of
+            the band.
+
+    Returns:
+        "supported" where the whole interval lies above ``least``, "refuted" where it lies below
+        ``most_against``, else "not separable"; so too where an end is NaN.
+    """
+    if found.low > least:
+        return "supported"
+    return "refuted" if found.high < (least if most_against is None else most_against) else "not separable"
+
+
+def shortage(labels: Labels, patients: Sequence[str]) -> str:
+    """What a test set lacks for a claim on accuracy; "" where it lacks nothing.
+
+    Args:
+        labels: 0 or 1, shape (images,).
+        patients: Whose image each is.
+    """
+    names = np.asarray(patients, dtype=np.str_)
+    images = min(int(np.sum(labels == label)) for label in (0, 1))
+    people = min(len(set(names[labels == label].tolist())) for label in (0, 1))
+    return too_few(images, people)
+
+
+def too_few(images: int, people: int) -> str:
+    """As :func:`shortage`, from the images and the patients of the smaller class."""
+    if images >= LEAST_IMAGES and people >= LEAST_PATIENTS:
+        return ""
+    return (
+        f"too few test images: {images} of {people} patients in the smaller class, and a claim takes at least "
+        f"{LEAST_IMAGES} images of {LEAST_PATIENTS} patients in each"
+    )
