@@ -14,8 +14,9 @@ from pneumo_edge.errors import ServiceError, printable
 
 #: Who may connect to a Unix socket: the service's own user and group.
 _MODE = 0o660
-#: Connections that the system completes ahead of their being accepted.
-_BACKLOG = 1024
+#: Connections that the system completes ahead of their being accepted, within its own bound. A client beyond them
+#: tries again after a second.
+_BACKLOG = 4096
 
 
 @contextlib.contextmanager

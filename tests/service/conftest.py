@@ -3,12 +3,13 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Serve:
             log.open("w") as stderr,
             subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True,
+                start_new_session=True,
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             ) as process,
         ):  # fmt: skip
@@ -100,7 +102,9 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Serve:
                 assert found, line + log.read_text()
                 yield Service(found[1], process, log)
             finally:
-                process.kill()
+                # With what runs it: strace, killed alone, leaves the service behind.
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
 
     return start
 
