@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 
-from pneumo_edge import native, sniffing
+from pneumo_edge import chatter, native, sniffing
 from pneumo_edge.errors import ImageError, ImageTooLargeError, NotAnImageError
 
 Pixels = npt.NDArray[np.uint8]
@@ -37,7 +38,7 @@ MIN_SIDE = 28
 #: What an encoder makes is far below these; what is above is made to keep a decoder busy. A progressive JPEG goes over
 #: all its pixels once for each scan; encoders make about 10, and libtiff, too, takes 100 at most.
 MOST_SCANS = 100
-_START_OF_SCAN = b"\xff\xda"
+_JPEG, _START_OF_SCAN = b"\xff\xd8\xff", b"\xff\xda"
 #: Pillow walks through small pieces of a file, such as the chunks of a PNG, in Python.
 _MOST_READS = 5_000_000
 #: Tags of a TIFF: the size of its tiles, which are decoded whole, however small the image.
@@ -47,6 +48,12 @@ _16_BITS = re.compile(r";16[BLN]")
 _READABLE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"})
 _RESIZE_FILTERS = {"bilinear": Image.Resampling.BILINEAR}
 _BEST = "an 8-bit greyscale or RGB JPEG or PNG"
+#: What Pillow calls a JPEG with several pictures.
+_MPO = "MPO"
+
+_unheard = chatter.Unheard()
+# Pillow logs an error of a TIFF that it then raises.
+chatter.keep_unheard("PIL.ImageFile", "PIL.PngImagePlugin", "PIL.TiffImagePlugin")
 
 
 def read(path: Path) -> bytes:
@@ -86,7 +93,8 @@ def decode(data: bytes, smallest: int | None = None, max_pixels: int = MAX_PIXEL
     """Decode the bytes of an image file to 8-bit greyscale.
 
     Args:
-        data: A JPEG, PNG, BMP, TIFF, WebP, single-frame GIF or DICOM file, whole.
+        data: A JPEG, PNG, BMP, TIFF, WebP, GIF or DICOM file, whole, of one picture; but of the pictures in a JPEG (MPO,
+            as phones write it) the first is taken, as by every viewer.
         smallest: Let the decoder of a format that can do so, which is JPEG, leave out detail: it scales the image
             down by 2, 4 or 8, by the most that leaves both sides at least so many pixels long, and to grey as
             it goes. An image with a side of less than twice that, and every image by default, comes at its own
@@ -129,10 +137,15 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if data[128:132] == b"DICM":
         return _open_dicom(data, max_pixels)
     try:
-        image = Image.open(_Stream(data), formats=FORMATS)
+        with _unheard:
+            # Pillow would look for further pictures behind the first, and call the file by another name.
+            is_jpeg = data.startswith(_JPEG)
+            image = JpegImageFile(_Stream(data)) if is_jpeg else Image.open(_Stream(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(f"more than {Image.MAX_IMAGE_PIXELS:,}", max_pixels) from error
     except Exception as error:  # Pillow's decoders promise no common base class for broken input
+        if _is_dicom_without_preamble(data):
+            return _open_dicom(data, max_pixels)
         raise _not_an_image(data) from error
     if _may_have_many_scans(image) and (scans := data.count(_START_OF_SCAN)) > MOST_SCANS:
         raise ImageError(f"the JPEG has {scans} scans", f"at most {MOST_SCANS}", f"Convert it to {_BEST}")
@@ -176,7 +189,8 @@ def to_grey(image: Image.Image) -> Image.Image:
 @contextlib.contextmanager
 def _refusing_what_is_broken(image: Image.Image) -> Iterator[None]:
     try:
-        yield
+        with _unheard:
+            yield
     except ImageError:
         raise
     except Exception as error:  # as in open_image
@@ -188,8 +202,8 @@ def _refusing_what_is_broken(image: Image.Image) -> Iterator[None]:
 
 
 def _load(image: Image.Image) -> None:
-    # libtiff prints its errors.
-    with native.quiet_stderr() if image.format == "TIFF" else contextlib.nullcontext():
+    # libtiff prints its errors; what other threads print meanwhile is lost, so it is not asked of more than those.
+    with native.quiet_stderr() if "libtiff" in str(getattr(image, "tile", "")) else contextlib.nullcontext():
         image.load()
 
 
@@ -261,6 +275,12 @@ def load(data: bytes, height: int, width: int, resize_filter: str = "bilinear", 
     return to_tensor(resize(decode(data, smallest), height, width, resize_filter))
 
 
+def _is_dicom_without_preamble(data: bytes) -> bool:
+    from pneumo_edge import dicom
+
+    return dicom.begins_at(data) is not None
+
+
 def _open_dicom(data: bytes, max_pixels: int) -> Image.Image:
     # Most devices never see one.
     from pneumo_edge import dicom
@@ -295,8 +315,9 @@ def _check_before_decoding(image: Image.Image, max_pixels: int = MAX_PIXELS) -> 
     _check_size(*image.size, max_pixels)
     if kind == "TIFF" and hasattr(image, "tag_v2"):
         _check_tile(image.tag_v2.get(_TILE_WIDTH, 0), image.tag_v2.get(_TILE_LENGTH, 0), max_pixels)
-    # Their number is not asked for: to count them, Pillow walks through the file.
-    if getattr(image, "is_animated", False):
+    # Their number is not asked for: to count them, Pillow walks through the file. Of an MPO that a caller has opened,
+    # the picture that is shown is taken.
+    if kind != _MPO and getattr(image, "is_animated", False):
         raise ImageError(f"the {kind} has several frames", "a single image", "Save the one frame to be judged")
     if image.mode.startswith(("I", "F")) or _16_BITS.search(str(getattr(image, "tile", ""))):
         raise ImageError(

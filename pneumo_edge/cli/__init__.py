@@ -6,7 +6,6 @@ import io
 import os
 import signal
 import sys
-import warnings
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -39,8 +38,6 @@ class _Verbs(TyperGroup):
             if isinstance(stream, io.TextIOWrapper):
                 # A file name is whatever bytes it is; printing it must not end a run.
                 stream.reconfigure(errors="backslashreplace")
-        # What Pillow says of an image in a warning is in the error, or it does not matter.
-        warnings.filterwarnings("ignore", module=r"PIL\.")
         cores.bound_libraries()
         with ending.orderly():
             return super().invoke(ctx)

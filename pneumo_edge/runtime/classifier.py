@@ -16,7 +16,7 @@ from PIL import Image
 
 from pneumo_edge import bundled, images, spec
 from pneumo_edge.errors import ModelFileError
-from pneumo_edge.runtime import engines
+from pneumo_edge.runtime import engines, inputs
 from pneumo_edge.spec import COMPONENTS, HEATMAP, PROBABILITY, ModelSpec
 
 #: How far the probabilities of an answer may sum from 1: an int8 output holds multiples of 1/256.
@@ -123,14 +123,18 @@ class Classifier:
         #: Whoever holds it has the tensor and the engine.
         self._lock = threading.Lock()
 
-    def predict(self, image: str | os.PathLike[str] | bytes | Image.Image, *, explain: bool = False) -> Prediction:
+    def predict(self, image: inputs.ImageInput, *, explain: bool = False) -> Prediction:
         """Judge one image.
 
         Args:
-            image: The path of an image file, its bytes, or a Pillow image, which is taken at its own size.
+            image: The path of an image file; its bytes (``bytes``, ``bytearray`` or ``memoryview``); a binary file
+                object, which is read from its beginning where it can be rewound; a Pillow image; or an array of pixels,
+                uint8 of shape (height, width), or (height, width, 3) in RGB. An image or array is taken at its own
+                size.
             explain: Give the heatmap, too.
 
         Raises:
+            TypeError: The image is none of these.
             ImageError: The image cannot be judged; the message says why and what to do.
             ModelFileError: The engine cannot run the model, it gave something that is not a probability, or it has no
                 heatmap to explain by.
@@ -138,12 +142,9 @@ class Classifier:
         if explain:
             self.check_explains()
         check, clock = self.spec.input_check, _Clock()
-        if isinstance(image, str | os.PathLike):
-            source, image = str(Path(image)), images.read(Path(image))
-        else:
-            source = type(image).__name__
+        source, content = inputs.take(image)
         clock.lap()
-        grey = self._decode(image)
+        grey = self._decode(content)
         clock.lap()
         size = self.spec.input
         grey = images.resize(grey, size.height, size.width, size.resize_filter)
