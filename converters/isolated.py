@@ -6,6 +6,7 @@ import contextlib
 import errno
 import multiprocessing
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import ParamSpec, TypeVar
 
 from pneumo_edge import scratch
@@ -72,11 +74,12 @@ class Child:
     def _submit(
         self, function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
     ) -> Future[Result]:
-        try:
-            return self._pool.submit(function, *args, **kwargs)
-        except BrokenProcessPool:
-            self._pool = self._new_pool()
-            return self._pool.submit(function, *args, **kwargs)
+        with _program_unseen(function.__module__):
+            try:
+                return self._pool.submit(function, *args, **kwargs)
+            except BrokenProcessPool:
+                self._pool = self._new_pool()
+                return self._pool.submit(function, *args, **kwargs)
 
     def _new_pool(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
@@ -110,6 +113,20 @@ def child_process(log: Path) -> Iterator[Child]:
 
 def _what(error: Exception) -> str:
     return f"the converter failed ({type(error).__name__}: {str(error)[:200]})"
+
+
+@contextlib.contextmanager
+def _program_unseen(module: str) -> Iterator[None]:
+    """Keep a process that is started meanwhile from running the user's program once more, to find functions in it."""
+    program = sys.modules["__main__"]
+    if module == program.__name__:
+        yield
+        return
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = program
 
 
 def _failed(what: str, log: Path) -> ConversionError:

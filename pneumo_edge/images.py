@@ -93,8 +93,8 @@ def decode(data: bytes, smallest: int | None = None, max_pixels: int = MAX_PIXEL
     """Decode the bytes of an image file to 8-bit greyscale.
 
     Args:
-        data: A JPEG, PNG, BMP, TIFF, WebP, GIF or DICOM file, whole, of one picture; but of the pictures in a JPEG (MPO,
-            as phones write it) the first is taken, as by every viewer.
+        data: A JPEG, PNG, BMP, TIFF, WebP, GIF or DICOM file, whole, of one picture. Of several pictures in a JPEG
+            (MPO, as phones write it) the first is taken, as viewers do.
         smallest: Let the decoder of a format that can do so, which is JPEG, leave out detail: it scales the image
             down by 2, 4 or 8, by the most that leaves both sides at least so many pixels long, and to grey as
             it goes. An image with a side of less than twice that, and every image by default, comes at its own

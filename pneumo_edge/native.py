@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _lock = threading.Lock()
+#: A copy of file descriptor 2 while what is written to it is discarded.
+_kept: int | None = None
 
 
 @contextlib.contextmanager
@@ -18,6 +20,7 @@ def quiet_stderr() -> Iterator[None]:
     TensorFlow and the TFLite delegates announce themselves there and offer no switch for it.
     """
     # The descriptor belongs to the whole process: two threads must not both put "the old one" back.
+    global _kept
     with _lock:
         kept = _copy_of_stderr()
         if kept is None:
@@ -25,10 +28,12 @@ def quiet_stderr() -> Iterator[None]:
             return
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:
+            _kept = kept
             os.dup2(nowhere, 2)
             yield
         finally:
             os.dup2(kept, 2)
+            _kept = None
             os.close(kept)
             os.close(nowhere)
 
@@ -61,3 +66,15 @@ def _copy_of_stderr() -> int | None:
         return os.dup(2)
     except OSError:  # it is closed, as in a service without a console
         return None
+
+
+def _in_forked_child() -> None:
+    """The thread that holds the lock, and that would put the descriptor back, is not in this process."""
+    global _lock
+    _lock = threading.Lock()
+    if _kept is not None:
+        os.dup2(_kept, 2)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_forked_child)

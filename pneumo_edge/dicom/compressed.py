@@ -60,9 +60,13 @@ def decode(frame: bytes, header: Header, codecs: ModuleType) -> Stored:
     shape, decoder = (header.rows, header.columns), DECODERS[header.syntax]
     run: Callable[..., npt.NDArray[Any]] = getattr(codecs, f"{decoder}_decode")
     if decoder == "dicomrle":
-        kind = np.dtype(f"<u{header.bits_allocated // 8}")
-        pixels = run(frame, kind, out=bytearray(shape[0] * shape[1] * kind.itemsize))
-        return np.frombuffer(pixels, kind, shape[0] * shape[1]).reshape(shape)
+        count, kind = shape[0] * shape[1], np.dtype(f"<u{header.bits_allocated // 8}")
+        try:
+            pixels = run(frame, kind, out=bytearray(count * kind.itemsize))
+        except codecs.DicomrleError:
+            # It takes what follows the last segment for a part of it.
+            pixels = run(frame[: _end_of_rle(frame, count)], kind, out=bytearray(count * kind.itemsize))
+        return np.frombuffer(pixels, kind, count).reshape(shape)
     if decoder == "jpeg2k":
         codestream = _codestream(frame)
         _check_codestream(codestream, shape)
@@ -70,9 +74,21 @@ def decode(frame: bytes, header: Header, codecs: ModuleType) -> Stored:
         if pixels.shape != shape or pixels.itemsize > 2:
             raise ValueError
     else:
-        picture, kind = _check_jpeg(frame, shape, decoder)
-        pixels = run(picture, out=np.empty(shape, kind))
+        picture, samples = _check_jpeg(frame, shape, decoder)
+        pixels = run(picture, out=np.empty(shape, samples))
     return _as_bits(pixels, header)
+
+
+def _end_of_rle(frame: bytes, count: int) -> int:
+    """Where the last segment ends that holds so many bytes (PS3.5 Annex G)."""
+    segments, *offsets = struct.unpack_from("<16I", frame)
+    at: int = offsets[segments - 1]
+    while count > 0:
+        (control,) = struct.unpack_from("b", frame, at)
+        # So many bytes as they are; one byte so many times; or nothing.
+        at += 2 + control if control >= 0 else 1 if control == -128 else 2
+        count -= 1 + control if control >= 0 else 0 if control == -128 else 1 - control
+    return at
 
 
 def _as_bits(pixels: npt.NDArray[Any], header: Header) -> Stored:
@@ -87,9 +103,7 @@ def _as_bits(pixels: npt.NDArray[Any], header: Header) -> Stored:
     return pixels
 
 
-def _check_jpeg(
-    frame: bytes, shape: tuple[int, int], decoder: str
-) -> tuple[bytes, type[np.unsignedinteger[Any]]]:
+def _check_jpeg(frame: bytes, shape: tuple[int, int], decoder: str) -> tuple[bytes, type[np.unsignedinteger[Any]]]:
     """Hold a JPEG or JPEG-LS frame to the header (ISO 10918-1 B.2.2).
 
     Returns:
@@ -124,7 +138,7 @@ def _check_jpeg(
 
 def _marker(frame: bytes, at: int) -> int:
     marker: int = struct.unpack_from(">H", frame, at)[0]
-    if not 0xFFC0 <= marker:
+    if not marker >= 0xFFC0:
         raise ValueError
     return marker
 
@@ -139,9 +153,7 @@ def _check_size(found: tuple[int, int], components: int, shape: tuple[int, int])
     if components != 1:
         raise contradiction(f"is said to be greyscale, and its compressed picture has {components} channels")
     if found != shape:
-        raise contradiction(
-            f"is said to be {shape[1]}x{shape[0]}, and its compressed picture is {found[1]}x{found[0]}"
-        )
+        raise contradiction(f"is said to be {shape[1]}x{shape[0]}, and its compressed picture is {found[1]}x{found[0]}")
 
 
 def _codestream(frame: bytes) -> bytes:

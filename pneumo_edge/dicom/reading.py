@@ -259,5 +259,6 @@ def _low_aligned(pixels: Stored, header: Header) -> Stored:
         return pixels
     shift = int(high) + 1 - bits
     if 0 < shift <= 8 * pixels.itemsize - bits and not int(np.bitwise_or.reduce(pixels, axis=None)) & (2**shift - 1):
-        return pixels >> shift
+        shifted: Stored = (pixels >> shift).astype(pixels.dtype)
+        return shifted
     raise contradiction(f"says that {bits} bits up to bit {high} hold a pixel's value, and others do")

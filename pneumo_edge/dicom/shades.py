@@ -75,7 +75,8 @@ def _padding(header: Header, patterns: _Integers, stored: _Integers) -> _Chosen:
     least, most = sorted(_signed(ends, bits, header.is_signed).tolist())
     # Where padding does not fit into BitsStored, it takes all bits.
     words = _signed(patterns, bits, header.is_signed)
-    return ((least <= stored) & (stored <= most)) | ((least <= words) & (words <= most))
+    is_padding: _Chosen = ((least <= stored) & (stored <= most)) | ((least <= words) & (words <= most))
+    return is_padding
 
 
 def _check_shades(header: Header, used: int, is_windowed: bool) -> None:

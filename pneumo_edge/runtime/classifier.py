@@ -16,7 +16,7 @@ from PIL import Image
 
 from pneumo_edge import bundled, images, spec
 from pneumo_edge.errors import ModelFileError
-from pneumo_edge.runtime import engines, inputs
+from pneumo_edge.runtime import engines, forks, inputs
 from pneumo_edge.spec import COMPONENTS, HEATMAP, PROBABILITY, ModelSpec
 
 #: How far the probabilities of an answer may sum from 1: an int8 output holds multiples of 1/256.
@@ -91,6 +91,9 @@ class Classifier:
     Threads may share one; they decode side by side and infer one after the other. To infer side by side as well,
     give each a :meth:`copy`, or use :func:`pneumo_edge.runtime.batch.predict_each`.
 
+    Processes may share one, too: a forked child, and one that it is pickled for, loads the model file again, which has
+    to be there still.
+
     Args:
         model: The name of a bundled model (:mod:`pneumo_edge.bundled`), or the path of a ``.tflite`` or
             ``.onnx`` file that carries a ModelSpec.
@@ -122,6 +125,18 @@ class Classifier:
         self._tensor = np.empty(self.engine.input_shape, self.engine.input_dtype)
         #: Whoever holds it has the tensor and the engine.
         self._lock = threading.Lock()
+        #: For another process, whose working directory may be another.
+        self._origin = _Origin(str(self.path.absolute()), self.engine.name, threads, self.spec)
+        self._is_forked = False
+        forks.tell(self)
+
+    def after_fork(self) -> None:
+        """Have the engine loaded again in this child process, when it is needed."""
+        self._lock = threading.Lock()
+        self._is_forked = True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_again, (self._origin, self.max_pixels)
 
     def predict(self, image: inputs.ImageInput, *, explain: bool = False) -> Prediction:
         """Judge one image.
@@ -150,6 +165,9 @@ class Classifier:
         grey = images.resize(grey, size.height, size.width, size.resize_filter)
         clock.lap()
         with self._lock:
+            if self._is_forked:
+                self.engine = self._origin.load().engine
+                self._is_forked = False
             images.fill(self._tensor[0], grey)
             clock.lap()
             with engines.refusal(self.engine.name, self.path, "run"):
@@ -276,6 +294,38 @@ class Classifier:
             raise ModelFileError(
                 f"{self.path} {found}", f"that it {promised}, as its ModelSpec says", "Export the model again"
             )
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """What a classifier was loaded from, for another process to load it from."""
+
+    path: str
+    engine: str
+    threads: int
+    spec: ModelSpec
+
+    def load(self) -> Classifier:
+        """Load it once more.
+
+        Raises:
+            ModelFileError: As :class:`Classifier`; or the file is another one now.
+        """
+        loaded = Classifier(self.path, engine=self.engine, threads=self.threads)
+        # It holds the hash of the file.
+        if loaded.spec != self.spec:
+            raise ModelFileError(
+                f"{self.path} has changed since another process loaded it",
+                "the same file",
+                "Make a Classifier in each process",
+            )
+        return loaded
+
+
+def _load_again(origin: _Origin, max_pixels: int) -> Classifier:
+    loaded = origin.load()
+    loaded.max_pixels = max_pixels
+    return loaded
 
 
 def _describe(

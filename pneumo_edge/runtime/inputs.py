@@ -63,7 +63,7 @@ def _picture(array: Any) -> Image.Image:
     shape = ", ".join(map(str, array.shape))
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)):
         raise _unfit(f"an array of {array.dtype} of shape ({shape})")
-    if np.ma.isMaskedArray(array):
+    if isinstance(array, np.ma.MaskedArray):
         raise _unfit("a masked array")
     if not array.size:
         raise ImageError(f"the array is empty, of shape ({shape})", "an image", "Give the pixels of the X-ray")

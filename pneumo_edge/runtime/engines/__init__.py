@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from pneumo_edge import cores, extras
 from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeError
+from pneumo_edge.runtime import forks
 from pneumo_edge.runtime.engines.graph import Graph
 
 Tensor = npt.NDArray[Any]
@@ -169,8 +170,10 @@ def load(path: Path, engine: EngineInfo, threads: int = 1) -> Engine:
     """
     cores.check_count("threads", threads)
     factory: Callable[[Path, int], Engine] = import_engine(engine).load
-    with refusal(engine.name, path, "load"):
-        return factory(path, threads)
+    with refusal(engine.name, path, "load"), forks.loading:
+        loaded = factory(path, threads)
+    forks.never_destroy(loaded)
+    return loaded
 
 
 @contextlib.contextmanager

@@ -12,10 +12,14 @@ import numpy as np
 import onnxruntime
 
 from pneumo_edge import native, protobuf
+from pneumo_edge.runtime import forks
 from pneumo_edge.runtime.engines import Delegation, Outputs, Probabilities, Tensor, graph
 from pneumo_edge.spec import PROBABILITY
 
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
+
+# At the end of a process it waits for a thread of its own (1.32), which no child has.
+forks.skip_destructors()
 
 #: Operators with trained weights: the input that holds them, the input that holds the bias, and the output's
 #: axis of channels.

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 from tflite_runtime import __version__
 from tflite_runtime.interpreter import Interpreter
 
-from pneumo_edge.errors import ModelFileError
 from pneumo_edge.runtime.engines.interpreter import InterpreterEngine
 
+if TYPE_CHECKING:
+    from pneumo_edge.runtime.engines import Engine
 
-def load(path: Path, threads: int) -> InterpreterEngine:
+if int(np.__version__.partition(".")[0]) >= 2:
+    # It imports, and then refuses every model with an error that is none.
+    raise ImportError(f"tflite-runtime {__version__} was built for numpy 1, and this is numpy {np.__version__}")
+
+
+def load(path: Path, threads: int) -> Engine:
     """Load a TFLite file; see :func:`pneumo_edge.runtime.engines.load`."""
     if "tensorflow" in sys.modules:
         # It would fail with "vector::reserve": the two libraries' symbols meet in one process.
-        raise ModelFileError(
-            "tflite-runtime cannot load a model in a process that has imported TensorFlow",
-            "a process without it",
-            "Use the engine litert, or do not import TensorFlow or Keras here",
-        )
+        from pneumo_edge.runtime.engines.elsewhere import EngineElsewhere
+
+        return EngineElsewhere("tflite-runtime", path, threads)
     return InterpreterEngine("tflite-runtime", __version__, Interpreter, path, threads)

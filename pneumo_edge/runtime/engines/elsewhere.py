@@ -1,0 +1,173 @@
+"""An engine in a process of its own, where its library cannot share one with what this process has imported.
+
+The process is ``python -m pneumo_edge.runtime.engines.elsewhere PATH ENGINE THREADS``. It says what it has loaded, and
+then answers tensors on standard input with the arrays of all outputs on standard output, until its input ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from pneumo_edge import records
+from pneumo_edge.apart import how_it_ended
+from pneumo_edge.errors import ModelFileError, PneumoEdgeError
+from pneumo_edge.runtime.engines import ENGINES, Delegation, Engine, Outputs, Probabilities, Tensor, load
+from pneumo_edge.runtime.engines.graph import Graph
+from pneumo_edge.spec import PROBABILITY
+
+_RUN, _GRAPH = b"R", b"G"
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What an engine tells of itself, or the three parts of why it could not do what it was asked."""
+
+    version: str = ""
+    input_shape: tuple[int, ...] = ()
+    input_dtype: str = ""
+    output_shape: tuple[int, ...] = ()
+    other_shapes: Mapping[str, tuple[int, ...]] | None = None
+    delegation: Delegation | None = None
+    graph: Graph | None = None
+    error: tuple[str, ...] = ()
+
+
+class EngineElsewhere:
+    """A model file in another process; it answers as the engine itself does, a fraction of a millisecond later.
+
+    Raises:
+        ModelFileError: The engine refuses the file, or its process died.
+    """
+
+    def __init__(self, name: str, path: Path, threads: int) -> None:
+        self.name, self.threads, self._path = name, threads, path
+        # -P, because a folder of the user's that is called as a package of ours is not that package.
+        command = [sys.executable, "-P", "-m", __name__, str(path.absolute()), name, str(threads)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        weakref.finalize(self, _end, self._process)
+        told = self._told()
+        self.version, self.input_dtype = told.version, told.input_dtype
+        self.input_shape, self.output_shape = told.input_shape, told.output_shape
+        self.other_shapes = dict(told.other_shapes or {})
+        self.delegation = told.delegation or Delegation("none", 0, {})
+
+    def run(self, tensor: Tensor) -> Probabilities:
+        """Infer once; see :class:`pneumo_edge.runtime.engines.Engine`."""
+        return self.run_all(tensor)[PROBABILITY]
+
+    def run_all(self, tensor: Tensor) -> Outputs:
+        """Infer once; see :class:`pneumo_edge.runtime.engines.Engine`."""
+        self._ask(_RUN, tensor)
+        self._told()
+        with self._blaming_the_process():
+            shapes = {PROBABILITY: self.output_shape, **self.other_shapes}
+            return {name: _read_array(self._stdout, shape[1:], "float32") for name, shape in shapes.items()}
+
+    def read_graph(self) -> Graph:
+        """Look inside the file; see :class:`pneumo_edge.runtime.engines.Engine`."""
+        self._ask(_GRAPH)
+        told = self._told()
+        assert told.graph
+        return told.graph
+
+    @property
+    def _stdout(self) -> IO[bytes]:
+        assert self._process.stdout
+        return self._process.stdout
+
+    def _ask(self, what: bytes, tensor: Tensor | None = None) -> None:
+        assert self._process.stdin
+        with self._blaming_the_process():
+            self._process.stdin.write(what)
+            if tensor is not None:
+                self._process.stdin.write(np.ascontiguousarray(tensor, self.input_dtype).data)
+            self._process.stdin.flush()
+
+    def _told(self) -> _Loaded:
+        with self._blaming_the_process():
+            told = records.loads(_Loaded, self._stdout.readline())
+        if told.error:
+            raise ModelFileError(*told.error)
+        return told
+
+    @contextlib.contextmanager
+    def _blaming_the_process(self) -> Any:
+        try:
+            yield
+        except (OSError, ValueError, records.RecordError) as error:
+            self._process.kill()
+            how = how_it_ended(self._process.wait())
+            raise ModelFileError(
+                f"{self.name} crashed on {self._path} ({how})",
+                "a whole model file that this engine supports",
+                "Copy it again, or try another format or --engine",
+            ) from error
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for stream in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):
+            if stream:
+                stream.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(5)
+
+
+def _read_array(stream: IO[bytes], shape: tuple[int, ...], dtype: str) -> Any:
+    array = np.empty(shape, dtype)
+    # What is missing at the end of a stream fits into no array.
+    array.reshape(-1)[:] = np.frombuffer(stream.read(array.nbytes), dtype)
+    return array
+
+
+def main(path: str, name: str, threads: str) -> None:
+    """Load a model file, and answer until standard input ends."""
+    # Native libraries print to standard output as they please.
+    with os.fdopen(os.dup(1), "wb") as stream:
+        os.dup2(2, 1)
+        try:
+            engine = load(Path(path), ENGINES[name], int(threads))
+        except PneumoEdgeError as error:
+            _say(stream, _Loaded(error=(error.given, error.expected, error.remedy)))
+            return
+        others = {name: tuple(shape) for name, shape in engine.other_shapes.items()}
+        shapes = engine.input_shape, engine.input_dtype, engine.output_shape, others
+        _say(stream, _Loaded(engine.version, *shapes, engine.delegation))
+        with contextlib.suppress(KeyboardInterrupt):
+            while what := sys.stdin.buffer.read(1):
+                _answer(stream, engine, what, path)
+
+
+def _answer(stream: IO[bytes], engine: Engine, what: bytes, path: str) -> None:
+    tensor = _read_array(sys.stdin.buffer, engine.input_shape, engine.input_dtype) if what == _RUN else None
+    try:
+        graph = engine.read_graph() if tensor is None else None
+        outputs = {} if tensor is None else engine.run_all(tensor)
+    except Exception as error:  # each library has its own exception types for a bad model
+        given = f"{engine.name} cannot run {path} ({error})"
+        remedy = "Copy it again, or try another format or --engine"
+        _say(stream, _Loaded(error=(given, "a whole model file that this engine supports", remedy)))
+        return
+    _say(stream, _Loaded(graph=graph))
+    for name in (PROBABILITY, *engine.other_shapes) if outputs else ():
+        stream.write(np.ascontiguousarray(outputs[name], np.float32).data)
+    stream.flush()
+
+
+def _say(stream: IO[bytes], told: _Loaded) -> None:
+    stream.write(records.dumps(told, indent=None).encode().replace(b"\n", b" ") + b"\n")
+    stream.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
