@@ -42,6 +42,7 @@ def test_it_answers_in_another_process_as_in_this_one(
         image = Image.new("L", (300, 200), level)
         expected, found = (each.predict(image, explain=True) for each in (here, there))
         assert found.probabilities == expected.probabilities
+        assert found.heatmap is not None and expected.heatmap is not None
         np.testing.assert_array_equal(found.heatmap, expected.heatmap)
     for name in ("name", "version", "threads", "input_shape", "input_dtype", "output_shape", "other_shapes"):
         assert getattr(there.engine, name) == getattr(here.engine, name)

@@ -88,12 +88,13 @@ def test_anything_else_is_a_type_error_that_names_what_is_taken(
     text = tmp_path / "x-ray.txt"
     text.write_text("text")
     with text.open() as in_text_mode:
-        for given in (
+        others: list[Any] = [
             None, 7, 1.5, True, [1], {}, object(), pixels.tolist(), array.array("B", b"12"), np.uint8(7),
             pixels.astype(float), pixels.astype(bool), pixels.astype(np.int8), pixels[np.newaxis], pixels[..., :2],
             np.concatenate([pixels, pixels[..., :1]], axis=-1), pixels.transpose(2, 0, 1), pixels[0, 0],
-            pixels[0, 0, 0], np.array(7, np.uint8), np.ma.masked_array(pixels), io.StringIO("x"), in_text_mode,
-        ):  # fmt: skip
+            pixels[0, 0, 0], np.array(7, np.uint8), pixels.view(np.ma.MaskedArray), io.StringIO("x"), in_text_mode,
+        ]  # fmt: skip
+        for given in others:
             with pytest.raises(TypeError) as caught:
                 classifier.predict(given)
             assert all(name in str(caught.value) for name in _NAMES), given
@@ -116,7 +117,8 @@ def test_what_cannot_be_read_is_an_image_error(
                 classifier.predict(given)
     monkeypatch.setattr(images, "MAX_BYTES", 1000)
     with pytest.raises(ImageTooLargeError, match="more than 1,000 bytes"):
-        classifier.predict(_Reader(_png(pixels)))
+        unbounded: Any = _Reader(_png(pixels))
+        classifier.predict(unbounded)
 
 
 def test_a_file_object_stays_open(classifier: Classifier, pixels: npt.NDArray[np.uint8]) -> None:

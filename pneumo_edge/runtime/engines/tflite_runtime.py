@@ -13,18 +13,18 @@ from tflite_runtime.interpreter import Interpreter
 from pneumo_edge.runtime.engines.interpreter import InterpreterEngine
 
 if TYPE_CHECKING:
-    from pneumo_edge.runtime.engines import Engine
+    from pneumo_edge.runtime.engines.elsewhere import EngineElsewhere
 
 if int(np.__version__.partition(".")[0]) >= 2:
     # It imports, and then refuses every model with an error that is none.
     raise ImportError(f"tflite-runtime {__version__} was built for numpy 1, and this is numpy {np.__version__}")
 
 
-def load(path: Path, threads: int) -> Engine:
+def load(path: Path, threads: int) -> InterpreterEngine | EngineElsewhere:
     """Load a TFLite file; see :func:`pneumo_edge.runtime.engines.load`."""
     if "tensorflow" in sys.modules:
         # It would fail with "vector::reserve": the two libraries' symbols meet in one process.
-        from pneumo_edge.runtime.engines.elsewhere import EngineElsewhere
+        from pneumo_edge.runtime.engines import elsewhere
 
-        return EngineElsewhere("tflite-runtime", path, threads)
+        return elsewhere.EngineElsewhere("tflite-runtime", path, threads)
     return InterpreterEngine("tflite-runtime", __version__, Interpreter, path, threads)
