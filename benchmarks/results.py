@@ -57,7 +57,11 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Model:
-    """A model file: its name among the files of this run, what it weighs, and what its ModelSpec says."""
+    """A model file: its name among the files of this run, what it weighs, and what its ModelSpec says.
+
+    ``processor`` is the kind that it was verified on, None where it does not say; ``unverified`` is what there is to
+    remark where that is another kind than this one and makes a difference.
+    """
 
     file: str
     size_bytes: int
@@ -69,6 +73,8 @@ class Model:
     initial_weights: str
     trained_on: str
     trained_on_real: bool
+    processor: str | None = None
+    unverified: str | None = None
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,8 @@ class Format:
         quantized: Whether integers take the place of floats; the decision threshold is then chosen
             again, on the file's own validation probabilities.
         calibrated: Whether activations are quantized with ranges from training images.
+        by_processor: Whether its engines' integer kernels may give other answers on another kind of processor: those of
+            onnxruntime differ in how they add. (docs/formats.md has what was measured of each format.)
     """
 
     target: Literal["tflite", "onnx"]
@@ -71,6 +73,7 @@ class Format:
     bounds: Bounds
     quantized: bool = False
     calibrated: bool = False
+    by_processor: bool = False
 
     @property
     def id(self) -> str:
@@ -175,16 +178,18 @@ FORMATS: dict[str, Format] = {
             _ONNX,
             _QUANTIZED,
             quantized=True,
+            by_processor=True,
         ),
         Format(
             "onnx",
             "int8",
-            "weights in int8 per channel and activations in int8 (QDQ); softmax in float32",
+            "weights in 8 bits per channel and activations in 8 bits, both uint8 (QDQ); softmax in float32",
             "float32",
             _ONNX,
             _QUANTIZED,
             quantized=True,
             calibrated=True,
+            by_processor=True,
         ),
     )
 }

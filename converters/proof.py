@@ -99,7 +99,7 @@ def check(model: Path, proof: Proof) -> None:
             raise ConversionError(
                 f"{file} has the SHA-256 {found[:16]}",
                 f"{expected[:16]}, that of the file which was verified",
-                "Copy it again together with its proof, or export it again",
+                "Copy it again, together with its proof and its reference set, from where they come from",
             )
 
 

@@ -48,6 +48,7 @@ class Reference:
         red_scores: Probability of the positive class for these.
         blue_scores: The same with red and blue exchanged.
         outputs: What the model gives beside the probabilities: by name, float32 of shape (images, ...).
+        whole: Number of images of the validation split, where these are some of them; 0 where these are all.
         asked_for: Names of the outputs that the model was asked for, whether it has them or not; and
             :func:`converters.features.key`, what its components follow from.
     """
@@ -66,19 +67,48 @@ class Reference:
     blue_scores: Scores
     outputs: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     asked_for: tuple[str, ...] = ()
+    whole: int = 0
+
+    @property
+    def of(self) -> int:
+        """Number of images of the validation split."""
+        return self.whole or len(self.labels)
+
+    @property
+    def travelling(self) -> npt.NDArray[np.bool_]:
+        """Which images travel inside the file: :data:`TRAVELLING`, and copies of these."""
+        if len(self.labels) < self.of:
+            raise ValueError("of a part it is not known which of them travel")
+        return np.isin(self.sha256, self.subset(TRAVELLING).sha256)
 
     def subset(self, count: int) -> Reference:
         """At most ``count`` images, evenly spread, which keeps the classes' shares."""
-        if count >= len(self.labels):
-            return self
-        order = np.argsort(self.labels, kind="stable")
-        kept = order[np.linspace(0, len(order) - 1, count).astype(int)]
+        return self if count >= len(self.labels) else self.at(_spread(self.labels, count))
+
+    def with_travelling(self, count: int) -> npt.NDArray[np.intp]:
+        """Positions of at most ``count`` images, with all that travel among them, the others evenly spread."""
+        everything = np.arange(len(self.labels))
+        if count >= len(everything) or len(everything) < self.of:
+            return everything[:count]
+        travelling = self.travelling
+        others = everything[~travelling]
+        more = others[_spread(self.labels[others], max(0, count - int(travelling.sum())))]
+        return np.sort(np.concatenate([everything[travelling], more]))
+
+    def at(self, kept: npt.NDArray[np.intp]) -> Reference:
+        """Some of the images, by their positions."""
         return replace(self._at(kept), pixels=self.pixels[kept])
 
     def _at(self, kept: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Reference:
         """Some of the images, but for their pixels."""
         outputs = {name: array[kept] for name, array in self.outputs.items()}
-        return replace(self, outputs=outputs, **{name: getattr(self, name)[kept] for name in _OF_EACH_IMAGE})
+        return replace(self, outputs=outputs, whole=self.of, **{name: getattr(self, name)[kept] for name in _OF_EACH_IMAGE})
+
+
+def _spread(labels: Labels, count: int) -> npt.NDArray[np.intp]:
+    """Positions of ``count`` images, evenly spread over the classes."""
+    order = np.argsort(labels, kind="stable")
+    return np.asarray(order[np.linspace(0, len(order) - 1, count).astype(int)])
 
 
 def red_alone(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -93,7 +123,7 @@ def file_name(backbone: str) -> str:
 
 def save(reference: Reference, path: Path) -> None:
     """Write a reference; of the pixels, those of :data:`TRAVELLING` images, in one channel."""
-    travelling = np.isin(reference.sha256, reference.subset(TRAVELLING).sha256)
+    travelling = reference.travelling
     with files.atomic(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(
             stream,

@@ -220,13 +220,20 @@ class CalibrationSpec:
 
 @dataclass(frozen=True)
 class VerificationSpec:
-    """The gate that a file passed before it got its name: what was compared, and what was measured."""
+    """The gate that a file passed before it got its name: what was compared, and what was measured.
+
+    ``processor`` is the kind of processor that it was run on (:func:`pneumo_edge.processor.kind`), and
+    ``by_processor`` whether the answers of its format may depend on that. Files from before either was written have
+    None.
+    """
 
     engines: dict[str, str]
     images: int
     images_from: str
     bounds: dict[str, float]
     measured: dict[str, dict[str, float]]
+    processor: str | None = None
+    by_processor: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks.results import Model
 from pneumo_edge import files
+from pneumo_edge.runtime import verified
 from pneumo_edge.spec import ModelSpec
 
 
@@ -31,4 +32,6 @@ def measure(path: Path, name: str, spec: ModelSpec) -> Model:
         initial_weights=spec.training.initial_weights,
         trained_on=spec.data.name,
         trained_on_real=spec.data.real,
+        processor=spec.verification.processor if spec.verification else None,
+        unverified=verified.remark(name, spec),
     )

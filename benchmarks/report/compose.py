@@ -68,6 +68,9 @@ def _warnings(runs: Runs) -> tuple[tuple[str, str], ...]:
                     f"nothing: {'; '.join(run.summary.phantom)}.",
                 )
             )
+        unverified = [model.unverified for model in run.summary.results.models if model.unverified]
+        if unverified:
+            warnings.append((f"{where}Not verified on a processor such as this one.", " ".join(unverified)))
         if run.summary.random_weights:
             warnings.append(
                 (

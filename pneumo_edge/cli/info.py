@@ -23,6 +23,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON: ModelSpec, graph, engines.")] = False,
 ) -> None:
     """Print what a model file says of itself, what its graph holds, and what each engine here delegates of it."""
+    from pneumo_edge.runtime import verified
     from pneumo_edge.runtime.classifier import read_spec
     from pneumo_edge.runtime.engines import engines_for
     from pneumo_edge.runtime.engines.inspection import inspect
@@ -65,6 +66,10 @@ def info(
             )
     if spec.verification:
         rows["verified on"] = ", ".join(f"{name} {version}" for name, version in spec.verification.engines.items())
+        if spec.verification.processor:
+            rows["verified on"] += f"; {spec.verification.processor}"
+        if unverified := verified.remark(path.name, spec):
+            rows["NOT VERIFIED"] = unverified
         for name, measured in spec.verification.measured.items():
             rows[f"  {name}"] = ", ".join(f"{key} {value:.4g}" for key, value in measured.items())
     for name, report in inspection.engines.items():

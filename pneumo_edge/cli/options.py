@@ -7,12 +7,15 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pneumo_edge import bundled, cores
 from pneumo_edge.errors import printable
+
+if TYPE_CHECKING:
+    from pneumo_edge.runtime.classifier import Classifier
 
 #: What the help says of a model; the parameter is text, because as a path ``./NAME`` would be the bundled NAME.
 MODEL_HELP = f"A bundled model ({', '.join(bundled.NAMES)}), or a model file, .tflite or .onnx."
@@ -127,6 +130,14 @@ def check_out_folder(out: Path, option: str = "--out") -> None:
     # A link that leads nowhere is in the way, too.
     if os.path.lexists(out) and not out.is_dir():
         raise typer.BadParameter(f"{out} is a file, not a folder to write into", param_hint=option)
+
+
+def warn_unverified(classifier: Classifier) -> None:
+    """Say on standard error where a model may answer otherwise on this kind of processor, and nobody has looked."""
+    from pneumo_edge.runtime import verified
+
+    if unverified := verified.remark(printable(classifier.path.name), classifier.spec):
+        typer.echo(f"warning: {unverified}", err=True)
 
 
 def describe_measured(measured: Mapping[str, float]) -> str:

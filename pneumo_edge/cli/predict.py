@@ -91,6 +91,7 @@ def predict(
     classifier = Classifier(model, engine=engine, threads=threads)
     if not classifier.spec.data.real:
         typer.echo(options.PHANTOM, err=True)
+    options.warn_unverified(classifier)
     found, unread = _find(inputs)
     read = [classifier.path, *(path for path, problem in found if not problem)]
     if out:

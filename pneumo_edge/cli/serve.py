@@ -111,6 +111,7 @@ def serve(
             _check_open(host, token is not None, no_token)
         if not classifier.spec.data.real:
             typer.echo(options.PHANTOM, err=True)
+        options.warn_unverified(classifier)
         typer.echo(f"Listening on {sockets.url(listening)} (Ctrl-C ends it)")
         server.run(app, listening, limits)
 

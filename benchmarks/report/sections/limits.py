@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from benchmarks.report.content import Points, Section
 from benchmarks.report.runs import Runs
+from benchmarks.results import Model
+
+
+def _has_signed_weights(model: Model) -> bool:
+    """Whether it is an ``onnx-int8`` file from before such files said what processor they were verified on."""
+    return model.format == "int8" and model.file.endswith(".onnx") and model.processor is None
 
 
 def section(runs: Runs) -> Section:
     """The limits of what was measured."""
+    signed = sorted({model.file for run in runs for model in run.summary.results.models if _has_signed_weights(model)})
     images = max(sum(run.summary.class_counts.values()) for run in runs)
     return Section(
         "Limits",
@@ -22,6 +29,11 @@ def section(runs: Runs) -> Section:
                     "Units take turns, so a call finds the caches as another unit left them; a device that runs one "
                     "model over and over can be a little faster.",
                     "Model files are read from the page cache. Heat is not measured.",
+                    *(
+                        f"{name} was measured with signed 8-bit weights, which are cut off on x86-64 without VNNI; the "
+                        "format `onnx-int8` has had unsigned ones since, with other numbers (docs/formats.md)."
+                        for name in signed
+                    ),
                 )
             ),
         ),

@@ -1,0 +1,39 @@
+"""Whether a model file was verified on a processor such as this one, where that makes a difference."""
+
+from __future__ import annotations
+
+from pneumo_edge import processor
+from pneumo_edge.spec import ModelSpec, VerificationSpec
+
+#: Of files that do not say whether their answers depend on the processor: where they do not.
+_ELSEWHERE_FLOAT, _ALIKE_EVERYWHERE = frozenset({"fp32", "fp16"}), frozenset({"litert", "tflite-runtime"})
+
+
+def remark(name: str, spec: ModelSpec) -> str | None:
+    """What is to be said of a file whose answers depend on the kind of processor, and were not verified on this one.
+
+    Args:
+        name: What the file is called.
+        spec: What it says of itself.
+
+    Returns:
+        A sentence or two; None where the file was verified on this kind, or answers alike on all.
+    """
+    verification, here = spec.verification, processor.kind()
+    if verification is None or verification.processor == here or not _depends(spec, verification):
+        return None
+    there = (
+        f"was never verified on a processor of this kind, {here}: it was on {verification.processor}"
+        if verification.processor
+        else f"does not say on which kind of processor it was verified; this one is {here}"
+    )
+    return (
+        f"{name} {there}. Its integer arithmetic may give other answers on another kind. Where its proof lies beside it, "
+        "`pneumo-edge verify` tells whether it is right here."
+    )
+
+
+def _depends(spec: ModelSpec, verification: VerificationSpec) -> bool:
+    if verification.by_processor is not None:
+        return verification.by_processor
+    return spec.format not in _ELSEWHERE_FLOAT and not _ALIKE_EVERYWHERE >= verification.engines.keys()
