@@ -11,12 +11,24 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from converters import calibration, features, isolated, keras_model, metadata, onnx, proof, reference, tflite
+from converters import (
+    calibration,
+    features,
+    isolated,
+    keras_model,
+    metadata,
+    onnx,
+    proof,
+    provenance,
+    reference,
+    tflite,
+)
 from converters.formats import Format
 from converters.proof import Origin, Proof
+from converters.provenance import Validation
 from converters.reference import Reference
 from converters.verify import Verified, compare_calibrations, verify
-from pneumo_edge import extras, files, jobs, runs, scratch
+from pneumo_edge import extras, files, jobs, processor, runs, scratch
 from pneumo_edge.data.sources import POSITIVE_CLASS, open_source
 from pneumo_edge.data.splits import Manifest
 from pneumo_edge.data.tensors import Dataset, prepare
@@ -80,7 +92,8 @@ def export(
         ``out`` has passed.
 
     Raises:
-        ConversionError: There is no finished run, or the data is not what it was trained on.
+        ConversionError: There is no finished run, the data is not what it was trained on, or the folder does not hold
+            what training left in it (:mod:`converters.provenance`).
         BusyError: Another process trains the run, exports it, or writes the same files.
         DataError: The data cannot be opened.
         MissingExtraError: TensorFlow, a converter or every engine of a format is missing.
@@ -90,12 +103,14 @@ def export(
         # Runs of several backbones may go into one folder side by side.
         for target in (folder / runs.RECORD_NAME, out / reference.file_name(run.backbone)):
             stack.enter_context(jobs.alone(target, "export", jobs.SAME_COMMAND))
+        validation = provenance.check(folder, run)
         # Not drawn again: another version may draw otherwise, and files may have come to lie beside the run's own.
-        split = Manifest.load(folder / runs.MANIFEST_NAME) if (folder / runs.MANIFEST_NAME).exists() else None
+        split = Manifest.load(folder / runs.MANIFEST_NAME)
         source = open_source(data or Path(run.data_path), run.data.patient_pattern)
         dataset = prepare(source, cache, run.height, run.width, split)
         _check_fingerprint(run, dataset)
         workshop = _Workshop(folder, run, dataset, out, stack)
+        workshop.check_claims(validation)
         up_to_date = [row for row in rows if workshop.is_up_to_date(row)]
         for row in rows:
             if row not in up_to_date:
@@ -130,6 +145,10 @@ class _Workshop:
         self._described = f"validation split of {run.data.name}"
         self._reference = self._find_reference()
         self._reference_sha256 = files.sha256(out / reference.file_name(run.backbone))
+
+    def check_claims(self, validation: Validation) -> None:
+        """Refuse a network that says something else of the validation images than was written in training."""
+        provenance.check_scores(self._model.parent, validation, self._reference)
 
     def path(self, row: Format) -> Path:
         """Where a format's file belongs."""
@@ -211,6 +230,7 @@ class _Workshop:
             row,
             versions,
             COVERAGE,
+            processor.kind() if row.by_processor else None,
         )
 
     def _converter_versions(self) -> dict[str, str]:

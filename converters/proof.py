@@ -20,7 +20,8 @@ class Origin:
 
     ``checkpoint``, ``calibration`` and ``reference`` are SHA-256 of the Keras file, of the calibration manifest
     (None where the format has none) and of the reference set; ``versions`` are those of converters and engines;
-    ``coverage`` is what its prediction sets were calibrated for (None before there were any).
+    ``coverage`` is what its prediction sets were calibrated for (None before there were any), and ``processor`` the
+    kind of processor that it was verified on, where its answers depend on that.
     """
 
     backbone: str
@@ -31,6 +32,7 @@ class Origin:
     format: Format
     versions: dict[str, str]
     coverage: float | None = None
+    processor: str | None = None
 
 
 @dataclass(frozen=True)

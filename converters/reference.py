@@ -102,7 +102,9 @@ class Reference:
     def _at(self, kept: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Reference:
         """Some of the images, but for their pixels."""
         outputs = {name: array[kept] for name, array in self.outputs.items()}
-        return replace(self, outputs=outputs, whole=self.of, **{name: getattr(self, name)[kept] for name in _OF_EACH_IMAGE})
+        return replace(
+            self, outputs=outputs, whole=self.of, **{name: getattr(self, name)[kept] for name in _OF_EACH_IMAGE}
+        )
 
 
 def _spread(labels: Labels, count: int) -> npt.NDArray[np.intp]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pneumo_edge import files, records
 from pneumo_edge.errors import ConversionError
@@ -12,13 +15,18 @@ from pneumo_edge.spec import DataSpec, DecisionSpec, TrainingSpec
 RECORD_NAME = "run.json"
 MODEL_NAME = "model.keras"
 MANIFEST_NAME = "split.json"
+VALIDATION_NAME = "validation.csv"
+#: What is not part of the record's own hash: the hash, and what changes when the data is moved.
+_UNHASHED = frozenset({"record_sha256", "data_path"})
 
 
 @dataclass(frozen=True)
 class Run:
     """The record of a finished run; it becomes the ModelSpec of every file that is exported from it.
 
-    ``data_path`` is where the data lay when it was trained on; it does not go into the ModelSpec.
+    ``data_path`` is where the data lay when it was trained on; it does not go into the ModelSpec. ``model_sha256`` is
+    the SHA-256 of the Keras file, and ``record_sha256`` that of the rest of this record, which :meth:`save` finds. Runs
+    from before there were such have None.
     """
 
     backbone: str
@@ -32,20 +40,24 @@ class Run:
     versions: dict[str, str]
     notice: str
     data_path: str
+    model_sha256: str | None = None
+    record_sha256: str | None = None
 
     def save(self, folder: Path) -> None:
         """Write the record; a folder that has one is a finished run."""
-        files.write_text(folder / RECORD_NAME, records.dumps(self))
+        document = json.loads(records.dumps(self))
+        files.write_text(folder / RECORD_NAME, records.dumps(replace(self, record_sha256=_sha256(document))))
 
 
 def load(folder: Path) -> Run:
     """Read the record of a finished run.
 
     Raises:
-        ConversionError: The folder holds no finished run, or its record is not valid.
+        ConversionError: The folder holds no finished run, or its record is not valid or was changed.
     """
     try:
-        return records.loads(Run, (folder / RECORD_NAME).read_bytes())
+        text = (folder / RECORD_NAME).read_bytes()
+        run = records.loads(Run, text)
     except FileNotFoundError as error:
         raise ConversionError(
             f"{folder} holds no finished training run",
@@ -56,3 +68,16 @@ def load(folder: Path) -> Run:
         raise ConversionError(
             f"{folder / RECORD_NAME} cannot be read ({error})", "the record of a training run", "Train again"
         ) from error
+    if run.record_sha256 is not None and _sha256(json.loads(text)) != run.record_sha256:
+        raise ConversionError(
+            f"{folder / RECORD_NAME} was changed after it was written",
+            "the record as training left it",
+            "Put back what it said, or train again",
+        )
+    return run
+
+
+def _sha256(document: dict[str, Any]) -> str:
+    """Of the text's values and not of its fields in code, so that a record of another version has the same."""
+    kept = {name: value for name, value in document.items() if name not in _UNHASHED}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

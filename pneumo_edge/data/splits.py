@@ -64,6 +64,11 @@ class Manifest:
         """Images by split and class name."""
         return describe_counts(self.entries)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether its entries are those that the fingerprint was made of."""
+        return _fingerprint(self.entries) == self.fingerprint
+
     def save(self, path: Path) -> None:
         """Write the manifest as JSON."""
         files.write_text(path, records.dumps(self))

@@ -36,4 +36,4 @@ def remark(name: str, spec: ModelSpec) -> str | None:
 def _depends(spec: ModelSpec, verification: VerificationSpec) -> bool:
     if verification.by_processor is not None:
         return verification.by_processor
-    return spec.format not in _ELSEWHERE_FLOAT and not _ALIKE_EVERYWHERE >= verification.engines.keys()
+    return spec.format not in _ELSEWHERE_FLOAT and not verification.engines.keys() <= _ALIKE_EVERYWHERE

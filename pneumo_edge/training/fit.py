@@ -8,7 +8,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,6 @@ from pneumo_edge.training.settings import check_settings
 from pneumo_edge.training.shifts import SHIFTS
 
 _CHECKPOINT_NAME = "checkpoint"
-VALIDATION_NAME = "validation.csv"
 _PREDICT_BATCH = 64
 _POSITIVE = CLASS_NAMES.index(POSITIVE_CLASS)
 
@@ -108,6 +107,7 @@ def train(
     curves.save(rows, folder)
     with files.atomic(folder / runs.MODEL_NAME) as temporary:
         model.save(temporary)
+    run = replace(run, model_sha256=files.sha256(folder / runs.MODEL_NAME))
     run.save(folder)
     shutil.rmtree(folder / _CHECKPOINT_NAME)
     return run
@@ -228,7 +228,7 @@ def _finish(
     columns = {"probability": scores}
     if recipe.check_shifts:
         columns |= _shifted_scores(model, dataset.grey[val_indices])
-    _save_validation(dataset, val_indices, columns, folder / VALIDATION_NAME)
+    _save_validation(dataset, val_indices, columns, folder / runs.VALIDATION_NAME)
     manifest = dataset.manifest
     return Run(
         backbone=settings.backbone,

@@ -16,8 +16,9 @@ from pneumo_edge import pages, records
 from pneumo_edge.errors import PneumoEdgeError, TrainingError
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc_interval, confusion
 from pneumo_edge.evaluation.operating_point import choose_threshold, log_loss
+from pneumo_edge.runs import VALIDATION_NAME
 from pneumo_edge.training.curves import CSV_NAME
-from pneumo_edge.training.fit import VALIDATION_NAME, Settings, shift_metrics
+from pneumo_edge.training.fit import Settings, shift_metrics
 from pneumo_edge.training.settings import SETTINGS_NAME
 
 RESULTS = Path("results/training")

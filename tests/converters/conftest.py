@@ -13,11 +13,11 @@ from converters import keras_model
 from converters.export import export
 from converters.formats import FORMATS, Format
 from converters.isolated import child_process
-from pneumo_edge import runs
+from pneumo_edge import files, runs
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.data.sources import CLASS_NAMES, POSITIVE_CLASS, SplitName, open_source
 from pneumo_edge.data.tensors import Dataset, prepare
-from pneumo_edge.evaluation.operating_point import ThresholdRule
+from pneumo_edge.evaluation.operating_point import ThresholdRule, choose_threshold
 from pneumo_edge.runs import Run
 from pneumo_edge.spec import DataSpec, DecisionSpec, TrainingSpec
 
@@ -37,24 +37,41 @@ def dataset(phantom: Path) -> Dataset:
     return prepare(open_source(phantom / "data"), phantom / "cache", SIDE, SIDE)
 
 
+KerasSays = dict[SplitName, npt.NDArray[np.float32]]
+
+
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path, phantom: Path, dataset: Dataset) -> Path:
+def tiny_run(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_models: Path,
+    phantom: Path,
+    dataset: Dataset,
+    keras_says: KerasSays,
+) -> Path:
     """A finished run of a network small enough to be converted in a second, on phantom images."""
     run = tmp_path_factory.mktemp("run")
     shutil.copy(tiny_models / "tiny.keras", run / runs.MODEL_NAME)
-    manifest = dataset.manifest
+    manifest, validation = dataset.manifest, dataset.indices("val")
+    labels, scores = dataset.labels(validation), keras_says["val"][:, 1].astype(np.float64)
+    manifest.save(run / runs.MANIFEST_NAME)
+    rows = zip(dataset.entries(validation), scores, strict=True)
+    lines = ["name,label,probability", *(f"{entry.name},{entry.label},{score:.9g}" for entry, score in rows)]
+    (run / runs.VALIDATION_NAME).write_text("\n".join(lines) + "\n")
     Run(
         backbone="tiny",
         class_names=CLASS_NAMES,
         height=SIDE,
         width=SIDE,
-        decision=DecisionSpec(POSITIVE_CLASS, 0.5, ThresholdRule.YOUDEN, "nothing"),
+        decision=DecisionSpec(
+            POSITIVE_CLASS, choose_threshold(ThresholdRule.YOUDEN, labels, scores), ThresholdRule.YOUDEN, "validation"
+        ),
         temperature=1.0,
         data=DataSpec(manifest.source, manifest.real, manifest.fingerprint, manifest.counts, manifest.licence),
         training=TrainingSpec("none", 1, "random", 0, {}),
         versions={"python": platform.python_version()},
         notice="Research software; not a medical device.",
         data_path=str(phantom / "data"),
+        model_sha256=files.sha256(run / runs.MODEL_NAME),
     ).save(run)
     return run
 
@@ -82,12 +99,12 @@ def exported(tiny_run: Path, phantom: Path, rows: list[Format], tmp_path_factory
 
 
 @pytest.fixture(scope="session")
-def keras_says(tiny_run: Path, dataset: Dataset) -> dict[SplitName, npt.NDArray[np.float32]]:
+def keras_says(tiny_models: Path, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> KerasSays:
     """Probabilities of the Keras model, by split; TensorFlow stays out of this process."""
-    said: dict[SplitName, npt.NDArray[np.float32]] = {}
-    with child_process(tiny_run / "keras.log") as child:
+    said: KerasSays = {}
+    with child_process(tmp_path_factory.mktemp("keras") / "keras.log") as child:
         splits: tuple[SplitName, ...] = ("val", "test")
         for split in splits:
             pixels = dataset.rgb(dataset.indices(split))
-            said[split] = child.call(keras_model.answers, tiny_run / runs.MODEL_NAME, pixels)["probability"]
+            said[split] = child.call(keras_model.answers, tiny_models / "tiny.keras", pixels)["probability"]
     return said

@@ -19,7 +19,7 @@ from converters import features
 from converters.export import export
 from converters.formats import FORMATS
 from converters.metadata import write_spec
-from pneumo_edge import Classifier, runs
+from pneumo_edge import Classifier, files, runs
 from pneumo_edge.cli import app
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.runtime.classifier import read_spec
@@ -39,7 +39,9 @@ def checked(
     """Model files, by format, of a network whose middle can be tapped."""
     run, out = tmp_path_factory.mktemp("tapped-run"), tmp_path_factory.mktemp("tapped")
     shutil.copy(tiny_models / "tapped.keras", run / runs.MODEL_NAME)
-    replace(runs.load(tiny_run), backbone="tapped").save(run)
+    for name in (runs.MANIFEST_NAME, runs.VALIDATION_NAME):
+        shutil.copy(tiny_run / name, run)
+    replace(runs.load(tiny_run), backbone="tapped", model_sha256=files.sha256(run / runs.MODEL_NAME)).save(run)
     outcomes = list(export(run, [FORMATS[name] for name in _FORMATS], out, phantom / "cache"))
     assert not [outcome.missed for outcome in outcomes if outcome.missed]
     return {outcome.row.id: outcome.path for outcome in outcomes}

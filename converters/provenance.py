@@ -1,0 +1,144 @@
+"""Whether a run's folder still holds what training left: the network that its record and its claims are about."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from converters.reference import Reference
+from pneumo_edge import files, runs
+from pneumo_edge.data.splits import Manifest
+from pneumo_edge.errors import ConversionError, DataError
+from pneumo_edge.evaluation.metrics import Labels, Scores, auc, confusion
+from pneumo_edge.evaluation.operating_point import ThresholdRule, choose_threshold, log_loss
+from pneumo_edge.runs import Run
+
+#: How far a probability may be from the one that training wrote: another processor or TensorFlow rounds otherwise.
+_DIFFERENCE = 1e-3
+#: How far what was computed from the probabilities may be from the same, computed of those that were written.
+_ROUNDING = 1e-4
+_AS_LEFT = "Copy the whole folder of the run again, or train again"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """``validation.csv``: of each validation image label and probability; and the image's SHA-256."""
+
+    sha256: tuple[str, ...]
+    labels: Labels
+    scores: Scores
+
+
+def check(folder: Path, run: Run) -> Validation:
+    """Hold the files of a run to its record.
+
+    Args:
+        folder: The run's folder.
+        run: Its record.
+
+    Returns:
+        What training wrote of the validation images, for :func:`check_scores`.
+
+    Raises:
+        ConversionError: A file is missing or not that of the record; or the record's threshold or metrics do not follow
+            from the probabilities.
+    """
+    model = folder / runs.MODEL_NAME
+    try:
+        found = files.sha256(model)
+    except OSError as error:
+        raise ConversionError(f"{model} cannot be read ({error.strerror})", "the trained network", _AS_LEFT) from error
+    if run.model_sha256 is not None and found != run.model_sha256:
+        _refuse(
+            f"{model} has the SHA-256 {found[:16]}", f"{run.model_sha256[:16]}, that of the network that was trained"
+        )
+    validation = _read(folder, run)
+    path = folder / runs.VALIDATION_NAME
+    try:
+        threshold = choose_threshold(ThresholdRule(run.decision.rule), validation.labels, validation.scores)
+    except ValueError as error:
+        _refuse(f"{folder} has no threshold that can be repeated ({error})", "a rule, and images of both classes")
+    if abs(threshold - run.decision.threshold) > _ROUNDING:
+        _refuse(
+            f"{folder / runs.RECORD_NAME} has the threshold {run.decision.threshold:.6g}",
+            f"{threshold:.6g}, which its rule gives of {path.name}",
+        )
+    counts = confusion(validation.labels, validation.scores >= run.decision.threshold)
+    measured = {
+        "auc": auc(validation.labels, validation.scores),
+        "accuracy": counts.accuracy.value,
+        "sensitivity": counts.sensitivity.value,
+        "specificity": counts.specificity.value,
+        "log_loss": log_loss(validation.labels, validation.scores),
+    }
+    for name in measured.keys() & run.training.validation.keys():
+        if abs(measured[name] - run.training.validation[name]) > _ROUNDING:
+            _refuse(
+                f"{folder / runs.RECORD_NAME} has the validation {name} {run.training.validation[name]:.6g}",
+                f"{measured[name]:.6g}, which follows from {path.name}",
+            )
+    return validation
+
+
+def check_scores(folder: Path, validation: Validation, reference: Reference) -> None:
+    """Hold what the network says now of the validation images to what training wrote of them.
+
+    Raises:
+        ConversionError: It says something else: the network, or the file, is another one.
+    """
+    written = dict(zip(validation.sha256, validation.scores.tolist(), strict=True))
+    differences = [
+        abs(written.get(digest, np.inf) - score)
+        for digest, score in zip(reference.sha256.tolist(), reference.scores.tolist(), strict=True)
+    ]
+    if max(differences) > _DIFFERENCE:
+        _refuse(
+            f"{folder / runs.MODEL_NAME} gives probabilities of validation images that differ by up to "
+            f"{max(differences):.3g} from {runs.VALIDATION_NAME}",
+            f"at most {_DIFFERENCE:g}, as of the network that was trained",
+        )
+
+
+def _read(folder: Path, run: Run) -> Validation:
+    path = folder / runs.VALIDATION_NAME
+    images = _images(folder, run)
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
+            rows = {row["name"]: (int(row["label"]), float(row["probability"])) for row in csv.DictReader(stream)}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ConversionError(
+            f"{path} cannot be read ({error})", "what training wrote of the validation images", _AS_LEFT
+        ) from error
+    if {name: label for name, (label, _) in rows.items()} != {name: label for name, (_, label) in images.items()}:
+        _refuse(f"{path} has other images or labels than {runs.MANIFEST_NAME}", "its validation images")
+    scores = np.array([score for _, score in rows.values()])
+    if not ((scores >= 0) & (scores <= 1)).all():
+        _refuse(f"{path} has numbers that are no probabilities", "0 to 1")
+    return Validation(
+        tuple(images[name][0] for name in rows),
+        np.array([label for label, _ in rows.values()]),
+        scores,
+    )
+
+
+def _images(folder: Path, run: Run) -> Mapping[str, tuple[str, int]]:
+    """SHA-256 and label of each validation image by name."""
+    path = folder / runs.MANIFEST_NAME
+    try:
+        manifest = Manifest.load(path)
+    except DataError as error:
+        raise ConversionError(error.given, "the split of the training run", _AS_LEFT) from error
+    if manifest.fingerprint != run.data.fingerprint or not manifest.is_whole:
+        _refuse(
+            f"{path} is not the split that the run was trained with", f"the fingerprint {run.data.fingerprint[:12]}"
+        )
+    return {entry.name: (entry.sha256, entry.label) for entry in manifest.entries if entry.split == "val"}
+
+
+def _refuse(given: str, expected: str) -> NoReturn:
+    raise ConversionError(given, expected, _AS_LEFT)
