@@ -24,7 +24,7 @@ SECONDS ?= 3600
 MODELS ?= models
 
 .PHONY: help demo test lint bench bench-training models cards sample-pack training-table formats-table sensitivity report-reproduction \
-	device-speed serve-load report-picture repeat benchmark-pages uncertain fuzz arm64 clean
+	device-speed serve-load report-picture repeat benchmark-pages uncertain fuzz processors arm64 clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets
@@ -103,6 +103,9 @@ fuzz: $(READY) ## Fuzz what reads image and model files (TARGET=image, dicom, sp
 	mkdir -p out/fuzz/$(TARGET)
 	$(BIN)/python tests/fuzz/fuzz.py $(TARGET) -runs=$(RUNS) -max_total_time=$(SECONDS) -max_len=16384 -timeout=60 \
 		-rss_limit_mb=2048 -artifact_prefix=out/fuzz/$(TARGET)- out/fuzz/$(TARGET) tests/fuzz/corpus/$(TARGET)
+
+processors: $(READY) ## Ask integer files on emulated processors, and put what they answer into docs/formats.md (MODELS=)
+	$(BIN)/python -m converters.processors $(wildcard $(MODELS)/*.tflite $(MODELS)/*.onnx)
 
 arm64: $(READY) ## Run the runtime's tests on an emulated 64-bit Arm, and compare its verdicts with this machine's (MODELS=)
 	tests/arm64/run.sh out/arm64 $(BIN)/python "$(MODELS)"

@@ -8,8 +8,8 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-#: How often a split that just keeps a bound may give a sample that is told to miss it.
-CHANCE = 0.01
+#: How often a split that just keeps a bound may give a sample that is told to miss it: once in so many.
+ONE_IN = 100
 _ROUNDING = 1e-9
 
 
@@ -22,7 +22,7 @@ def most_changed(images: int, of: int, share: float) -> int:
         share: The share of those that may be changed, 0 to 1; of few images one at least, where any may.
 
     Returns:
-        The largest number that has at least the probability :data:`CHANCE` to be reached where no more than that share
+        The largest number that is reached at least once in :data:`ONE_IN` samples where no more than that share
         is changed, and the share itself where the sample is the whole.
     """
     changed = max(math.floor(share * of + _ROUNDING), 1) if share else 0
@@ -31,7 +31,7 @@ def most_changed(images: int, of: int, share: float) -> int:
     ways, reached = math.comb(of, images), 0
     for count in range(min(changed, images), 0, -1):
         reached += math.comb(changed, count) * math.comb(of - changed, images - count)
-        if reached >= CHANCE * ways:
+        if reached * ONE_IN >= ways:
             return count
     return 0
 
@@ -43,4 +43,4 @@ def most_mean(sample: npt.NDArray[np.float64], of: int, bound: float) -> float:
     """
     left_out = max(0.0, 1 - len(sample) / of)
     error = float(sample.std()) * math.sqrt(left_out / len(sample))
-    return bound + NormalDist().inv_cdf(1 - CHANCE) * error
+    return bound + NormalDist().inv_cdf(1 - 1 / ONE_IN) * error

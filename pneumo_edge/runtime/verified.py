@@ -28,8 +28,8 @@ def remark(name: str, spec: ModelSpec) -> str | None:
         else f"does not say on which kind of processor it was verified; this one is {here}"
     )
     return (
-        f"{name} {there}. Its integer arithmetic may give other answers on another kind. Where its proof lies beside it, "
-        "`pneumo-edge verify` tells whether it is right here."
+        f"{name} {there}. Its integer arithmetic may give other answers on another kind. Where its proof lies beside "
+        "it, `pneumo-edge verify` tells whether it is right here."
     )
 
 

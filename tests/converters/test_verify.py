@@ -349,3 +349,91 @@ def test_a_reference_travels_with_a_part_of_its_pixels(exported: Path, dataset: 
     for digest, pixels, score in zip(travelling.sha256, travelling.pixels, travelling.scores, strict=True):
         index = int(digest)
         assert (pixels == large.pixels[index]).all() and score == large.scores[index]
+
+
+def _keep_some(models: Path, count: int) -> Reference:
+    """Make the validation split of the copied files ``count`` times as large, and let their proofs fit."""
+    path = models / "tiny-reference.npz"
+    some = references.load(path)
+    many: npt.NDArray[np.intp] = np.arange(count) % len(some.labels)
+    large = replace(
+        some,
+        whole=0,
+        sha256=np.array([f"{index:064d}" for index in range(count)]),
+        patients=np.arange(count),
+        outputs={name: array[many] for name, array in some.outputs.items()},
+        **{name: getattr(some, name)[many] for name in ("pixels", "labels", "scores")},
+    )
+    references.save(large, path)
+    for row in _ROWS:
+        record = proof.load(models / row.file_name("tiny"))
+        replace(record, origin=replace(record.origin, reference=files.sha256(path))).save(
+            models / row.file_name("tiny")
+        )
+    return large
+
+
+@pytest.mark.parametrize(("changed", "code"), [(0, 0), (2, 0), (12, 5)])
+def test_decisions_that_change_in_a_sample_are_judged_by_their_chance(changed: int, code: int, models: Path) -> None:
+    large = _keep_some(models, 500)
+    travelling = np.flatnonzero(large.travelling)
+    scores = large.scores.copy()
+    # As many of the images that travel are decided otherwise by Keras, each by a little.
+    nearest = travelling[np.argsort(np.abs(scores[travelling] - large.threshold))[:changed]]
+    scores[nearest] = large.threshold + np.where(scores[nearest] >= large.threshold, -1e-6, 1e-6)
+    references.save(replace(large, scores=scores), models / "tiny-reference.npz")
+    model = models / "tiny-int8.tflite"
+    record = proof.load(model)
+    replace(record, origin=replace(record.origin, reference=files.sha256(models / "tiny-reference.npz"))).save(model)
+    spec = read_spec(model)
+    _set_threshold(model, large.threshold)
+    result, out, err = _run(model)
+    assert result == code, err
+    assert ("verified on 64 images" in out) == (code == 0)
+    assert (f"{changed} changed decisions of 64" in err) == (code == 5)
+    assert "Keras model; expected at most" in err or code == 0
+    assert "export" not in err, "of a file with no run at hand"
+    assert spec.format == "int8"
+
+
+def _set_threshold(model: Path, threshold: float) -> None:
+    spec, bare = read_spec(model), model.with_name(f"bare-{model.name}")
+    shutil.copy(model, bare)
+    metadata.write_spec(bare, model, replace(spec, decision=replace(spec.decision, threshold=threshold)))
+    replace(proof.load(model), sha256=files.sha256(model)).save(model)
+
+
+def test_further_engines_see_the_images_that_travel(exported: Path, dataset: Dataset) -> None:
+    whole = references.load(exported / "tiny-reference.npz", dataset)
+    many: npt.NDArray[np.intp] = np.arange(300) % len(whole.labels)
+    large = replace(whole.at(many), whole=0, sha256=np.array([f"{index:064d}" for index in range(300)]))
+    chosen = large.with_travelling(100)
+    assert len(chosen) == 100 == len(set(chosen.tolist()))
+    assert set(np.flatnonzero(large.travelling)) <= set(chosen.tolist())
+    assert large.at(chosen).of == 300
+
+
+def test_all_files_are_verified_and_the_worst_code_is_the_last(models: Path, tmp_path: Path) -> None:
+    good, bad = models / "tiny-fp32.tflite", models / "tiny-int8.tflite"
+    _set_threshold(bad, 0.0)
+    missing = tmp_path / "missing.tflite"
+    code, out, err = _run(missing, bad, good)
+    assert code == 5
+    assert f"{good}: verified on" in out
+    assert [line.split(": ")[1] for line in err.splitlines()] == [str(missing), str(bad)]
+    code, out, err = _run(missing, good)
+    assert code == 3 and f"{good}: verified on" in out and str(missing) in err
+    assert _run(good)[0] == 0
+
+
+def test_a_bundled_model_is_known_by_its_name() -> None:
+    _, out, err = _run("mobilenetv2")
+    assert "mobilenetv2-int8.tflite" in out + err
+    assert "is no model file" not in err and "there is no file" not in err
+
+
+def test_advice_fits_a_file_that_was_changed(models: Path) -> None:
+    path = models / "tiny-fp32.tflite"
+    path.write_bytes(path.read_bytes() + b"\0")
+    _, _, err = _run(path)
+    assert "export it again" not in err and "Copy it again" in err
