@@ -22,6 +22,7 @@ from pneumo_edge.spec import PROBABILITY
 
 def _ask(model: Path, row: engines.EngineInfo, pixels: Any) -> Iterator[float]:
     spec = read_spec(model)
+    answers: Iterator[Any]
     tensors = (image[np.newaxis].astype(spec.input.dtype) for image in pixels)
     if model.suffix == ".onnx":
         session = extras.need("onnxruntime", "onnx").InferenceSession(str(model), providers=["CPUExecutionProvider"])

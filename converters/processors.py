@@ -31,7 +31,7 @@ QEMU = "qemu-x86_64-static"
 #: A processor with AVX2 and no VNNI; QEMU emulates no AVX-512.
 AVX2 = (QEMU, "-cpu", "Haswell")
 _ARM64 = Path("out/arm64/python")
-_IMAGES = 8
+_IMAGES = 4
 _FLOAT = frozenset({"fp32", "fp16"})
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from converters import chance, proof, reference
 from converters.formats import FORMATS, THREADS, Format
 from converters.reference import Reference
-from pneumo_edge import apart, cores, extras, processor
+from pneumo_edge import apart, bundled, cores, extras, processor
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import prepare
 from pneumo_edge.errors import ConversionError, GateError
@@ -150,6 +150,12 @@ def verify_again(model: Path, data: Path | None, cache: Path) -> Verified:
             f"{model} has the format {spec.format!r}",
             "one of " + ", ".join(FORMATS),
             "Verify it with the version of pneumo-edge that made it",
+        )
+    if model in map(bundled.path, bundled.NAMES) and not proof.path(model).exists():
+        raise ConversionError(
+            f"the bundled {spec.name} is whole, but its reference set, which holds X-rays, is not in the package",
+            "a model file with its proof and its reference set",
+            f"See what it answers here on X-rays of yours: pneumo-edge evaluate {spec.backbone} --data FOLDER",
         )
     record = proof.load(model)
     proof.check(model, record)

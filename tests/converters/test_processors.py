@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from converters import metadata, processors
+from converters import formats_page, metadata, processors
 from converters.formats import FORMATS
-from pneumo_edge import bundled, processor
+from pneumo_edge import bundled, processor, records
 from pneumo_edge.runtime import verified
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import VerificationSpec
@@ -154,8 +154,8 @@ def test_kinds_of_processors(architecture: str, features: set[str], kind: str) -
 
 def test_the_page_holds_the_table_of_what_was_asked() -> None:
     root = Path(__file__).parents[2]
-    record = processors.records.loads(processors.Record, (root / processors.RESULTS).read_bytes())
-    assert processors.table(record) in (root / processors.formats_page.PAGE).read_text(encoding="utf-8")
+    record = records.loads(processors.Record, (root / processors.RESULTS).read_bytes())
+    assert processors.table(record) in (root / formats_page.PAGE).read_text(encoding="utf-8")
     assert not [row for row in record.compared if row.model.endswith(".onnx") and row.flips]
 
 
