@@ -61,8 +61,8 @@ class Format:
         quantized: Whether integers take the place of floats; the decision threshold is then chosen
             again, on the file's own validation probabilities.
         calibrated: Whether activations are quantized with ranges from training images.
-        by_processor: Whether its engines' integer kernels may give other answers on another kind of processor: those of
-            onnxruntime differ in how they add. (docs/formats.md has what was measured of each format.)
+        by_processor: Whether its engines' integer kernels may give other answers on another kind of processor; what was
+            measured of each format is in docs/formats.md.
     """
 
     target: Literal["tflite", "onnx"]
@@ -178,7 +178,6 @@ FORMATS: dict[str, Format] = {
             _ONNX,
             _QUANTIZED,
             quantized=True,
-            by_processor=True,
         ),
         Format(
             "onnx",

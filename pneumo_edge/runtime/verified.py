@@ -5,8 +5,8 @@ from __future__ import annotations
 from pneumo_edge import processor
 from pneumo_edge.spec import ModelSpec, VerificationSpec
 
-#: Of files that do not say whether their answers depend on the processor: where they do not.
-_ELSEWHERE_FLOAT, _ALIKE_EVERYWHERE = frozenset({"fp32", "fp16"}), frozenset({"litert", "tflite-runtime"})
+#: Of files that do not say whether their answers depend on the processor, those that do: engine and format.
+_DEPENDED = ("onnxruntime", "int8")
 
 
 def remark(name: str, spec: ModelSpec) -> str | None:
@@ -36,4 +36,5 @@ def remark(name: str, spec: ModelSpec) -> str | None:
 def _depends(spec: ModelSpec, verification: VerificationSpec) -> bool:
     if verification.by_processor is not None:
         return verification.by_processor
-    return spec.format not in _ELSEWHERE_FLOAT and not verification.engines.keys() <= _ALIKE_EVERYWHERE
+    engine, file_format = _DEPENDED
+    return engine in verification.engines and spec.format == file_format

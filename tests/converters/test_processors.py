@@ -128,10 +128,11 @@ def test_a_remark_is_made_where_the_processor_matters_and_is_another(tiny_models
     assert said and said.startswith("x.onnx ") and _ELSEWHERE in said and here in said
 
 
-def test_of_an_older_file_it_is_made_where_integers_are_added_by_onnxruntime(tiny_models: Path) -> None:
+def test_of_an_older_file_it_is_made_where_it_is_onnx_int8(tiny_models: Path) -> None:
     said = verified.remark("x.onnx", _spec(tiny_models))
     assert said and "does not say" in said
-    assert verified.remark("x.onnx", _spec(tiny_models, format="fp32")) is None
+    for other in ("fp32", "fp16", "dynamic"):
+        assert verified.remark("x.onnx", _spec(tiny_models, format=other)) is None
     assert verified.remark("x", _spec(tiny_models, engines={"litert": "2", "tflite-runtime": "2"})) is None
     assert all(verified.remark(name, read_spec(bundled.path(name))) is None for name in bundled.NAMES)
 
