@@ -61,8 +61,8 @@ class Format:
         quantized: Whether integers take the place of floats; the decision threshold is then chosen
             again, on the file's own validation probabilities.
         calibrated: Whether activations are quantized with ranges from training images.
-        by_processor: Whether its engines' integer kernels may give other answers on another kind of processor; what was
-            measured of each format is in docs/formats.md.
+        by_processor: Whether its engines' integer kernels may give other answers on another kind of processor: by 0.005 or
+            more, as measured (docs/formats.md).
     """
 
     target: Literal["tflite", "onnx"]
@@ -121,6 +121,7 @@ FORMATS: dict[str, Format] = {
             _TFLITE,
             _QUANTIZED,
             quantized=True,
+            by_processor=True,
         ),
         Format(
             "tflite",
