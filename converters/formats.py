@@ -61,8 +61,8 @@ class Format:
         quantized: Whether integers take the place of floats; the decision threshold is then chosen
             again, on the file's own validation probabilities.
         calibrated: Whether activations are quantized with ranges from training images.
-        by_processor: Whether its engines' integer kernels may give other answers on another kind of processor: by 0.005 or
-            more, as measured (docs/formats.md).
+        by_processor: Whether its engines' integer kernels may give other answers on another kind of processor: by 0.005
+            or more, as measured (docs/formats.md).
     """
 
     target: Literal["tflite", "onnx"]
