@@ -30,7 +30,7 @@ MODELS ?= models
 help: ## List these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
 
-demo: $(READY) ## Train both backbones quickly, convert, verify, predict, benchmark (DATA=, WEIGHTS=)
+demo: $(READY) ## Train both backbones quickly, convert, verify, predict, benchmark; needs no network after installation (DATA=, WEIGHTS=)
 	$(BIN)/pneumo-edge demo $(OPTIONS)
 
 test: $(READY) ## Run all tests

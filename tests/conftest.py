@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +62,20 @@ def sample_pack() -> Path:
 @pytest.fixture(scope="session")
 def shared_data(shared: Path) -> Path:
     return shared / "data"
+
+
+@pytest.fixture
+def offline(tmp_path: Path) -> Mapping[str, str]:
+    """The environment of a command that reaches no address, and has fetched nothing before."""
+    nobody = "http://127.0.0.1:9"
+    proxies = {
+        name: nobody for scheme in ("http", "https", "all") for name in (f"{scheme}_proxy", f"{scheme}_PROXY".upper())
+    }
+    folders = {"KERAS_HOME": str(tmp_path / "keras"), "PNEUMO_EDGE_CACHE": str(tmp_path / "cache")}
+    given = {
+        name: value for name, value in os.environ.items() if name not in ("PNEUMO_EDGE_DATA", "PNEUMO_EDGE_WEIGHTS")
+    }
+    return {**given, **proxies, **folders, "no_proxy": "", "NO_PROXY": ""}
 
 
 @pytest.fixture(scope="session")

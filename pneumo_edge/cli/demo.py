@@ -14,7 +14,7 @@ import typer
 
 from pneumo_edge import files, jobs, lifeline
 from pneumo_edge.cli import options
-from pneumo_edge.errors import DataError, ExitCode
+from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
 from pneumo_edge.training.backbones import BACKBONES
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def demo(
         Path | None,
         typer.Option(
             envvar="PNEUMO_EDGE_DATA",
-            help="A data set; without it, one already fetched, else it is fetched, else phantom images are made.",
+            help="A data set. Without it: PneumoniaMNIST, fetched where it is not there yet; else the sample pack of "
+            "the repository; else phantom images.",
         ),
     ] = None,
     weights: options.Weights = None,
@@ -62,23 +63,24 @@ def demo(
 
 
 def _find_data() -> Path:
-    """A data set that was fetched before, else one fetched now, else phantom images."""
+    """A data set that was fetched before, else one fetched now, else the sample pack, else phantom images."""
     from pneumo_edge.cache import cache_folder
-    from pneumo_edge.data.fetch import find_fetched
+    from pneumo_edge.data import fetch, sample
 
-    if fetched := find_fetched():
+    if fetched := fetch.find_fetched():
         return fetched
+    typer.echo("\n$ pneumo-edge data fetch")
     try:
-        _run("data", "fetch")
-    except typer.Exit:
-        phantom = cache_folder() / "phantom"
-        typer.echo("No data set could be fetched: going on with PHANTOM images, which are not X-rays.", err=True)
-        _run("data", "phantom", phantom)
-        return phantom
-    fetched = find_fetched()
-    if fetched is None:
-        raise DataError("the data set was fetched but is not there", "a file in the cache", "Give it with --data")
-    return fetched
+        return fetch.fetch_medmnist(cache_folder())
+    except PneumoEdgeError as error:
+        lost = printable(error.given)
+    if pack := sample.find():
+        typer.echo(f"{lost}. The sample pack in {pack} is taken instead: real X-rays, but few of them.")
+        return pack
+    typer.echo(f"{lost}. PHANTOM images are drawn instead, which are not X-rays.", err=True)
+    phantom = cache_folder() / "phantom"
+    _run("data", "phantom", phantom)
+    return phantom
 
 
 def _some_images(source: Source, folder: Path) -> list[Path]:

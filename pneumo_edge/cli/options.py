@@ -62,7 +62,8 @@ Weights = Annotated[
     Path | None,
     typer.Option(
         envvar="PNEUMO_EDGE_WEIGHTS",
-        help="ImageNet weights: a file, or a folder that has them. Without it, Keras downloads them.",
+        help="Initial weights: a file, or a folder that has ImageNet's. Without it, Keras downloads ImageNet's; "
+        "where it cannot, those of the bundled model are taken.",
     ),
 ]
 Engine = Annotated[

@@ -15,7 +15,7 @@ from pneumo_edge.training.report_recipes import REPRODUCTIONS
 
 if TYPE_CHECKING:
     from pneumo_edge.data.tensors import Dataset
-    from pneumo_edge.training.network import InitialWeights
+    from pneumo_edge.training.initial_weights import InitialWeights
 
 _RECIPE_HELP = "; ".join(f"{row.name}: {row.summary}" for row in RECIPES.values()) + (
     "; report-*: the runs of the student report and their corrected twins, see docs/report-reproduction.md."
@@ -64,7 +64,7 @@ def train(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with native.quiet_stderr():
         extras.need("keras", "train")
-    from pneumo_edge.training import fit, network
+    from pneumo_edge.training import fit, initial_weights, network
 
     is_report = recipe in REPRODUCTIONS
     folder = out or Path("runs") / (recipe if is_report else f"{backbone}-{recipe}")
@@ -76,7 +76,7 @@ def train(
     if not dataset.manifest.real:
         typer.echo("These are PHANTOM images, not X-rays: what is trained on them says nothing of patients.", err=True)
     row = BACKBONES[backbone]
-    initial = network.find_weights(row, weights)
+    initial = initial_weights.find(row, weights, trained=not is_report)
     with jobs.alone(folder / runs.RECORD_NAME, "training", jobs.SAME_COMMAND):
         if is_report:
             _reproduce(recipe, initial, dataset, folder, seed, epochs, images)
@@ -86,7 +86,8 @@ def train(
     metrics = run.training.validation
     typer.echo(
         f"{folder}: validation AUC {metrics['auc']:.4f}, accuracy {metrics['accuracy']:.4f} at threshold "
-        f"{run.decision.threshold:.4f} after {run.training.epochs} epochs, from {run.training.initial_weights} weights"
+        f"{run.decision.threshold:.4f} after {run.training.epochs} epochs. "
+        f"Initial weights: {run.training.initial_weights}"
     )
     typer.echo(f"Next: pneumo-edge export {folder}")
 
@@ -119,6 +120,6 @@ def _reproduce(
     rows = reproduction.read_history(folder)
     typer.echo(
         f"{folder}: validation accuracy by epoch {', '.join(f'{row.val_accuracy:.4f}' for row in rows)}, "
-        f"{rows[-1].called_pneumonia:.0%} called pneumonia at the end, from {result.initial_weights} weights. "
+        f"{rows[-1].called_pneumonia:.0%} called pneumonia at the end. Initial weights: {result.initial_weights}. "
         f"Validation is the report's: {sum(result.validation_images.values())} test images. There is no model to export"
     )

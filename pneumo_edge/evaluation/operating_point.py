@@ -74,8 +74,11 @@ def fit_temperature(labels: Labels, scores: Scores) -> float:
         scores: Probabilities of class 1, shape (images,).
 
     Returns:
-        A factor within 0.05 to 20 that the logits are to be divided by; above 1 the model was too sure.
+        A factor within 0.05 to 20 that the logits are to be divided by; above 1 the model was too sure. Where every
+        image is on its side of one half, 1: the loss then only falls with the temperature, and tells of none.
     """
+    if ((scores > 0.5) == (labels == 1)).all() and not (scores == 0.5).any():
+        return 1.0
     # The log loss is convex in the inverse temperature, so a grid in its logarithm that is refined
     # around the best point finds the minimum to three digits.
     low, high = np.log(0.05), np.log(20.0)

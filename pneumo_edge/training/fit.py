@@ -28,12 +28,12 @@ from pneumo_edge.spec import RANDOM_WEIGHTS, DataSpec, DecisionSpec, TrainingSpe
 from pneumo_edge.training import curves
 from pneumo_edge.training.augmentation import augment, resize
 from pneumo_edge.training.backbones import Backbone
+from pneumo_edge.training.initial_weights import InitialWeights
 from pneumo_edge.training.network import (
     FEATURES,
     HEIGHT,
     LOGITS,
     WIDTH,
-    InitialWeights,
     at_side,
     batch_norm_layers,
     build,

@@ -30,7 +30,8 @@ from pneumo_edge.evaluation.metrics import Labels, Scores, auc
 from pneumo_edge.progress import Advance, bar
 from pneumo_edge.training import network
 from pneumo_edge.training.backbones import BACKBONES
-from pneumo_edge.training.network import HEIGHT, WIDTH, InitialWeights, batch_norm_layers
+from pneumo_edge.training.initial_weights import InitialWeights
+from pneumo_edge.training.network import HEIGHT, WIDTH, batch_norm_layers
 from pneumo_edge.training.phases import Epoch, class_weights
 from pneumo_edge.training.report_recipes import GeneratorArguments, ReportPhase, Reproduction
 from pneumo_edge.training.settings import check_settings

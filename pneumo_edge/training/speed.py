@@ -23,10 +23,10 @@ from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import PneumoEdgeError
 from pneumo_edge.progress import bar
-from pneumo_edge.training import network, reproduction
+from pneumo_edge.training import initial_weights, network, reproduction
 from pneumo_edge.training.backbones import BACKBONES, Backbone
 from pneumo_edge.training.fit import train, trainer, training_images
-from pneumo_edge.training.network import InitialWeights
+from pneumo_edge.training.initial_weights import InitialWeights
 from pneumo_edge.training.phases import batches, compile_model
 from pneumo_edge.training.recipes import RECIPES, Phase
 from pneumo_edge.training.report_recipes import REPRODUCTIONS
@@ -184,7 +184,7 @@ def main() -> None:
             extras.need("keras", "train")
         backbone = BACKBONES["mobilenetv2"]
         dataset = prepare(open_source(given.data), cache_folder(), network.HEIGHT, network.WIDTH)
-        weights = network.find_weights(backbone, given.weights)
+        weights = initial_weights.find(backbone, given.weights, trained=False)
         phase = RECIPES["best"].fine_tune[0]
         with bar("Training: steps by turns", (2 * _ROUNDS + 1) * _STEPS) as advance:
             speed = measure_pipeline(

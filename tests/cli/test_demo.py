@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from pneumo_edge.cache import cache_folder
 from pneumo_edge.cli import app, demo
+from pneumo_edge.data import fetch, sample
 from pneumo_edge.data.phantom import make_phantom
-from pneumo_edge.errors import ExitCode
+from pneumo_edge.errors import DataError, ExitCode
 
 
 class _Commands:
@@ -42,6 +43,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PNEUMO_EDGE_DATA", raising=False)
     monkeypatch.delenv("PNEUMO_EDGE_WEIGHTS", raising=False)
 
+    def fail(folder: Path) -> Path:
+        raise DataError("the address could not be fetched (nobody answers)", "a file", "Try again")
+
+    monkeypatch.setattr(fetch, "fetch_medmnist", fail)
+
 
 def _demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *options: str, **codes: ExitCode) -> tuple[_Commands, int]:
     commands = _Commands({name.replace("_", " "): code for name, code in codes.items()})
@@ -57,28 +63,50 @@ def test_given_data_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert all(str(data) in arguments for arguments in commands.run if arguments[0] != "export")
 
 
-def test_without_data_or_network_it_says_so_and_draws_phantoms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    commands, code = _demo(monkeypatch, tmp_path, data_fetch=ExitCode.FAILED)
+def test_without_data_or_network_it_takes_the_sample_pack_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sample_pack: Path
+) -> None:
+    commands = _Commands({})
+    monkeypatch.setattr(demo, "_run", commands)
+    done = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0
+    assert commands.verbs == ["train", "train", "export", "benchmark"]
+    assert all(str(sample_pack) in arguments for arguments in commands.run if arguments[0] in ("train", "benchmark"))
+    (line,) = [line for line in done.output.splitlines() if "sample pack" in line]
+    assert "could not be fetched (nobody answers)" in line and "real X-rays" in line
+
+
+def test_what_is_fetched_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kept = make_phantom(tmp_path / "fetched", seed=0, train_per_class=2, test_per_class=2)
+    monkeypatch.setattr(fetch, "fetch_medmnist", lambda folder: kept)
+    commands, code = _demo(monkeypatch, tmp_path)
     assert code == 0
-    assert commands.run[:2] == [["data", "fetch"], ["data", "phantom", str(cache_folder() / "phantom")]]
-    assert commands.verbs[2:] == ["train", "train", "export", "benchmark"]
+    assert all(str(kept) in arguments for arguments in commands.run if arguments[0] != "export")
+
+
+def test_without_the_repository_it_says_so_and_draws_phantoms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sample, "find", lambda: None)
+    commands, code = _demo(monkeypatch, tmp_path)
+    assert code == 0
+    assert commands.run[0] == ["data", "phantom", str(cache_folder() / "phantom")]
+    assert commands.verbs[1:] == ["train", "train", "export", "benchmark"]
 
 
 def test_the_smallest_file_of_each_backbone_that_passed_is_shown(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sample_pack: Path
 ) -> None:
-    models = tmp_path / "out" / "phantom" / "models"
+    models = tmp_path / "out" / sample_pack.name / "models"
     models.mkdir(parents=True)
     for name, size in (("mobilenetv2-fp32", 9), ("mobilenetv2-fp16", 5), ("efficientnetb0-int8", 4)):
         (models / f"{name}.tflite").write_bytes(bytes(size))
-    commands, code = _demo(monkeypatch, tmp_path, data_fetch=ExitCode.FAILED)
+    commands, code = _demo(monkeypatch, tmp_path)
     assert code == 0
     shown = [Path(arguments[-1]).name for arguments in commands.run if arguments[0] in ("info", "predict")]
     assert shown == [f"{name}.tflite" for name in ("mobilenetv2-fp16", "efficientnetb0-int8") for _ in range(2)]
 
 
 def test_a_missed_gate_does_not_end_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    commands, code = _demo(monkeypatch, tmp_path, data_fetch=ExitCode.FAILED, export=ExitCode.GATE_MISSED)
+    commands, code = _demo(monkeypatch, tmp_path, export=ExitCode.GATE_MISSED)
     assert code == 0
     assert commands.verbs[-1] == "benchmark"
 
@@ -87,6 +115,6 @@ def test_a_missed_gate_does_not_end_the_demo(monkeypatch: pytest.MonkeyPatch, tm
 def test_any_other_failure_ends_the_demo_with_its_code(
     verb: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    commands, code = _demo(monkeypatch, tmp_path, data_fetch=ExitCode.FAILED, **{verb: ExitCode.FAILED})
+    commands, code = _demo(monkeypatch, tmp_path, **{verb: ExitCode.FAILED})
     assert code == ExitCode.FAILED
     assert commands.verbs[-1] == verb

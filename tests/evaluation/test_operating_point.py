@@ -83,6 +83,9 @@ def test_no_other_temperature_has_a_lower_log_loss(sample: Sample) -> None:
     def loss(log_temperature: float) -> float:
         return log_loss(labels, rescale(scores, float(np.exp(log_temperature))))
 
+    if all(score != 0.5 and (score > 0.5) == bool(label) for label, score in zip(labels, scores, strict=True)):
+        assert temperature == 1, "no image says that the model is too sure, nor how sure it may be"
+        return
     theirs = optimize.minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
     assert loss(np.log(temperature)) <= theirs.fun + 1e-5
 
@@ -93,6 +96,11 @@ def test_the_temperature_that_spoiled_the_probabilities_is_found(truth: float) -
     calibrated = 1 / (1 + np.exp(-random.normal(0, 2, 20_000)))
     labels = (random.random(20_000) < calibrated).astype(np.int64)
     assert fit_temperature(labels, rescale(calibrated, 1 / truth)) == pytest.approx(truth, rel=0.05)
+
+
+def test_probabilities_are_not_driven_to_the_ends_by_a_validation_that_is_easy() -> None:
+    labels, scores = np.array([0, 0, 1, 1]), np.array([0.1, 0.3, 0.6, 0.9])
+    np.testing.assert_allclose(rescale(scores, fit_temperature(labels, scores)), scores)
 
 
 @given(samples(), st.floats(0.05, 20))

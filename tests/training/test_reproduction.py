@@ -22,14 +22,14 @@ from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import TrainingError
-from pneumo_edge.spec import RANDOM_WEIGHTS
 from pneumo_edge.training import reproduction
-from pneumo_edge.training.network import InitialWeights, batch_norm_layers
+from pneumo_edge.training.initial_weights import RANDOM, InitialWeights
+from pneumo_edge.training.network import batch_norm_layers
 from pneumo_edge.training.report_recipes import REPRODUCTIONS, GeneratorArguments, Plateau, ReportPhase, Reproduction
 from pneumo_edge.training.reproduction import ReportEpoch, Result, draw, reproduce, set_trainable
 
 _TRAIN_PER_CLASS, _TEST_PER_CLASS, _WHOLE_BATCHES = 24, 36, 64
-_WEIGHTS = InitialWeights(RANDOM_WEIGHTS)
+_WEIGHTS = RANDOM
 _REPORT = REPRODUCTIONS["report-train-model"]
 
 

@@ -12,10 +12,9 @@ import pytest
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import prepare
-from pneumo_edge.spec import RANDOM_WEIGHTS
 from pneumo_edge.training import speed
 from pneumo_edge.training.backbones import BACKBONES
-from pneumo_edge.training.network import InitialWeights
+from pneumo_edge.training.initial_weights import RANDOM
 from pneumo_edge.training.recipes import RECIPES
 
 pytestmark = pytest.mark.slow
@@ -26,9 +25,7 @@ def test_every_round_is_a_pair_of_turns(keras: Any, tmp_path: Path) -> None:
     dataset = prepare(open_source(tmp_path / "data"), tmp_path / "cache", 224, 224)
     phase = replace(RECIPES["best"].fine_tune[0], batch_size=4)
     steps: list[int] = []
-    measured = speed.measure_pipeline(
-        BACKBONES["mobilenetv2"], InitialWeights(RANDOM_WEIGHTS), phase, dataset, 2, 3, steps.append
-    )
+    measured = speed.measure_pipeline(BACKBONES["mobilenetv2"], RANDOM, phase, dataset, 2, 3, steps.append)
     assert steps == [2] * 7  # one turn to warm up, then three pairs
     assert len(measured.pipeline) == len(measured.memory) == 3
     assert min(*measured.pipeline, *measured.memory) > 0

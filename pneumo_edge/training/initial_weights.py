@@ -1,0 +1,183 @@
+"""Where a backbone starts from: a file, ImageNet by download, the bundled model, or random numbers; in that order."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pneumo_edge import bundled, extras, files, online, spec
+from pneumo_edge.errors import ModelFileError, TrainingError
+from pneumo_edge.spec import RANDOM_WEIGHTS, ModelSpec
+from pneumo_edge.training import tflite_weights, weights_file
+from pneumo_edge.training.backbones import SIDE, Backbone
+
+#: Seconds between two pieces of a download.
+_PATIENCE = 30.0
+#: Of a hash in a description.
+_DIGITS = 16
+#: Standard deviation of ImageNet's pixels by channel, of 0 to 1.
+_IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """What a backbone starts from; ``path`` is the file that is loaded, None for random numbers.
+
+    ``description`` says what was loaded and by which hash, for the record of a run.
+    """
+
+    description: str
+    path: Path | None = None
+
+    @property
+    def random(self) -> bool:
+        """Whether there are no pretrained weights."""
+        return self.path is None
+
+
+RANDOM = InitialWeights(RANDOM_WEIGHTS)
+
+
+def find(backbone: Backbone, given: Path | None, *, trained: bool = True) -> InitialWeights:
+    """Settle the initial weights, and make sure that they fit.
+
+    Args:
+        backbone: The backbone.
+        given: A file of weights that Keras saved, a TFLite file of the same backbone, a folder that has
+            ``backbone.weights_file``, or None.
+        trained: Whether the bundled model will do, which was trained on chest X-rays already.
+
+    Returns:
+        The given file; without one ImageNet's weights, downloaded by Keras; where they cannot be, the bundled model's;
+        else random numbers. What is taken in the place of ImageNet's is said on standard error.
+
+    Raises:
+        TrainingError: The given path has no such file, or its weights are not all of the backbone's and no others.
+    """
+    if given is not None:
+        return _checked(backbone, _given(backbone, given))
+    try:
+        path = _download(backbone)
+    except Exception as error:  # Keras raises a bare Exception where a download fails
+        lost = f"The ImageNet weights of {backbone.application} could not be downloaded ({str(error)[:120]}). "
+    else:
+        return _checked(backbone, InitialWeights(f"ImageNet, downloaded by Keras {_hash(path)}", path))
+    remedy = "For ImageNet weights give --weights or set PNEUMO_EDGE_WEIGHTS."
+    if trained and backbone.name in bundled.NAMES:
+        path = bundled.path(backbone.name)
+        record = spec.read(path)
+        text = (
+            f"bundled {record.name} {_hash(path)}, trained on {record.data.name}; "
+            "the sample pack's training images were among its own"
+        )
+        _say(f"{lost}Training starts from the weights of the bundled {record.name}, a trained network. {remedy}")
+        return _checked(backbone, InitialWeights(text, path))
+    _say(
+        f"WARNING: {lost}Training starts from RANDOM weights: the result shows that the road works, and says nothing "
+        f"of accuracy. {remedy}"
+    )
+    return RANDOM
+
+
+def build_base(backbone: Backbone, weights: InitialWeights, side: int) -> Any:
+    """Build a backbone with its initial weights, without its top.
+
+    Args:
+        backbone: The backbone.
+        weights: From :func:`find`.
+        side: Height and width of the images.
+
+    Returns:
+        A ``keras.Model`` from pixels, as its application takes them, to a feature map.
+
+    Raises:
+        TrainingError: The weights are not all of the backbone's and no others.
+    """
+    keras = extras.need("keras", "train")
+    application = getattr(keras.applications, backbone.application)
+    base = application(include_top=False, weights=None, input_shape=(side, side, 3))
+    if weights.path is None:
+        return base
+    try:
+        if weights.path.suffix == ".tflite":
+            tflite_weights.take(base.layers, weights.path.read_bytes(), backbone.rescaling or (1.0, 0.0))
+        else:
+            weights_file.load(base, weights.path)
+            _complete_normalization(base)
+    except weights_file.DoesNotFitError as error:
+        raise TrainingError(
+            f"{weights.path} does not hold weights of {backbone.application} ({str(error)[:300]})",
+            "all weights of that application with include_top=False, as Keras saves them, and no others",
+            "Give another --weights",
+        ) from error
+    return base
+
+
+def _given(backbone: Backbone, given: Path) -> InitialWeights:
+    path = given / backbone.weights_file if given.is_dir() else given
+    if not path.is_file():
+        raise TrainingError(
+            f"there are no weights at {path}",
+            f"a weights file of {backbone.application} without its top, or a folder with {backbone.weights_file}",
+            "Give another --weights, or leave it out to download them",
+        )
+    text = f"from {path.name} {_hash(path)}"
+    if path.suffix == ".tflite":
+        return InitialWeights(f"{text}, trained on {_spec_of(backbone, path).data.name}", path)
+    return InitialWeights(f"ImageNet, {text}" if files.sha256(path) in backbone.imagenet else text, path)
+
+
+def _spec_of(backbone: Backbone, path: Path) -> ModelSpec:
+    try:
+        record = spec.read(path)
+    except ModelFileError as error:
+        raise TrainingError(error.given, error.expected, "Give another --weights") from error
+    if record.backbone != backbone.name:
+        raise TrainingError(f"{path} is a {record.backbone}", f"a {backbone.name}", "Give another --weights")
+    return record
+
+
+def _checked(backbone: Backbone, weights: InitialWeights) -> InitialWeights:
+    # Before a run writes down what it starts from.
+    build_base(backbone, weights, SIDE)
+    return weights
+
+
+def _download(backbone: Backbone) -> Path:
+    """Where Keras keeps a backbone's ImageNet weights; fetched in one attempt where they are not there yet."""
+    keras = extras.need("keras", "train")
+    name = backbone.download.rpartition("/")[2]
+    folders = (os.environ.get("KERAS_HOME") or Path("~/.keras").expanduser(), "/tmp/.keras")
+    if not any(Path(folder, "models", name).is_file() for folder in folders):
+        online.check(backbone.download)
+    with online.patience(_PATIENCE):
+        kept = keras.utils.get_file(name, backbone.download, cache_subdir="models", file_hash=backbone.download_md5)
+    return Path(kept)
+
+
+def _complete_normalization(base: Any) -> None:
+    """Give a normalization layer that holds the deviation in the place of the variance the variance.
+
+    Keras's own file of EfficientNetB0 has it so; Keras makes up for it by a layer that it adds for this file alone
+    (https://github.com/tensorflow/tensorflow/issues/49930).
+    """
+    keras = extras.need("keras", "train")
+    for layer in base.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            mean, variance, *others = layer.get_weights()
+            if np.allclose(variance, _IMAGENET_DEVIATION, rtol=1e-3):
+                layer.set_weights([mean, variance**2, *others])
+                layer.finalize_state()
+
+
+def _hash(path: Path) -> str:
+    return f"(sha256 {files.sha256(path)[:_DIGITS]})"
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)
