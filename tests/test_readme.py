@@ -11,10 +11,14 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import results
+from converters.formats import USUAL, select
 from pneumo_edge import extras
+from pneumo_edge.evaluation.metrics import auc
 
 _REPOSITORY = Path(__file__).parents[1]
 _README = (_REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -85,6 +89,14 @@ def test_the_steps_work_as_written_without_a_network(workplace: Path, offline: M
         _run_step(step, workplace, offline)
     for name in ("audit.png", "reports/results.json", "reports/report.md", "reports/report.html"):
         assert (workplace / name).stat().st_size > 0
+    # From the sample pack and the bundled weights: every file passed its gate, and is of use.
+    measured = results.read(workplace / "reports" / "results.json")
+    assert {model.file for model in measured.models} == {row.file_name("mobilenetv2") for row in select(list(USUAL))}
+    assert all(model.initial_weights.startswith("bundled mobilenetv2-int8 (sha256 ") for model in measured.models)
+    names = sorted(measured.test_set.labels)
+    labels = np.array([measured.test_set.labels[name] for name in names])
+    for unit in measured.units:
+        assert auc(labels, np.array([unit.probabilities[name] for name in names])) > 0.95, unit.unit.name
 
 
 def _run_step(step: str, folder: Path, environment: Mapping[str, str] | None = None) -> str:

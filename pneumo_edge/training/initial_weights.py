@@ -78,7 +78,7 @@ def find(backbone: Backbone, given: Path | None, *, trained: bool = True) -> Ini
         _say(f"{lost}Training starts from the weights of the bundled {record.name}, a trained network. {remedy}")
         return _checked(backbone, InitialWeights(text, path))
     _say(
-        f"WARNING: {lost}Training starts from RANDOM weights: the result shows that the road works, and says nothing "
+        f"WARNING: {lost}Training starts from RANDOM weights: the result shows that the software works, and nothing "
         f"of accuracy. {remedy}"
     )
     return RANDOM
