@@ -126,7 +126,7 @@ def test_the_normalization_of_kerass_own_efficientnet_is_completed(keras: Any, t
     application = keras.applications.EfficientNetB0
     of_keras = application(include_top=False, weights=None, input_shape=(SIDE, SIDE, 3))
     norm = next(layer for layer in of_keras.layers if isinstance(layer, keras.layers.Normalization))
-    norm.set_weights([np.array([0.485, 0.456, 0.406], np.float32), deviation, 0])
+    norm.set_weights([np.array([0.485, 0.456, 0.406], np.float32), deviation, np.array(0)])
     of_keras.save_weights(tmp_path / "x.weights.h5")
     base = initial_weights.build_base(row, initial_weights.find(row, tmp_path / "x.weights.h5"), SIDE)
     norm = next(layer for layer in base.layers if isinstance(layer, keras.layers.Normalization))

@@ -121,7 +121,7 @@ def _build(keras: Any, blocks: list[_Block], normalized: bool, seed: int) -> Any
         elif getattr(layer, "use_bias", False):
             layer.bias.assign(random.normal(0, 0.3, layer.bias.shape))
         elif isinstance(layer, layers.Normalization):
-            layer.set_weights([np.array([0.4, 0.5, 0.6]), np.array([0.05, 0.06, 0.04]), 0])
+            layer.set_weights([np.array([0.4, 0.5, 0.6]), np.array([0.05, 0.06, 0.04]), np.array(0)])
             layer.finalize_state()
     return model
 
