@@ -92,7 +92,7 @@ def _make_addition(norm: Any, bias: _Floats) -> None:
 
 
 def _take_scaling(layers: Sequence[Any], found: tuple[_Floats, _Floats], rescaling: tuple[float, float]) -> None:
-    """Hold a file's scaling of pixels against the network's, or have its normalization layer do the same.
+    """Have the network scale pixels as a file does: by its normalization layer, else by the weights of the first layer.
 
     Args:
         layers: Of the network.
@@ -110,11 +110,11 @@ def _take_scaling(layers: Sequence[Any], found: tuple[_Floats, _Floats], rescali
             layer.set_weights([np.broadcast_to(array, 3) for array in (mean, deviation**2)] + layer.get_weights()[2:])
             layer.finalize_state()
             return
-    # Where black and where white comes out.
-    for shade in (0, 255):
-        ours, theirs = offset + shade * scale, found[1] + shade * found[0]
-        if not np.allclose(theirs, ours, atol=_SCALING_TOLERANCE * 255 * abs(scale)):
-            raise DoesNotFitError(f"a pixel of {shade} becomes {theirs.tolist()} in it, {ours:g} in the network")
+    if not np.allclose(found[1] / found[0], offset / scale, atol=_SCALING_TOLERANCE * 255):
+        raise DoesNotFitError(f"a pixel of 0 becomes {found[1].tolist()} in it, {offset:g} in the network")
+    # A factor that a converter moved into the weights of the first layer, whose input channels are its third axis.
+    first = next(layer for layer in layers if hasattr(layer, "kernel"))
+    first.kernel.assign(np.asarray(first.kernel) * (found[0] / scale).reshape(-1, 1))
 
 
 class _Operator:
