@@ -20,11 +20,14 @@ LOAD_SECONDS ?= 30
 TARGET ?= image
 RUNS ?= 1000000
 SECONDS ?= 3600
+# How often training is killed in each recipe, and how often each JSON document is changed.
+KILLS ?= 10
+MUTATIONS ?= 2000
 # Model files whose verdicts are compared between machines, beside the bundled ones.
 MODELS ?= models
 
 .PHONY: help demo test lint bench bench-training models cards sample-pack training-table formats-table sensitivity report-reproduction \
-	device-speed serve-load report-picture repeat benchmark-pages uncertain fuzz processors arm64 clean
+	device-speed serve-load report-picture repeat benchmark-pages uncertain kill-training mutate-documents fuzz processors arm64 clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets
@@ -98,6 +101,12 @@ report-reproduction: $(READY) ## Train what is missing of docs/report-reproducti
 		$(BIN)/pneumo-edge train $(OPTIONS) --recipe $$recipe $(EXTENT) --out results/report-reproduction/$$recipe || exit; \
 	done
 	$(BIN)/python -m pneumo_edge.training.reproduction_page
+
+kill-training: $(READY) ## Kill training ten times in each recipe, and hold what it leaves against a run that was not killed (KILLS=)
+	PNEUMO_EDGE_KILLS=$(KILLS) $(BIN)/pytest tests/training/test_interruption.py -q -s
+
+mutate-documents: $(READY) ## Change each JSON document that is read in 2,000 ways, and look for tracebacks (MUTATIONS=)
+	PNEUMO_EDGE_MUTATIONS=$(MUTATIONS) $(BIN)/pytest tests/benchmarks/test_documents.py -q --timeout=0
 
 fuzz: $(READY) ## Fuzz what reads image and model files (TARGET=image, dicom, spec, tflite or onnx; RUNS=, SECONDS=)
 	mkdir -p out/fuzz/$(TARGET)

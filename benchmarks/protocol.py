@@ -6,7 +6,9 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pneumo_edge.records import AtLeastOne, Within
 
 #: What is timed: the engine on a ready tensor, and the classifier on an image file.
 CallKind = Literal["inference", "file_to_verdict"]
@@ -19,6 +21,8 @@ MIN_TURNS = 5
 WARMUP_SECONDS = 0.5
 #: Fresh processes that a claim takes; each counts as one observation.
 MIN_PROCESSES = 10
+#: No time of a benchmark is longer, in seconds: 30 years.
+MOST_SECONDS = 1e9
 #: Turns are planned from the time that warm-up calls take, which timed calls may undercut.
 _MARGIN = 1.1
 
@@ -51,7 +55,7 @@ class Unit:
 
     model: str
     engine: str
-    threads: int
+    threads: AtLeastOne
 
     @property
     def name(self) -> str:
@@ -80,8 +84,8 @@ class Settings:
     preset: str = "quick"
     processes: int = MIN_PROCESSES
     queries: int = PRESETS["quick"].queries
-    seconds: float = PRESETS["quick"].seconds
-    most_seconds: float = PRESETS["quick"].most_seconds
+    seconds: Annotated[float, Within(0, MOST_SECONDS)] = PRESETS["quick"].seconds
+    most_seconds: Annotated[float, Within(0, MOST_SECONDS)] = PRESETS["quick"].most_seconds
     warmups: int = 10
     images: int = 64
     seed: int = 0

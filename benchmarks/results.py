@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
-from benchmarks.protocol import Settings, Unit
+from benchmarks.protocol import MOST_SECONDS, Settings, Unit
 from benchmarks.supplement.records import Supplement
 from pneumo_edge import files, records
 from pneumo_edge.errors import ResultsError
-from pneumo_edge.records import Record
+from pneumo_edge.records import AtLeastOne, Count, Record, Share, Within
 
 SCHEMA_VERSION = 2
+#: An interval of the AUC takes at least two images of each class.
+MIN_IMAGES = 2
+#: The largest document that is read, unpacked; that of 28 units has a sixtieth of it.
+MAX_BYTES = 2**30
+
+#: What a call took, and what went before the first, in nanoseconds.
+_Nanoseconds = Annotated[int, Within(0, 1e9 * MOST_SECONDS)]
+_WallNanoseconds = Annotated[int, Within(1, 1e9 * MOST_SECONDS)]
+_Milliseconds = Annotated[float, Within(0, 1e3 * MOST_SECONDS)]
+_Seconds = Annotated[float, Within(0, MOST_SECONDS)]
+#: The stage of a prediction that no call is without.
+_INFERENCE = "inference"
 
 
 @dataclass(frozen=True)
@@ -26,8 +42,8 @@ class Machine:
 
     cpu: str
     architecture: str
-    cores: int
-    memory_bytes: int
+    cores: AtLeastOne
+    memory_bytes: Count
     system: str
     python: str
     flags: tuple[str, ...] = ()
@@ -49,10 +65,15 @@ class TestSet:
     real: bool
     licence: str
     class_names: tuple[str, ...]
-    labels: dict[str, int]
+    labels: dict[str, Annotated[int, Within(0, 1)]]
     patients: dict[str, str]
     left_out: dict[str, str]
     fingerprint: str
+
+    def __post_init__(self) -> None:
+        check_classes(self.class_names, self.labels.values())
+        if self.patients.keys() != self.labels.keys():
+            raise ValueError("it has labels and patients of other images")
 
 
 @dataclass(frozen=True)
@@ -64,11 +85,11 @@ class Model:
     """
 
     file: str
-    size_bytes: int
+    size_bytes: AtLeastOne
     sha256: str
     backbone: str
     format: str
-    threshold: float
+    threshold: Share
     recipe: str
     initial_weights: str
     trained_on: str
@@ -87,19 +108,19 @@ class AccuracySamples:
 
     engine_version: str
     delegate: str
-    partitions: int
-    probabilities: tuple[float, ...]
-    inference_ms: float
-    operators: int | None = None
-    delegated: int | None = None
+    partitions: Count
+    probabilities: tuple[Share, ...]
+    inference_ms: _Milliseconds
+    operators: Count | None = None
+    delegated: Count | None = None
 
 
 @dataclass(frozen=True)
 class MemorySample:
     """Peak resident memory of a process of its own: after its imports, and after loading and judging."""
 
-    baseline_bytes: int
-    peak_bytes: int
+    baseline_bytes: Count
+    peak_bytes: Count
 
 
 @dataclass(frozen=True)
@@ -111,10 +132,10 @@ class Calls:
     the wall time of each stage of a prediction, in milliseconds.
     """
 
-    rounds: tuple[int, ...]
-    wall_ns: tuple[int, ...]
-    cpu_ns: tuple[int, ...]
-    stages_ms: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    rounds: tuple[Count, ...]
+    wall_ns: tuple[_WallNanoseconds, ...]
+    cpu_ns: tuple[_Nanoseconds, ...]
+    stages_ms: dict[str, tuple[_Milliseconds, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         columns = (self.wall_ns, self.cpu_ns, *self.stages_ms.values())
@@ -129,8 +150,8 @@ class LatencySamples:
     The file was in the page cache, and the engine's library imported.
     """
 
-    load_ns: int
-    first_inference_ns: int
+    load_ns: _Nanoseconds
+    first_inference_ns: _Nanoseconds
     inference: Calls
     file_to_verdict: Calls
 
@@ -152,13 +173,13 @@ class Conditions:
             None where not told.
     """
 
-    process: int
+    process: Count
     engine: str
-    threads: int
-    seconds: float
-    steal_share: float | None
-    involuntary_switches: int | None
-    load_average: float | None
+    threads: AtLeastOne
+    seconds: _Seconds
+    steal_share: Share | None
+    involuntary_switches: Count | None
+    load_average: Annotated[float, Within(0)] | None
     governor: str
     throttled_s: float | None = None
 
@@ -184,12 +205,12 @@ class UnitResult:
     unit: Unit
     engine_version: str
     delegate: str
-    partitions: int
-    probabilities: dict[str, float]
+    partitions: Count
+    probabilities: dict[str, Share]
     memory: tuple[MemorySample, ...]
     latency: tuple[LatencySamples, ...]
-    operators: int | None = None
-    delegated: int | None = None
+    operators: Count | None = None
+    delegated: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -209,11 +230,12 @@ class Skipped:
 class Results:
     """A whole benchmark. ``started`` is ISO 8601 with its offset; ``versions`` are those of libraries.
 
-    ``supplement`` is what was measured beyond the protocol, on the same files and the same machine.
+    Each engine and number of threads has one of the ``twins``. ``supplement`` is what was measured beyond the protocol,
+    on the same files and the same machine.
     """
 
     started: str
-    duration_s: float
+    duration_s: _Seconds
     machine: Machine
     versions: dict[str, str]
     settings: Settings
@@ -227,6 +249,17 @@ class Results:
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
+        _check_started(self.started)
+        _check_once("model", (model.file for model in self.models))
+        _check_once("unit", (result.unit.name for result in self.units))
+        if not self.units:
+            raise ValueError("there are no units")
+        self._check_units()
+        self._check_times()
+        self._check_twins()
+        self._check_conditions()
+
+    def _check_units(self) -> None:
         models = {model.file for model in self.models}
         for result in self.units:
             name = result.unit.name
@@ -236,21 +269,83 @@ class Results:
                 raise ValueError(f"the unit {name} has other images than the test set")
             if not result.memory:
                 raise ValueError(f"the memory of the unit {name} was not measured")
-        names = {result.unit.name for result in self.units}
-        timed = [(each.unit.name, each.latency) for each in self.units]
-        for twin in self.twins:
-            timed.append((twin.unit.name, twin.latency))
-            if twin.unit.name not in names:
-                raise ValueError(f"the A/A unit {twin.unit.name} has no unit beside it")
+        if self.supplement and (unknown := self.supplement.models - models):
+            raise ValueError(f"the supplement is of {min(unknown)}, which is not among the models")
+
+    def _check_times(self) -> None:
+        timed = [(f"unit {each.unit.name}", each.latency) for each in self.units]
+        timed += [(f"A/A unit {each.unit.name}", each.latency) for each in self.twins]
+        stages = self.units[0].latency[0].file_to_verdict.stages_ms.keys() if self.units[0].latency else ()
         for name, latency in timed:
             if len(latency) != self.settings.processes:
-                raise ValueError(f"the unit {name} was timed in {len(latency)} processes")
-        if self.test_set.patients.keys() != self.test_set.labels.keys():
-            raise ValueError("the test set has labels and patients of other images")
+                raise ValueError(f"the {name} was timed in {len(latency)} processes, not {self.settings.processes}")
+            for process in latency:
+                found = process.file_to_verdict.stages_ms
+                if found.keys() != stages:
+                    raise ValueError(f"the {name} has the stages {_listed(found)}, and others {_listed(stages)}")
+                if not any(found.get(_INFERENCE, ())):
+                    raise ValueError(f"the {name} has no time in the stage {_INFERENCE!r} of its files to verdict")
+
+    def _check_twins(self) -> None:
+        units = {result.unit for result in self.units}
+        for twin in self.twins:
+            if twin.unit not in units:
+                raise ValueError(f"the A/A unit {twin.unit.name} has no unit beside it")
+        _check_once("A/A unit of", (f"{twin.unit.engine}, {twin.unit.threads}" for twin in self.twins))
+
+    def _check_conditions(self) -> None:
+        for each in self.conditions:
+            if each.process >= self.settings.processes:
+                raise ValueError(
+                    f"conditions has process {each.process}, and there were {self.settings.processes} from 0"
+                )
 
     def model_of(self, result: UnitResult) -> Model:
         """The model file of a unit."""
         return next(model for model in self.models if model.file == result.unit.model)
+
+
+def _why_incomplete(results: Results) -> str:
+    """What of a whole benchmark is not there, or not of its units; "" where nothing is."""
+    units = {(result.unit.engine, result.unit.threads) for result in results.units}
+    twins = {(twin.unit.engine, twin.unit.threads) for twin in results.twins}
+    for engine, threads in sorted(units - twins):
+        return f"twins has no A/A unit on {engine} with a number of threads of {threads}"
+    for engine, threads in sorted({(each.engine, each.threads) for each in results.conditions} - units):
+        return f"conditions are of {engine} with a number of threads of {threads}, in which no unit was timed"
+    return ""
+
+
+def check_classes(class_names: tuple[str, ...], labels: Iterable[int]) -> None:
+    """Refuse images of which no AUC with its interval can be computed.
+
+    Raises:
+        ValueError: There are not two classes, or one has fewer than :data:`MIN_IMAGES` images.
+    """
+    if len(class_names) != 2 or len(set(class_names)) != 2:
+        raise ValueError(f"class_names are {_listed(class_names)}, not two different names")
+    counts = Counter(labels)
+    if min(counts[0], counts[1]) < MIN_IMAGES:
+        images = " and ".join(f"{counts[label]} of {name}" for label, name in enumerate(class_names))
+        raise ValueError(f"labels are {images}, not at least {MIN_IMAGES} of each class")
+
+
+def _check_started(started: str) -> None:
+    try:
+        # Where a date is near either end of time, its moment in UTC is none.
+        datetime.fromisoformat(started).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"started is {started!r}, not a date and time of ISO 8601") from error
+
+
+def _check_once(what: str, names: Iterable[str]) -> None:
+    for name, number in Counter(names).items():
+        if number > 1:
+            raise ValueError(f"the {what} {name} stands there {number} times")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names)) or "none"
 
 
 @dataclass(frozen=True)
@@ -260,7 +355,7 @@ class _Header:
 
 def write(path: Path, results: Results) -> None:
     """Write raw results as JSON on one line, whole or not at all."""
-    files.write_text(path, records.dumps(results, indent=None))
+    files.write_text(path, records.document(results, indent=None))
 
 
 def read(path: Path) -> Results:
@@ -269,7 +364,14 @@ def read(path: Path) -> Results:
     Raises:
         ResultsError: As :func:`read_record`; or they are of schema 1, which says too little for any claim.
     """
-    return read_record(Results, path, SCHEMA_VERSION, "results", "benchmark", oldest=SCHEMA_VERSION)
+    found = read_record(Results, path, SCHEMA_VERSION, "results", "benchmark", oldest=SCHEMA_VERSION)
+    if why := _why_incomplete(found):
+        raise ResultsError(
+            f"{path} is not valid: {why}",
+            "results as `pneumo-edge benchmark` writes them",
+            "Copy it again, or measure again",
+        )
+    return found
 
 
 def read_record(
@@ -290,7 +392,7 @@ def read_record(
     """
     expected = f"{what} of schema {schema_version}, as `pneumo-edge {verb}` writes them"
     try:
-        text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        text = _read_bytes(path)
         found = records.loads(_Header, text).schema_version
         if found > schema_version:
             raise ResultsError(f"{path} has schema {found}", expected, "Install a newer pneumo-edge to read it")
@@ -298,9 +400,23 @@ def read_record(
             remedy = f"Measure again with `pneumo-edge {verb}`"
             raise ResultsError(f"{path} has schema {found}, which lacks what is needed", expected, remedy)
         return records.loads(record, text)
+    except _TooLargeError as error:
+        raise ResultsError(f"{path} holds more than {MAX_BYTES:,} bytes", expected, "Give a results file") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ResultsError(f"{path} is no whole gzip file ({error})", expected, "Copy it again") from error
     except OSError as error:
         raise ResultsError(f"{path} cannot be read ({error.strerror})", expected, "Check the path") from error
     except records.RecordError as error:
         raise ResultsError(f"{path} is not valid: {error}", expected, "Copy it again, or measure again") from error
+
+
+class _TooLargeError(Exception):
+    """A document of more than :data:`MAX_BYTES`."""
+
+
+def _read_bytes(path: Path) -> bytes:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise _TooLargeError
+    return content

@@ -89,7 +89,7 @@ class Measurements:
         """Carry out a plan, or give what came of it before the interruption; as :func:`benchmarks.worker.work`."""
         twin = " again" if plan.twin else ""
         name = f"{plan.measure} {plan.process}{twin}: {', '.join(job.unit.name for job in plan.jobs)}"
-        if name in self._kept:
+        if name in self._kept and _answers(self._kept[name].message, plan):
             done(self._kept[name].steps)
             return self._kept[name].message
         steps = 0
@@ -107,3 +107,10 @@ class Measurements:
     def forget(self) -> None:
         """Delete what was kept, when the results have been written."""
         self._journal.remove()
+
+
+def _answers(message: Message, plan: Plan) -> bool:
+    """Whether a message holds what a plan asks for: a journal may have been edited."""
+    if plan.measure == "latency":
+        return message.conditions is not None and len(message.latency) == len(plan.jobs)
+    return (message.accuracy if plan.measure == "accuracy" else message.memory) is not None

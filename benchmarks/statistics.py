@@ -203,6 +203,14 @@ def _variance(logs: npt.NDArray[np.float64]) -> float:
 
 def _interval(log: float, variance: float, freedom: float, confidence: float = 0.95) -> Interval:
     if freedom < 1:
-        return Interval(math.exp(log), 0.0, math.inf)
+        return Interval(_exp(log), 0.0, math.inf)
     half = student_quantile(freedom, confidence) * math.sqrt(variance)
-    return Interval(math.exp(log), math.exp(log - half), math.exp(log + half))
+    return Interval(_exp(log), _exp(log - half), _exp(log + half))
+
+
+def _exp(log: float) -> float:
+    """The exponential function; of few processes that differ much, the end of an interval is no float64."""
+    try:
+        return math.exp(log)
+    except OverflowError:
+        return math.inf

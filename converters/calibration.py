@@ -87,7 +87,7 @@ def write_manifest(
     manifest = CalibrationManifest(
         RULE, dataset.manifest.fingerprint, _images(dataset, indices), _images(dataset, compared_with)
     )
-    files.write_text(path, records.dumps(manifest))
+    files.write_text(path, records.document(manifest))
     return files.sha256(path)
 
 

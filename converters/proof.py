@@ -53,7 +53,7 @@ class Proof:
 
     def save(self, model: Path) -> None:
         """Write the proof beside its model file."""
-        files.write_text(path(model), records.dumps(self))
+        files.write_text(path(model), records.document(self))
 
 
 def path(model: Path) -> Path:

@@ -6,11 +6,12 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pneumo_edge import files, records
 from pneumo_edge.errors import ConversionError
-from pneumo_edge.spec import DataSpec, DecisionSpec, TrainingSpec
+from pneumo_edge.records import Within
+from pneumo_edge.spec import MAX_SIDE, MAX_TEMPERATURE, DataSpec, DecisionSpec, TrainingSpec
 
 RECORD_NAME = "run.json"
 MODEL_NAME = "model.keras"
@@ -31,10 +32,10 @@ class Run:
 
     backbone: str
     class_names: tuple[str, ...]
-    height: int
-    width: int
+    height: Annotated[int, Within(1, MAX_SIDE)]
+    width: Annotated[int, Within(1, MAX_SIDE)]
     decision: DecisionSpec
-    temperature: float
+    temperature: Annotated[float, Within(above=0, high=MAX_TEMPERATURE)]
     data: DataSpec
     training: TrainingSpec
     versions: dict[str, str]
@@ -42,6 +43,12 @@ class Run:
     data_path: str
     model_sha256: str | None = None
     record_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(set(self.class_names)) != len(self.class_names) or len(self.class_names) < 2:
+            raise ValueError(f"class_names are {list(self.class_names)}, not two or more different names")
+        if self.decision.positive_class not in self.class_names:
+            raise ValueError(f"decision.positive_class {self.decision.positive_class!r} is not in class_names")
 
     def save(self, folder: Path) -> None:
         """Write the record; a folder that has one is a finished run."""

@@ -12,13 +12,14 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge import bundled, protobuf, records
 from pneumo_edge.errors import ModelFileError
+from pneumo_edge.records import AtLeastOne, Count, Share, Text, Within
 
 SCHEMA_VERSION = 1
 #: Names of a model's outputs. Every file has the first; which others it has, its ``ModelSpec.outputs`` says.
@@ -36,6 +37,17 @@ MODEL_SUFFIXES = frozenset({".tflite", ".onnx"})
 MAX_BYTES = 1_000_000_000
 #: Larger inputs are refused: neither backbone was ever trained on a tenth of their pixels.
 MAX_SIDE = 2048
+#: Of one output beside the probabilities; those of our files have a few hundred.
+MAX_OUTPUT_VALUES = 2**24
+#: A temperature that is fitted lies within 0.05 and 20.
+MAX_TEMPERATURE = 1e6
+#: A component's standard deviation is no less than this, and its distance from the mean no more than the other: beyond
+#: that, a distance is none that a float64 holds.
+_LEAST_SCALE, _MOST_COMPONENT = 1e-12, 1e100
+
+_Component = Annotated[float, Within(-_MOST_COMPONENT, _MOST_COMPONENT)]
+#: A share that is aimed at: neither nothing nor everything.
+_Part = Annotated[float, Within(above=0, below=1)]
 
 _MAX_SPEC_BYTES = 1_000_000
 #: The archive at the end of a TFLite file begins within so many bytes of it.
@@ -76,13 +88,15 @@ class OutputSpec:
     """
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[AtLeastOne, ...]
     description: str
     faithful: bool = True
 
     def __post_init__(self) -> None:
         if not self.shape or min(self.shape) < 1:
             raise ValueError(f"shape is {list(self.shape)}, not one or more numbers of at least 1")
+        if self.size > MAX_OUTPUT_VALUES:
+            raise ValueError(f"shape is {list(self.shape)}, of more than {MAX_OUTPUT_VALUES} values")
 
     @property
     def size(self) -> int:
@@ -95,7 +109,7 @@ class DecisionSpec:
     """When the positive class is reported: where its probability is at least ``threshold``."""
 
     positive_class: str
-    threshold: float
+    threshold: Share
     rule: str
     chosen_on: str
 
@@ -114,10 +128,10 @@ class ConformalSpec:
     each class; ``patients`` is how many there were of each.
     """
 
-    coverage: float
-    least_positive: float
-    most_negative: float
-    patients: dict[str, int]
+    coverage: _Part
+    least_positive: Share
+    most_negative: Share
+    patients: dict[str, Count]
     chosen_on: str
 
     def __post_init__(self) -> None:
@@ -134,11 +148,11 @@ class InputCheckSpec:
     components each part of it has, in their order, and ``share`` of validation images are nearer than ``limit``.
     """
 
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
-    parts: tuple[int, ...]
-    limit: float
-    share: float
+    mean: tuple[_Component, ...]
+    scale: tuple[Annotated[float, Within(_LEAST_SCALE, _MOST_COMPONENT)], ...]
+    parts: tuple[AtLeastOne, ...]
+    limit: Annotated[float, Within(0, _MOST_COMPONENT)]
+    share: _Part
     chosen_on: str
 
     def __post_init__(self) -> None:
@@ -182,7 +196,7 @@ class DataSpec:
     name: str
     real: bool
     fingerprint: str
-    counts: dict[str, dict[str, int]]
+    counts: dict[str, dict[str, Count]]
     licence: str
     patient_pattern: str = ""
 
@@ -192,9 +206,9 @@ class TrainingSpec:
     """How a model was trained; ``validation`` holds metrics on the validation split only."""
 
     recipe: str
-    seed: int
+    seed: Count
     initial_weights: str
-    epochs: int
+    epochs: Count
     validation: dict[str, float]
 
 
@@ -208,9 +222,9 @@ class CalibrationSpec:
     difference of probability; None where there were no other patients to calibrate on.
     """
 
-    images: int
+    images: Count
     manifest: str
-    share: float = 1.0
+    share: Share = 1.0
     stability: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
@@ -228,7 +242,7 @@ class VerificationSpec:
     """
 
     engines: dict[str, str]
-    images: int
+    images: Count
     images_from: str
     bounds: dict[str, float]
     measured: dict[str, dict[str, float]]
@@ -249,13 +263,13 @@ class ModelSpec:
     none.
     """
 
-    name: str
-    backbone: str
-    format: str
-    class_names: tuple[str, ...]
+    name: Text
+    backbone: Text
+    format: Text
+    class_names: tuple[Text, ...]
     input: InputSpec
     decision: DecisionSpec
-    temperature: float
+    temperature: Annotated[float, Within(above=0, high=MAX_TEMPERATURE)]
     data: DataSpec
     training: TrainingSpec
     versions: dict[str, str]
@@ -266,7 +280,7 @@ class ModelSpec:
     conformal: ConformalSpec | None = None
     input_check: InputCheckSpec | None = None
     model_sha256: str | None = None
-    schema_version: int = SCHEMA_VERSION
+    schema_version: AtLeastOne = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
         if self.schema_version > SCHEMA_VERSION:
@@ -286,6 +300,8 @@ class ModelSpec:
             raise ValueError(f"input_check is not for the output {COMPONENTS!r} of this file")
         if self.conformal and len(self.class_names) != 2:
             raise ValueError(f"conformal is for two classes, and class_names are {list(self.class_names)}")
+        if self.conformal and (unknown := self.conformal.patients.keys() - set(self.class_names)):
+            raise ValueError(f"conformal.patients counts {min(unknown)!r}, which is not in class_names")
 
     @property
     def positive_index(self) -> int:

@@ -6,14 +6,14 @@ import math
 import sys
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pneumo_edge import records
-from pneumo_edge.records import RecordError
+from pneumo_edge.records import RecordError, Within
 
 
 class Rule(StrEnum):
@@ -53,18 +53,18 @@ _inner = st.builds(Inner, st.floats(0, allow_infinity=False), st.sampled_from(["
 _records = st.builds(
     Record,
     name=_text,
-    count=st.integers(),
+    count=st.integers(-(2**63), 2**63 - 1),
     yes=st.booleans(),
     inner=_inner,
     items=st.lists(_inner, max_size=3).map(tuple),
-    table=st.dictionaries(_text, st.dictionaries(_text, st.integers(), max_size=3), max_size=3),
+    table=st.dictionaries(_text, st.dictionaries(_text, st.integers(-(2**63), 2**63 - 1), max_size=3), max_size=3),
     maybe=st.none() | _inner,
     version=st.sampled_from([1, 2]),
     rule=st.sampled_from(Rule),
     defaults=st.lists(_text, max_size=3).map(tuple),
 )
 _json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | _text,
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | _text,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_text, inner, max_size=3),
     max_leaves=5,
 )
@@ -207,3 +207,59 @@ def test_a_value_nested_to_the_limit_is_refused_like_any_other() -> None:
     for depth in range(sys.getrecursionlimit() - 300, sys.getrecursionlimit() + 10):
         with pytest.raises(RecordError):
             records.loads(Record, '{"name": ' + "[" * depth + "]" * depth + "}")
+
+
+@given(_records)
+def test_a_document_for_others_is_whole_unicode(record: Record) -> None:
+    """Lone surrogates are what strict parsers refuse; all else is as it was."""
+    text = records.document(record)
+    found = json.loads(text)
+    json.dumps(found, ensure_ascii=False).encode("utf-8")
+    strings = json.dumps(asdict(record), ensure_ascii=False)
+    if not any("\ud800" <= character <= "\udfff" for character in strings):
+        assert text == records.dumps(record)
+    assert found["name"] == records.encodable(record.name)
+    assert len(found["table"]) == len(record.table)
+
+
+def test_names_that_are_written_alike_both_stay() -> None:
+    inner = Inner(0.5)
+    record = Record("", 1, True, inner, (), {"caf\udce9": {"a": 1}, "caf\\udce9": {"a": 2}})
+    assert sorted(table["a"] for table in json.loads(records.document(record))["table"].values()) == [1, 2]
+
+
+@dataclass(frozen=True)
+class Bounded:
+    share: records.Share
+    count: records.Count = 0
+    above: Annotated[float, Within(above=0, high=5)] = 1.0
+    items: tuple[records.AtLeastOne, ...] = ()
+    maybe: records.Share | None = None
+    title: records.Text = ""
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ('{"share": 1.5}', "share is 1.5, not within 0 to 1"),
+        ('{"share": NaN}', "share is NaN, not a finite number"),
+        ('{"share": 1e400}', "share is Infinity, not a finite number"),
+        ('{"share": 0, "count": -1}', "count is -1, not at least 0"),
+        ('{"share": 0, "count": 9223372036854775808}', "count is 9223372036854775808, not a whole number"),
+        ('{"share": 0, "above": 0}', "above is 0, not at most 5 and above 0|above is 0, not above 0 and at most 5"),
+        ('{"share": 0, "items": [1, 0]}', r"items\[1\] is 0, not at least 1"),
+        ('{"share": 0, "maybe": 2}', "maybe is 2, not within 0 to 1"),
+        ('{"share": 0, "title": "\\ud800"}', "title is .*, not text of whole Unicode characters"),
+        ('{"share": 0, "share": 1}', "the field share stands twice"),
+        ("[" * 10_000, "nested too deep"),
+        ('{"share": ' + "9" * 5_000 + "}", "not valid JSON"),
+    ],
+)
+def test_what_a_field_may_hold_is_stated_where_it_is(text: str, refused: str) -> None:
+    with pytest.raises(RecordError, match=refused) as caught:
+        records.loads(Bounded, text)
+    assert len(str(caught.value)) < 500
+
+
+def test_bounds_are_left_out_of_the_schema() -> None:
+    assert records.schema(Bounded)["properties"]["items"] == {"type": "array", "items": {"type": "integer"}}

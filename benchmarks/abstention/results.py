@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,12 @@ from pneumo_edge import files, records
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.evaluation.conformal import Answered, ConformalBounds, evaluate_sets
 from pneumo_edge.evaluation.metrics import Interval, Labels, Scores, confusion, wilson
+from pneumo_edge.records import Share, Within
 from pneumo_edge.spec import ConformalSpec, InputCheckSpec
 
 SCHEMA_VERSION = 1
+
+_Distance = Annotated[float, Within(0)]
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,15 @@ class JudgedImages:
     ``distances`` is empty where the file has no input check.
     """
 
-    labels: tuple[int, ...]
-    probabilities: tuple[float, ...]
-    distances: tuple[float, ...]
+    labels: tuple[Annotated[int, Within(0, 1)], ...]
+    probabilities: tuple[Share, ...]
+    distances: tuple[_Distance, ...]
+
+    def __post_init__(self) -> None:
+        if not self.labels or len(self.labels) != len(self.probabilities):
+            raise ValueError(f"there are {len(self.labels)} labels and {len(self.probabilities)} probabilities")
+        if self.distances and len(self.distances) != len(self.labels):
+            raise ValueError(f"there are {len(self.labels)} labels and {len(self.distances)} distances")
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,7 @@ class ForeignImages:
 
     kind: str
     subtle: bool
-    distances: tuple[float, ...]
+    distances: tuple[_Distance, ...]
 
     def flagged(self, check: InputCheckSpec) -> Interval:
         """Share of them that the input check flags."""
@@ -53,12 +63,18 @@ class FileResults:
     engine: str
     engine_version: str
     data: str
-    threshold: float
+    threshold: Share
     conformal: ConformalSpec
     input_check: InputCheckSpec | None
     test: JudgedImages
     foreign: tuple[ForeignImages, ...]
     schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if self.schema_version > SCHEMA_VERSION:
+            raise ValueError(f"schema_version is {self.schema_version}, newer than {SCHEMA_VERSION}")
+        if self.input_check and not self.test.distances:
+            raise ValueError("test has no distances, and there is an input check")
 
     def answered(self) -> Answered:
         """What the prediction sets are worth on test."""
@@ -97,7 +113,7 @@ def path(folder: Path, file: str) -> Path:
 
 def write(results: FileResults, folder: Path) -> None:
     """Write results as JSON on one line."""
-    files.write_text(path(folder, results.file), records.dumps(results, indent=None))
+    files.write_text(path(folder, results.file), records.document(results, indent=None))
 
 
 def read(file: Path) -> FileResults:

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.supplement.records import Reading
+from benchmarks.supplement.records import OWN_NAME, Reading
 from benchmarks.supplement.task import Task
 from pneumo_edge import extras
 
@@ -53,7 +53,7 @@ class Instrument:
 
 #: The clock that the benchmark times with.
 OWN = Instrument(
-    "pneumo-edge", "own", (), "numpy", "bench", "a real image copied in, inference, the probabilities copied out"
+    OWN_NAME, "own", (), "numpy", "bench", "a real image copied in, inference, the probabilities copied out"
 )
 #: Those that others wrote.
 OTHERS = (

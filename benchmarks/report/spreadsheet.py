@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from statistics import median
 
 from benchmarks.measures.latency import Latency
 from benchmarks.report.runs import Run, Runs, units
 from benchmarks.summary import Row
+from pneumo_edge import tabular
 from pneumo_edge.evaluation.metrics import Interval
 
 
 def render(runs: Runs) -> str:
-    """Write the numbers of all units as CSV (RFC 4180); a line names its machine, so that files can be put together."""
+    """Write the numbers of all units as CSV (RFC 4180); a line names its machine, so that files can be put together.
+
+    No name becomes a formula: see :mod:`pneumo_edge.tabular`.
+    """
     lines = [_line(run, row) for run, row in units(runs)]
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(dict.fromkeys(name for line in lines for name in line)), restval="")
-    writer.writeheader()
-    writer.writerows(lines)
-    return stream.getvalue()
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    rows: list[list[object]] = [[*names], *([line.get(name, "") for name in names] for line in lines)]
+    return "".join(tabular.row(row, end="\r\n") for row in rows)
 
 
 def _line(run: Run, row: Row) -> dict[str, object]:

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.report.content import backbone_title
 from benchmarks.scoring.scores import FileScores, ScoredModel, Scores
 from benchmarks.scoring.summary import Metrics, ModelMetrics
-from pneumo_edge import extras, files
+from pneumo_edge import drawing, extras, files
 from pneumo_edge.data import shortcuts
 from pneumo_edge.data.figures import PHANTOM_WARNING
 from pneumo_edge.evaluation import metrics
@@ -107,7 +107,7 @@ def _figure(computed: Metrics, what: str, size: tuple[float, float]) -> Iterator
 
 def _save(figure: Figure, path: Path) -> None:
     with files.atomic(path) as temporary:
-        figure.savefig(temporary)
+        drawing.save(figure, temporary)
 
 
 def _groups(scores: Scores, computed: Metrics) -> list[list[FileScores]]:

@@ -26,6 +26,7 @@ from pneumo_edge.data.splits import make_manifest
 from pneumo_edge.errors import ImageError, MissingExtraError, PneumoEdgeError, ResultsError
 from pneumo_edge.evaluation import metrics
 from pneumo_edge.progress import bar
+from pneumo_edge.records import encodable
 from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.runtime.engines import engines_for
 from pneumo_edge.scratch import Scratch, scratch
@@ -131,7 +132,10 @@ def _prepare(
         has_patients=source.has_patients,
         fingerprint=decoded.fingerprint,
         left_out=decoded.left_out,
-        images=tuple(ScoredImage(each.name, each.label, each.patient, each.kind) for each in decoded.samples),
+        images=tuple(
+            ScoredImage(encodable(each.name), each.label, encodable(each.patient), each.kind)
+            for each in decoded.samples
+        ),
     )
     return Scores(data, _measure_shortcuts(source, decoded.samples, looks), ()), decoded
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from benchmarks.results import read_record
+from benchmarks.results import check_classes, read_record
 from pneumo_edge import files, records
 from pneumo_edge.data.shortcuts import Direction
 from pneumo_edge.data.sources import SplitName
 from pneumo_edge.errors import ResultsError
+from pneumo_edge.records import AtLeastOne, Count, Share, Within
+from pneumo_edge.spec import MAX_TEMPERATURE
 
 SCHEMA_VERSION = 1
-#: An interval of the AUC takes at least two images of each class.
-_MIN_IMAGES = 2
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ScoredImage:
     """An image: ``patient`` is its name where the source tells no patients, ``kind`` "" where it tells none."""
 
     name: str
-    label: int
+    label: Annotated[int, Within(0, 1)]
     patient: str
     kind: str
 
@@ -45,13 +45,9 @@ class ImageSet:
     images: tuple[ScoredImage, ...]
 
     def __post_init__(self) -> None:
-        if len(self.class_names) != 2:
-            raise ValueError(f"class_names are {list(self.class_names)}, not two")
+        check_classes(self.class_names, (image.label for image in self.images))
         if len({image.name for image in self.images}) != len(self.images):
             raise ValueError("two images have the same name")
-        counts = Counter(image.label for image in self.images)
-        if counts.keys() - {0, 1} or min(counts[0], counts[1]) < _MIN_IMAGES:
-            raise ValueError(f"labels are {dict(counts)}, not 0 and 1 with at least {_MIN_IMAGES} images each")
 
 
 @dataclass(frozen=True)
@@ -72,18 +68,18 @@ class ScoredModel:
 
     file: str
     sha256: str
-    size_bytes: int
+    size_bytes: AtLeastOne
     backbone: str
     format: str
     recipe: str
-    seed: int
+    seed: Count
     initial_weights: str
     trained_on: str
     trained_on_real: bool
-    threshold: float
+    threshold: Share
     rule: str
     chosen_on: str
-    temperature: float
+    temperature: Annotated[float, Within(above=0, high=MAX_TEMPERATURE)]
     engine: str
     engine_version: str
 
@@ -93,7 +89,7 @@ class FileScores:
     """A model file's probability of the positive class for each image, in their order."""
 
     model: ScoredModel
-    probabilities: tuple[float, ...]
+    probabilities: tuple[Share, ...]
 
 
 @dataclass(frozen=True)
@@ -113,15 +109,13 @@ class Scores:
         for file in self.files:
             if len(file.probabilities) != images:
                 raise ValueError(f"{file.model.file} has {len(file.probabilities)} probabilities for {images} images")
-            if not all(0 <= probability <= 1 for probability in file.probabilities):
-                raise ValueError(f"{file.model.file} has a probability that is not within 0 to 1")
         if len({(file.model.sha256, file.model.engine) for file in self.files}) != len(self.files):
             raise ValueError("a file stands twice on one engine")
 
 
 def write(path: Path, scores: Scores) -> None:
     """Write scores as JSON on one line, whole or not at all."""
-    files.write_text(path, records.dumps(scores, indent=None))
+    files.write_text(path, records.document(scores, indent=None))
 
 
 def read(path: Path) -> Scores:

@@ -27,6 +27,7 @@ from pneumo_edge.evaluation.metrics import Confusion, Interval, Labels
 from pneumo_edge.evaluation.metrics import Scores as Probabilities
 from pneumo_edge.evaluation.seeds import OverSeeds, over_seeds
 from pneumo_edge.evaluation.subgroups import KindSensitivity, sensitivity_by_kind
+from pneumo_edge.records import Count
 
 SCHEMA_VERSION = 1
 
@@ -60,11 +61,17 @@ class Data:
     licence: str
     split: SplitName
     fingerprint: str
-    images: int
-    classes: dict[str, int]
-    kinds: dict[str, int]
-    left_out: int
-    patients: int | None
+    images: Count
+    classes: dict[str, Count]
+    kinds: dict[str, Count]
+    left_out: Count
+    patients: Count | None
+
+    def __post_init__(self) -> None:
+        if len(self.classes) != 2:
+            raise ValueError(f"classes are {', '.join(map(repr, self.classes)) or 'none'}, not two")
+        if sum(self.classes.values()) != self.images:
+            raise ValueError(f"classes have {sum(self.classes.values())} images, and images is {self.images}")
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,9 @@ class ModelMetrics:
     sensitivity_by_kind: dict[str, KindSensitivity]
     calibration: Calibration
 
+    def __post_init__(self) -> None:
+        _check_names("metrics", self.metrics, METRIC_TITLES)
+
 
 @dataclass(frozen=True)
 class SeedGroup:
@@ -146,6 +156,9 @@ class Comparison:
     delong: AucDifference
     mcnemar: McNemar
 
+    def __post_init__(self) -> None:
+        _check_names("differences", self.differences, METRIC_TITLES)
+
 
 @dataclass(frozen=True)
 class SeedComparison:
@@ -180,7 +193,7 @@ class Metrics:
 
 def write(path: Path, computed: Metrics) -> None:
     """Write metrics as JSON, with ten digits: the last ones depend on the machine."""
-    document = json.loads(records.dumps(computed), parse_float=lambda text: float(f"{float(text):.10g}"))
+    document = json.loads(records.document(computed), parse_float=lambda text: float(f"{float(text):.10g}"))
     files.write_text(path, json.dumps(document, indent=2) + "\n")
 
 
@@ -238,6 +251,11 @@ def shortage(data: Data) -> str:
     """
     images, people = min(data.classes.values()), data.images if data.patients is None else data.patients
     return too_few(images, people // 2)
+
+
+def _check_names(what: str, given: Iterable[str], needed: Iterable[str]) -> None:
+    if missing := set(needed) - set(given):
+        raise ValueError(f"{what} lack {', '.join(sorted(missing))}")
 
 
 class _Images:

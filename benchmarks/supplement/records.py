@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from benchmarks.protocol import Unit
+from benchmarks.protocol import MOST_SECONDS, Unit
+from pneumo_edge.records import AtLeastOne, Count, Within
 from pneumo_edge.runtime.engines.graph import Graph
+
+#: Numbers that others are divided by, and such as may be none; of seconds, joules, or things in a second.
+_Positive = Annotated[float, Within(1e-12, 1e18)]
+_Amount = Annotated[float, Within(0, 1e18)]
+_PositiveSeconds = Annotated[float, Within(1e-9, MOST_SECONDS)]
+
+#: The instrument that the others are held against: the clock that the benchmark times with.
+OWN_NAME = "pneumo-edge"
 
 Arithmetic = Literal["float32", "int8"]
 
@@ -17,8 +26,8 @@ class Limit:
 
     by: str
     arithmetic: Arithmetic
-    threads: int
-    multiply_adds_per_s: float
+    threads: AtLeastOne
+    multiply_adds_per_s: _Positive
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class ModelGraph:
 
     model: str
     graph: Graph
-    delegated: dict[str, int]
+    delegated: dict[str, Count]
 
 
 @dataclass(frozen=True)
@@ -38,8 +47,12 @@ class OperatorProfile:
     """
 
     unit: Unit
-    calls: int
-    milliseconds: dict[str, float]
+    calls: AtLeastOne
+    milliseconds: dict[str, _Amount]
+
+    def __post_init__(self) -> None:
+        if not any(self.milliseconds.values()):
+            raise ValueError("milliseconds has no operator that took time")
 
 
 @dataclass(frozen=True)
@@ -47,11 +60,11 @@ class EnergySample:
     """What the processor's packages drew, in joules: in a time of nothing but inference, and in one of sleep."""
 
     unit: Unit
-    inferences: int
-    seconds: float
-    joules: float
-    idle_seconds: float
-    idle_joules: float
+    inferences: AtLeastOne
+    seconds: _PositiveSeconds
+    joules: _Amount
+    idle_seconds: _PositiveSeconds
+    idle_joules: _Amount
 
 
 @dataclass(frozen=True)
@@ -62,9 +75,9 @@ class ThroughputSample:
     """
 
     unit: Unit
-    processes: int
-    inferences: int
-    per_s: float
+    processes: AtLeastOne
+    inferences: Count
+    per_s: _Positive
 
 
 @dataclass(frozen=True)
@@ -74,8 +87,8 @@ class Installation:
     engine: str
     distribution: str
     version: str
-    size_bytes: int
-    needs: dict[str, int]
+    size_bytes: Count
+    needs: dict[str, Count]
 
 
 @dataclass(frozen=True)
@@ -86,9 +99,9 @@ class Reading:
     """
 
     instrument: str
-    round: int
-    calls: int
-    median_ms: float
+    round: Count
+    calls: AtLeastOne
+    median_ms: _Positive
     told: dict[str, float]
     summary: str = ""
 
@@ -99,6 +112,17 @@ class CrossCheck:
 
     unit: Unit
     readings: tuple[Reading, ...]
+
+    def __post_init__(self) -> None:
+        rounds: dict[str, list[int]] = {OWN_NAME: []}
+        for reading in self.readings:
+            rounds.setdefault(reading.instrument, []).append(reading.round)
+        for instrument, its in rounds.items():
+            if not its or len(set(its)) != len(its) or set(its) != set(rounds[OWN_NAME]):
+                raise ValueError(
+                    f"{instrument} has readings of the rounds {sorted(its)}, and {OWN_NAME} of "
+                    f"{sorted(rounds[OWN_NAME])}, not one of each in each round"
+                )
 
 
 @dataclass(frozen=True)
@@ -122,3 +146,10 @@ class Supplement:
     throughput: tuple[ThroughputSample, ...] = ()
     cross_checks: tuple[CrossCheck, ...] = ()
     unavailable: tuple[Unavailable, ...] = ()
+
+    @property
+    def models(self) -> set[str]:
+        """Names of the model files that anything in it is of."""
+        parts = (self.profiles, self.energy, self.throughput, self.cross_checks)
+        of_units: set[str] = {each.unit.model for part in parts for each in part}
+        return of_units | {each.model for each in self.graphs}

@@ -102,7 +102,7 @@ def audit(
     findings = run_audit(source)
     _print_audit(findings)
     if json:
-        files.write_text(json, records.dumps(findings))
+        files.write_text(json, records.document(findings))
     if figure:
         draw_audit(findings, source, figure)
 

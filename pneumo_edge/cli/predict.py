@@ -119,7 +119,8 @@ def predict(
         # A bar and a table would be written over each other.
         shown = judged if sys.stdout and sys.stdout.isatty() else _show_progress(judged, len(found), 0)
         for text in write(shown, judge):
-            typer.echo(text, nl=False)
+            # By itself, click takes what looks like a colour out of names on their way into a pipe.
+            typer.echo(text, nl=False, color=True)
         foreign = counts["foreign"]
     if foreign:
         _tell_foreign(foreign, len(found), classifier)
@@ -158,11 +159,12 @@ def _judge_into(
     """Judge, and write the file; how many images there are of each label, and with each remark."""
     from dataclasses import asdict
 
+    from pneumo_edge import records
     from pneumo_edge.cli import verdicts
     from pneumo_edge.journal import Journal
 
     def is_next(number: int, line: bytes) -> bool:
-        return number < len(found) and verdicts.is_verdict_on(line, str(found[number][0]))
+        return number < len(found) and verdicts.is_verdict_on(line, records.encodable(str(found[number][0])), judge)
 
     journal = Journal(out, "verdicts", "model or engine")
     done = journal.begin(asdict(judge), resume, is_next)
@@ -202,6 +204,7 @@ def _judge(
     found: Sequence[_Found], pictures: Sequence[Path], classifier: Classifier, workers: int, strict: bool
 ) -> Generator[Verdict, None, None]:
     """Judge images, and draw each where ``pictures`` says, if it says so; ``strict`` refuses foreign ones."""
+    from pneumo_edge.records import encodable
     from pneumo_edge.runtime.batch import predict_each
 
     paths = (path for path, problem in found if not problem)
@@ -216,9 +219,9 @@ def _judge(
             if isinstance(result, ImageError):
                 with native.stderr_is_heard():
                     typer.echo(f"error: {printable(path)}: {result}", err=True)
-                yield {"source": str(path), "error": str(result)}
+                yield {"source": encodable(str(path)), "error": str(result)}
             else:
-                yield result.to_dict()
+                yield {**result.to_dict(), "source": encodable(str(path))}
 
 
 def _draw(path: Path, prediction: Prediction, picture: Path) -> Prediction | ImageError:

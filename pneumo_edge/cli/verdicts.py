@@ -1,23 +1,68 @@
 """What becomes of verdicts: text on standard output, or a file that is whole or not there.
 
-A verdict is plain data: what ``Prediction.to_dict`` gives, or ``source`` and ``error``.
+A verdict is plain data: what ``Prediction.to_dict`` gives, or ``source`` and ``error``. Its ``source`` is text that
+strict parsers take (:func:`pneumo_edge.records.encodable`).
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pneumo_edge import extras, files
+from pneumo_edge import extras, files, records, tabular
 from pneumo_edge.errors import printable
+from pneumo_edge.records import Share, Text, Within
 from pneumo_edge.runtime.judge import Judge
 
 Verdict = Mapping[str, Any]
+
+_Milliseconds = Annotated[float, Within(0)]
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """What the journal holds of :class:`pneumo_edge.runtime.classifier.Timings`."""
+
+    read: _Milliseconds
+    decode: _Milliseconds
+    resize: _Milliseconds
+    tensor: _Milliseconds
+    inference: _Milliseconds
+    decision: _Milliseconds
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A verdict on an image that was judged, as a journal holds it."""
+
+    source: str
+    label: str
+    probabilities: dict[str, Share]
+    threshold: Share
+    timings: _Stages
+    total_ms: _Milliseconds
+    prediction_set: tuple[str, ...] | None = None
+    distance: Annotated[float, Within(0)] | None = None
+    limit: Annotated[float, Within(0)] | None = None
+    uncertain: bool | None = None
+    foreign: bool | None = None
+
+    def is_of(self, judge: Judge) -> bool:
+        """Whether a judge with these classes can have given it."""
+        return self.label in judge.class_names and set(self.probabilities) == set(judge.class_names)
+
+
+@dataclass(frozen=True)
+class _Unjudged:
+    """The reason why an image was not judged, as a journal holds it."""
+
+    source: str
+    error: Text
+
 
 #: Rows that a Parquet file holds in memory before it writes them.
 _ROWS_AT_ONCE = 1000
@@ -50,10 +95,13 @@ def remarks_on(verdict: Verdict) -> list[str]:
 
 
 def as_csv(verdicts: Iterable[Verdict], judge: Judge) -> Iterator[str]:
-    """CSV with a header; of an image that could not be judged, its name and the reason."""
-    yield _csv_row(columns(judge))
+    """CSV with a header; of an image that could not be judged, its name and the reason.
+
+    No name becomes a formula: see :mod:`pneumo_edge.tabular`.
+    """
+    yield tabular.row(columns(judge))
     for verdict in verdicts:
-        yield _csv_row(map(_csv_cell, cells(verdict, judge)))
+        yield tabular.row(map(_csv_cell, cells(verdict, judge)))
 
 
 def as_json(verdicts: Iterable[Verdict], judge: Judge) -> Iterator[str]:
@@ -87,8 +135,7 @@ def write(verdicts: Iterable[Verdict], judge: Judge, path: Path) -> None:
         if path.suffix == PARQUET:
             _write_parquet(verdicts, judge, temporary)
             return
-        # A file name may hold bytes that are not UTF-8.
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+        with temporary.open("w", encoding="utf-8", newline="") as stream:
             stream.writelines(TEXTS[path.suffix](verdicts, judge))
 
 
@@ -104,12 +151,15 @@ def cells(verdict: Verdict, judge: Judge) -> list[Any]:
     return [verdict["source"], label, *map(shares.get, judge.class_names), *others]
 
 
-def is_verdict_on(line: bytes, source: str) -> bool:
-    """Whether a line of a journal is the verdict on that image."""
+def is_verdict_on(line: bytes, source: str, judge: Judge) -> bool:
+    """Whether a line of a journal is that judge's verdict on that image."""
     try:
-        return bool(json.loads(line)["source"] == source)
-    except (ValueError, KeyError, TypeError):
+        if b'"error"' in line:
+            return records.loads(_Unjudged, line).source == source
+        judged = records.loads(_Judged, line)
+    except records.RecordError:
         return False
+    return judged.source == source and judged.is_of(judge)
 
 
 def _json_line(document: Mapping[str, Any]) -> str:
@@ -117,15 +167,7 @@ def _json_line(document: Mapping[str, Any]) -> str:
 
 
 def _csv_cell(cell: Any) -> Any:
-    if cell is None:
-        return ""
     return str(cell).lower() if isinstance(cell, bool) else cell
-
-
-def _csv_row(row: Iterable[object]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(row)
-    return line.getvalue()
 
 
 def _write_parquet(verdicts: Iterable[Verdict], judge: Judge, path: Path) -> None:
@@ -135,16 +177,11 @@ def _write_parquet(verdicts: Iterable[Verdict], judge: Judge, path: Path) -> Non
     names = columns(judge)
     schema = pyarrow.schema(
         [(name, types.get(name, pyarrow.float64())) for name in names],
-        metadata={"model": _storable(judge.model), "sha256": judge.sha256, "engine": f"{judge.engine} {judge.version}"},
+        metadata={"model": judge.model, "sha256": judge.sha256, "engine": f"{judge.engine} {judge.version}"},
     )
-    rows = ([_storable(cell) for cell in cells(verdict, judge)] for verdict in verdicts)
+    rows = (cells(verdict, judge) for verdict in verdicts)
     # Not by its path, which Arrow takes in UTF-8 alone.
     with path.open("wb") as stream, parquet.ParquetWriter(stream, schema) as writer:
         while batch := list(islice(rows, _ROWS_AT_ONCE)):
             by_column = dict(zip(names, zip(*batch, strict=True), strict=True))
             writer.write_table(pyarrow.table(by_column, schema=schema))
-
-
-def _storable(cell: Any) -> Any:
-    # Arrow's strings are UTF-8, and a file name need not be.
-    return cell.encode("utf-8", "backslashreplace").decode() if isinstance(cell, str) else cell

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pneumo_edge import extras, files, images
+from pneumo_edge import drawing, extras, files, images
 from pneumo_edge.data.audit import Audit
 from pneumo_edge.data.sources import CLASS_NAMES, SPLITS, Source
 
@@ -48,7 +48,7 @@ def draw_audit(audit: Audit, source: Source, path: Path) -> None:
     if not audit.real:
         figure.suptitle(PHANTOM_WARNING, fontsize=13, fontweight="bold", color="#B00020")
     with files.atomic(path) as temporary:
-        figure.savefig(temporary)
+        drawing.save(figure, temporary)
 
 
 def _draw_counts(axes: Axes, counts: dict[str, dict[str, int]], title: str) -> None:

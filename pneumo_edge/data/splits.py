@@ -71,7 +71,7 @@ class Manifest:
 
     def save(self, path: Path) -> None:
         """Write the manifest as JSON."""
-        files.write_text(path, records.dumps(self))
+        files.write_text(path, records.document(self))
 
     @staticmethod
     def load(path: Path) -> Manifest:

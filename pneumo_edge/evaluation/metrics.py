@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from pneumo_edge.evaluation.intervals import Interval as Interval
 from pneumo_edge.evaluation.intervals import open_share
+from pneumo_edge.records import Count
 
 Labels = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
@@ -25,10 +26,10 @@ _Z95 = NormalDist().inv_cdf(0.975)
 class Confusion:
     """Counts of decisions against labels."""
 
-    true_positives: int
-    false_negatives: int
-    true_negatives: int
-    false_positives: int
+    true_positives: Count
+    false_negatives: Count
+    true_negatives: Count
+    false_positives: Count
 
     @property
     def accuracy(self) -> Interval:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import platform
 import shutil
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge import extras, files, runs
+from pneumo_edge import extras, files, runs, tabular
 from pneumo_edge.data.sources import CLASS_NAMES, POSITIVE_CLASS
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc, confusion
@@ -24,7 +23,7 @@ from pneumo_edge.evaluation.operating_point import choose_threshold, fit_tempera
 from pneumo_edge.images import grey_to_rgb
 from pneumo_edge.progress import bar
 from pneumo_edge.runs import Run
-from pneumo_edge.spec import RANDOM_WEIGHTS, DataSpec, DecisionSpec, TrainingSpec
+from pneumo_edge.spec import DataSpec, DecisionSpec, TrainingSpec
 from pneumo_edge.training import curves
 from pneumo_edge.training.augmentation import augment, resize
 from pneumo_edge.training.backbones import Backbone
@@ -74,7 +73,8 @@ def train(
 
     The folder gets ``model.keras``, ``run.json``, ``split.json``, ``validation.csv``, ``history.csv`` and
     ``curves.png``.
-    A run that was interrupted goes on; a run that is finished is returned as it is.
+    A run that was interrupted goes on from its last finished epoch, and ends bit for bit as if it had not been; a run
+    that is finished is returned as it is.
 
     Args:
         backbone: The backbone.
@@ -92,13 +92,15 @@ def train(
     settings = Settings(backbone.name, recipe.name, seed, weights.description, dataset.manifest.fingerprint, recipe)
     check_settings(folder, settings)
     if (folder / runs.RECORD_NAME).exists():
-        return runs.load(folder)
+        run = runs.load(folder)
+        _tidy(folder)
+        return run
     keras = extras.need("keras", "train")
     keras.utils.set_random_seed(seed)
     train_indices = dataset.indices("train")
     model = build(backbone, weights, recipe.dropout, dataset.rgb(train_indices[:256]))
 
-    rows = _fit_head(model, recipe, dataset, cache / _features_key(settings), folder / _CHECKPOINT_NAME / "head", seed)
+    rows = _fit_head(model, recipe, dataset, cache / "features", folder / _CHECKPOINT_NAME / "head", seed)
     for number in range(len(recipe.fine_tune)):
         rows += _fine_tune(model, backbone, recipe, number, dataset, folder / _CHECKPOINT_NAME, seed)
 
@@ -109,8 +111,13 @@ def train(
         model.save(temporary)
     run = replace(run, model_sha256=files.sha256(folder / runs.MODEL_NAME))
     run.save(folder)
-    shutil.rmtree(folder / _CHECKPOINT_NAME)
+    _tidy(folder)
     return run
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a finished run does not need."""
+    shutil.rmtree(folder / _CHECKPOINT_NAME, ignore_errors=True)
 
 
 def _fit_head(model: Any, recipe: Recipe, dataset: Dataset, cache: Path, folder: Path, seed: int) -> tuple[Epoch, ...]:
@@ -121,7 +128,7 @@ def _fit_head(model: Any, recipe: Recipe, dataset: Dataset, cache: Path, folder:
     extractor = keras.Model(model.input, layer.output)
     indices = np.concatenate([train_indices, val_indices])
     table = np.zeros((len(dataset.grey), layer.output.shape[-1]), dtype=np.float32)
-    table[indices] = _features(extractor, dataset, indices, cache)
+    table[indices] = _features(extractor, dataset, indices, cache / _features_key(extractor, dataset, indices))
 
     features = keras.Input(table.shape[1:])
     logits = keras.layers.Dense(len(CLASS_NAMES), name=LOGITS)(keras.layers.Dropout(recipe.dropout)(features))
@@ -291,11 +298,12 @@ def shift_metrics(labels: Labels, columns: dict[str, Scores], threshold: float) 
 
 def _save_validation(dataset: Dataset, indices: npt.NDArray[np.intp], columns: dict[str, Scores], path: Path) -> None:
     """Write name, label and probabilities of each validation image, from which everything chosen there follows."""
-    with files.atomic(path) as temporary, temporary.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["name", "label", *columns])
-        for row, entry in enumerate(dataset.entries(indices)):
-            writer.writerow([entry.name, entry.label, *(f"{scores[row]:.9g}" for scores in columns.values())])
+    lines = [tabular.row(["name", "label", *columns], end="\r\n")]
+    for row, entry in enumerate(dataset.entries(indices)):
+        numbers = (f"{scores[row]:.9g}" for scores in columns.values())
+        lines.append(tabular.row([entry.name, entry.label, *numbers], end="\r\n"))
+    with files.atomic(path) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8", newline="")
 
 
 def _predict(
@@ -314,11 +322,14 @@ def _positive(outputs: npt.NDArray[np.float32]) -> Scores:
     return outputs[:, _POSITIVE].astype(np.float64)
 
 
-def _features_key(settings: Settings) -> Path:
-    parts = (settings.backbone, settings.weights, settings.fingerprint)
-    # Random weights differ with the seed, downloaded ones do not.
-    seed = str(settings.seed) if settings.weights == RANDOM_WEIGHTS else ""
-    return Path("features") / hashlib.sha256("\n".join((*parts, seed)).encode()).hexdigest()[:16]
+def _features_key(extractor: Any, dataset: Dataset, indices: npt.NDArray[np.intp]) -> str:
+    """What features follow from, as a name: the network with its weights, and the images in their order."""
+    digest = hashlib.sha256(extractor.to_json().encode())
+    for array in extractor.get_weights():
+        digest.update(array.tobytes())
+    for entry in dataset.entries(indices):
+        digest.update(entry.sha256.encode())
+    return digest.hexdigest()[:16]
 
 
 def _backend_version() -> str:

@@ -16,6 +16,7 @@ from pneumo_edge import extras, files, records
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc
 from pneumo_edge.evaluation.operating_point import log_loss
 from pneumo_edge.progress import Advance, bar
+from pneumo_edge.training import checkpoint
 from pneumo_edge.training.recipes import Phase
 
 #: Gives the model's inputs for indices into the data set, as float32; the generator is for augmentation.
@@ -50,7 +51,7 @@ class TrainingImages:
 
 
 @dataclass(frozen=True)
-class _State:
+class State:
     """What has been done of a phase; the two names are weight files in the same folder.
 
     ``latest`` is what fitting goes on from, with the optimizer's state; ``kept`` is what the phase gives.
@@ -60,8 +61,13 @@ class _State:
     latest: str
     kept: str
 
+    def __post_init__(self) -> None:
+        if not self.rows or [row.epoch for row in self.rows] != list(range(len(self.rows))):
+            raise ValueError("rows are not those of one epoch after the other")
+
     @property
     def best_epoch(self) -> int:
+        """The epoch with the lowest validation loss."""
         return min(self.rows, key=lambda row: row.val_loss).epoch
 
 
@@ -104,7 +110,7 @@ def fit_phase(
             state = _save(model, fitted, phase, folder, rows, state)
     if state:
         # The optimizer of a phase is of no use to the next.
-        model.load_weights(folder / state.kept)
+        checkpoint.load_weights(model, folder / state.kept)
     return rows
 
 
@@ -228,8 +234,8 @@ def _save(
     phase: Phase,
     folder: Path,
     rows: tuple[Epoch, ...],
-    previous: _State | None,
-) -> _State:
+    previous: State | None,
+) -> State:
     """Write weights, optimizer and history; the small state file takes effect last and at once."""
     kept = previous.kept if previous else ""
     lower = previous is None or rows[-1].val_loss < min(row.val_loss for row in previous.rows)
@@ -239,9 +245,8 @@ def _save(
             model.save_weights(temporary)
     latest = f"latest-{len(rows) - 1:03d}.weights.h5"
     model.set_weights(fitted)
-    with files.atomic(folder / latest) as temporary:
-        model.save_weights(temporary)
-    state = _State(rows, latest, kept)
+    checkpoint.save(model, folder / latest)
+    state = State(rows, latest, kept)
     files.write_text(folder / _STATE_NAME, records.dumps(state))
     for path in folder.glob("*.weights.h5"):
         if path.name not in (state.latest, state.kept):
@@ -249,10 +254,23 @@ def _save(
     return state
 
 
-def _restore(model: Any, folder: Path) -> _State | None:
+def restore_state(folder: Path) -> State | None:
+    """Read what has been done of a phase; None where nothing has.
+
+    Raises:
+        TrainingError: The record is damaged.
+    """
     path = folder / _STATE_NAME
     if not path.exists():
         return None
-    state = records.loads(_State, path.read_bytes())
-    model.load_weights(folder / state.latest)
+    try:
+        return records.loads(State, path.read_bytes())
+    except (OSError, records.RecordError) as error:
+        raise checkpoint.broken(path, error) from error
+
+
+def _restore(model: Any, folder: Path) -> State | None:
+    state = restore_state(folder)
+    if state:
+        checkpoint.restore(model, folder / state.latest)
     return state

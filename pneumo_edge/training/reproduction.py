@@ -28,7 +28,7 @@ from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.errors import TrainingError
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc
 from pneumo_edge.progress import Advance, bar
-from pneumo_edge.training import network
+from pneumo_edge.training import checkpoint, network
 from pneumo_edge.training.backbones import BACKBONES
 from pneumo_edge.training.initial_weights import InitialWeights
 from pneumo_edge.training.network import HEIGHT, WIDTH, batch_norm_layers
@@ -128,8 +128,8 @@ def reproduce(
     """Train as the report did, and leave ``history.csv`` and ``reproduction.json`` in ``folder``.
 
     A run that was interrupted goes on from its last finished epoch; one that is finished is returned as
-    it is. Weights, optimizer and batch-norm statistics come from a checkpoint, the state of the callbacks
-    from the history; the masks of EfficientNetB0's dropout are drawn anew.
+    it is, and ends bit for bit as if it had not been interrupted. Weights, optimizer, batch-norm statistics and
+    the generators of dropout come from a checkpoint, the state of the callbacks from the history.
 
     Args:
         recipe: What to do.
@@ -178,7 +178,7 @@ def reproduce(
             **{name: version(name) for name in ("pneumo-edge", "keras", "tensorflow", "numpy", "scipy")},
         },
     )
-    files.write_text(folder / RECORD_NAME, records.dumps(result))
+    files.write_text(folder / RECORD_NAME, records.document(result))
     shutil.rmtree(folder / _CHECKPOINT_NAME)
     return result
 
@@ -360,7 +360,7 @@ def _fit(net: Network, recipe: Reproduction, feed: Feed, folder: Path, limit: in
             done = [row for row in rows if row.phase == phase.name]
             watchers = compile_network(net, recipe, phase, done)
             if done and done[-1] is rows[-1]:
-                net.model.load_weights(_weights_path(folder, len(rows)))
+                checkpoint.restore(net.model, _weights_path(folder, len(rows)))
             for epoch in range(len(done), number):
                 if net.model.stop_training:
                     break
@@ -466,8 +466,7 @@ def _auc(labels: Labels, logits: Scores) -> float:
 def _save(model: Any, folder: Path, rows: tuple[ReportEpoch, ...]) -> None:
     """Write weights and optimizer, then the history, by which they take effect."""
     path = _weights_path(folder, len(rows))
-    with files.atomic(path) as temporary:
-        model.save_weights(temporary)
+    checkpoint.save(model, path)
     with files.atomic(folder / HISTORY_NAME) as temporary, temporary.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, [field.name for field in dataclasses.fields(ReportEpoch)])
         writer.writeheader()

@@ -10,6 +10,8 @@ from pneumo_edge import files, records
 from pneumo_edge.errors import TrainingError
 
 SETTINGS_NAME = "settings.json"
+#: The most of a value from the file that an error quotes.
+_MOST_VALUE = 100
 
 
 def check_settings(folder: Path, settings: Any) -> None:
@@ -43,4 +45,4 @@ def check_settings(folder: Path, settings: Any) -> None:
 def _change(key: str, given: dict[str, Any], found: dict[str, Any]) -> str:
     if isinstance(given[key], dict):
         return f"{key} (those it has are in {SETTINGS_NAME})"
-    return f"{key} {given[key]} (it has {found[key]})"
+    return f"{key} {given[key]} (it has {str(found[key])[:_MOST_VALUE]})"

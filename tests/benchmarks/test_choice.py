@@ -102,7 +102,8 @@ def test_of_one_file_on_two_engines_the_faster_is_taken(results: Results, tmp_pa
         for each, engine, answers in ((unit, "litert", scores), (other, "tflite-runtime", slow))
     )
     models = tuple(model for model in results.models if model.file == unit.unit.model)
-    both = replace(results, units=units, models=models, test_set=test_set)
+    twins = tuple(replace(results.twins[0], unit=each.unit) for each in units)
+    both = replace(results, units=units, models=models, test_set=test_set, twins=twins)
     by_engine = {row.result.unit.engine: row for row in summarise(both).rows}
     assert by_engine["tflite-runtime"].accuracy.auc.value > by_engine["litert"].accuracy.auc.value
     best = choose(summarise(both), Limits()).best

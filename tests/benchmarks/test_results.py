@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,18 @@ def test_a_file_that_was_cut_short_is_refused(tmp_path: Path, make_results: Make
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"none\.json cannot be read"):
         results.read(tmp_path / "none.json")
+
+
+def test_results_of_odd_names_are_read_by_strict_parsers(tmp_path: Path, make_results: MakeResults) -> None:
+    json_reader = pytest.importorskip("pyarrow.json")
+    found = make_results(processes=2)
+    labels = {f"caf\udce9/{name}": label for name, label in found.test_set.labels.items()}
+    test_set = replace(found.test_set, labels=labels, patients={name: name for name in labels})
+    units = tuple(
+        replace(unit, probabilities=dict(zip(labels, unit.probabilities.values(), strict=True))) for unit in found.units
+    )
+    path = tmp_path / "results.json"
+    results.write(path, replace(found, test_set=test_set, units=units))
+    (row,) = json_reader.read_json(path).to_pylist()
+    assert "caf\\udce9/test/0" in row["test_set"]["labels"]
+    assert results.read(path).units[0].probabilities.keys() == {name.replace("\udce9", "\\udce9") for name in labels}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.report.content import Layout, backbone_title
 from benchmarks.report.runs import Panel, Runs, engine_title, panels
 from benchmarks.summary import Row
-from pneumo_edge import extras
+from pneumo_edge import drawing, extras
+from pneumo_edge.records import encodable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,7 +123,7 @@ def by_format(rows: Iterable[Row]) -> dict[str, list[Row]]:
 def name_places(axes: Axes, names: Sequence[str]) -> None:
     """Write names down the y axis, the first on top; row i is at height len(names) - 1 - i."""
     axes.set_ylim(-0.5, len(names) - 0.5)
-    axes.set_yticks(range(len(names)), list(reversed(names)), color=INK)
+    axes.set_yticks(range(len(names)), [encodable(name) for name in reversed(names)], color=INK)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelbottom=True)
     axes.grid(visible=False, axis="y")
@@ -176,7 +177,7 @@ def to_svg(figure: Figure, name: str) -> str:
     stream = io.StringIO()
     # Several figures stand in one page, so each salts its ids with its own name.
     with rc_context({"svg.hashsalt": name}):
-        figure.savefig(stream, format="svg", transparent=True, metadata=dict.fromkeys(_METADATA))
+        drawing.save(figure, stream, format="svg", transparent=True, metadata=dict.fromkeys(_METADATA))
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]
     # In a page, an svg element needs no namespaces; its size comes from the style sheet; groups need no names.
