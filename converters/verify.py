@@ -332,8 +332,8 @@ class _Gate:
                 output_correlation=min(_correlation(*pair) for pair in pairs.values()),
             )
             self.strayed |= {name for name, pair in pairs.items() if not self._is_faithful(*pair)}
-        self._check(measured, copies[0])
         self._check_averages(difference, changed, copies[0])
+        self._check(measured, copies[0])
         if len(self._reference.labels) == self._reference.of:
             # As a device will, that has no others; so that what passes here passes there.
             travelling = np.isin(reference.sha256, self._reference.sha256[self._reference.travelling])

@@ -64,7 +64,9 @@ def _with_signed_weights(path: Path, target: Path) -> Path:
         if tensor.data_type == onnx.TensorProto.UINT8 and tensor.name in weights | zero_points:
             values = onnx.numpy_helper.to_array(tensor).astype(np.int16) - 128
             tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.int8), tensor.name))
-    onnx.save(proto, str(target))
+    bare = target.with_name(f"bare-{target.name}")
+    onnx.save(proto, str(bare))
+    metadata.write_spec(bare, target, read_spec(path))
     return target
 
 
