@@ -718,8 +718,8 @@ def test_the_command_line_tells_nothing_of_the_patient(classifier: Classifier, f
     for text in (done.stdout, done.stderr):
         assert MARKER not in text
         assert "Traceback" not in text
-    # The folder's file without an ending is not looked for; by its path, it is read by its content.
-    assert "whole.dcm" in done.stdout and "no-ending" not in done.stdout
+    # A file without an ending is found by its content.
+    assert "whole.dcm" in done.stdout and "no-ending" in done.stdout
     *lines, remark = done.stderr.splitlines()
     assert lines and all(line.startswith("error: ") for line in lines)
     # What is drawn for these tests is no X-ray.

@@ -56,6 +56,8 @@ def fetch_medmnist(folder: Path, download: Download = PNEUMONIAMNIST_224) -> Pat
     pooch, requests = extras.need("pooch", "data"), extras.need("requests", "data")
     path = folder / download.name
     downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=_TIMEOUT)
+    # Before hundreds of megabytes have come for a folder that cannot take them.
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         if not path.exists():
             # Within a bound as a whole: the look-up of a name has none of its own.

@@ -89,7 +89,9 @@ def test_each_bad_image_gets_one_line_and_the_good_ones_are_judged(
         (missing, "there is no such file", "the path of an image file", "Check the path"),
         (no_images, "the folder holds no images", "files such as .jpeg or .png", "Give another folder"),
     ]
-    for line, (path, given, expected, remedy) in zip(done.errors, expectations, strict=True):
+    *errors, note = done.errors
+    assert note == f"note: {no_images}: 1 file is no image: notes.txt"
+    for line, (path, given, expected, remedy) in zip(errors, expectations, strict=True):
         assert line.startswith(f"error: {path}: ")
         assert given in line
         assert f"; expected {expected}" in line

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,39 +41,54 @@ def dataset(phantom: Path) -> Dataset:
 KerasSays = dict[SplitName, npt.NDArray[np.float32]]
 
 
+#: Writes the run of the tiny network into a folder, as if it had been trained on a data set of this path.
+SaveRun = Callable[[Path, Dataset, Path], None]
+
+
 @pytest.fixture(scope="session")
-def tiny_run(
-    tmp_path_factory: pytest.TempPathFactory,
-    tiny_models: Path,
-    phantom: Path,
-    dataset: Dataset,
-    keras_says: KerasSays,
-) -> Path:
+def save_run(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> SaveRun:
+    def save(run: Path, dataset: Dataset, data_path: Path) -> None:
+        run.mkdir(exist_ok=True)
+        shutil.copy(tiny_models / "tiny.keras", run / runs.MODEL_NAME)
+        manifest, validation = dataset.manifest, dataset.indices("val")
+        labels = dataset.labels(validation)
+        said = _ask(tiny_models / "tiny.keras", dataset, "val", tmp_path_factory.mktemp("keras"))
+        scores = said[:, 1].astype(np.float64)
+        manifest.save(run / runs.MANIFEST_NAME)
+        rows = zip(dataset.entries(validation), scores, strict=True)
+        lines = ["name,label,probability", *(f"{entry.name},{entry.label},{score:.9g}" for entry, score in rows)]
+        (run / runs.VALIDATION_NAME).write_text("\n".join(lines) + "\n")
+        threshold = choose_threshold(ThresholdRule.YOUDEN, labels, scores)
+        Run(
+            backbone="tiny",
+            class_names=CLASS_NAMES,
+            height=SIDE,
+            width=SIDE,
+            decision=DecisionSpec(POSITIVE_CLASS, threshold, ThresholdRule.YOUDEN, "validation"),
+            temperature=1.0,
+            data=DataSpec(
+                manifest.source,
+                manifest.real,
+                manifest.fingerprint,
+                manifest.counts,
+                manifest.licence,
+                patient_pattern=manifest.patient_pattern,
+            ),
+            training=TrainingSpec("none", 1, "random", 0, {}),
+            versions={"python": platform.python_version()},
+            notice="Research software; not a medical device.",
+            data_path=str(data_path),
+            model_sha256=files.sha256(run / runs.MODEL_NAME),
+        ).save(run)
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, phantom: Path, dataset: Dataset, save_run: SaveRun) -> Path:
     """A finished run of a network small enough to be converted in a second, on phantom images."""
     run = tmp_path_factory.mktemp("run")
-    shutil.copy(tiny_models / "tiny.keras", run / runs.MODEL_NAME)
-    manifest, validation = dataset.manifest, dataset.indices("val")
-    labels, scores = dataset.labels(validation), keras_says["val"][:, 1].astype(np.float64)
-    manifest.save(run / runs.MANIFEST_NAME)
-    rows = zip(dataset.entries(validation), scores, strict=True)
-    lines = ["name,label,probability", *(f"{entry.name},{entry.label},{score:.9g}" for entry, score in rows)]
-    (run / runs.VALIDATION_NAME).write_text("\n".join(lines) + "\n")
-    Run(
-        backbone="tiny",
-        class_names=CLASS_NAMES,
-        height=SIDE,
-        width=SIDE,
-        decision=DecisionSpec(
-            POSITIVE_CLASS, choose_threshold(ThresholdRule.YOUDEN, labels, scores), ThresholdRule.YOUDEN, "validation"
-        ),
-        temperature=1.0,
-        data=DataSpec(manifest.source, manifest.real, manifest.fingerprint, manifest.counts, manifest.licence),
-        training=TrainingSpec("none", 1, "random", 0, {}),
-        versions={"python": platform.python_version()},
-        notice="Research software; not a medical device.",
-        data_path=str(phantom / "data"),
-        model_sha256=files.sha256(run / runs.MODEL_NAME),
-    ).save(run)
+    save_run(run, dataset, phantom / "data")
     return run
 
 
@@ -100,11 +116,14 @@ def exported(tiny_run: Path, phantom: Path, rows: list[Format], tmp_path_factory
 
 @pytest.fixture(scope="session")
 def keras_says(tiny_models: Path, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> KerasSays:
-    """Probabilities of the Keras model, by split; TensorFlow stays out of this process."""
-    said: KerasSays = {}
-    with child_process(tmp_path_factory.mktemp("keras") / "keras.log") as child:
-        splits: tuple[SplitName, ...] = ("val", "test")
-        for split in splits:
-            pixels = dataset.rgb(dataset.indices(split))
-            said[split] = child.call(keras_model.answers, tiny_models / "tiny.keras", pixels)["probability"]
-    return said
+    """Probabilities of the Keras model, by split."""
+    splits: tuple[SplitName, ...] = ("val", "test")
+    folder = tmp_path_factory.mktemp("keras")
+    return {split: _ask(tiny_models / "tiny.keras", dataset, split, folder) for split in splits}
+
+
+def _ask(model: Path, dataset: Dataset, split: SplitName, folder: Path) -> npt.NDArray[np.float32]:
+    """Probabilities of a Keras model; TensorFlow stays out of this process."""
+    with child_process(folder / "keras.log") as child:
+        pixels = dataset.rgb(dataset.indices(split))
+        return child.call(keras_model.answers, model, pixels)["probability"]
