@@ -119,8 +119,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(OSError):
             if stream:
                 stream.close()
-    with contextlib.suppress(subprocess.TimeoutExpired):
+    try:
         process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _read_array(stream: IO[bytes], shape: tuple[int, ...], dtype: str) -> Any:
