@@ -48,7 +48,9 @@ def verify(
             verification = verify_apart(path, data, cache_folder() if data else Path())
         except PneumoEdgeError as error:
             worst = max(worst, error.exit_code)
-            typer.echo(f"error: {printable(path)}: {error}", err=True)
+            # Most errors name the file themselves.
+            named = "" if printable(path) in str(error) else f"{printable(path)}: "
+            typer.echo(f"error: {named}{error}", err=True)
             continue
         typer.echo(f"{printable(path)}: verified on {verification.images_from}, {verification.processor}")
         for engine, measured in verification.measured.items():

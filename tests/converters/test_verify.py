@@ -423,7 +423,8 @@ def test_all_files_are_verified_and_the_worst_code_is_the_last(models: Path, tmp
     code, out, err = _run(missing, bad, good)
     assert code == 5
     assert f"{good}: verified on" in out
-    assert [line.split(": ")[1] for line in err.splitlines()] == [str(missing), str(bad)]
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert [path in line for path, line in zip((str(missing), str(bad)), lines, strict=True)] == [True, True]
     code, out, err = _run(missing, good)
     assert code == 3 and f"{good}: verified on" in out and str(missing) in err
     assert _run(good)[0] == 0
