@@ -34,7 +34,7 @@ from pneumo_edge.data.splits import Manifest
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import ConversionError, GateError, ModelFileError, PneumoEdgeError
 from pneumo_edge.evaluation import input_check
-from pneumo_edge.evaluation.conformal import COVERAGE, conformal_bounds
+from pneumo_edge.evaluation.conformal import COVERAGE, conformal_bounds, reachable
 from pneumo_edge.evaluation.metrics import Scores
 from pneumo_edge.evaluation.operating_point import ThresholdRule
 from pneumo_edge.progress import bar
@@ -331,12 +331,13 @@ class _Workshop:
 
     def _conformal(self, verified: Verified) -> ConformalSpec:
         answers = verified.answers
-        bounds = conformal_bounds(answers.labels, answers.scores, answers.patients.tolist(), COVERAGE)
         patients = {
             name: len(np.unique(answers.patients[answers.labels == (name == POSITIVE_CLASS)]))
             for name in self._run.class_names
         }
-        return ConformalSpec(COVERAGE, bounds.least_positive, bounds.most_negative, patients, self._described)
+        coverage = reachable(COVERAGE, min(patients.values()))
+        bounds = conformal_bounds(answers.labels, answers.scores, answers.patients.tolist(), coverage)
+        return ConformalSpec(coverage, bounds.least_positive, bounds.most_negative, patients, self._described)
 
 
 def _check_fingerprint(run: Run, dataset: Dataset) -> None:

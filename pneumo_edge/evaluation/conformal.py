@@ -40,6 +40,14 @@ class ConformalBounds:
     most_negative: float
 
 
+def reachable(coverage: float, patients: int) -> float:
+    """The coverage, or the most that so many calibration patients can promise where that is less.
+
+    The patient to come is the strangest of them and itself with a probability of 1 / (patients + 1).
+    """
+    return min(coverage, patients / (patients + 1))
+
+
 def conformal_bounds(labels: Labels, scores: Scores, patients: Sequence[object], coverage: float) -> ConformalBounds:
     """Calibrate the prediction set on images that the model was not fitted to.
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge.evaluation.conformal import conformal_quantile
+from pneumo_edge.evaluation.conformal import conformal_quantile, reachable
 from pneumo_edge.evaluation.metrics import Scores
 from pneumo_edge.spec import InputCheckSpec
 
@@ -36,7 +36,7 @@ def learn(
     The parts are brought to one measure: in each, the limit alone would be a distance of 1. The limit is the conformal
     quantile by patient of :mod:`pneumo_edge.evaluation.conformal`: an image of a new patient passes with a probability
     of about ``share`` (not of at least that, because mean and scale come from the same images). With too few patients
-    for it, it is the largest distance.
+    for it, it is the largest distance, and the share that the spec states is the most that they can promise.
 
     Args:
         features: Of images that the network was not fitted to, shape (images, features).
@@ -46,6 +46,7 @@ def learn(
         share: Share of such images that shall pass, above 0 and below 1.
     """
     features = np.asarray(features, dtype=np.float64)
+    share = reachable(share, len(set(patients)))
     mean, scale = features.mean(axis=0), np.maximum(features.std(axis=0), _LEAST_SCALE)
     ends = np.cumsum(parts)
     for start, end in zip(ends - parts, ends, strict=True):
