@@ -7,11 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 from pneumo_edge import files, records
 from pneumo_edge.data.likeness import Bits, find_alike
-from pneumo_edge.data.sources import Sample, Source, SplitName, describe_counts
+from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source, SplitName, describe_counts
 from pneumo_edge.errors import DataError
+from pneumo_edge.records import Within
 
 VALIDATION_SHARE = 0.1
 #: Part of every hash, so that another rule would give another split and another fingerprint.
@@ -35,7 +37,7 @@ class Entry:
 
     name: str
     split: SplitName
-    label: int
+    label: Annotated[int, Within(0, len(CLASS_NAMES) - 1)]
     patient: str
     kind: str
     sha256: str

@@ -369,6 +369,14 @@ def test_a_document_of_nothing_is_an_error_of_its_kind(kind: str, error: type[Ex
         read(tmp_path / name)
 
 
+def test_a_label_that_is_no_class_is_refused_by_name(tmp_path: Path) -> None:
+    document = asdict(_MANIFEST)
+    document["entries"][1]["label"] = 2
+    (tmp_path / "split.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"entries\[1\].label is 2, not within 0 to 1"):
+        Manifest.load(tmp_path / "split.json")
+
+
 @pytest.mark.parametrize(
     ("field", "value", "named"),
     [
