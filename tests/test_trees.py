@@ -24,6 +24,7 @@ from pneumo_edge.cli import app
 from pneumo_edge.data.audit import audit
 from pneumo_edge.data.sources import FolderSource
 from pneumo_edge.errors import printable
+from pneumo_edge.records import encodable
 from pneumo_edge.runtime import classifier as runtime
 from pneumo_edge.runtime.classifier import Prediction
 
@@ -171,7 +172,7 @@ def _check_predict(root: Path, leaves: list[Path]) -> None:
         # A folder that is passed over is named, and what is in it goes without saying.
         trail = [leaf, *(parent for parent in leaf.parents if root in parent.parents)]
         named = any(printable(path.relative_to(root)) in notes for path in trail)
-        assert leaf in judged or named or _is_folder(leaf), leaf
+        assert Path(encodable(str(leaf))) in judged or named or _is_folder(leaf), leaf
 
 
 def _check_readers(root: Path, leaves: list[Path]) -> None:
