@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from benchmarks.summary import Row, Summary
 from benchmarks.verdict import gate_failure
 from pneumo_edge.evaluation.comparison import paired_auc
-from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN
+from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, settle
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Choice:
             fits; None where none fits.
         others: The others that fit: first those that it does not separate either, by time; then the less accurate
             ones, by AUC.
-        less_accurate: Those of the others that are less accurate beyond doubt and by more than the margin.
+        less_accurate: Those of the others that are less accurate by more than the margin, beyond doubt.
         ruled_out: Those that do not fit, with the limits that rule them out.
     """
 
@@ -52,10 +52,10 @@ class Choice:
 def choose(summary: Summary, limits: Limits) -> Choice:
     """Hold every measured unit against the limits, by what was measured rather than by the ends of intervals.
 
-    Two units are separated in accuracy where the paired interval of their difference in AUC, by patient, lies on one
-    side of zero and does not leave out a loss of the margin
-    (:data:`~pneumo_edge.evaluation.evidence.ACCURACY_MARGIN`): a smaller loss is none that matters. So the same file
-    on two engines is never separated where its answers are the same.
+    Two units are separated in accuracy by the rule of the claim "as accurate": where the whole paired interval of
+    their difference in AUC, by patient, lies beyond the margin
+    (:data:`~pneumo_edge.evaluation.evidence.ACCURACY_MARGIN`). So the same file on two engines is never separated
+    where its answers are the same.
     """
     reasons = [(row, tuple(_reasons(row, summary, limits))) for row in summary.rows]
     fitting = [row for row, why in reasons if not why]
@@ -78,7 +78,7 @@ def _time(row: Row) -> float:
 
 def _is_less_accurate(row: Row, other: Row, summary: Summary) -> bool:
     difference = paired_auc(summary.labels, summary.scores(row), summary.scores(other), summary.patients)
-    return difference.high < 0 and difference.low <= -ACCURACY_MARGIN
+    return settle(difference, -ACCURACY_MARGIN) == "refuted"
 
 
 def _reasons(row: Row, summary: Summary, limits: Limits) -> Iterator[str]:
@@ -102,3 +102,5 @@ def _reasons(row: Row, summary: Summary, limits: Limits) -> Iterator[str]:
             yield f"its {what} is {share}, under {least:g}"
     if failure := gate_failure(row, summary):
         yield failure
+    if row.accuracy.auc.value <= 0.5:
+        yield f"its AUC is {row.accuracy.auc}, no better than chance"

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks import statistics
+from benchmarks.measures.latency import Latency
 from benchmarks.protocol import Unit
 from benchmarks.summary import Row, Summary, deciding_clock
 from pneumo_edge.errors import ResultsError
@@ -24,10 +26,13 @@ _TOO_WIDE, _TOO_WIDE_LOSS = 2.0, 0.2
 #: Probabilities that differ by no more than this are one answer: engines round in their own ways.
 SAME_ANSWER = 1e-3
 
-#: What is compared. "AUC" and "accuracy" are differences on the same images, the others ratios.
-Measure = Literal["inference", "file to verdict", "memory", "AUC", "accuracy"]
+#: At one thread CPU time decides. Where wall time alone grew by more than this share, a user waits longer all the same.
+_WALL_ALONE = 0.25
+
+#: What is compared: costs are ratios, qualities differences on the same images.
+Measure = Literal["inference", "file to verdict", "memory", "AUC", "accuracy", "sensitivity", "specificity"]
 COSTS: tuple[Measure, ...] = ("inference", "file to verdict", "memory")
-QUALITIES: tuple[Measure, ...] = ("AUC", "accuracy")
+QUALITIES: tuple[Measure, ...] = ("AUC", "accuracy", "sensitivity", "specificity")
 #: What depends on the images that a run judged: their size decides what decoding takes, and memory with it.
 _OF_IMAGES: tuple[Measure, ...] = ("file to verdict", "memory", *QUALITIES)
 
@@ -111,16 +116,16 @@ def compare(before: Summary, after: Summary, allowed: float = 0.0) -> Comparison
     """Compare the units that two runs have in common, by the name of the file, the engine and the threads.
 
     Time and memory are worse where the whole interval of their ratio lies above one plus the share allowed, and
-    above what either run's A/A unit showed. AUC and accuracy are worse where the whole interval of their
-    difference on the same images lies below zero. So that many units do not make many alarms, those intervals are
-    the wider ones for all measures together (Bonferroni). The very same file gives the very same images other answers
-    by no chance: its AUC and accuracy are worse where they lost more than the margin
-    (:data:`~pneumo_edge.evaluation.evidence.ACCURACY_MARGIN`).
+    above what either run's A/A unit showed. AUC, accuracy, sensitivity and specificity are worse where the whole
+    interval of their difference on the same images lies below zero. So that many units do not make many alarms, those
+    intervals are the wider ones for all measures together (Bonferroni). The very same file gives the very same images
+    other answers by no chance: they are worse where they lost more than the margin
+    (:data:`~pneumo_edge.evaluation.evidence.ACCURACY_MARGIN`), and more than one image.
 
     Nothing is told of a ratio without an interval (one process), of one whose interval does not leave out twice as
-    much, or of one that is worse by more than the share allowed, yet not beyond doubt; nor of another file's AUC where
-    the interval does not leave out a loss of the margin, or of anything that few images hardly tell. Where a unit gave
-    the same answers in both runs, neither AUC nor accuracy changed.
+    much, or of one that is worse by more than the share allowed, yet not beyond doubt and the noise; nor of CPU time
+    where wall time grew alone; nor of another file's AUC where the interval does not leave out a loss of the margin,
+    or of anything that few images hardly tell. Where a unit gave the same answers in both runs, no quality changed.
 
     Args:
         before: The first run.
@@ -166,70 +171,91 @@ class _Judge:
         unit = after.result.unit
         noises = [_noise(run, unit.engine, unit.threads) or 0.0 for run in (self._before, self._after)]
         # A machine too noisy for an interval of its own A/A unit is told by the intervals of the units, too.
-        allowed = max(self._allowed, *(noise for noise in noises if np.isfinite(noise)), statistics.LEAST_DIFFERENCE)
-        clock = "cpu_medians_ms" if deciding_clock(unit.threads) == "cpu" else "wall_medians_ms"
-        costs: dict[Measure, tuple[statistics.Values, statistics.Values]] = {
-            "inference": (getattr(after.inference, clock), getattr(before.inference, clock)),
-            "file to verdict": (getattr(after.file_to_verdict, clock), getattr(before.file_to_verdict, clock)),
-            "memory": (after.memory_bytes, before.memory_bytes),
+        noise = max(noise for noise in (0.0, *noises) if np.isfinite(noise))
+        calls: dict[Measure, tuple[Latency, Latency]] = {
+            "inference": (after.inference, before.inference),
+            "file to verdict": (after.file_to_verdict, before.file_to_verdict),
         }
-        for name, (later, earlier) in costs.items():
+        for name, (later, earlier) in calls.items():
             if self.same_images or name not in _OF_IMAGES:
-                yield name, self._cost(later, earlier, allowed)
+                yield name, self._time(later, earlier, noise, by_cpu=deciding_clock(unit.threads) == "cpu")
+        if self.same_images:
+            yield "memory", self._cost(after.memory_bytes, before.memory_bytes, noise)
         if self.same_images:
             yield from self._qualities(before, after)
         else:
             for name in _OF_IMAGES:
                 yield name, Finding(None, "cannot tell", "the runs judged other test images")
 
-    def _cost(self, after: statistics.Values, before: statistics.Values, allowed: float) -> Finding:
+    def _time(self, after: Latency, before: Latency, noise: float, *, by_cpu: bool) -> Finding:
+        if not by_cpu:
+            return self._cost(after.wall_medians_ms, before.wall_medians_ms, noise)
+        found = self._cost(after.cpu_medians_ms, before.cpu_medians_ms, noise)
+        wall = statistics.unpaired_ratio(after.wall_medians_ms, before.wall_medians_ms, confidence=self._confidence)
+        if (
+            found.outcome == "no regression"
+            and statistics.judge(wall, max(self._allowed, _WALL_ALONE, noise)) == "more"
+        ):
+            return Finding(found.interval, "cannot tell", f"wall time is {wall.value:.2f} times, CPU time is not")
+        return found
+
+    def _cost(self, after: statistics.Values, before: statistics.Values, noise: float) -> Finding:
+        allowed = max(self._allowed, statistics.LEAST_DIFFERENCE)
         if min(*after, *before) <= 0:
             return Finding(None, "cannot tell", "it is not above that of the imports")
         ratio = statistics.unpaired_ratio(after, before)
         strict = statistics.unpaired_ratio(after, before, confidence=self._confidence)
-        if statistics.judge(strict, allowed) == "more":
+        if statistics.judge(strict, max(allowed, noise)) == "more":
             return Finding(ratio, "worse")
         if np.isinf(ratio.high):
             return Finding(ratio, "cannot tell", "no interval from one process")
         if ratio.high > _TOO_WIDE * (1 + allowed):
             return Finding(ratio, "cannot tell", "the interval does not leave out twice as much")
         if ratio.value > 1 + allowed:
-            return Finding(ratio, "cannot tell", f"more than {1 + allowed:.2f} times, perhaps by chance")
+            why = "by chance" if ratio.value > 1 + noise else f"by noise: an A/A unit showed {noise:.1%}"
+            return Finding(ratio, "cannot tell", f"more than {1 + allowed:.2f} times, perhaps {why}")
         return Finding(ratio, "no regression")
 
     def _qualities(self, before: Row, after: Row) -> Iterator[tuple[Measure, Finding]]:
         labels, patients = self._after.labels, self._after.patients
         one, other = self._after.scores(after), self._before.scores(before)
         right = [(scores >= row.model.threshold) == (labels == 1) for scores, row in ((one, after), (other, before))]
+        of: dict[Measure, npt.NDArray[np.bool_]] = {
+            "accuracy": np.full(len(labels), True),
+            "sensitivity": labels == 1,
+            "specificity": labels == 0,
+        }
         found: dict[Measure, tuple[Interval, Interval]] = {
             "AUC": (
                 paired_auc(labels, one, other, patients),
                 paired_auc(labels, one, other, patients, self._confidence),
-            ),
-            "accuracy": (
-                paired_accuracy(right[0], right[1], patients),
-                paired_accuracy(right[0], right[1], patients, self._confidence),
-            ),
+            )
         }
+        for name, chosen in of.items():
+            whose = [patient for patient, is_chosen in zip(patients, chosen, strict=True) if is_chosen]
+            decided = right[0][chosen], right[1][chosen], whose
+            found[name] = paired_accuracy(*decided), paired_accuracy(*decided, self._confidence)
         same = bool(np.abs(one - other).max() <= SAME_ANSWER) and bool(np.array_equal(right[0], right[1]))
         same_file = before.model.sha256 == after.model.sha256
         for name, (difference, strict) in found.items():
             # A few decisions always lie at the threshold: one that turns over is no loss of accuracy yet.
-            by_value = same_file or name == "accuracy"
-            if strict.high < 0 or (same_file and difference.value < -ACCURACY_MARGIN):
+            by_value = same_file or name in of
+            images = int(of[name].sum()) if name in of else len(labels)
+            margin = max(ACCURACY_MARGIN, 1 / images)
+            if strict.high < 0 or (same_file and difference.value < -margin):
                 yield name, Finding(difference, "worse")
             elif same:
                 yield name, Finding(difference, "no regression", "the same answers")
-            elif difference.low > -ACCURACY_MARGIN or (by_value and _hardly_changed(difference)):
+            elif difference.low > -ACCURACY_MARGIN or (by_value and _hardly_changed(difference, margin)):
                 yield name, Finding(difference, "no regression")
             else:
                 change = f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
-                yield name, Finding(difference, "cannot tell", f"{change} on {len(labels)} images, perhaps by chance")
+                yield name, Finding(difference, "cannot tell", f"{change} on {images} images, perhaps by chance")
 
 
-def _hardly_changed(difference: Interval) -> bool:
+def _hardly_changed(difference: Interval, margin: float) -> bool:
     """Whether no more than the margin was lost on these images, and they are not too few to tell."""
-    return difference.value > -ACCURACY_MARGIN and difference.low > -_TOO_WIDE_LOSS
+    return difference.value >= -margin and difference.low > -_TOO_WIDE_LOSS
 
 
 def _noise(summary: Summary, engine: str, threads: int) -> float | None:

@@ -31,14 +31,15 @@ def compare(
             parser=_share,
             metavar="PERCENT",
             help="End with exit code 5 where time or memory is worse by more than this beyond doubt, such as 5%, "
-            "where AUC or accuracy fell, where a unit is missing, or where the runs do not tell.",
+            "where AUC, accuracy, sensitivity or specificity fell, where a unit is missing, or where the runs do not "
+            "tell.",
         ),
     ] = None,
 ) -> None:
     """Compare two benchmarks of the same files: how many times the first the second takes.
 
-    Time and peak memory, with 95 % intervals over processes, and AUC and accuracy on the same
-    images, with intervals by patient. Time or memory is worse only above the
+    Time and peak memory, with 95 % intervals over processes, and AUC, accuracy, sensitivity
+    and specificity on the same images, with intervals by patient. Time or memory is worse only above the
     noise that either run's A/A unit showed; over all files, two runs that are
     alike raise an alarm in at most 5 % of comparisons.
 
@@ -69,7 +70,7 @@ def _failure(compared: Comparison, allowed: float) -> str:
     parts = []
     if worse := dict.fromkeys(name for each in compared.units for name in each.regressions):
         parts.append(
-            f"worse in {', '.join(worse)} (time and memory by more than {allowed:.1%}, AUC and accuracy at all)"
+            f"worse in {', '.join(worse)} (time and memory by more than {allowed:.1%}, AUC and decisions at all)"
         )
     if compared.only_before:
         parts.append(f"B lacks {', '.join(unit.name for unit in compared.only_before)}")

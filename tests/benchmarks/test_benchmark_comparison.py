@@ -174,6 +174,62 @@ def test_the_decisions_are_compared_too(make_results: MakeResults, run: Run) -> 
     assert "worse in accuracy" in output
 
 
+def test_decisions_of_one_class_are_compared_too(make_results: MakeResults, run: Run) -> None:
+    """A threshold moves: as many become right in one class as become wrong in the other."""
+    results = make_results(speeds={"mobilenetv2": 4.0})
+    good = with_answers(results, same)
+    labels, scores, threshold = good.test_set.labels, good.units[0].probabilities, good.models[0].threshold
+    wrong = [name for name, label in labels.items() if label == 0 and scores[name] >= threshold]
+    right = [name for name, label in labels.items() if label == 1 and scores[name] >= threshold][: len(wrong)]
+    assert len(wrong) == len(right) > 20
+    bad = with_answers(results, lambda name, score: threshold / 2 if name in {*wrong, *right} else score)
+    code, output = run(good, bad, *GATE)
+    assert code == ExitCode.GATE_MISSED
+    assert "error: worse in AUC, sensitivity (" in output or "error: worse in sensitivity (" in output
+
+
+def test_one_decision_of_few_that_turns_over_is_no_regression(make_results: MakeResults, run: Run) -> None:
+    results = make_results(speeds={"mobilenetv2": 4.0})
+    good = with_answers(results, same, 120)
+    threshold = good.models[0].threshold
+    near = min(
+        (
+            name
+            for name, label in good.test_set.labels.items()
+            if label and good.units[0].probabilities[name] >= threshold
+        ),
+        key=lambda name: good.units[0].probabilities[name],
+    )
+    turned_over = with_answers(results, lambda name, score: threshold - 0.005 if name == near else score, 120)
+    assert run(good, turned_over, *GATE)[0] == ExitCode.OK
+
+
+def test_wall_time_that_grew_alone_does_not_pass(make_results: MakeResults) -> None:
+    before = summarise(make_results(speeds={"mobilenetv2": 4.0}))
+    rows = tuple(
+        replace(
+            row,
+            file_to_verdict=replace(
+                row.file_to_verdict, wall_medians_ms=tuple(10 * ms for ms in row.file_to_verdict.wall_medians_ms)
+            ),
+        )
+        for row in before.rows
+    )
+    found = comparison.compare(before, replace(before, rows=rows), 0.05)
+    assert not found.worse and not found.passes
+    assert all("wall time is 10.00 times" in each.untold["file to verdict"] for each in found.units)
+
+
+def test_noise_hides_no_slower_run(make_results: MakeResults) -> None:
+    """An A/A unit that shows more than the share allowed leaves it open whether a unit became slower."""
+    before, after = (summarise(make_results(speeds={"mobilenetv2": ms})) for ms in (4, 5))
+    (test,) = after.null_tests
+    noisy = replace(after, null_tests=(replace(test, inference=replace(test.inference, high=1.4)),))
+    found = comparison.compare(before, noisy, 0.05)
+    assert not found.worse and not found.passes
+    assert all("perhaps by noise: an A/A unit showed" in each.untold["inference"] for each in found.units)
+
+
 def test_one_process_does_not_pass_whatever_it_took(make_results: MakeResults, run: Run) -> None:
     one, many = (make_results(speeds={"mobilenetv2": 4.0}, processes=count) for count in (1, 10))
     slow = make_results(speeds={"mobilenetv2": 40.0}, processes=1)

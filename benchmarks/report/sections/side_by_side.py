@@ -22,7 +22,8 @@ def section(runs: Runs) -> Section | None:
         Paragraph(
             "How many times as long the later run takes as the first, in CPU time at one thread and wall time with "
             "several, with Welch's 95 % interval over processes, which are not paired here; and how many times the "
-            "memory. AUC and accuracy are differences on the same images, with an interval by patient."
+            "memory. AUC, accuracy, sensitivity and specificity are differences on the same images, with an interval "
+            "by patient."
         )
     ]
     for other in others:
@@ -60,7 +61,19 @@ def remarks(compared: Comparison, before: str, after: str) -> Iterator[str]:
 def comparison_table(compared: Iterable[Compared]) -> Table:
     """One row for each unit that two runs have in common: ratios of the second to the first."""
     return Table(
-        ("Backbone", "Format", "Engine", "Inference", "File to verdict", "Memory", "AUC", "Accuracy", "Found"),
+        (
+            "Backbone",
+            "Format",
+            "Engine",
+            "Inference",
+            "File to verdict",
+            "Memory",
+            "AUC",
+            "Accuracy",
+            "Sensitivity",
+            "Specificity",
+            "Found",
+        ),
         3,
         tuple(
             (
@@ -95,8 +108,15 @@ def _change(before: Interval, after: Interval, found: Finding | None) -> Cell:
     return Cell(text, f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]", after.value)
 
 
+def _worse(each: Compared) -> Iterator[str]:
+    """What is worse, and by how much where no column says it."""
+    for name in each.regressions:
+        change = each.findings[name].interval
+        yield f"{name} ({change.value:+.3f})" if change and name in ("sensitivity", "specificity") else name
+
+
 def _found(each: Compared) -> Cell:
-    parts = [f"worse in {', '.join(each.regressions)}"] if each.regressions else []
+    parts = [f"worse in {', '.join(_worse(each))}"] if each.regressions else []
     if each.untold:
         reasons: dict[str, list[str]] = {}
         for name, why in each.untold.items():
