@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import operator
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,8 +43,13 @@ def check_count(what: str, count: int) -> None:
         count: How many of it.
 
     Raises:
+        TypeError: It is no whole number.
         ValueError: It is less than 1 or more than :data:`MOST`.
     """
+    try:
+        operator.index(count)
+    except TypeError as error:
+        raise TypeError(f"{what} is {count!r}, not a whole number from 1 to {MOST}") from error
     if not 1 <= count <= MOST:
         raise ValueError(f"{what} is {count}, not from 1 to {MOST}")
 

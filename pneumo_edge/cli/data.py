@@ -186,7 +186,8 @@ def _print_alike(what: str, groups: tuple[Alike, ...]) -> None:
 
 
 def _print_patients(patients: Patients) -> None:
-    typer.echo(f"Patients, by person and kind of pneumonia: {_frequencies(patients.counts)}")
+    alone = ", each image without a known patient counted as one" if patients.unnamed else ""
+    typer.echo(f"Patients, by person and kind of pneumonia{alone}: {_frequencies(patients.counts)}")
     typer.echo(f"Most images of one patient: {patients.most_images}")
     copies = f" (of these, {patients.copies:,} are copies of one another by name)" if patients.copies else ""
     typer.echo(f"Images whose name holds no patient: {patients.unnamed:,}{copies}")

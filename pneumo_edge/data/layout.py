@@ -36,6 +36,7 @@ _CLASS_OF = {
     "pneumonia viral": (1, "virus"), "pneumonia virus": (1, "virus"),
 }  # fmt: skip
 _NO_IMAGE_BESIDE = "no image, and in no class folder"
+_CONTRADICTS = "the folder is named as another class or a split, inside a class folder, so its images are not used"
 #: Where two split folders lead to one folder, what it is for: never train on what was meant to judge.
 _PRECEDENCE: tuple[SplitName, ...] = ("test", "val", "train")
 
@@ -96,6 +97,9 @@ def read_listing(root: Path, around: Path | None = None) -> Listing:
     taken: set[str] = set()
     for each, tree in sorted(zip(classes, trees, strict=True), key=lambda pair: SPLITS.index(pair[0].split)):
         for path in tree.images:
+            if inner := _folder_of_another(each, path):
+                passed_over[f"{_name(inner, root)}/"] = _CONTRADICTS
+                continue
             name = _unlike(_name(path, root), taken)
             files.append(Located(path, name, _name(path, each.path), each.split, each.label, each.kind))
         passed_over |= dict(_explain(tree, root))
@@ -140,6 +144,15 @@ def _class_folders(root: Path, passed_over: dict[str, str]) -> Iterator[_ClassFo
                 _pass_over(root, Path(name, inside), holds_files, what, passed_over)
             else:
                 yield _ClassFolder(root / name / inside, split, *row)
+
+
+def _folder_of_another(each: _ClassFolder, image: Path) -> Path | None:
+    """The folder inside a class folder that is named as another class, or as a split, and holds an image."""
+    for inner in reversed(image.relative_to(each.path).parents[:-1]):
+        row = _CLASS_OF.get(_plain(inner.name))
+        if (row and row[0] != each.label) or _plain(inner.name) in _SPLIT_OF:
+            return each.path / inner
+    return None
 
 
 def _pass_over(root: Path, inner: Path, is_folder: bool, what: str, passed_over: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 import time
@@ -103,7 +104,8 @@ class Classifier:
         max_pixels: A file with a larger image is refused before it is decoded; at most ``images.MAX_PIXELS``.
 
     Raises:
-        ValueError: ``threads`` is not within that.
+        TypeError: ``threads`` or ``max_pixels`` is no whole number.
+        ValueError: ``threads`` is not within that, or ``max_pixels`` is less than 1.
         ModelFileError: The file is missing, broken, without a valid ModelSpec, or at odds with it; or
             the engine does not run this kind of file.
         MissingExtraError: No engine for the file is installed, or the one that was named is not.
@@ -117,6 +119,12 @@ class Classifier:
         threads: int = 1,
         max_pixels: int = images.MAX_PIXELS,
     ) -> None:
+        try:
+            operator.index(max_pixels)
+        except TypeError as error:
+            raise TypeError(f"max_pixels is {max_pixels!r}, not a whole number of at least 1") from error
+        if max_pixels < 1:
+            raise ValueError(f"max_pixels is {max_pixels}, not at least 1")
         self.max_pixels = max_pixels
         self.path = bundled.find(model)
         self.spec = read_spec(self.path)

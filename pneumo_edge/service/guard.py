@@ -170,9 +170,10 @@ class Guard:
                 )  # fmt: skip
 
     def _check_site(self, headers: Headers) -> None:
-        site, mode = headers.get("sec-fetch-site", "").lower(), headers.get("sec-fetch-mode", "").lower()
+        sites = {text.strip().lower() for text in headers.getlist("sec-fetch-site")}
+        mode = headers.get("sec-fetch-mode", "").strip().lower()
         # Another port of this machine is the same site; a link from there may be followed.
-        if site == "cross-site" or (site == "same-site" and mode != "navigate"):
+        if "cross-site" in sites or ("same-site" in sites and mode != "navigate"):
             raise _forbidden(
                 "the request comes from the page of another site (Sec-Fetch-Site)",
                 "this service's own page, or a program", "Type the address into the browser",

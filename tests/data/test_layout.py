@@ -74,6 +74,18 @@ def strange(make_folder: MakeFolder, healthy: dict[str, bytes], picture: Picture
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("inner", ["NORMAL/PNEUMONIA", "PNEUMONIA/more/normal", "NORMAL/test", "PNEUMONIA/Valid/x"])
+def test_a_folder_that_contradicts_the_one_around_it_is_not_used(
+    make_folder: MakeFolder, healthy: dict[str, bytes], inner: str
+) -> None:
+    files = {**healthy, f"train/{inner}/person30_bacteria_1.jpeg": b"x", "train/PNEUMONIA/bacteria/deep/1.png": b"x"}
+    source = open_source(make_folder(files))
+    assert {sample.name for sample in source.samples} == {*healthy, "train/PNEUMONIA/bacteria/deep/1.png"}
+    ((name, why),) = source.passed_over.items()
+    assert f"train/{inner}/".startswith(name)
+    assert "named as another class or a split" in why
+
+
 def test_what_means_nothing_is_named(strange: Path, healthy: dict[str, bytes]) -> None:
     source = open_source(strange)
     assert {sample.name for sample in source.samples} == set(healthy)

@@ -153,6 +153,12 @@ def test_no_thread_at_all_is_refused(tiny_models: Path, file: str, engine: str, 
         _classifier(tiny_models, file, engine, threads=threads)
 
 
+@pytest.mark.parametrize("wrong", [{"threads": 1.5}, {"threads": "2"}, {"max_pixels": "a"}])
+def test_what_is_no_whole_number_is_a_type_error(tiny_models: Path, wrong: dict[str, object]) -> None:
+    with pytest.raises(TypeError, match=f"{next(iter(wrong))} is .*not a whole number"):
+        Classifier(tiny_models / "tiny-fp32.tflite", **wrong)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("file", "engine", "expected"),
     [

@@ -92,6 +92,7 @@ def test_the_address_that_others_reach_it_by_is_its_own() -> None:
     [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://localhost:1"}, {"Origin": ""},
      {"Origin": "http://127.0.0.1.evil.example"}, {"Origin": "file://"}, {"Sec-Fetch-Site": "cross-site"},
      {"Sec-Fetch-Site": "CROSS-SITE", "Sec-Fetch-Mode": "navigate"},
+     {"Sec-Fetch-Site": "cross-site "}, {"Sec-Fetch-Site": "none", "sec-fetch-site": "cross-site"},
      {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"}],
 )  # fmt: skip
 def test_what_the_page_of_another_site_asks_is_refused(service: Any, png: bytes, headers: dict[str, str]) -> None:
