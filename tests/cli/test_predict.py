@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 from converters.metadata import write_spec
 from pneumo_edge import Classifier, extras
 from pneumo_edge.cli import app
+from pneumo_edge.records import encodable
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.runtime.engines import ENGINES
 
@@ -206,7 +207,7 @@ def test_any_file_name_is_judged_and_any_bad_one_named_on_one_line(
     assert r"not-a\tb\x1b[31m.png: " in done.err
     if option == "--json":
         sources = [image["source"] for image in json.loads(done.out)["images"]]
-        assert sorted(sources) == sorted(2 * list(map(str, good + bad)))
+        assert sorted(sources) == sorted(2 * [encodable(str(path)) for path in good + bad])
     elif option == "--csv":
         labels = [row["label"] for row in _read_csv(done.out)]
         assert sorted(labels) == 2 * len(bad) * [""] + 2 * len(good) * ["PNEUMONIA"]
