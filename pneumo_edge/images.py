@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 
-from pneumo_edge import chatter, native, sniffing
+from pneumo_edge import chatter, native
 from pneumo_edge.errors import ImageError, ImageTooLargeError, NotAnImageError
 
 Pixels = npt.NDArray[np.uint8]
@@ -336,6 +336,9 @@ def _too_large(pixels: str, most: int) -> ImageTooLargeError:
 
 
 def _not_an_image(data: bytes) -> NotAnImageError:
+    # Not at the top: an image that can be read should not wait for dozens of patterns.
+    from pneumo_edge import sniffing
+
     kind = sniffing.sniff(data[: sniffing.HEAD_BYTES])
     named = f"{kind.name}, " if kind and not kind.is_read else ""
     return NotAnImageError(

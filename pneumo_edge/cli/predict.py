@@ -77,7 +77,7 @@ def predict(
     An image is remarked on where the model is uncertain, and
     where it is foreign: unlike the X-rays that the model was trained on.
     """
-    from pneumo_edge import cores, jobs
+    from pneumo_edge import cores
     from pneumo_edge.cli import verdicts
     from pneumo_edge.runtime.classifier import Classifier
     from pneumo_edge.runtime.judge import Judge
@@ -104,6 +104,8 @@ def predict(
         classifier.check_checks_input()
     judge = Judge.of(classifier, strict)
     if out:
+        from pneumo_edge import jobs
+
         with jobs.alone(out, "prediction", jobs.WITH_RESUME):
             counts = _judge_into(out, resume, found, pictures, classifier, workers, judge)
         foreign = counts["foreign"]
@@ -297,11 +299,15 @@ def _find(inputs: Iterable[Path]) -> tuple[list[_Found], list[str]]:
 
     Images in the order they were given, those of a folder sorted; a folder without any with the reason.
     """
-    from pneumo_edge import folders
-
     found: list[_Found] = []
     unread: list[str] = []
     for path in inputs:
+        if path.is_file():
+            found.append((path, None))
+            continue
+        # Not at the top: one image should not wait for the import.
+        from pneumo_edge import folders
+
         if not folders.is_folder(path):
             found.append((path, None))
             continue

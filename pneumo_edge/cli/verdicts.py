@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
-from pneumo_edge import extras, files, records, tabular
+from pneumo_edge import extras, files, records
 from pneumo_edge.errors import printable
 from pneumo_edge.records import Share, Text, Within
 from pneumo_edge.runtime.judge import Judge
@@ -99,6 +99,8 @@ def as_csv(verdicts: Iterable[Verdict], judge: Judge) -> Iterator[str]:
 
     No name becomes a formula: see :mod:`pneumo_edge.tabular`.
     """
+    from pneumo_edge import tabular
+
     yield tabular.row(columns(judge))
     for verdict in verdicts:
         yield tabular.row(map(_csv_cell, cells(verdict, judge)))
