@@ -162,11 +162,11 @@ def _judge_into(
     from dataclasses import asdict
 
     from pneumo_edge import records
-    from pneumo_edge.cli import verdicts
+    from pneumo_edge.cli import kept, verdicts
     from pneumo_edge.journal import Journal
 
     def is_next(number: int, line: bytes) -> bool:
-        return number < len(found) and verdicts.is_verdict_on(line, records.encodable(str(found[number][0])), judge)
+        return number < len(found) and kept.is_verdict_on(line, records.encodable(str(found[number][0])), judge)
 
     journal = Journal(out, "verdicts", "model or engine")
     done = journal.begin(asdict(judge), resume, is_next)

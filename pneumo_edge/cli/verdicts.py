@@ -8,61 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pneumo_edge import extras, files, records
+from pneumo_edge import extras, files
 from pneumo_edge.errors import printable
-from pneumo_edge.records import Share, Text, Within
 from pneumo_edge.runtime.judge import Judge
 
 Verdict = Mapping[str, Any]
-
-_Milliseconds = Annotated[float, Within(0)]
-
-
-@dataclass(frozen=True)
-class _Stages:
-    """What the journal holds of :class:`pneumo_edge.runtime.classifier.Timings`."""
-
-    read: _Milliseconds
-    decode: _Milliseconds
-    resize: _Milliseconds
-    tensor: _Milliseconds
-    inference: _Milliseconds
-    decision: _Milliseconds
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """A verdict on an image that was judged, as a journal holds it."""
-
-    source: str
-    label: str
-    probabilities: dict[str, Share]
-    threshold: Share
-    timings: _Stages
-    total_ms: _Milliseconds
-    prediction_set: tuple[str, ...] | None = None
-    distance: Annotated[float, Within(0)] | None = None
-    limit: Annotated[float, Within(0)] | None = None
-    uncertain: bool | None = None
-    foreign: bool | None = None
-
-    def is_of(self, judge: Judge) -> bool:
-        """Whether a judge with these classes can have given it."""
-        return self.label in judge.class_names and set(self.probabilities) == set(judge.class_names)
-
-
-@dataclass(frozen=True)
-class _Unjudged:
-    """The reason why an image was not judged, as a journal holds it."""
-
-    source: str
-    error: Text
-
 
 #: Rows that a Parquet file holds in memory before it writes them.
 _ROWS_AT_ONCE = 1000
@@ -151,17 +105,6 @@ def cells(verdict: Verdict, judge: Judge) -> list[Any]:
     shares = verdict.get("probabilities", {})
     label, *others = (verdict.get(name) for name in ("label", "threshold", "total_ms", "error", *REMARKS))
     return [verdict["source"], label, *map(shares.get, judge.class_names), *others]
-
-
-def is_verdict_on(line: bytes, source: str, judge: Judge) -> bool:
-    """Whether a line of a journal is that judge's verdict on that image."""
-    try:
-        if b'"error"' in line:
-            return records.loads(_Unjudged, line).source == source
-        judged = records.loads(_Judged, line)
-    except records.RecordError:
-        return False
-    return judged.source == source and judged.is_of(judge)
 
 
 def _json_line(document: Mapping[str, Any]) -> str:

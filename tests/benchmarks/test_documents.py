@@ -39,7 +39,7 @@ from benchmarks.supplement.records import (
 )
 from converters import proof
 from pneumo_edge import bundled, records, runs, spec
-from pneumo_edge.cli import app, verdicts
+from pneumo_edge.cli import app, kept, verdicts
 from pneumo_edge.data.splits import Entry, Manifest
 from pneumo_edge.errors import DataError, ExitCode, PneumoEdgeError, ResultsError, TrainingError
 from pneumo_edge.runtime.engines.graph import Graph
@@ -430,7 +430,7 @@ _VERDICT = {
 def test_a_line_of_a_journal_is_a_verdict_that_can_be_written_or_none(data: st.DataObject, tmp_path: Path) -> None:
     base = data.draw(st.sampled_from([_VERDICT, {"source": "a.png", "error": "it is no image"}]))
     line = data.draw(mutated(base))
-    if verdicts.is_verdict_on(line, "a.png", _JUDGE):
+    if kept.is_verdict_on(line, "a.png", _JUDGE):
         for suffix in (".csv", ".json", ".jsonl", ".parquet"):
             verdicts.write([json.loads(line)], _JUDGE, tmp_path / f"x{suffix}")
 

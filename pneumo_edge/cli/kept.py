@@ -1,0 +1,64 @@
+"""Verdicts that an interrupted run has kept in its journal, when they are read again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pneumo_edge import records
+from pneumo_edge.records import Share, Text, Within
+from pneumo_edge.runtime.judge import Judge
+
+_Milliseconds = Annotated[float, Within(0)]
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """What the journal holds of :class:`pneumo_edge.runtime.classifier.Timings`."""
+
+    read: _Milliseconds
+    decode: _Milliseconds
+    resize: _Milliseconds
+    tensor: _Milliseconds
+    inference: _Milliseconds
+    decision: _Milliseconds
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A verdict on an image that was judged, as a journal holds it."""
+
+    source: str
+    label: str
+    probabilities: dict[str, Share]
+    threshold: Share
+    timings: _Stages
+    total_ms: _Milliseconds
+    prediction_set: tuple[str, ...] | None = None
+    distance: Annotated[float, Within(0)] | None = None
+    limit: Annotated[float, Within(0)] | None = None
+    uncertain: bool | None = None
+    foreign: bool | None = None
+
+    def is_of(self, judge: Judge) -> bool:
+        """Whether a judge with these classes can have given it."""
+        return self.label in judge.class_names and set(self.probabilities) == set(judge.class_names)
+
+
+@dataclass(frozen=True)
+class _Unjudged:
+    """The reason why an image was not judged, as a journal holds it."""
+
+    source: str
+    error: Text
+
+
+def is_verdict_on(line: bytes, source: str, judge: Judge) -> bool:
+    """Whether a line of a journal is that judge's verdict on that image."""
+    try:
+        if b'"error"' in line:
+            return records.loads(_Unjudged, line).source == source
+        judged = records.loads(_Judged, line)
+    except records.RecordError:
+        return False
+    return judged.source == source and judged.is_of(judge)
