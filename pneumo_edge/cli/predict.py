@@ -294,6 +294,13 @@ def _tell_foreign(foreign: int, images: int, classifier: Classifier) -> None:
         )
 
 
+def _is_file(path: Path) -> bool:
+    # What lies in a folder that may not be entered is told when it is read.
+    with contextlib.suppress(OSError):
+        return path.is_file()
+    return False
+
+
 def _find(inputs: Iterable[Path]) -> tuple[list[_Found], list[str]]:
     """What is to be judged, and in words what is not.
 
@@ -302,7 +309,7 @@ def _find(inputs: Iterable[Path]) -> tuple[list[_Found], list[str]]:
     found: list[_Found] = []
     unread: list[str] = []
     for path in inputs:
-        if path.is_file():
+        if _is_file(path):
             found.append((path, None))
             continue
         # Not at the top: one image should not wait for the import.
