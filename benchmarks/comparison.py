@@ -181,7 +181,6 @@ class _Judge:
                 yield name, self._time(later, earlier, noise, by_cpu=deciding_clock(unit.threads) == "cpu")
         if self.same_images:
             yield "memory", self._cost(after.memory_bytes, before.memory_bytes, noise)
-        if self.same_images:
             yield from self._qualities(before, after)
         else:
             for name in _OF_IMAGES:
