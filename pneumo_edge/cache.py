@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pneumo_edge.errors import DataError
+from pneumo_edge.errors import DataError, printable
 
 #: Overrides the place of the cache, and how many bytes it may hold.
 CACHE_VARIABLE, LIMIT_VARIABLE = "PNEUMO_EDGE_CACHE", "PNEUMO_EDGE_CACHE_LIMIT"
@@ -27,18 +27,33 @@ def cache_folder() -> Path:
     """``$PNEUMO_EDGE_CACHE``, or ``pneumo-edge`` in the user's cache folder (``$XDG_CACHE_HOME`` or ``~/.cache``).
 
     Raises:
-        DataError: There is no such variable, and the user has no home.
+        DataError: There is no such variable, and the user's home is unknown or is no folder: it is not made here.
     """
     if given := os.environ.get(CACHE_VARIABLE):
         return Path(given)
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "pneumo-edge"
+    return _home() / ".cache" / "pneumo-edge"
+
+
+def _home() -> Path:
+    if os.environ.get("HOME") == "":  # of which Python makes the root folder
+        raise _no_home("HOME is empty")
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pneumo-edge"
+        home = Path.home()
     except RuntimeError as error:
-        raise DataError(
-            "this user has no home folder for the cache (no HOME, and no entry in passwd)",
-            f"a folder for the cache in the environment variable {CACHE_VARIABLE}",
-            f"Set {CACHE_VARIABLE} to a folder that can be written",
-        ) from error
+        raise _no_home("no HOME, and no entry in passwd") from error
+    if not home.is_dir():
+        raise _no_home(f"{printable(home)} is not there, or is no folder")
+    return home
+
+
+def _no_home(reason: str) -> DataError:
+    return DataError(
+        f"this user has no home folder for the cache ({reason})",
+        f"a folder for the cache in the environment variable {CACHE_VARIABLE}",
+        f"Set {CACHE_VARIABLE} to a folder that can be written",
+    )
 
 
 def limit() -> int:

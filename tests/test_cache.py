@@ -93,3 +93,28 @@ def test_what_was_left_of_downloads_goes_when_it_is_old(tmp_path: Path) -> None:
     (tmp_path / "tmp12345678").write_bytes(b"a download that is going on")
     cache.keep_within_limit(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.npz", "tmp12345678"]
+
+
+@pytest.mark.parametrize(
+    ("home", "said"),
+    [("", "HOME is empty"), ("missing", "missing is not there"), ("file", "file is not there, or is no")],
+)
+def test_a_home_that_is_no_folder_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str, said: str
+) -> None:
+    for name in ("PNEUMO_EDGE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", home and str(tmp_path / home))
+    with pytest.raises(DataError, match=rf"no home folder .*{said}.*PNEUMO_EDGE_CACHE"):
+        cache.cache_folder()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_cache_is_made_below_a_home_that_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PNEUMO_EDGE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    prepare(open_source(_folder(tmp_path / "data", 0)), cache.cache_folder(), 64, 64)
+    assert list((tmp_path / "home" / ".cache" / "pneumo-edge").glob("*.npy"))
