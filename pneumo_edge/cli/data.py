@@ -89,7 +89,7 @@ def audit(
     """
     from pneumo_edge.data.audit import audit as run_audit
     from pneumo_edge.data.figures import FORMATS, draw_audit
-    from pneumo_edge.data.sources import open_source
+    from pneumo_edge.data.sources import doubt_pattern, open_source
 
     if figure:
         if figure.suffix not in FORMATS:
@@ -101,6 +101,8 @@ def audit(
     source = open_source(data, patient_pattern or "")
     findings = run_audit(source)
     _print_audit(findings)
+    if doubt := doubt_pattern(source):
+        typer.echo(f"warning: {printable(doubt)}.", err=True)
     if json:
         files.write_text(json, records.document(findings))
     if figure:

@@ -28,7 +28,7 @@ ModelsPatientPattern = Annotated[
 
 
 def open_data(path: Path, pattern: str | None, models: Sequence[Path] = ()) -> Source:
-    """Open a data set, and say on standard error what in its folder is not used.
+    """Open a data set; say on standard error what in its folder is not used, and whether the pattern can be right.
 
     Args:
         path: Of the data set.
@@ -40,7 +40,7 @@ def open_data(path: Path, pattern: str | None, models: Sequence[Path] = ()) -> S
         PatternError: The pattern cannot be used, or the models have several.
     """
     from pneumo_edge.data.layout import describe_passed_over
-    from pneumo_edge.data.sources import open_source
+    from pneumo_edge.data.sources import doubt_pattern, open_source
 
     inherited = _pattern_of(models) if pattern is None else ""
     try:
@@ -52,6 +52,8 @@ def open_data(path: Path, pattern: str | None, models: Sequence[Path] = ()) -> S
         source = open_source(path)
     for line in describe_passed_over(source.passed_over):
         typer.echo(f"note: {printable(line)}", err=True)
+    if doubt := doubt_pattern(source):
+        typer.echo(f"warning: {printable(doubt)}.", err=True)
     return source
 
 

@@ -16,12 +16,13 @@ from pneumo_edge.errors import DataError, PatternError
 _BEFORE = r"(?:^|(?<=[_.-])|(?<= of )|(?<=kopie von )|(?<=copie de )|(?<=copia de ))"
 _BEHIND = r"(?!\d)"
 #: Names of the Kermany data set: pneumonia and normal images as on Kaggle, and both as on Mendeley.
+#: Tools that rename files put one sign between parts for another.
 _PNEUMONIA_NAME = re.compile(
-    _BEFORE + r"(?P<person>person\d+)[_-](?P<kind>bacteria|virus)(?:[_-]\d+)+" + _BEHIND, re.IGNORECASE
+    _BEFORE + r"(?P<person>person\d+)[ _-](?P<kind>bacteria|virus)(?:[ _-]\d+)+" + _BEHIND, re.IGNORECASE
 )
-_NORMAL_NAME = re.compile(_BEFORE + r"(?P<study>(?:NORMAL2-)?IM-\d+)(?:-\d+)+" + _BEHIND, re.IGNORECASE)
+_NORMAL_NAME = re.compile(_BEFORE + r"(?P<study>(?:NORMAL2[ _-])?IM[ _-]\d+)(?:[ _-]\d+)+" + _BEHIND, re.IGNORECASE)
 _MENDELEY_NAME = re.compile(
-    _BEFORE + r"(?P<disease>NORMAL|BACTERIA|VIRUS)-(?P<person>\d+)-\d+" + _BEHIND, re.IGNORECASE
+    _BEFORE + r"(?P<disease>NORMAL|BACTERIA|VIRUS)[ _-](?P<person>\d+)[ _-]\d+" + _BEHIND, re.IGNORECASE
 )
 
 _ENDING = r"(?:jpe?g|png|bmp|tiff?|webp|gif|dcm|dicom)"
@@ -62,7 +63,8 @@ class _Answer:
 def parse_patient(stem: str) -> tuple[str, str] | None:
     """Read patient and kind of pneumonia from a file name of the Kermany data set, on Kaggle or on Mendeley.
 
-    What copying, converting and augmenting add to a name does not matter. A person's number is taken without its
+    What copying, converting and augmenting add to a name does not matter, nor whether its parts stand apart by ``-``,
+    ``_`` or a space. A person's number is taken without its
     kind, which groups more images rather than fewer.
 
     Args:
@@ -75,7 +77,7 @@ def parse_patient(stem: str) -> tuple[str, str] | None:
     if match := _PNEUMONIA_NAME.search(stem):
         return match["person"].lower(), match["kind"].lower()
     if match := _NORMAL_NAME.search(stem):
-        return match["study"].upper(), ""
+        return re.sub("[ _]", "-", match["study"].upper()), ""
     if match := _MENDELEY_NAME.search(stem):
         disease = match["disease"].lower()
         return match["person"], "" if disease == "normal" else disease

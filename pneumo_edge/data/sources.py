@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -230,6 +231,22 @@ class MedMnistSource:
             )
         if not np.isin(labels, (0, 1)).all():
             raise DataError(f"{path} has {split} labels other than 0 and 1", "PneumoniaMNIST", "Give another file")
+
+
+def doubt_pattern(source: Source) -> str:
+    """Say of a user's pattern for patients that it hardly tells them apart, in one line without its end; or "".
+
+    That is where it makes one patient of more than half of all images, as a group that matches a word or a folder does.
+    """
+    if not source.patient_pattern:
+        return ""
+    ((patient, images),) = Counter(sample.patient for sample in source.samples).most_common(1)
+    if 2 * images <= len(source.samples):
+        return ""
+    return (
+        f"the patient pattern {source.patient_pattern!r} makes one patient, {patient!r}, of {images:,} of "
+        f"{len(source.samples):,} images; its group should match what differs from patient to patient"
+    )
 
 
 def open_source(path: Path, patient_pattern: str = "") -> Source:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from pneumo_edge.cli import app
+from pneumo_edge.cli import app, datasets
 from pneumo_edge.data import patients
 from pneumo_edge.data.patients import find_originals, find_patients, parse_patient
 from pneumo_edge.data.sources import open_source
@@ -40,13 +41,31 @@ def test_what_is_added_to_a_name_does_not_hide_the_patient(base: str, added: str
     assert parse_patient(f"{base}{added}") == _BASES[base]
 
 
+@pytest.mark.parametrize("base", _BASES)
+@pytest.mark.parametrize("between", ["_", " ", "-"])
+@pytest.mark.parametrize("added", ["", " (1)", "_aug_3", "_jpeg.rf.0a1b2c3d4e5f60718293a4b5c6d7e8f9"])
+def test_the_sign_between_the_parts_of_a_name_does_not_matter(base: str, between: str, added: str) -> None:
+    assert parse_patient(f"{re.sub('[_-]', between, base)}{added}") == _BASES[base]
+
+
 @pytest.mark.parametrize("before", ["Copy of ", "Copy (2) of ", "aug_3_", "flipped-", "NORMAL_original_", "0001."])
 def test_nor_does_what_is_put_before_it(before: str) -> None:
     assert parse_patient(f"{before}person1_virus_6") == ("person1", "virus")
 
 
 @pytest.mark.parametrize(
-    "stem", ["00000013_005", "person_virus_1", "IM-0115", "NORMAL-12", "normal (3)", "xperson1_virus_2"]
+    "stem",
+    [
+        "00000013_005",
+        "person_virus_1",
+        "IM-0115",
+        "NORMAL-12",
+        "NORMAL_12",
+        "Virus 7",
+        "normal_aug_1",
+        "normal (3)",
+        "xperson1_virus_2",
+    ],
 )
 def test_other_names_tell_no_patient(stem: str) -> None:
     assert parse_patient(stem) is None
@@ -111,6 +130,30 @@ def test_a_pattern_that_tells_nothing_is_refused_in_one_line(
     assert line.startswith("error: ")
     assert said in line
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        (r"^(p)\d", "makes one patient, 'p', of 40 of 40 images"),
+        (r"^(p[01])", "makes one patient, 'p1', of 22 of 40 images"),
+        (r"^(p\d+)_", ""),
+    ],
+)
+@pytest.mark.parametrize("verb", ["audit", "train"])
+def test_a_pattern_that_makes_one_patient_of_most_images_is_warned_of(
+    make_folder: Any, picture: Any, capsys: pytest.CaptureFixture[str], pattern: str, said: str, verb: str
+) -> None:
+    contents = {f"train/{('NORMAL', 'PNEUMONIA')[i % 2]}/p{i // 2}_{i}.png": picture(i, kind="PNG") for i in range(40)}
+    root = make_folder(contents)
+    if verb == "audit":
+        told = CliRunner().invoke(app, ["data", "audit", str(root), "--patient-pattern", pattern]).stderr
+    else:
+        datasets.open_data(root, pattern)
+        told = capsys.readouterr().err
+    lines = [line for line in told.splitlines() if line.startswith("warning: ")]
+    assert len(lines) == bool(said)
+    assert all(said in line for line in lines)
 
 
 def test_a_pattern_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
