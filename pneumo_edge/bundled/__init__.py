@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pneumo_edge.errors import ModelFileError
+
 NAMES = ("mobilenetv2", "efficientnetb0")
 #: The smaller and faster one.
 DEFAULT = "mobilenetv2"
@@ -24,5 +26,14 @@ def find(model: str | os.PathLike[str]) -> Path:
     A text that is exactly one of :data:`NAMES` is the bundled model, whatever lies in the working folder;
     anything else is a path. No file is lost by that: a model file's name has an ending. A folder of such a
     name is ``./mobilenetv2``, or a ``Path``.
+
+    Raises:
+        ModelFileError: The text is empty; as a path it would be the current folder.
     """
+    if not os.fspath(model):
+        raise ModelFileError(
+            "the path of the model is empty",
+            f"that of a .tflite or .onnx file, or the name of a bundled model: {' or '.join(NAMES)}",
+            "Check where the path comes from",
+        )
     return path(model) if isinstance(model, str) and model in NAMES else Path(model)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,14 +82,18 @@ Workers = Annotated[
 ]
 
 
+#: Options whose empty value has a meaning.
+_MAY_BE_EMPTY = "--patient-pattern"
+
+
 def refuse_empty(arguments: Iterable[str]) -> None:
     """Refuse an empty path or name, as an unset variable in a script leaves one: as a path it is the current folder.
 
     Raises:
         typer.BadParameter: One of the arguments is empty.
     """
-    for argument in arguments:
-        if not argument or re.fullmatch(r"--[a-z-]+=", argument):
+    for before, argument in pairwise(("", *arguments)):
+        if (not argument or re.fullmatch(r"--[a-z-]+=", argument)) and _MAY_BE_EMPTY not in (before, argument[:-1]):
             raise typer.BadParameter(f"{argument!r} is empty; give a path or a value, or leave it out")
 
 

@@ -39,9 +39,11 @@ def take(given: ImageInput) -> tuple[str, bytes | Image.Image]:
 
     Raises:
         TypeError: It is none of these.
-        ImageError: The file cannot be read, or the array has no pixels.
+        ImageError: The file cannot be read, the path is empty, or the array has no pixels.
     """
     if isinstance(given, str | os.PathLike):
+        if not os.fspath(given):  # as a Path it would be the current folder
+            raise ImageError("the path is empty", "the path of an image file", "Check where the path comes from")
         path = Path(os.fsdecode(given))
         return str(path), images.read(path)
     return type(given).__name__, _content(given)

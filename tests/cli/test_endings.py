@@ -135,6 +135,13 @@ def test_an_empty_path_is_wrong_usage(run: Run, tmp_path: Path, words: list[str]
     assert [path.name for path in place.iterdir()] == ["x.png"]
 
 
+@pytest.mark.parametrize("words", [["--patient-pattern", ""], ["--patient-pattern="]], ids=" ".join)
+def test_an_empty_patient_pattern_is_none(run: Run, tmp_path: Path, words: list[str]) -> None:
+    done = run("data", "audit", tmp_path, *words)
+    assert done.code == ExitCode.FAILED
+    assert "has no data set" in done.err
+
+
 @pytest.fixture(params=["same", "spelled otherwise", "link", "hard link", "link to the folder"])
 def another_name(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Path], Path]:
     """Gives another name of a file, ending in .csv."""

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from pneumo_edge import Classifier, images
-from pneumo_edge.errors import ImageError, ImageTooLargeError
+from pneumo_edge.errors import ImageError, ImageTooLargeError, ModelFileError
 
 _NAMES = ("str", "os.PathLike", "bytes", "bytearray", "memoryview", "binary file object", "Pillow image", "uint8 array")
 
@@ -119,6 +119,13 @@ def test_what_cannot_be_read_is_an_image_error(
     with pytest.raises(ImageTooLargeError, match="more than 1,000 bytes"):
         unbounded: Any = _Reader(_png(pixels))
         classifier.predict(unbounded)
+
+
+def test_an_empty_path_is_said_to_be_empty(classifier: Classifier) -> None:
+    with pytest.raises(ImageError, match="the path is empty"):
+        classifier.predict("")
+    with pytest.raises(ModelFileError, match="the path of the model is empty"):
+        Classifier("")
 
 
 def test_a_file_object_stays_open(classifier: Classifier, pixels: npt.NDArray[np.uint8]) -> None:
