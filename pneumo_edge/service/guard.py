@@ -1,4 +1,4 @@
-"""Who is answered: clients that name this service by its own address, and those with its token."""
+"""Who is answered: clients that name this service by its own address, those with its token, in HTTP that it reads."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Token:
 
 
 class Guard:
-    """Refuses requests that another page made, or that lack the token.
+    """Refuses requests that another page made, that lack the token, or whose transfer coding it does not undo.
 
     Args:
         app: What answers the others.
@@ -147,6 +147,7 @@ class Guard:
         self._check_origin(headers, host)
         self._check_site(headers)
         self._check_token(scope, headers)
+        _check_coding(headers)
 
     def _check_host(self, scope: Scope, headers: Headers) -> Address:
         texts = headers.getlist("host")
@@ -185,6 +186,16 @@ class Guard:
         raise RequestError(
             HTTPStatus.UNAUTHORIZED, "the token is missing or not the right one", "that of the service's --token-file",
             "Send it: Authorization: Bearer TOKEN", {"WWW-Authenticate": 'Bearer realm="pneumo-edge"'},
+        )  # fmt: skip
+
+
+def _check_coding(headers: Headers) -> None:
+    """Refuse transfer codings but chunks (RFC 9112 6.1): uvicorn would pass on compressed bytes as the body itself."""
+    codings = [text.strip().lower() for line in headers.getlist("transfer-encoding") for text in line.split(",")]
+    if codings not in ([], ["chunked"]):
+        raise RequestError(
+            HTTPStatus.NOT_IMPLEMENTED, "the Transfer-Encoding is not chunked alone", "an image as it is, or in chunks",
+            problems.SEND,
         )  # fmt: skip
 
 

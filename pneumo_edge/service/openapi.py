@@ -41,6 +41,7 @@ def describe(limits: Limits, needs_token: bool = False) -> dict[str, Any]:
         HTTPStatus.SERVICE_UNAVAILABLE: "No room for another image now.",
         HTTPStatus.GATEWAY_TIMEOUT: f"No verdict within {seconds}.",
         HTTPStatus.INTERNAL_SERVER_ERROR: "The service failed.",
+        HTTPStatus.NOT_IMPLEMENTED: "The body has a transfer coding other than chunks.",
     }
     secured: dict[str, Any] = {"security": [{"token": []}]} if needs_token else {}
     description: dict[str, Any] = {

@@ -29,6 +29,10 @@ class _Protocol(HttpToolsProtocol):
         super().__init__(**options)
         self._connection = connection
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # The parser leaves the spaces behind a value, which are none of it (RFC 9110 5.5).
+        super().on_header(name, value.strip(b" \t"))
+
     def send_400_response(self, msg: str) -> None:
         self._connection.fail_to_parse()
 

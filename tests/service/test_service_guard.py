@@ -56,6 +56,36 @@ def test_a_host_that_is_none_is_refused(service: Any, lines: bytes) -> None:
     assert status in (b"HTTP/1.1 403", b"HTTP/1.1 400")
 
 
+@pytest.mark.parametrize("value", [b" localhost ", b"\tlocalhost\t \t", b"localhost  "])
+def test_spaces_around_a_value_are_none_of_it(service: Any, png: bytes, value: bytes) -> None:
+    lines = b"Host:%b\r\nContent-Type: image/png \r\nContent-Encoding: identity\t\r\n" % value
+    lines += b"Origin: http://localhost \r\nContent-Length: %d \r\n" % len(png)
+    with socket.create_connection(service.address, timeout=30) as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\n" + lines + b"Connection: close\r\n\r\n" + png)
+        assert connection.recv(12) == b"HTTP/1.1 200"
+
+
+@pytest.mark.parametrize("path", ["/predict", "/healthz"])
+@pytest.mark.parametrize(
+    ("codings", "status"),
+    [
+        (["chunked"], 200), (["Chunked "], 200), (["gzip, chunked"], 501), (["gzip", "chunked"], 501),
+        (["identity, chunked"], 501),
+        # Of these the parser does not know where the body ends.
+        (["chunked, chunked"], 400), (["gzip"], 400), (["chunked, gzip"], 400),
+    ],
+)  # fmt: skip
+def test_a_transfer_coding_that_is_not_undone_is_refused(
+    service: Any, png: bytes, path: str, codings: list[str], status: int
+) -> None:
+    lines = "".join(f"Transfer-Encoding: {coding}\r\n" for coding in codings)
+    method = "POST" if path == "/predict" else "GET"
+    with socket.create_connection(service.address, timeout=30) as connection:
+        connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n".encode())
+        connection.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(png), png))
+        assert int(connection.recv(12).split()[1]) == status
+
+
 @given(st.text(max_size=30) | st.from_regex(r"[a-z0-9.\[\]:-]{1,40}", fullmatch=True))
 def test_no_text_is_taken_for_a_name_of_this_machine(text: str) -> None:
     address = Address.parse(text)
