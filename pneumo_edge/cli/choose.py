@@ -69,19 +69,23 @@ def choose(
     if chosen.best:
         row = chosen.best
         typer.echo(
-            f"{row.result.unit.name}: AUC {row.accuracy.auc}, sensitivity {row.accuracy.confusion.sensitivity}, "
-            f"file to verdict {_time(row)}, file {row.model.size_bytes / 1e6:.2f} MB, "
-            f"memory {row.peak_bytes / 1e6:.1f} MB{warning(row)}"
+            f"{row.result.unit.name}: {_accuracy(row)}, file to verdict {_time(row)}, "
+            f"file {row.model.size_bytes / 1e6:.2f} MB, memory {row.peak_bytes / 1e6:.1f} MB{warning(row)}"
         )
     for row in chosen.others:
         less = ", less accurate beyond doubt" if any(row is each for each in chosen.less_accurate) else ""
-        told = f"AUC {row.accuracy.auc}{less}, file to verdict {_time(row)}{warning(row)}"
+        told = f"{_accuracy(row)}{less}, file to verdict {_time(row)}{warning(row)}"
         typer.echo(f"fits too: {row.result.unit.name}: {told}")
     for row, reasons in chosen.ruled_out:
         typer.echo(f"ruled out: {row.result.unit.name}: {'; '.join(reasons)}{warning(row)}")
     if not chosen.best:
         typer.echo("error: no file fits; loosen a limit, or measure other files", err=True)
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _accuracy(row: Row) -> str:
+    confusion = row.accuracy.confusion
+    return f"AUC {row.accuracy.auc}, sensitivity {confusion.sensitivity}, specificity {confusion.specificity}"
 
 
 def _time(row: Row) -> str:

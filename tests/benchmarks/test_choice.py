@@ -114,6 +114,21 @@ def test_of_one_file_on_two_engines_the_faster_is_taken(results: Results, tmp_pa
     assert output.startswith("mobilenetv2-int8.tflite on litert: AUC ")
 
 
+def test_each_file_that_fits_is_named_with_its_sensitivity_and_specificity(
+    make_results: MakeResults, tmp_path: Path
+) -> None:
+    results = make_results()
+    raw.write(tmp_path / "results.json", results)
+    lines = CliRunner().invoke(app, ["choose", str(tmp_path / "results.json")]).output.splitlines()
+    told = [line for line in lines if " on litert: AUC " in line]
+    rows = {row.result.unit.name: row for row in summarise(results).rows}
+    assert len(told) > 1
+    for line in told:
+        counts = rows[line.removeprefix("fits too: ").split(": ")[0]].accuracy.confusion
+        assert f"sensitivity {counts.sensitivity}, specificity {counts.specificity}, " in f"{line}, "
+        assert re.search(r"sensitivity \d\.\d{3} \[.+\], specificity \d\.\d{3} \[.+\]", line)
+
+
 @pytest.mark.parametrize(
     ("operators", "why"), [((100, 1), "XNNPACK took 1 of 100 operators"), ((None, None), "supplement")]
 )
