@@ -774,5 +774,6 @@ def test_only_a_dicom_file_imports_what_reads_it() -> None:
 
 def test_what_is_asked_of_a_file_is_no_identity() -> None:
     tags = {pydicom.tag.Tag(keyword) for keyword in reading.ELEMENTS}
-    # Patient, study, and whoever ordered it stand in other groups (PS3.6); 0028 is the picture's, 5200 its frames'.
-    assert {tag.group for tag in tags} == {0x0028, 0x5200}
+    # Patient, study, and whoever ordered it stand in other groups (PS3.6); 0028 is the picture's, 2050 says how it is
+    # presented, and 5200 is of its frames.
+    assert {tag.group for tag in tags} == {0x0028, 0x2050, 0x5200}

@@ -250,6 +250,8 @@ KINDS: dict[str, Kind] = {
     "12 bits, signed": Kind(lambda grey: dicom(_signed(grey), bits=12)),
     "16 bits, signed": Kind(lambda grey: dicom(_signed(grey, 16))),
     "12 bits, JPEG Extended": Kind(lambda grey: dicom(_deep(grey), EXTENDED, 12), _LOSSY),
+    "8 bits, of which the picture uses a part": Kind(
+        lambda grey: dicom(40 + grey // 2), seen=lambda grey: 40 + grey // 2),
     # Bits
     "an 8-bit JPEG in words of 16": Kind(lambda grey: dicom(grey, LOSSLESS, BitsAllocated=16, BitsStored=8, HighBit=7)),
     "rubbish above the bits stored": Kind(lambda grey: dicom(
@@ -341,6 +343,21 @@ KINDS: dict[str, Kind] = {
     "inverted": Kind(lambda grey: _mono1(4095 - _deep(grey))),
     "inverted, of 8 bits": Kind(lambda grey: _mono1(255 - grey, 8)),
     "inverted, with a window": Kind(lambda grey: _mono1(4095 - _deep(grey), **_WINDOW), _ROUNDED),
+    "inverted by its presentation LUT's shape": Kind(
+        lambda grey: dicom(4095 - _deep(grey), bits=12, PresentationLUTShape="INVERSE")),
+    "inverted by its presentation LUT's shape, with a window": Kind(
+        lambda grey: dicom(4095 - _deep(grey), bits=12, PresentationLUTShape="INVERSE", **_WINDOW), _ROUNDED),
+    "inverted by its presentation LUT's shape, implicit, of 8 bits": Kind(
+        lambda grey: dicom(255 - grey, IMPLICIT, PresentationLUTShape="INVERSE")),
+    "inverted by its presentation LUT's shape, padded with 0": Kind(
+        lambda grey: dicom(
+            _padded(4095 - _deep(grey), 0), bits=12, PixelPaddingValue=0, PresentationLUTShape="INVERSE"),
+        seen=_without_padding_shade(4095)),
+    "inverted by either, said by both": Kind(lambda grey: _mono1(4095 - _deep(grey), PresentationLUTShape="INVERSE")),
+    "inverted, with the identity for its presentation": Kind(
+        lambda grey: _mono1(4095 - _deep(grey), PresentationLUTShape="IDENTITY")),
+    "not inverted, with the identity for its presentation": Kind(
+        lambda grey: dicom(_deep(grey), bits=12, PresentationLUTShape="IDENTITY")),
     "inverted, padded with 0": Kind(
         lambda grey: _mono1(_padded(4095 - _deep(grey), 0), PixelPaddingValue=0), seen=_without_padding_shade(4095)),
     "inverted, padded with 0, with a window": Kind(

@@ -26,7 +26,7 @@ ELEMENTS = (
     "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored",
     "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "ModalityLUTSequence",
     "RescaleSlope", "RescaleIntercept", "VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction",
-    "SharedFunctionalGroupsSequence",
+    "PresentationLUTShape", "SharedFunctionalGroupsSequence",
 )  # fmt: skip
 _REQUIRED = ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored")
 _PIXEL_DATA = 0x7FE00010
@@ -82,6 +82,15 @@ class Header:
     def bits_stored(self) -> int:
         """Those of them that hold its value."""
         return int(self.elements.BitsStored)
+
+    @property
+    def is_inverted(self) -> bool:
+        """Whether the least value is white (PS3.3 C.7.6.3.1.2 and C.11.6).
+
+        MONOCHROME1 and INVERSE say the same thing: of a digital X-ray, each asks for the other (C.8.11.3).
+        """
+        elements = self.elements
+        return elements.PhotometricInterpretation == "MONOCHROME1" or elements.get("PresentationLUTShape") == "INVERSE"
 
     @property
     def is_signed(self) -> bool:

@@ -1,8 +1,9 @@
 """From stored values to shades: the standard's grayscale pipeline (PS3.3 C.7.6.3, C.11.1, C.11.2) as one table.
 
 The table has an entry for each pattern of bits that a pixel can have, whatever the number of pixels: modality LUT or
-rescale, VOI LUT or window, MONOCHROME1 inverted, padding black. pydicom's own ``apply_windowing`` inverts the picture
-where the slope is negative, and its ``apply_voi_lut`` wraps round in an 8-bit table of more than 256 entries.
+rescale, VOI LUT or window, MONOCHROME1 or INVERSE inverted, padding black. pydicom's own ``apply_windowing`` inverts
+the picture where the slope is negative, and its ``apply_voi_lut`` wraps round in an 8-bit table of more than 256
+entries.
 
 Where a file says more bits than it uses, what it uses is scaled: many writers state the word's size.
 """
@@ -110,7 +111,7 @@ def _table(header: Header, stored: _Integers, shown: _Integers) -> tuple[Shades,
         is_usable = False
     if not is_usable:
         raise ImageError("the DICOM file's window or lookup table cannot be applied", "a valid one", EXPORT)
-    if header.elements.PhotometricInterpretation == "MONOCHROME1":
+    if header.is_inverted:
         shades = 1 - shades
     return np.rint(255 * shades).astype(np.uint8), is_windowed
 
