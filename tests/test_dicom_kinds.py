@@ -223,6 +223,10 @@ def _said_to_be(syntax: str, stored: Stored, truly: str) -> bytes:
     return data[:place] + end[:length] + data[place + length :]
 
 
+def _halved(grey: Grey) -> Grey:
+    return np.right_shift(grey, np.uint8(1))
+
+
 def _mono1(stored: Stored, bits: int = 12, **elements: Any) -> bytes:
     return dicom(stored, bits=bits, PhotometricInterpretation="MONOCHROME1", **elements)
 
@@ -250,8 +254,7 @@ KINDS: dict[str, Kind] = {
     "12 bits, signed": Kind(lambda grey: dicom(_signed(grey), bits=12)),
     "16 bits, signed": Kind(lambda grey: dicom(_signed(grey, 16))),
     "12 bits, JPEG Extended": Kind(lambda grey: dicom(_deep(grey), EXTENDED, 12), _LOSSY),
-    "8 bits, of which the picture uses a part": Kind(
-        lambda grey: dicom(40 + grey // 2), seen=lambda grey: 40 + grey // 2),
+    "8 bits, of which the picture uses a part": Kind(lambda grey: dicom(_halved(grey)), seen=_halved),
     # Bits
     "an 8-bit JPEG in words of 16": Kind(lambda grey: dicom(grey, LOSSLESS, BitsAllocated=16, BitsStored=8, HighBit=7)),
     "rubbish above the bits stored": Kind(lambda grey: dicom(

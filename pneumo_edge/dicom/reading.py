@@ -89,8 +89,8 @@ class Header:
 
         MONOCHROME1 and INVERSE say the same thing: of a digital X-ray, each asks for the other (C.8.11.3).
         """
-        elements = self.elements
-        return elements.PhotometricInterpretation == "MONOCHROME1" or elements.get("PresentationLUTShape") == "INVERSE"
+        kind, shape = self.elements.PhotometricInterpretation, self.elements.get("PresentationLUTShape")
+        return bool(kind == "MONOCHROME1" or shape == "INVERSE")
 
     @property
     def is_signed(self) -> bool:
