@@ -26,7 +26,7 @@ MUTATIONS ?= 2000
 # Model files whose verdicts are compared between machines, beside the bundled ones.
 MODELS ?= models
 
-.PHONY: help demo test lint bench bench-training models cards sample-pack training-table formats-table sensitivity report-reproduction \
+.PHONY: help demo test lint bench bench-training models cards sample-pack bundled-references training-table formats-table sensitivity report-reproduction \
 	device-speed serve-load report-picture repeat benchmark-pages uncertain kill-training mutate-documents fuzz processors arm64 clean
 .DEFAULT_GOAL := help
 
@@ -80,6 +80,9 @@ uncertain: $(READY) ## Measure prediction sets and input check of the bundled mo
 
 bench-training: $(READY) ## Compare the speed of training with data in memory and with the report's pipeline (DATA=, WEIGHTS=)
 	$(BIN)/python -m pneumo_edge.training.speed $(OPTIONS)
+
+bundled-references: $(READY) ## Put what verify holds the bundled models to beside them, from results and sample pack (DATA= as above)
+	$(BIN)/python -m converters.bundled_references "$(DATA)"
 
 training-table: $(READY) ## Put the runs in results/training into docs/training.md
 	$(BIN)/python -m pneumo_edge.training.tried

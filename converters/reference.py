@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge import files
+from pneumo_edge import files, images
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.errors import ConversionError
 from pneumo_edge.evaluation.metrics import Labels, Scores
@@ -44,7 +44,8 @@ class Reference:
         threshold: The decision threshold of the Keras model.
         rule: How it was chosen, a :class:`ThresholdRule`.
         red: Some of the images with their red channel alone, uint8 of shape (red, height, width, 3): chest X-rays
-            are grey, and would not show that channels were exchanged.
+            are grey, and would not show that channels were exchanged. None of them where the Keras model was not
+            asked.
         red_scores: Probability of the positive class for these.
         blue_scores: The same with red and blue exchanged.
         outputs: What the model gives beside the probabilities: by name, float32 of shape (images, ...).
@@ -123,9 +124,22 @@ def file_name(backbone: str) -> str:
     return f"{backbone}-reference.npz"
 
 
-def save(reference: Reference, path: Path) -> None:
-    """Write a reference; of the pixels, those of :data:`TRAVELLING` images, in one channel."""
-    travelling = reference.travelling
+def save(reference: Reference, path: Path, encoded: Mapping[str, bytes] | None = None) -> None:
+    """Write a reference.
+
+    Args:
+        reference: What to write, but for most of the pixels.
+        path: Where to.
+        encoded: Image files of the model's size, by their SHA-256: these images travel, as the bytes given. By default
+            :data:`TRAVELLING` images do, as the pixels of one channel.
+    """
+    if encoded is None:
+        travelling = reference.travelling
+        pixels = {"grey": reference.pixels[travelling, ..., 0]}
+    else:
+        travelling = np.isin(reference.sha256, list(encoded))
+        contents = [encoded[digest] for digest in reference.sha256[travelling].tolist()]
+        pixels = {"encoded": np.frombuffer(b"".join(contents), np.uint8), "sizes": np.array(list(map(len, contents)))}
     with files.atomic(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(
             stream,
@@ -141,7 +155,7 @@ def save(reference: Reference, path: Path) -> None:
             **{f"{_OUTPUT}{name}": array for name, array in reference.outputs.items()},
             asked_for=np.array(reference.asked_for, np.str_),
             travelling=travelling,
-            grey=reference.pixels[travelling, ..., 0],
+            **pixels,
         )
 
 
@@ -164,7 +178,7 @@ def load(path: Path, dataset: Dataset | None = None) -> Reference:
             fingerprint=str(stored["fingerprint"]),
             threshold=float(stored["threshold"]),
             rule=ThresholdRule(str(stored["rule"])),
-            pixels=np.repeat(stored["grey"][..., np.newaxis], 3, axis=-1),
+            pixels=images.grey_to_rgb(stored["grey"] if "grey" in stored else _decode(stored)),
             outputs={name.removeprefix(_OUTPUT): array for name, array in stored.items() if name.startswith(_OUTPUT)},
             asked_for=tuple(stored.get("asked_for", np.array(())).tolist()),
             **{name: stored[name] for name in (*_OF_EACH_IMAGE, *_IN_COLOUR)},
@@ -183,6 +197,11 @@ def load(path: Path, dataset: Dataset | None = None) -> Reference:
     if dataset is not None:
         return _with_pixels_of(everything, dataset)
     return everything._at(travelling)
+
+
+def _decode(stored: Mapping[str, npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    contents = np.split(stored["encoded"], np.cumsum(stored["sizes"])[:-1])
+    return np.stack([np.asarray(images.decode(content.tobytes()), dtype=np.uint8) for content in contents])
 
 
 def _with_pixels_of(reference: Reference, dataset: Dataset) -> Reference:

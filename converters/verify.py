@@ -12,7 +12,7 @@ import numpy.typing as npt
 from converters import chance, proof, reference
 from converters.formats import FORMATS, THREADS, Format
 from converters.reference import Reference
-from pneumo_edge import apart, bundled, cores, extras, processor
+from pneumo_edge import apart, cores, extras, processor
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import prepare
 from pneumo_edge.errors import ConversionError, GateError
@@ -130,7 +130,8 @@ def verify_again(model: Path, data: Path | None, cache: Path) -> Verified:
     """Verify a file that was exported before, on this machine's engines, with no TensorFlow.
 
     Args:
-        model: A model file with its proof and its reference set beside it.
+        model: A model file with its proof and its reference set beside it; what the reference lacks, colour images
+            or outputs beside the probabilities, is not checked, and the record says so.
         data: The data that it was trained on, for the whole validation split; without it the images that travel
             in the reference set are used.
         cache: Folder with decoded data sets.
@@ -151,18 +152,17 @@ def verify_again(model: Path, data: Path | None, cache: Path) -> Verified:
             "one of " + ", ".join(FORMATS),
             "Verify it with the version of pneumo-edge that made it",
         )
-    if model in map(bundled.path, bundled.NAMES) and not proof.path(model).exists():
-        raise ConversionError(
-            f"the bundled {spec.name} is whole, but its reference set, which holds X-rays, is not in the package",
-            "a model file with its proof and its reference set",
-            f"See what it answers here on X-rays of yours: pneumo-edge evaluate {spec.backbone} --data FOLDER",
-        )
     record = proof.load(model)
     proof.check(model, record)
     dataset = prepare(open_source(data), cache, spec.input.height, spec.input.width) if data else None
     held_against = reference.load(model.with_name(reference.file_name(spec.backbone)), dataset)
     count = len(held_against.labels)
     described = f"the validation split, {count} images" if data else f"{count} images of the validation split"
+    unchecked = [output.name for output in spec.outputs if output.name not in held_against.outputs]
+    if not len(held_against.red):
+        unchecked.append("order of the colour channels")
+    if unchecked:
+        described += f" (not checked: {', '.join(unchecked)})"
     return verify(
         model,
         row,
@@ -310,7 +310,8 @@ class _Gate:
         )
         if self._first is None:
             self._first = replace(reference, scores=scores, outputs=outputs)
-            measured = replace(measured, colour_response=self._colour_response(copies))
+            if len(reference.red):
+                measured = replace(measured, colour_response=self._colour_response(copies))
             if len(scores) >= _IMAGES_FOR_AUC:
                 loss = self._auc_loss(scores)
                 measured = replace(measured, auc_loss=loss.value, max_auc_loss=loss.high)

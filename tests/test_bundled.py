@@ -46,7 +46,9 @@ def test_nothing_else_lies_beside_them_and_all_are_small() -> None:
     folder = bundled.path(bundled.DEFAULT).parent
     named = [bundled.path(name) for name in bundled.NAMES]
     found = [path for path in folder.iterdir() if path.suffix != ".py" and path.is_file()]
-    assert sorted(found) == sorted([*named, *(path.with_suffix(".md") for path in named)])
+    beside = [path.with_name(f"{path.name}.proof.json") for path in named]
+    beside += [path.with_name(f"{name}-reference.npz") for name, path in zip(bundled.NAMES, named, strict=True)]
+    assert sorted(found) == sorted([*named, *beside, *(path.with_suffix(".md") for path in named)])
     assert sum(path.stat().st_size for path in found) < 12 * _MEGA
     assert min(named, key=lambda path: path.stat().st_size) == bundled.path(bundled.DEFAULT)
 

@@ -53,6 +53,9 @@ def test_the_wheel_brings_the_trained_models_and_their_cards(wheel: Path) -> Non
         for path in _bundled_files():
             assert archive.read(path.relative_to(_REPOSITORY).as_posix()) == path.read_bytes()
         assert not [name for name in archive.namelist() if sample.NAME in name or name.endswith(".jpeg")]
+        (notice,) = (name for name in archive.namelist() if name.endswith("/licenses/NOTICE"))
+        # The licence of the X-rays in the reference sets.
+        assert "reference.npz" in archive.read(notice).decode() and b"CC BY 4.0" in archive.read(notice)
 
 
 def test_the_source_distribution_brings_them_too_and_the_sample_pack(
@@ -71,8 +74,15 @@ def test_the_source_distribution_brings_them_too_and_the_sample_pack(
 
 
 def _bundled_files() -> list[Path]:
-    models = [_REPOSITORY / "pneumo_edge" / "bundled" / bundled.path(name).name for name in bundled.NAMES]
-    return [*models, *(path.with_suffix(".md") for path in models)]
+    folder = _REPOSITORY / "pneumo_edge" / "bundled"
+    models = [folder / bundled.path(name).name for name in bundled.NAMES]
+    references = [folder / f"{name}-reference.npz" for name in bundled.NAMES]
+    return [
+        *models,
+        *references,
+        *(path.with_suffix(".md") for path in models),
+        *(path.with_name(f"{path.name}.proof.json") for path in models),
+    ]
 
 
 @pytest.mark.parametrize(("extra", "engine", "runs", "refused", "needed"), _DEVICES)
@@ -101,10 +111,15 @@ def test_a_device_with_one_engine_predicts(
         for name in bundled.NAMES:
             named = _run(python, "predict", x_ray, "--model", name, "--json")
             assert json.loads(named.stdout)["model"] == f"{name}-int8", named.stderr
+            verified = _run(python, "verify", name)
+            assert verified.returncode == 0, verified.stderr
+            assert f"{name}-int8.tflite: verified on 58 images" in verified.stdout
+            assert f"  {engine}, 2 threads: 58 images" in verified.stdout
     else:
         assert by_default.returncode == 3
         assert 'Run: pip install "pneumo-edge[litert]"' in by_default.stderr
         assert len(by_default.stderr.splitlines()) == 1
+        assert _run(python, "verify", bundled.DEFAULT).returncode == 3
 
     missing = _run(python, "predict", x_ray, "--model", tiny_models / refused)
     assert missing.returncode == 3

@@ -33,8 +33,9 @@ def verify(
     """Hold model files to the bounds of their format once more, on this machine.
 
     It takes no TensorFlow: what the Keras model said is in the reference set
-    that `export` puts beside its files. Each file is run in a process of its
-    own, so that one that crashes an engine ends in an error like any other.
+    that `export` puts beside its files; those of the bundled models are in the
+    package. Each file is run in a process of its own, so that one that crashes
+    an engine ends in an error like any other.
     Every file is named with what became of it. Exit code 5 where one misses a
     bound, else 3 where one cannot be verified.
     """

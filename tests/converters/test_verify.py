@@ -430,12 +430,6 @@ def test_all_files_are_verified_and_the_worst_code_is_the_last(models: Path, tmp
     assert _run(good)[0] == 0
 
 
-def test_a_bundled_model_is_known_by_its_name() -> None:
-    _, out, err = _run("mobilenetv2")
-    assert "mobilenetv2-int8.tflite" in out + err
-    assert "is no model file" not in err and "there is no file" not in err
-
-
 def test_advice_fits_a_file_that_was_changed(models: Path) -> None:
     path = models / "tiny-fp32.tflite"
     path.write_bytes(path.read_bytes() + b"\0")
