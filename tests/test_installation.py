@@ -170,4 +170,4 @@ def test_a_device_with_the_extra_serve_answers_over_http(
 
 def _run(python: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [str(python), "-m", "pneumo_edge", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
