@@ -18,7 +18,7 @@ import pytest
 from hypothesis import settings
 
 from converters.metadata import write_spec
-from pneumo_edge import extras
+from pneumo_edge import Classifier, extras
 from pneumo_edge.data import sample
 from pneumo_edge.runtime.classifier import read_spec
 
@@ -48,6 +48,13 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"the real X-rays and weights are not at {folder}; set PNEUMO_EDGE_SHARED to their folder")
     return folder
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    """That of the bundled model."""
+    pytest.importorskip("ai_edge_litert", reason="the extra 'litert' is not installed")
+    return Classifier()
 
 
 @pytest.fixture(scope="session")

@@ -384,12 +384,6 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.rglob("*.jpeg"))
 
 
-@pytest.fixture(scope="module")
-def classifier() -> Classifier:
-    pytest.importorskip("ai_edge_litert", reason="the extra 'litert' is not installed")
-    return Classifier()
-
-
 def _check_verdicts(classifier: Classifier, path: Path) -> None:
     """The verdict on a JPEG is that on its picture in every kind of DICOM that loses nothing."""
     with Image.open(path) as image:

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from pictures import draw
 
 from pneumo_edge import Classifier, images
-from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.errors import ImageError
 
 pydicom = pytest.importorskip("pydicom", reason="the extra 'dicom' is not installed")
@@ -57,17 +56,9 @@ class Kind:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Grey:
     """A picture from black to white."""
-    folder = make_phantom(tmp_path_factory.mktemp("phantom") / "data", seed=4, train_per_class=4, test_per_class=1)
-    with Image.open(next(folder.rglob("person5_virus_3.jpeg"))) as image:
-        grey = np.asarray(image.convert("L").resize((240, 226)), np.float64)
+    grey = draw(tmp_path_factory.mktemp("phantom") / "data").astype(np.float64)
     stretched: Grey = np.rint((grey - grey.min()) * (255 / np.ptp(grey))).astype(np.uint8)
     return stretched
-
-
-@pytest.fixture(scope="module")
-def classifier() -> Classifier:
-    pytest.importorskip("ai_edge_litert", reason="the extra 'litert' is not installed")
-    return Classifier()
 
 
 def _frame(stored: Stored, syntax: str, bits: int) -> bytes:

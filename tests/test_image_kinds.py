@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from pictures import draw, turned
 from PIL import Image, ImageOps
 
 from pneumo_edge import Classifier, images
-from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.errors import ImageError
 
 Grey = npt.NDArray[np.uint8]
@@ -39,16 +39,8 @@ class Kind:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Grey:
-    folder = make_phantom(tmp_path_factory.mktemp("phantom") / "data", seed=4, train_per_class=4, test_per_class=1)
-    # Of the drawings, one whose verdict tells it well from its negative.
-    with Image.open(next(folder.rglob("person5_virus_3.jpeg"))) as image:
-        return np.asarray(image.convert("L").resize((240, 226)))
-
-
-@pytest.fixture(scope="module")
-def classifier() -> Classifier:
-    pytest.importorskip("ai_edge_litert", reason="the extra 'litert' is not installed")
-    return Classifier()
+    drawn: Grey = draw(tmp_path_factory.mktemp("phantom") / "data")
+    return drawn
 
 
 def _save(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -87,22 +79,9 @@ def _with_alpha(mode: str, kind: str, **options: Any) -> Callable[[Grey], bytes]
 
 
 def _turned(orientation: int, kind: str, **options: Any) -> Callable[[Grey], bytes]:
-    """Stored as each orientation has it (the table in the EXIF standard), with the tag that turns it upright."""
-    turn: dict[int, Callable[[Grey], Grey]] = {
-        1: lambda a: a,
-        2: np.fliplr,
-        3: lambda a: np.rot90(a, 2),
-        4: np.flipud,
-        5: lambda a: a.T,
-        6: lambda a: np.rot90(a, 1),
-        7: lambda a: np.rot90(a.T, 2),
-        8: lambda a: np.rot90(a, 3),
-    }
-
     def make(grey: Grey) -> bytes:
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        return _save(Image.fromarray(np.ascontiguousarray(turn[orientation](grey))), kind, exif=exif, **options)
+        image, exif = turned(grey, orientation)
+        return _save(image, kind, exif=exif, **options)
 
     return make
 

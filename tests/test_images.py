@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import turned
 from PIL import Image
 
 from pneumo_edge import images
@@ -119,21 +120,9 @@ def test_bmp_of_5_and_6_bits_a_channel_is_read() -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 def test_exif_orientation_is_honoured(orientation: int, kind: str) -> None:
     upright = _pattern()
-    # How each orientation stores an upright image, from the table in the EXIF standard.
-    stored = {
-        1: lambda a: a,
-        2: np.fliplr,
-        3: lambda a: np.rot90(a, 2),
-        4: np.flipud,
-        5: lambda a: a.T,
-        6: lambda a: np.rot90(a, 1),
-        7: lambda a: np.rot90(a.T, 2),
-        8: lambda a: np.rot90(a, 3),
-    }[orientation](np.asarray(upright))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
+    stored, exif = turned(np.asarray(upright), orientation)
     options: dict[str, dict[str, Any]] = {"JPEG": {"quality": 100}, "WEBP": {"lossless": True}}
-    data = _encode(Image.fromarray(np.ascontiguousarray(stored)), kind, exif=exif, **options.get(kind, {}))
+    data = _encode(stored, kind, exif=exif, **options.get(kind, {}))
     decoded = images.decode(data)
     assert decoded.size == upright.size
     np.testing.assert_allclose(np.asarray(decoded, float), np.asarray(upright, float), atol=3)

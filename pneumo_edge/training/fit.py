@@ -235,7 +235,7 @@ def _finish(
     columns = {"probability": scores}
     if recipe.check_shifts:
         columns |= _shifted_scores(model, dataset.grey[val_indices])
-    _save_validation(dataset, val_indices, columns, folder / runs.VALIDATION_NAME)
+    save_validation(dataset, val_indices, columns, folder / runs.VALIDATION_NAME)
     manifest = dataset.manifest
     return Run(
         backbone=settings.backbone,
@@ -296,8 +296,18 @@ def shift_metrics(labels: Labels, columns: dict[str, Scores], threshold: float) 
     }
 
 
-def _save_validation(dataset: Dataset, indices: npt.NDArray[np.intp], columns: dict[str, Scores], path: Path) -> None:
-    """Write name, label and probabilities of each validation image, from which everything chosen there follows."""
+def save_validation(dataset: Dataset, indices: npt.NDArray[np.intp], columns: dict[str, Scores], path: Path) -> None:
+    """Write name, label and probabilities of each validation image, from which everything chosen there follows.
+
+    Args:
+        dataset: That of the run.
+        indices: The images' places in it.
+        columns: Probabilities by the name of their column, float64 of shape (images,), 0 to 1.
+        path: The CSV file to write.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     lines = [tabular.row(["name", "label", *columns], end="\r\n")]
     for row, entry in enumerate(dataset.entries(indices)):
         numbers = (f"{scores[row]:.9g}" for scores in columns.values())

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 import pytest
+import supplements
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import mutated, several
@@ -26,24 +27,11 @@ from benchmarks.abstention import results as abstention
 from benchmarks.scoring import scores as scoring
 from benchmarks.scoring import summary
 from benchmarks.scoring.scores import FileScores, ImageSet, ScoredImage, ScoredModel, Scores, ShortcutValues
-from benchmarks.supplement.records import (
-    CrossCheck,
-    EnergySample,
-    Installation,
-    Limit,
-    ModelGraph,
-    OperatorProfile,
-    Reading,
-    Supplement,
-    ThroughputSample,
-    Unavailable,
-)
 from converters import proof
 from pneumo_edge import bundled, drawing, records, runs, spec
 from pneumo_edge.cli import app, kept, verdicts
 from pneumo_edge.data.splits import Entry, Manifest
 from pneumo_edge.errors import DataError, ExitCode, PneumoEdgeError, ResultsError, TrainingError
-from pneumo_edge.runtime.engines.graph import Graph
 from pneumo_edge.runtime.judge import Judge
 from pneumo_edge.training import reproduction
 from pneumo_edge.training.fit import Settings
@@ -105,12 +93,6 @@ def _shorten(found: raw.Results) -> raw.Results:
         replace(each, probabilities={name: each.probabilities[name] for name in names}, latency=few(each.latency))
         for each in found.units
     )
-    unit = units[0].unit
-    readings = tuple(
-        Reading(name, number, 9, 4.0 + number, {"result_90.00_percentile_latency_ns": 4e6}, "Result is : VALID")
-        for number in range(2)
-        for name in ("pneumo-edge", "MLPerf LoadGen")
-    )
     return replace(
         found,
         test_set=replace(
@@ -121,16 +103,7 @@ def _shorten(found: raw.Results) -> raw.Results:
         ),
         units=units,
         twins=tuple(replace(each, latency=few(each.latency)) for each in found.twins),
-        supplement=Supplement(
-            (Installation("litert", "ai-edge-litert", "2.1", 10**7, {"numpy": 10**7}),),
-            (Limit("numpy", "float32", 1, 1e10),),
-            tuple(ModelGraph(each.unit.model, Graph({"CONV_2D": 3}, 10**6, 10**8), {"litert": 3}) for each in units),
-            (OperatorProfile(unit, 5, {"Conv": 3.0}),),
-            (EnergySample(unit, 5, 1.0, 9.0, 1.0, 3.0),),
-            (ThroughputSample(unit, 1, 9, 90.0),),
-            (CrossCheck(unit, readings),),
-            (Unavailable("energy", "x", "no permission"),),
-        ),
+        supplement=supplements.supplement(found),
     )
 
 

@@ -11,91 +11,28 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import supplements
 
 from benchmarks import machine, report
 from benchmarks import results as raw
-from benchmarks.instruments import OWN
-from benchmarks.protocol import Unit
 from benchmarks.report.runs import gather
 from benchmarks.results import Machine, Results
 from benchmarks.summary import summarise
 from benchmarks.supplement import run
 from benchmarks.supplement.records import (
-    CrossCheck,
-    EnergySample,
-    Installation,
-    Limit,
-    ModelGraph,
-    OperatorProfile,
-    Reading,
-    Supplement,
-    ThroughputSample,
     Unavailable,
 )
 from benchmarks.supplement.summary import achieved, reasons
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.errors import ExitCode, ResultsError
-from pneumo_edge.runtime.engines.graph import Graph
 
 MakeResults = Callable[..., Results]
-
-_WORK = {"efficientnetb0": 390_000_000, "mobilenetv2": 300_000_000}
-_OPERATORS = {"efficientnetb0": {"CONV_2D": 200, "MUL": 39}, "mobilenetv2": {"CONV_2D": 67}}
-
-
-def _unit(backbone: str, file_format: str = "fp32", threads: int = 1) -> Unit:
-    return Unit(f"{backbone}-{file_format}.tflite", "litert", threads)
-
-
-def _graph(name: str) -> ModelGraph:
-    backbone = name.partition("-")[0]
-    operators = _OPERATORS[backbone]
-    return ModelGraph(name, Graph(operators, 4_000_000, _WORK[backbone]), {"litert": operators["CONV_2D"]})
-
-
-def _readings(instrument: str, median_ms: float, **told: float) -> list[Reading]:
-    return [
-        Reading(instrument, number, 99, median_ms * (1 + number / 100), told, "Result is : VALID\n")
-        for number in range(5)
-    ]
-
-
-def _supplement(results: Results) -> Supplement:
-    unit = _unit("mobilenetv2")
-    return Supplement(
-        installations=(Installation("litert", "ai-edge-litert", "2.3.0", 61_400_000, {"numpy": 78_000_000}),),
-        limits=(
-            Limit("matrix product (numpy)", "float32", 1, 100e9),
-            Limit("convolution (LiteRT)", "float32", 1, 120e9),
-            Limit("convolution (LiteRT)", "float32", 2, 240e9),
-            Limit("convolution (LiteRT)", "int8", 1, 400e9),
-        ),
-        graphs=tuple(_graph(model.file) for model in results.models),
-        profiles=(OperatorProfile(unit, 50, {"Conv": 3.0, "Mul": 1.0}),),
-        energy=(EnergySample(unit, 1000, 5.0, 60.0, 2.0, 10.0),),
-        throughput=(
-            ThroughputSample(unit, 1, 500, 250.0),
-            ThroughputSample(replace(unit, threads=2), 1, 800, 400.0),
-            ThroughputSample(unit, 2, 900, 450.0),
-        ),
-        cross_checks=(
-            CrossCheck(
-                unit,
-                (
-                    *_readings(OWN.name, 4.0),
-                    *_readings("litert-benchmark", 4.2),
-                    *_readings("MLPerf LoadGen", 4.8, early_stopping_latency_ss=5_500_000),
-                ),
-            ),
-        ),
-        unavailable=(Unavailable("operators", "litert", "its Python package offers no profile of operators"),),
-    )
 
 
 @pytest.fixture
 def supplemented(make_results: MakeResults) -> Results:
     results = make_results()
-    return replace(results, supplement=_supplement(results))
+    return replace(results, supplement=supplements.supplement(results))
 
 
 def test_what_is_written_is_read_again_and_older_results_have_none(
@@ -115,10 +52,10 @@ def test_a_units_rate_is_its_multiply_adds_by_its_time_and_its_share_that_of_the
 ) -> None:
     summary = summarise(supplemented)
     by_unit = {each.row.result.unit: each for each in achieved(summary)}
-    one = by_unit[_unit("mobilenetv2")]
+    one = by_unit[supplements.unit("mobilenetv2")]
     assert one.multiply_adds_per_s == pytest.approx(300e6 / (one.row.inference.median_ms / 1e3))
     assert one.share == pytest.approx(one.multiply_adds_per_s / 120e9)
-    whole = by_unit[_unit("mobilenetv2", "int8")]
+    whole = by_unit[supplements.unit("mobilenetv2", "int8")]
     assert whole.share == pytest.approx(whole.multiply_adds_per_s / 400e9)
 
 
@@ -202,7 +139,7 @@ def test_a_measure_replaces_what_was_there_of_it_and_leaves_the_rest(
     from pneumo_edge import files
 
     monkeypatch.setattr("benchmarks.measures.energy.POWERCAP", tmp_path / "none")
-    name = _unit("mobilenetv2").model
+    name = supplements.unit("mobilenetv2").model
     models = tuple(
         replace(model, sha256=files.sha256(fake_model)) if model.file == name else model
         for model in supplemented.models

@@ -21,6 +21,7 @@ from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.evaluation.operating_point import ThresholdRule, choose_threshold
 from pneumo_edge.runs import Run
 from pneumo_edge.spec import DataSpec, DecisionSpec, TrainingSpec
+from pneumo_edge.training.fit import save_validation
 
 SIDE = 224
 
@@ -55,9 +56,7 @@ def save_run(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Sav
         said = _ask(tiny_models / "tiny.keras", dataset, "val", tmp_path_factory.mktemp("keras"))
         scores = said[:, 1].astype(np.float64)
         manifest.save(run / runs.MANIFEST_NAME)
-        rows = zip(dataset.entries(validation), scores, strict=True)
-        lines = ["name,label,probability", *(f"{entry.name},{entry.label},{score:.9g}" for entry, score in rows)]
-        (run / runs.VALIDATION_NAME).write_text("\n".join(lines) + "\n")
+        save_validation(dataset, validation, {"probability": scores}, run / runs.VALIDATION_NAME)
         threshold = choose_threshold(ThresholdRule.YOUDEN, labels, scores)
         Run(
             backbone="tiny",
