@@ -21,7 +21,7 @@ from converters.reference import Reference
 from pneumo_edge import bundled, files, runs
 from pneumo_edge.cache import cache_folder
 from pneumo_edge.data import sample
-from pneumo_edge.data.sources import FolderSource
+from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import ConversionError, PneumoEdgeError
 from pneumo_edge.evaluation.operating_point import ThresholdRule, choose_threshold
@@ -106,7 +106,7 @@ def main() -> None:
     given = parser.parse_args()
     size = read_spec(bundled.path(bundled.DEFAULT)).input
     try:
-        dataset = prepare(FolderSource(given.data), cache_folder(), size.height, size.width)
+        dataset = prepare(open_source(given.data), cache_folder(), size.height, size.width)
         write(dataset, Path(sample.NAME), given.out)
     except (PneumoEdgeError, OSError) as error:
         sys.exit(f"error: {error}")
