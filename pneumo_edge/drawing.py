@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pneumo_edge.records import encodable
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def save(figure: Any, target: Path | IO[str], **options: Any) -> None:
+
+def save(figure: Figure, target: Path | IO[str], **options: Any) -> None:
     """Save a ``matplotlib.figure.Figure``.
 
     matplotlib sets what stands between dollar signs as mathematics, and fails where it is none; its fonts take no lone
@@ -23,11 +28,24 @@ def save(figure: Any, target: Path | IO[str], **options: Any) -> None:
     Raises:
         OSError: The file cannot be written.
     """
+    with _plain_texts(figure):
+        figure.savefig(target, **options)
+
+
+def lay_out(figure: Figure) -> None:
+    """Give what a ``matplotlib.figure.Figure`` holds its places, as :func:`save` will; its texts are changed."""
+    with _plain_texts(figure):
+        figure.draw_without_rendering()
+
+
+@contextmanager
+def _plain_texts(figure: Figure) -> Iterator[None]:
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
+        assert isinstance(text, Text)
         text.set_parse_math(False)
         text.set_text(encodable(text.get_text()))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")
-        figure.savefig(target, **options)
+        yield

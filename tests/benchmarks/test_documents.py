@@ -442,3 +442,15 @@ def test_a_report_shows_any_name_of_a_file(name: str, results: Any, tmp_path: Pa
     for suffix in (".html", ".md", ".csv"):
         assert not _use_results(suffix, path, path)
         path.with_suffix(suffix).read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["\ud800", "$x^$", "\x1b[31m\n"])
+def test_a_report_shows_any_name_of_a_backbone(name: str, results: Any, tmp_path: Path) -> None:
+    document = json.loads(json.dumps(results))
+    for model in document["models"]:
+        if model["backbone"] == "mobilenetv2":
+            model["backbone"] = name
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(document))
+    for suffix in (".html", ".md", ".csv"):
+        assert "error: " not in _use_results(suffix, path, path)

@@ -11,6 +11,7 @@ from benchmarks.report.content import Layout, backbone_title
 from benchmarks.report.figures import canvas
 from benchmarks.report.runs import Run, Runs
 from benchmarks.summary import Row
+from pneumo_edge import drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +44,7 @@ def draw_tradeoff(runs: Runs, layout: Layout) -> str:
             canvas.log_scale(axes)
         _name_formats(figure, runs)
         # Labels need to know where everything is.
-        figure.draw_without_rendering()
+        drawing.lay_out(figure)
         for axes, panel in pairs:
             _label_dots(axes, runs, panel.rows)
         return canvas.to_svg(figure, f"tradeoff-{layout}")
