@@ -444,12 +444,14 @@ def test_a_report_shows_any_name_of_a_file(name: str, results: Any, tmp_path: Pa
         path.with_suffix(suffix).read_text("utf-8")
 
 
+@pytest.mark.parametrize("field", ["backbone", "format"])
 @pytest.mark.parametrize("name", ["\ud800", "$x^$", "\x1b[31m\n"])
-def test_a_report_shows_any_name_of_a_backbone(name: str, results: Any, tmp_path: Path) -> None:
+def test_a_report_shows_any_backbone_and_format(name: str, field: str, results: Any, tmp_path: Path) -> None:
     document = json.loads(json.dumps(results))
+    before = document["models"][0][field]
     for model in document["models"]:
-        if model["backbone"] == "mobilenetv2":
-            model["backbone"] = name
+        if model[field] == before:
+            model[field] = name
     path = tmp_path / "results.json"
     path.write_text(json.dumps(document))
     for suffix in (".html", ".md", ".csv"):

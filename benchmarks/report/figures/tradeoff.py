@@ -12,6 +12,7 @@ from benchmarks.report.figures import canvas
 from benchmarks.report.runs import Run, Runs
 from benchmarks.summary import Row
 from pneumo_edge import drawing
+from pneumo_edge.records import encodable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,12 +91,13 @@ def _label_dots(axes: Axes, runs: Runs, rows: Sequence[Row]) -> None:
             (auc.value, (-beside, -line), "right", "center"),
         )
         label = axes.annotate(
-            ", ".join(dict.fromkeys(row.model.format for row in dots)),
+            encodable(", ".join(dict.fromkeys(row.model.format for row in dots))),
             _place(first),
             (0, 0),
             textcoords="offset points",
             color=canvas.colours(runs)[first.model.backbone],
             fontsize=8,
+            parse_math=False,
         )
         for y, offset, horizontal, vertical in candidates:
             label.xy = (first.inference.median_ms, y)
