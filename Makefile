@@ -54,14 +54,14 @@ bench: $(READY) ## Benchmark the files in models/ (DATA=)
 	$(BIN)/pneumo-edge benchmark models $(if $(DATA),--data "$(DATA)")
 
 serve-load: $(READY) ## Attack a service of its own on loopback, and see what an honest client notices (LOAD_SECONDS= each)
-	$(BIN)/python -m benchmarks.service_load --seconds $(LOAD_SECONDS)
+	$(BIN)/python -m tools.service_load --seconds $(LOAD_SECONDS)
 
 report-picture: ## Take docs/images/report.png of the top of the benchmark's page (REPORT=, CHROMIUM=)
 	$(CHROMIUM) --headless --no-sandbox --hide-scrollbars --window-size=1280,2000 --screenshot="$(abspath $(PICTURE))" \
 		"file://$(abspath $(REPORT))"
 
 device-speed: $(READY) ## Compare file to verdict with what else there is (DATA=, MEDIAPIPE=its python, KERAS=model.keras)
-	$(BIN)/python -m benchmarks.device_speed --images "$(DATA)" $(if $(MEDIAPIPE),--mediapipe "$(MEDIAPIPE)") \
+	$(BIN)/python -m tools.device_speed --images "$(DATA)" $(if $(MEDIAPIPE),--mediapipe "$(MEDIAPIPE)") \
 		$(if $(KERAS),--keras "$(KERAS)")
 
 repeat: $(READY) ## Make one short benchmark eleven times, and keep its raw results in results/benchmark/repeated (DATA=)
@@ -73,25 +73,25 @@ repeat: $(READY) ## Make one short benchmark eleven times, and keep its raw resu
 	done
 
 benchmark-pages: $(READY) ## Draw docs/benchmark-report.html, the README's verdict and a table in docs/benchmark.md from results/benchmark
-	$(BIN)/python -m benchmarks.published
+	$(BIN)/python -m tools.benchmark_pages
 
 uncertain: $(READY) ## Measure prediction sets and input check of the bundled models for docs/uncertain.md (DATA=)
-	$(BIN)/python -m benchmarks.abstention $(if $(DATA),--data "$(DATA)")
+	$(BIN)/python -m tools.abstention $(if $(DATA),--data "$(DATA)")
 
 bench-training: $(READY) ## Compare the speed of training with data in memory and with the report's pipeline (DATA=, WEIGHTS=)
-	$(BIN)/python -m pneumo_edge.training.speed $(OPTIONS)
+	$(BIN)/python -m tools.training_speed $(OPTIONS)
 
 bundled-references: $(READY) ## Put what verify holds the bundled models to beside them, from results and sample pack (DATA= as above)
-	$(BIN)/python -m converters.bundled_references "$(DATA)"
+	$(BIN)/python -m tools.bundled_references "$(DATA)"
 
 training-table: $(READY) ## Put the runs in results/training into docs/training.md
-	$(BIN)/python -m pneumo_edge.training.tried
+	$(BIN)/python -m tools.training_table
 
 formats-table: $(READY) ## Put the proofs in results/formats into docs/formats.md
-	$(BIN)/python -m converters.formats_page
+	$(BIN)/python -m tools.formats_page
 
 sensitivity: $(READY) ## Scan the float files in models/ for what quantization harms, and redraw the figure (DATA=)
-	$(BIN)/python -m converters.sensitivity $(if $(DATA),models/*-fp32.tflite --data "$(DATA)")
+	$(BIN)/python -m tools.sensitivity $(if $(DATA),models/*-fp32.tflite --data "$(DATA)")
 
 cards: $(READY) ## Write the model cards of the bundled models, and docs/models.md (METRICS=)
 	$(BIN)/pneumo-edge card --metrics $(METRICS) --index docs/models.md
@@ -100,10 +100,10 @@ sample-pack: $(READY) ## Draw chest_xray_sample again out of the Kermany data se
 	$(BIN)/python -m pneumo_edge.data.sample "$(DATA)"
 
 report-reproduction: $(READY) ## Train what is missing of docs/report-reproduction.md, and redraw it (DATA=, WEIGHTS=, EXTENT=)
-	missing=$$($(BIN)/python -m pneumo_edge.training.reproduction_page --missing) && for recipe in $$missing; do \
+	missing=$$($(BIN)/python -m tools.reproduction_page --missing) && for recipe in $$missing; do \
 		$(BIN)/pneumo-edge train $(OPTIONS) --recipe $$recipe $(EXTENT) --out results/report-reproduction/$$recipe || exit; \
 	done
-	$(BIN)/python -m pneumo_edge.training.reproduction_page
+	$(BIN)/python -m tools.reproduction_page
 
 kill-training: $(READY) ## Kill training ten times in each recipe, and hold what it leaves against a run that was not killed (KILLS=)
 	PNEUMO_EDGE_KILLS=$(KILLS) $(BIN)/pytest tests/training/test_interruption.py -q -s
@@ -113,11 +113,11 @@ mutate-documents: $(READY) ## Change each JSON document that is read in 2,000 wa
 
 fuzz: $(READY) ## Fuzz what reads image and model files (TARGET=image, dicom, spec, tflite or onnx; RUNS=, SECONDS=)
 	mkdir -p out/fuzz/$(TARGET)
-	$(BIN)/python tests/fuzz/fuzz.py $(TARGET) -runs=$(RUNS) -max_total_time=$(SECONDS) -max_len=16384 -timeout=60 \
+	$(BIN)/python -m tests.fuzz.fuzz $(TARGET) -runs=$(RUNS) -max_total_time=$(SECONDS) -max_len=16384 -timeout=60 \
 		-rss_limit_mb=2048 -artifact_prefix=out/fuzz/$(TARGET)- out/fuzz/$(TARGET) tests/fuzz/corpus/$(TARGET)
 
 processors: $(READY) ## Ask integer files on emulated processors, and put what they answer into docs/formats.md (MODELS=)
-	$(BIN)/python -m converters.processors $(wildcard $(MODELS)/*.tflite $(MODELS)/*.onnx)
+	$(BIN)/python -m tools.processors $(wildcard $(MODELS)/*.tflite $(MODELS)/*.onnx)
 
 arm64: $(READY) ## Run the runtime's tests on an emulated 64-bit Arm, and compare its verdicts with this machine's (MODELS=)
 	tests/arm64/run.sh out/arm64 $(BIN)/python "$(MODELS)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.summary import Row, Summary
+from pneumo_edge.benchmarks.summary import Row, Summary
 
 #: The format that the others are held against.
 REFERENCE_FORMAT = "fp32"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.summary import Row, Summary
-from benchmarks.verdict import gate_failure
+from pneumo_edge.benchmarks.summary import Row, Summary
+from pneumo_edge.benchmarks.verdict import gate_failure
 from pneumo_edge.evaluation.comparison import paired_auc
 from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, settle
 

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import statistics
-from benchmarks.measures.latency import Latency
-from benchmarks.protocol import Unit
-from benchmarks.summary import Row, Summary, deciding_clock
+from pneumo_edge.benchmarks import statistics
+from pneumo_edge.benchmarks.measures.latency import Latency
+from pneumo_edge.benchmarks.protocol import Unit
+from pneumo_edge.benchmarks.summary import Row, Summary, deciding_clock
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.evaluation.comparison import paired_accuracy, paired_auc
 from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN

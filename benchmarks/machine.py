@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 
-from benchmarks.results import Machine
-from pneumo_edge import cores, extras
+from pneumo_edge._util import cores, extras
+from pneumo_edge.benchmarks.results import Machine
 
 _LIBRARIES = ("pneumo-edge", "numpy", "pillow")
 

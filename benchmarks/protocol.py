@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pneumo_edge.records import AtLeastOne, Within
+from pneumo_edge._util.records import AtLeastOne, Within
 
 #: What is timed: the engine on a ready tensor, and the classifier on an image file.
 CallKind = Literal["inference", "file_to_verdict"]

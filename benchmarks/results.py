@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-from benchmarks.protocol import MOST_SECONDS, Settings, Unit
-from benchmarks.supplement.records import Supplement
-from pneumo_edge import files, records
+from pneumo_edge._util import files, records
+from pneumo_edge._util.records import AtLeastOne, Count, Record, Share, Within
+from pneumo_edge.benchmarks.protocol import MOST_SECONDS, Settings, Unit
+from pneumo_edge.benchmarks.supplement.records import Supplement
 from pneumo_edge.errors import ResultsError
-from pneumo_edge.records import AtLeastOne, Count, Record, Share, Within
 
 SCHEMA_VERSION = 2
 #: An interval of the AUC takes at least two images of each class.

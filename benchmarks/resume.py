@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.protocol import Plan, Settings, Unit
-from benchmarks.results import Machine, Model
-from benchmarks.worker import Message, work
-from pneumo_edge import records
-from pneumo_edge.journal import Journal
-from pneumo_edge.records import RecordError
+from pneumo_edge._util import records
+from pneumo_edge._util.journal import Journal
+from pneumo_edge._util.records import RecordError
+from pneumo_edge.benchmarks.protocol import Plan, Settings, Unit
+from pneumo_edge.benchmarks.results import Machine, Model
+from pneumo_edge.benchmarks.worker import Message, work
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Measurements:
         self._journal.begin(asdict(identity), self._resume, is_piece)
 
     def work(self, plan: Plan, done: Callable[[int], None]) -> Message:
-        """Carry out a plan, or give what came of it before the interruption; as :func:`benchmarks.worker.work`."""
+        """Carry out a plan, or give what came of it before the interruption; as :func:`worker.work`."""
         twin = " again" if plan.twin else ""
         name = f"{plan.measure} {plan.process}{twin}: {', '.join(job.unit.name for job in plan.jobs)}"
         if name in self._kept and _answers(self._kept[name].message, plan):

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import machine, testset
-from benchmarks.measures import size
-from benchmarks.measures.conditions import together
-from benchmarks.measures.latency import STEPS, expected_seconds
-from benchmarks.protocol import Job, Plan, Settings, Unit
-from benchmarks.results import (
+from pneumo_edge._util import extras
+from pneumo_edge._util.progress import bar
+from pneumo_edge._util.scratch import scratch
+from pneumo_edge.benchmarks import machine, testset
+from pneumo_edge.benchmarks.measures import size
+from pneumo_edge.benchmarks.measures.conditions import together
+from pneumo_edge.benchmarks.measures.latency import STEPS, expected_seconds
+from pneumo_edge.benchmarks.protocol import Job, Plan, Settings, Unit
+from pneumo_edge.benchmarks.results import (
     AccuracySamples,
     Conditions,
     LatencySamples,
@@ -28,15 +31,12 @@ from benchmarks.results import (
     Twin,
     UnitResult,
 )
-from benchmarks.resume import Identity, Measurements
-from benchmarks.testset import InputSize, PreparedTestSet
-from pneumo_edge import extras
+from pneumo_edge.benchmarks.resume import Identity, Measurements
+from pneumo_edge.benchmarks.testset import InputSize, PreparedTestSet
 from pneumo_edge.data.sources import POSITIVE_CLASS, Source
 from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeError, ResultsError, printable
-from pneumo_edge.progress import bar
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.runtime.engines import ENGINES, engines_for, import_engine
-from pneumo_edge.scratch import scratch
 from pneumo_edge.spec import MODEL_SUFFIXES, ModelSpec
 
 #: Images that a unit judges while its memory is measured, and processes that measure it.

@@ -13,12 +13,12 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks import statistics, validity
-from benchmarks.measures import accuracy, latency
-from benchmarks.measures.accuracy import Accuracy
-from benchmarks.measures.latency import Latency
-from benchmarks.protocol import CALL_KINDS, CallKind
-from benchmarks.results import Conditions, LatencySamples, Model, Results, UnitResult
+from pneumo_edge.benchmarks import statistics, validity
+from pneumo_edge.benchmarks.measures import accuracy, latency
+from pneumo_edge.benchmarks.measures.accuracy import Accuracy
+from pneumo_edge.benchmarks.measures.latency import Latency
+from pneumo_edge.benchmarks.protocol import CALL_KINDS, CallKind
+from pneumo_edge.benchmarks.results import Conditions, LatencySamples, Model, Results, UnitResult
 from pneumo_edge.evaluation import evidence
 from pneumo_edge.evaluation.metrics import Interval, Labels, Scores
 from pneumo_edge.spec import RANDOM_WEIGHTS

@@ -12,13 +12,13 @@ from typing import IO
 
 import numpy as np
 
-from benchmarks.protocol import Settings, TimedImage
-from benchmarks.results import TestSet
-from pneumo_edge import images
+from pneumo_edge._util.scratch import Scratch
+from pneumo_edge.benchmarks.protocol import Settings, TimedImage
+from pneumo_edge.benchmarks.results import TestSet
 from pneumo_edge.data.reading import read_each
 from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source, SplitName
 from pneumo_edge.errors import DataError, ImageError
-from pneumo_edge.scratch import Scratch
+from pneumo_edge.imaging import images
 from pneumo_edge.spec import ModelSpec
 
 #: An interval of the AUC takes at least two images of each class.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.protocol import MIN_PROCESSES, PRESETS, Settings
-from benchmarks.results import Conditions, LatencySamples, Machine
+from pneumo_edge.benchmarks.protocol import MIN_PROCESSES, PRESETS, Settings
+from pneumo_edge.benchmarks.results import Conditions, LatencySamples, Machine
 
 #: Above these, a process was disturbed. Wall over CPU time is the median over inference calls at one thread.
 MOST_STEAL_SHARE = 0.01

@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks import statistics
-from benchmarks.beside_float import REFERENCE_FORMAT, float_of
-from benchmarks.summary import CLOCK_TITLES, Clock, Ratio, Row, Summary, deciding_clock
+from pneumo_edge.benchmarks import statistics
+from pneumo_edge.benchmarks.beside_float import REFERENCE_FORMAT, float_of
+from pneumo_edge.benchmarks.summary import CLOCK_TITLES, Clock, Ratio, Row, Summary, deciding_clock
 from pneumo_edge.evaluation.bootstrap import Judged, bootstrap_difference
 from pneumo_edge.evaluation.comparison import compare_auc, mcnemar
 from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, Outcome, settle

@@ -1,6 +1,6 @@
 """The fresh process that measures: a plan as JSON on standard input, messages as JSON lines on standard output.
 
-:func:`work` runs it as ``python -m benchmarks.worker``.
+:func:`work` runs it as ``python -m pneumo_edge.benchmarks.worker``.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measures import accuracy, latency, memory
-from benchmarks.measures.conditions import Watch
-from benchmarks.protocol import Job, Plan
-from benchmarks.results import AccuracySamples, Conditions, LatencySamples, MemorySample
-from pneumo_edge import images, lifeline, records
-from pneumo_edge.apart import how_it_ended
+from pneumo_edge._util import parent_watch, records
+from pneumo_edge._util.subprocesses import how_it_ended
+from pneumo_edge.benchmarks.measures import accuracy, latency, memory
+from pneumo_edge.benchmarks.measures.conditions import Watch
+from pneumo_edge.benchmarks.protocol import Job, Plan
+from pneumo_edge.benchmarks.results import AccuracySamples, Conditions, LatencySamples, MemorySample
 from pneumo_edge.errors import PneumoEdgeError, ResultsError
+from pneumo_edge.imaging import images
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import Classifier
 
@@ -59,10 +60,10 @@ def work(plan: Plan, done: Callable[[int], None]) -> Message:
         ResultsError: A unit cannot be measured, or the process crashed; the message says which and why.
     """
     doing = "starting"
-    with lifeline.held() as held, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
+    with parent_watch.held() as held, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
         # -P, because a folder called benchmarks where the user happens to be is not this package.
         with subprocess.Popen(
-            [sys.executable, "-P", "-m", "benchmarks.worker", held.word],
+            [sys.executable, "-P", "-m", "pneumo_edge.benchmarks.worker", held.word],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -94,9 +95,9 @@ def main(word: str) -> None:
     """Read a plan, carry it out, tell the samples.
 
     Args:
-        word: For :func:`pneumo_edge.lifeline.watch`.
+        word: For :func:`pneumo_edge._util.parent_watch.watch`.
     """
-    lifeline.watch(word)
+    parent_watch.watch(word)
     # Native libraries print to standard output as they please, so the messages keep the pipe to themselves.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as stream:
         os.dup2(2, 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge import files, records
+from pneumo_edge._util import files, records
 from pneumo_edge.data.sources import CLASS_NAMES
 from pneumo_edge.data.tensors import Dataset
 

@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from converters import (
+from pneumo_edge import runs
+from pneumo_edge._util import extras, files, jobs, processor, scratch
+from pneumo_edge._util.progress import bar
+from pneumo_edge.converters import (
     calibration,
     features,
     isolated,
@@ -23,12 +26,11 @@ from converters import (
     reference,
     tflite,
 )
-from converters.formats import Format
-from converters.proof import Origin, Proof
-from converters.provenance import Validation
-from converters.reference import Reference
-from converters.verify import Verified, compare_calibrations, verify
-from pneumo_edge import extras, files, jobs, processor, runs, scratch
+from pneumo_edge.converters.formats import Format
+from pneumo_edge.converters.proof import Origin, Proof
+from pneumo_edge.converters.provenance import Validation
+from pneumo_edge.converters.reference import Reference
+from pneumo_edge.converters.verify import Verified, compare_calibrations, verify
 from pneumo_edge.data.sources import POSITIVE_CLASS, open_source
 from pneumo_edge.data.splits import Manifest
 from pneumo_edge.data.tensors import Dataset, prepare
@@ -37,7 +39,6 @@ from pneumo_edge.evaluation import input_check
 from pneumo_edge.evaluation.conformal import COVERAGE, conformal_bounds, reachable
 from pneumo_edge.evaluation.metrics import Scores
 from pneumo_edge.evaluation.operating_point import ThresholdRule
-from pneumo_edge.progress import bar
 from pneumo_edge.runs import Run
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec
@@ -76,8 +77,8 @@ def export(
 ) -> Iterator[Exported]:
     """Convert a finished run to each format, verify each file, and keep those that pass.
 
-    Beside the files come their proofs (:mod:`converters.proof`), the reference set that they were held against
-    (:mod:`converters.reference`) and the calibration manifest.
+    Beside the files come their proofs (:mod:`pneumo_edge.converters.proof`), the reference set that they were held
+    against (:mod:`pneumo_edge.converters.reference`) and the calibration manifest.
 
     Args:
         folder: The run's folder.
@@ -93,7 +94,7 @@ def export(
 
     Raises:
         ConversionError: There is no finished run, the data is not what it was trained on, or the folder does not hold
-            what training left in it (:mod:`converters.provenance`).
+            what training left in it (:mod:`pneumo_edge.converters.provenance`).
         BusyError: Another process trains the run, exports it, or writes the same files.
         DataError: The data cannot be opened.
         MissingExtraError: TensorFlow, a converter or every engine of a format is missing.

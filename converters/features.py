@@ -25,8 +25,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from pneumo_edge import extras, files, images
+from pneumo_edge._util import extras, files
 from pneumo_edge.data.tensors import Dataset
+from pneumo_edge.imaging import images
 from pneumo_edge.spec import COMPONENTS as COMPONENTS_OUTPUT
 
 #: Training images that the components are fitted to, at most.

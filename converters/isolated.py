@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import ParamSpec, TypeVar
 
-from pneumo_edge import scratch
+from pneumo_edge._util import scratch
 from pneumo_edge.errors import ConversionError, PneumoEdgeError
 
 Parameters = ParamSpec("Parameters")

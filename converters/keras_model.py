@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from converters import features
-from pneumo_edge import extras
+from pneumo_edge._util import extras
+from pneumo_edge.converters import features
 from pneumo_edge.data.sources import CLASS_NAMES, POSITIVE_CLASS
 from pneumo_edge.spec import COMPONENTS, HEATMAP, PROBABILITY
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from converters import keras_model
-from converters import tflite_metadata as tfl
-from pneumo_edge import extras, records
+from pneumo_edge._util import extras, records
+from pneumo_edge.converters import keras_model
+from pneumo_edge.converters import tflite_metadata as tfl
 from pneumo_edge.spec import PROBABILITY, SPEC_NAME, ModelSpec, model_sha256
 
 #: A fixed date keeps the same model the same file, byte for byte.

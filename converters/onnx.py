@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from converters import keras_model, ranges
-from converters.formats import Format
-from converters.keras_model import OUTPUTS
-from converters.tflite import SMALL_LAYER
-from pneumo_edge import extras
+from pneumo_edge._util import extras
+from pneumo_edge.converters import keras_model, ranges
+from pneumo_edge.converters.formats import Format
+from pneumo_edge.converters.keras_model import OUTPUTS
+from pneumo_edge.converters.tflite import SMALL_LAYER
 from pneumo_edge.errors import ConversionError
 from pneumo_edge.spec import PROBABILITY
 
@@ -36,7 +36,7 @@ def convert(model: Path, row: Format, calibration: npt.NDArray[np.uint8] | None,
         target: The file to write.
 
     Returns:
-        As :func:`converters.tflite.convert`.
+        As :func:`pneumo_edge.converters.tflite.convert`.
 
     Raises:
         ConversionError: The graph is not one from the image to the outputs of a model file.
@@ -108,7 +108,7 @@ def _half_weights(proto: Any) -> Any:
     """A copy whose weights are stored in float16 and cast to float32 when the file is loaded.
 
     A CPU computes in float32 either way. Which weights keep float32, and why, is said in
-    :func:`converters.tflite._fp16`.
+    :func:`pneumo_edge.converters.tflite._fp16`.
     """
     onnx = extras.need("onnx", "convert")
     copy = onnx.ModelProto.FromString(proto.SerializeToString())

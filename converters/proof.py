@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters import reference
-from converters.formats import Format
-from pneumo_edge import files, records
+from pneumo_edge._util import files, records
+from pneumo_edge.converters import reference
+from pneumo_edge.converters.formats import Format
 from pneumo_edge.errors import ConversionError
 from pneumo_edge.spec import CalibrationSpec, VerificationSpec
 

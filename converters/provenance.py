@@ -10,8 +10,9 @@ from typing import NoReturn
 
 import numpy as np
 
-from converters.reference import Reference
-from pneumo_edge import files, runs
+from pneumo_edge import runs
+from pneumo_edge._util import files
+from pneumo_edge.converters.reference import Reference
 from pneumo_edge.data.splits import Manifest
 from pneumo_edge.errors import ConversionError, DataError
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc, confusion

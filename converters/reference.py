@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge import files, images
+from pneumo_edge._util import files
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.errors import ConversionError
 from pneumo_edge.evaluation.metrics import Labels, Scores
 from pneumo_edge.evaluation.operating_point import ThresholdRule
+from pneumo_edge.imaging import images
 
 #: Images that travel: the fewest of which one may be decided otherwise at an agreement of 0.98 is 50.
 TRAVELLING = 64
@@ -51,7 +52,7 @@ class Reference:
         outputs: What the model gives beside the probabilities: by name, float32 of shape (images, ...).
         whole: Number of images of the validation split, where these are some of them; 0 where these are all.
         asked_for: Names of the outputs that the model was asked for, whether it has them or not; and
-            :func:`converters.features.key`, what its components follow from.
+            :func:`pneumo_edge.converters.features.key`, what its components follow from.
     """
 
     checkpoint: str

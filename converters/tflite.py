@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from converters import keras_model, metadata, ranges
-from converters.formats import Format
-from pneumo_edge import extras
+from pneumo_edge._util import extras
+from pneumo_edge.converters import keras_model, metadata, ranges
+from pneumo_edge.converters.formats import Format
 from pneumo_edge.errors import ConversionError
 from pneumo_edge.spec import PROBABILITY
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from pneumo_edge import extras
+from pneumo_edge._util import extras
 
 #: Name of the buffer in a model that holds its metadata.
 BUFFER_NAME = "TFLITE_METADATA"

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from converters import chance, proof, reference
-from converters.formats import FORMATS, THREADS, Format
-from converters.reference import Reference
-from pneumo_edge import apart, cores, extras, processor
+from pneumo_edge._util import cores, extras, processor, subprocesses
+from pneumo_edge._util.progress import track
+from pneumo_edge.converters import chance, proof, reference
+from pneumo_edge.converters.formats import FORMATS, THREADS, Format
+from pneumo_edge.converters.reference import Reference
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import prepare
 from pneumo_edge.errors import ConversionError, GateError
 from pneumo_edge.evaluation.bootstrap import Judged, bootstrap_difference
 from pneumo_edge.evaluation.metrics import Interval, Scores
 from pneumo_edge.evaluation.operating_point import choose_threshold
-from pneumo_edge.progress import track
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.batch import side_by_side
 from pneumo_edge.runtime.classifier import Classifier
@@ -48,8 +48,8 @@ class Measured:
     the upper end of a paired 95 % interval, drawn by patient; ``engine_difference`` is the largest difference of
     probability from the first engine with one thread; ``output_difference`` and ``output_correlation`` are those of
     the worst of the other outputs but for the components, which have ``components_correlation``
-    (:class:`converters.formats.OutputBounds`). What is None was not measured: the order of the channels is the file's,
-    whatever runs it.
+    (:class:`pneumo_edge.converters.formats.OutputBounds`). What is None was not measured: the order of the channels is
+    the file's, whatever runs it.
     """
 
     max_difference: float
@@ -187,7 +187,7 @@ def verify_apart(model: Path, data: Path | None, cache: Path) -> VerificationSpe
         ModelFileError: An engine crashed on the file, or the gate took too long.
     """
     question = _Question(str(model), str(data) if data else None, str(cache))
-    return apart.call_untrusted(_verify, question, f"an engine on {model}", _SECONDS)
+    return subprocesses.call_untrusted(_verify, question, f"an engine on {model}", _SECONDS)
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,10 @@ class MissingExtraError(PneumoEdgeError):
     """A library that an optional extra brings is not installed."""
 
 
+class InstallationError(PneumoEdgeError):
+    """A part of pneumo-edge itself is missing."""
+
+
 class DataError(PneumoEdgeError):
     """A data set that cannot be used as it is."""
 

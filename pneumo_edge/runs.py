@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pneumo_edge import files, records
+from pneumo_edge._util import files, records
+from pneumo_edge._util.records import Within
 from pneumo_edge.errors import ConversionError
-from pneumo_edge.records import Within
 from pneumo_edge.spec import MAX_SIDE, MAX_TEMPERATURE, DataSpec, DecisionSpec, TrainingSpec
 
 RECORD_NAME = "run.json"

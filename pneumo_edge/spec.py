@@ -17,9 +17,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge import bundled, protobuf, records
+from pneumo_edge import bundled
+from pneumo_edge._util import protobuf, records
+from pneumo_edge._util.records import AtLeastOne, Count, Share, Text, Within
 from pneumo_edge.errors import ModelFileError
-from pneumo_edge.records import AtLeastOne, Count, Share, Text, Within
 
 SCHEMA_VERSION = 1
 #: Names of a model's outputs. Every file has the first; which others it has, its ``ModelSpec.outputs`` says.
@@ -236,7 +237,7 @@ class CalibrationSpec:
 class VerificationSpec:
     """The gate that a file passed before it got its name: what was compared, and what was measured.
 
-    ``processor`` is the kind of processor that it was run on (:func:`pneumo_edge.processor.kind`), and
+    ``processor`` is the kind of processor that it was run on (:func:`pneumo_edge._util.processor.kind`), and
     ``by_processor`` whether the answers of its format may depend on that. Files from before either was written have
     None.
     """
@@ -314,7 +315,7 @@ class ModelSpec:
 
     @property
     def smallest_decoded(self) -> int | None:
-        """What :func:`pneumo_edge.images.decode` takes as ``smallest``: a side in pixels, or None for no scaling."""
+        """What :func:`images.decode` takes as ``smallest``: a side in pixels, or None for no scaling."""
         factor = _OVERSAMPLING.get(self.backbone)
         return math.ceil(factor * max(self.input.height, self.input.width)) if factor else None
 

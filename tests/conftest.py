@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from converters.metadata import write_spec
-from pneumo_edge import Classifier, extras
+from pneumo_edge import Classifier
+from pneumo_edge._util import extras
+from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.data import sample
 from pneumo_edge.runtime.classifier import read_spec
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from converters.formats import FORMATS
 from pneumo_edge import bundled
+from pneumo_edge.converters.formats import FORMATS
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.runtime.classifier import read_spec
 

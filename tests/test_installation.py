@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -56,6 +57,54 @@ def test_the_wheel_brings_the_trained_models_and_their_cards(wheel: Path) -> Non
         (notice,) = (name for name in archive.namelist() if name.endswith("/licenses/NOTICE"))
         # The licence of the X-rays in the reference sets.
         assert "reference.npz" in archive.read(notice).decode() and b"CC BY 4.0" in archive.read(notice)
+
+
+def test_the_wheel_installs_one_name(wheel: Path) -> None:
+    with ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"pneumo_edge"}
+    assert {"pneumo_edge/benchmarks/run.py", "pneumo_edge/converters/export.py"} <= set(names)
+    assert not [name for name in names if "device_speed" in name or "benchmark_pages" in name]
+
+
+def test_it_works_beside_another_benchmarks_package_and_in_a_folder_with_one(
+    wheel: Path, tmp_path: Path, pip: Callable[..., None], fresh_environment: Callable[[Path, str], Path]
+) -> None:
+    foreign = tmp_path / "foreign"
+    (foreign / "benchmarks").mkdir(parents=True)
+    (foreign / "benchmarks" / "__init__.py").write_text("")
+    (foreign / "benchmarks" / "run.py").write_text("raise SystemExit('the run.py of another')\n")
+    (foreign / "setup.py").write_text(
+        "from setuptools import setup\nsetup(name='foreign', version='1', packages=['benchmarks'])\n"
+    )
+    python = fresh_environment(tmp_path / "venv", f"{wheel}[litert,bench]")
+    pip(python, "install", str(foreign))
+    phantom = _run(python, "data", "phantom", tmp_path / "phantom", "--train-per-class", "10", "--test-per-class", "4")
+    assert phantom.returncode == 0, phantom.stderr
+    done = _run(
+        python, "benchmark", "mobilenetv2", "--data", tmp_path / "phantom", "--preset", "rapid",
+        "--engine", "litert", "--out", tmp_path / "out", cwd=foreign,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    pip(python, "uninstall", "--yes", "foreign")
+    with ZipFile(wheel) as archive:
+        ours = archive.read("pneumo_edge/benchmarks/run.py")
+    (installed,) = (tmp_path / "venv").rglob("pneumo_edge/benchmarks/run.py")
+    assert installed.read_bytes() == ours
+
+
+def test_a_checkout_without_links_says_what_to_do(tmp_path: Path) -> None:
+    package = tmp_path / "pneumo_edge"
+    shutil.copytree(_REPOSITORY / "pneumo_edge", package, ignore=lambda *_: ["benchmarks", "converters"])
+    for name in ("benchmarks", "converters"):
+        (package / name).write_text(f"../{name}")
+    done = subprocess.run(
+        [sys.executable, "-m", "pneumo_edge", "verify", "mobilenetv2"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "core.symlinks" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_source_distribution_brings_them_too_and_the_sample_pack(
@@ -168,6 +217,6 @@ def test_a_device_with_the_extra_serve_answers_over_http(
     assert found.stdout.strip() == "[]"
 
 
-def _run(python: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def _run(python: Path, *arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [str(python), "-m", "pneumo_edge", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=600)

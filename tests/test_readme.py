@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import results
-from converters.formats import USUAL, select
-from pneumo_edge import extras
+from pneumo_edge._util import extras
+from pneumo_edge.benchmarks import results
+from pneumo_edge.converters.formats import USUAL, select
 from pneumo_edge.evaluation.metrics import auc
 
 _REPOSITORY = Path(__file__).parents[1]

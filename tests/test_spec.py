@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from converters.metadata import write_spec
-from pneumo_edge import Classifier, records, spec
+from pneumo_edge import Classifier, spec
+from pneumo_edge._util import records
+from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.errors import ModelFileError
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import (

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from converters import isolated, metadata, onnx, tflite
-from converters.formats import FORMATS
+from pneumo_edge.converters import isolated, metadata, onnx, tflite
+from pneumo_edge.converters.formats import FORMATS
 from pneumo_edge.spec import (
     HEATMAP,
     CalibrationSpec,

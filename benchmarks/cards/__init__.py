@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.cards import tables
-from benchmarks.report.content import backbone_title
-from benchmarks.scoring.summary import (
+from pneumo_edge._util import extras, files
+from pneumo_edge.benchmarks.cards import tables
+from pneumo_edge.benchmarks.report.content import backbone_title
+from pneumo_edge.benchmarks.scoring.summary import (
     Comparison,
     Metrics,
     ModelMetrics,
@@ -23,7 +24,6 @@ from benchmarks.scoring.summary import (
     as_accurate,
     shortage,
 )
-from pneumo_edge import extras, files
 from pneumo_edge.errors import ModelFileError, ResultsError
 from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN
 from pneumo_edge.runtime.classifier import read_spec
@@ -159,7 +159,7 @@ def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("benchmarks.cards", ""),
+        loader=PackageLoader("pneumo_edge.benchmarks.cards", ""),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.report import markdown
-from benchmarks.report.content import Cell, Table, backbone_title
-from benchmarks.scoring.summary import (
+from pneumo_edge.benchmarks.report import markdown
+from pneumo_edge.benchmarks.report.content import Cell, Table, backbone_title
+from pneumo_edge.benchmarks.scoring.summary import (
     METRIC_TITLES,
     Comparison,
     Data,

@@ -9,9 +9,9 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.supplement.records import OWN_NAME, Reading
-from benchmarks.supplement.task import Task
-from pneumo_edge import extras
+from pneumo_edge._util import extras
+from pneumo_edge.benchmarks.supplement.records import OWN_NAME, Reading
+from pneumo_edge.benchmarks.supplement.task import Task
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import json
 import subprocess
 import sys
 
-from benchmarks.supplement.records import Reading
-from benchmarks.supplement.task import Task
+from pneumo_edge.benchmarks.supplement.records import Reading
+from pneumo_edge.benchmarks.supplement.task import Task
 from pneumo_edge.errors import ResultsError
 
 #: What the console script ``litert-benchmark`` runs.

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.supplement.records import Reading
-from benchmarks.supplement.task import Task
-from pneumo_edge import extras
+from pneumo_edge._util import extras
+from pneumo_edge.benchmarks.supplement.records import Reading
+from pneumo_edge.benchmarks.supplement.task import Task
 
 #: What LoadGen writes into its folder, and how a line of the first begins.
 DETAIL, SUMMARY = "mlperf_log_detail.txt", "mlperf_log_summary.txt"

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.supplement.records import OperatorProfile, Reading
-from benchmarks.supplement.task import Task
+from pneumo_edge.benchmarks.supplement.records import OperatorProfile, Reading
+from pneumo_edge.benchmarks.supplement.task import Task
 from pneumo_edge.runtime import engines
 
 #: What onnxruntime calls one run of a session, and what it appends to the name of an operator's node.

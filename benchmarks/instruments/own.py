@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.measures import latency
-from benchmarks.supplement.records import Reading
-from benchmarks.supplement.task import Task
+from pneumo_edge.benchmarks.measures import latency
+from pneumo_edge.benchmarks.supplement.records import Reading
+from pneumo_edge.benchmarks.supplement.task import Task
 
 
 def measure(task: Task) -> Reading:

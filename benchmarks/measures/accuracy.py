@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from benchmarks.results import AccuracySamples
+from pneumo_edge.benchmarks.results import AccuracySamples
 from pneumo_edge.evaluation import metrics
-from pneumo_edge.images import Pixels
+from pneumo_edge.imaging.images import Pixels
 from pneumo_edge.runtime.classifier import Classifier
 
 

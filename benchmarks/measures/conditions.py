@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.protocol import Unit
-from benchmarks.results import Conditions
-from pneumo_edge import cores
+from pneumo_edge._util import cores
+from pneumo_edge.benchmarks.protocol import Unit
+from pneumo_edge.benchmarks.results import Conditions
 
 _STAT = Path("/proc/stat")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.supplement.records import EnergySample
-from benchmarks.supplement.task import Task
+from pneumo_edge.benchmarks.supplement.records import EnergySample
+from pneumo_edge.benchmarks.supplement.task import Task
 
 POWERCAP = Path("/sys/class/powercap")
 #: Seconds in which the processor has nothing to do, before inference.

@@ -6,7 +6,7 @@ import re
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks.supplement.records import Installation
+from pneumo_edge.benchmarks.supplement.records import Installation
 from pneumo_edge.runtime.engines import EngineInfo
 
 #: The name at the beginning of a requirement, and what marks one that only an extra brings.

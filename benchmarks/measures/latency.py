@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import statistics
-from benchmarks.protocol import CALL_KINDS, WARMUP_SECONDS, CallKind, Settings, plan_turns, schedule
-from benchmarks.results import Calls, LatencySamples
-from pneumo_edge.images import Pixels
+from pneumo_edge.benchmarks import statistics
+from pneumo_edge.benchmarks.protocol import CALL_KINDS, WARMUP_SECONDS, CallKind, Settings, plan_turns, schedule
+from pneumo_edge.benchmarks.results import Calls, LatencySamples
+from pneumo_edge.imaging.images import Pixels
 from pneumo_edge.runtime.classifier import Classifier, Prediction, Timings
 
 #: Progress through the rounds of a process is told in so many steps.

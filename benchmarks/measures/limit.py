@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.supplement.records import Arithmetic, Limit
-from pneumo_edge import extras, native
+from pneumo_edge._util import extras, native_output
+from pneumo_edge.benchmarks.supplement.records import Arithmetic, Limit
 
 #: Variables that tell the libraries behind numpy's matrix product how many threads to take.
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -65,7 +65,7 @@ def _convolution(task: LimitTask, arithmetic: Arithmetic) -> Limit:
     library = extras.need("ai_edge_litert.interpreter", "litert")
     path = Path(task.folder) / f"convolution-{arithmetic}.tflite"
     write_convolution(path, arithmetic, _MAP, _CHANNELS)
-    with native.quiet_stderr():
+    with native_output.quiet_stderr():
         interpreter = library.Interpreter(model_path=str(path), num_threads=task.threads)
         interpreter.allocate_tensors()
     (given,) = interpreter.get_input_details()

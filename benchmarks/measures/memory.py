@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.results import MemorySample
+from pneumo_edge.benchmarks.results import MemorySample
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import Classifier
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.results import Model
-from pneumo_edge import files
+from pneumo_edge._util import files
+from pneumo_edge.benchmarks.results import Model
 from pneumo_edge.runtime import verified
 from pneumo_edge.spec import ModelSpec
 

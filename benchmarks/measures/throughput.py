@@ -11,8 +11,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.supplement.records import ThroughputSample
-from benchmarks.supplement.task import Task
+from pneumo_edge.benchmarks.supplement.records import ThroughputSample
+from pneumo_edge.benchmarks.supplement.task import Task
 from pneumo_edge.errors import ResultsError
 
 #: All processes start at once, when each is ready; longer than this none takes to be.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.report import html, markdown, spreadsheet
-from benchmarks.report.compose import compose
-from benchmarks.report.runs import Runs
-from pneumo_edge import files
+from pneumo_edge._util import files
+from pneumo_edge.benchmarks.report import html, markdown, spreadsheet
+from pneumo_edge.benchmarks.report.compose import compose
+from pneumo_edge.benchmarks.report.runs import Runs
 
 #: Endings of the files that a report can be written to.
 SUFFIXES = (".html", ".md", ".csv")

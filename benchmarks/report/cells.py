@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import isinf
 from statistics import median
 
-from benchmarks.measures.latency import Latency
-from benchmarks.report.content import Cell, backbone_title
-from benchmarks.report.runs import Run, Runs, engine_title
-from benchmarks.summary import Ratios, Row
+from pneumo_edge.benchmarks.measures.latency import Latency
+from pneumo_edge.benchmarks.report.content import Cell, backbone_title
+from pneumo_edge.benchmarks.report.runs import Run, Runs, engine_title
+from pneumo_edge.benchmarks.summary import Ratios, Row
 from pneumo_edge.evaluation.metrics import Interval
 
 MEBI = 2**20

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from benchmarks import validity
-from benchmarks.report.content import Report, count
-from benchmarks.report.runs import Run, Runs
-from benchmarks.report.sections import SECTIONS
+from pneumo_edge.benchmarks import validity
+from pneumo_edge.benchmarks.report.content import Report, count
+from pneumo_edge.benchmarks.report.runs import Run, Runs
+from pneumo_edge.benchmarks.report.sections import SECTIONS
 
 
 def compose(runs: Runs) -> Report:

@@ -8,8 +8,8 @@ import re
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from benchmarks.report.content import LAYOUTS, Figure, Report
-from pneumo_edge import extras
+from pneumo_edge._util import extras
+from pneumo_edge.benchmarks.report.content import LAYOUTS, Figure, Report
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -28,7 +28,7 @@ def render(report: Report) -> str:
     from markupsafe import Markup
 
     environment = Environment(
-        loader=PackageLoader("benchmarks.report", ""),
+        loader=PackageLoader("pneumo_edge.benchmarks.report", ""),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -36,7 +36,7 @@ def render(report: Report) -> str:
     )
     environment.filters |= {"code": _code, "anchor": _anchor, "draw": _draw}
     style, script = (
-        resources.files("benchmarks.report").joinpath(name).read_text("utf-8") for name in (_STYLE, _SCRIPT)
+        resources.files("pneumo_edge.benchmarks.report").joinpath(name).read_text("utf-8") for name in (_STYLE, _SCRIPT)
     )
     return environment.get_template(_TEMPLATE).render(
         report=report,

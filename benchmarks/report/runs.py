@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
-from benchmarks import verdict
-from benchmarks.summary import Row, Summary
-from benchmarks.verdict import Verdict
+from pneumo_edge.benchmarks import verdict
+from pneumo_edge.benchmarks.summary import Row, Summary
+from pneumo_edge.benchmarks.verdict import Verdict
 from pneumo_edge.errors import ResultsError
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from statistics import median
 
-from benchmarks.measures.latency import Latency
-from benchmarks.report.runs import Run, Runs, units
-from benchmarks.summary import Row
-from pneumo_edge import tabular
+from pneumo_edge._util import tabular
+from pneumo_edge.benchmarks.measures.latency import Latency
+from pneumo_edge.benchmarks.report.runs import Run, Runs, units
+from pneumo_edge.benchmarks.summary import Row
 from pneumo_edge.evaluation.metrics import Interval
 
 
 def render(runs: Runs) -> str:
     """Write the numbers of all units as CSV (RFC 4180); a line names its machine, so that files can be put together.
 
-    No name becomes a formula: see :mod:`pneumo_edge.tabular`.
+    No name becomes a formula: see :mod:`pneumo_edge._util.tabular`.
     """
     lines = [_line(run, row) for run, row in units(runs)]
     names = list(dict.fromkeys(name for line in lines for name in line))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.scoring import figures, page, summary
-from benchmarks.scoring.scores import Scores
-from benchmarks.scoring.summary import Metrics
-from pneumo_edge import files
+from pneumo_edge._util import files
+from pneumo_edge.benchmarks.scoring import figures, page, summary
+from pneumo_edge.benchmarks.scoring.scores import Scores
+from pneumo_edge.benchmarks.scoring.summary import Metrics
 
 
 @dataclass(frozen=True)

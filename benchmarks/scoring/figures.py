@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.report.content import backbone_title
-from benchmarks.scoring.scores import FileScores, ScoredModel, Scores
-from benchmarks.scoring.summary import Metrics, ModelMetrics
-from pneumo_edge import drawing, extras, files
+from pneumo_edge._util import drawing, extras, files
+from pneumo_edge.benchmarks.report.content import backbone_title
+from pneumo_edge.benchmarks.scoring.scores import FileScores, ScoredModel, Scores
+from pneumo_edge.benchmarks.scoring.summary import Metrics, ModelMetrics
 from pneumo_edge.data import shortcuts
 from pneumo_edge.data.figures import PHANTOM_WARNING
 from pneumo_edge.evaluation import metrics

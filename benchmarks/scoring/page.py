@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchmarks.report import markdown
-from benchmarks.report.content import Cell, Code, Paragraph, Points, Report, Section, Table, backbone_title
-from benchmarks.scoring.scores import ScoredModel, Scores
-from benchmarks.scoring.summary import (
+from pneumo_edge.benchmarks.report import markdown
+from pneumo_edge.benchmarks.report.content import Cell, Code, Paragraph, Points, Report, Section, Table, backbone_title
+from pneumo_edge.benchmarks.scoring.scores import ScoredModel, Scores
+from pneumo_edge.benchmarks.scoring.summary import (
     METRIC_TITLES,
     Comparison,
     Metrics,

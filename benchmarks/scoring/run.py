@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import testset
-from benchmarks.measures import accuracy
-from benchmarks.results import Skipped
-from benchmarks.run import ModelFile, find_models, read_models
-from benchmarks.scoring import scores
-from benchmarks.scoring.scores import FileScores, ImageSet, ScoredImage, ScoredModel, Scores, ShortcutValues
-from benchmarks.testset import DecodedImages, InputSize
-from pneumo_edge import images
+from pneumo_edge._util.progress import bar
+from pneumo_edge._util.records import encodable
+from pneumo_edge._util.scratch import Scratch, scratch
+from pneumo_edge.benchmarks import testset
+from pneumo_edge.benchmarks.measures import accuracy
+from pneumo_edge.benchmarks.results import Skipped
+from pneumo_edge.benchmarks.run import ModelFile, find_models, read_models
+from pneumo_edge.benchmarks.scoring import scores
+from pneumo_edge.benchmarks.scoring.scores import FileScores, ImageSet, ScoredImage, ScoredModel, Scores, ShortcutValues
+from pneumo_edge.benchmarks.testset import DecodedImages, InputSize
 from pneumo_edge.data import shortcuts
 from pneumo_edge.data.likeness import Bits, perceptual_hash
 from pneumo_edge.data.reading import read_each
@@ -25,11 +27,9 @@ from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source, SplitName
 from pneumo_edge.data.splits import make_manifest
 from pneumo_edge.errors import ImageError, MissingExtraError, PneumoEdgeError, ResultsError
 from pneumo_edge.evaluation import metrics
-from pneumo_edge.progress import bar
-from pneumo_edge.records import encodable
+from pneumo_edge.imaging import images
 from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.runtime.engines import engines_for
-from pneumo_edge.scratch import Scratch, scratch
 from pneumo_edge.spec import ModelSpec
 
 

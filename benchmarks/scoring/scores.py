@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from benchmarks.results import check_classes, read_record
-from pneumo_edge import files, records
+from pneumo_edge._util import files, records
+from pneumo_edge._util.records import AtLeastOne, Count, Share, Within
+from pneumo_edge.benchmarks.results import check_classes, read_record
 from pneumo_edge.data.shortcuts import Direction
 from pneumo_edge.data.sources import SplitName
 from pneumo_edge.errors import ResultsError
-from pneumo_edge.records import AtLeastOne, Count, Share, Within
 from pneumo_edge.spec import MAX_TEMPERATURE
 
 SCHEMA_VERSION = 1

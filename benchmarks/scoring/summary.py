@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.results import read_record
-from benchmarks.scoring.scores import FileScores, ScoredModel, Scores
-from pneumo_edge import files, records
+from pneumo_edge._util import files, records
+from pneumo_edge._util.records import Count
+from pneumo_edge.benchmarks.results import read_record
+from pneumo_edge.benchmarks.scoring.scores import FileScores, ScoredModel, Scores
 from pneumo_edge.data import shortcuts
 from pneumo_edge.data.shortcuts import Direction
 from pneumo_edge.data.sources import SplitName
@@ -27,7 +28,6 @@ from pneumo_edge.evaluation.metrics import Confusion, Interval, Labels
 from pneumo_edge.evaluation.metrics import Scores as Probabilities
 from pneumo_edge.evaluation.seeds import OverSeeds, over_seeds
 from pneumo_edge.evaluation.subgroups import KindSensitivity, sensitivity_by_kind
-from pneumo_edge.records import Count
 
 SCHEMA_VERSION = 1
 

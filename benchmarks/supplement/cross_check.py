@@ -10,10 +10,10 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-from benchmarks import statistics
-from benchmarks.instruments import OWN, Instrument, loadgen
-from benchmarks.supplement.records import CrossCheck, Reading
-from benchmarks.supplement.task import Task, carry_out
+from pneumo_edge.benchmarks import statistics
+from pneumo_edge.benchmarks.instruments import OWN, Instrument, loadgen
+from pneumo_edge.benchmarks.supplement.records import CrossCheck, Reading
+from pneumo_edge.benchmarks.supplement.task import Task, carry_out
 from pneumo_edge.evaluation.metrics import Interval
 
 #: Rounds in which every instrument has a turn.

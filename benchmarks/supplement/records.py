@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from benchmarks.protocol import MOST_SECONDS, Unit
-from pneumo_edge.records import AtLeastOne, Count, Within
+from pneumo_edge._util.records import AtLeastOne, Count, Within
+from pneumo_edge.benchmarks.protocol import MOST_SECONDS, Unit
 from pneumo_edge.runtime.engines.graph import Graph
 
 #: Numbers that others are divided by, and such as may be none; of seconds, joules, or things in a second.

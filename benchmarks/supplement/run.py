@@ -12,22 +12,22 @@ from typing import TypeVar
 
 import numpy as np
 
-from benchmarks import machine, testset
-from benchmarks.instruments import OTHERS, onnxruntime_profiler
-from benchmarks.measures import energy, installation, limit, throughput
-from benchmarks.protocol import Unit
-from benchmarks.results import Results, Skipped, UnitResult
-from benchmarks.run import ModelFile, find_models, read_models
-from benchmarks.supplement import cross_check
-from benchmarks.supplement.records import Limit, ModelGraph, Supplement, ThroughputSample, Unavailable
-from benchmarks.supplement.task import Task, carry_out, plan_calls
-from benchmarks.testset import InputSize
-from pneumo_edge import cores
+from pneumo_edge._util import cores
+from pneumo_edge._util.progress import bar
+from pneumo_edge._util.scratch import Scratch, scratch
+from pneumo_edge.benchmarks import machine, testset
+from pneumo_edge.benchmarks.instruments import OTHERS, onnxruntime_profiler
+from pneumo_edge.benchmarks.measures import energy, installation, limit, throughput
+from pneumo_edge.benchmarks.protocol import Unit
+from pneumo_edge.benchmarks.results import Results, Skipped, UnitResult
+from pneumo_edge.benchmarks.run import ModelFile, find_models, read_models
+from pneumo_edge.benchmarks.supplement import cross_check
+from pneumo_edge.benchmarks.supplement.records import Limit, ModelGraph, Supplement, ThroughputSample, Unavailable
+from pneumo_edge.benchmarks.supplement.task import Task, carry_out, plan_calls
+from pneumo_edge.benchmarks.testset import InputSize
 from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source
 from pneumo_edge.errors import MissingExtraError, PneumoEdgeError, ResultsError
-from pneumo_edge.progress import bar
 from pneumo_edge.runtime.engines import ENGINES, inspection
-from pneumo_edge.scratch import Scratch, scratch
 
 #: Test images of each class that calls go through.
 _IMAGES_OF_A_CLASS = 32

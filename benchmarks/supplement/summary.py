@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.protocol import Unit
-from benchmarks.summary import Ratio, Row, Summary
-from benchmarks.supplement.records import Arithmetic, Limit, ModelGraph, Supplement
+from pneumo_edge.benchmarks.protocol import Unit
+from pneumo_edge.benchmarks.summary import Ratio, Row, Summary
+from pneumo_edge.benchmarks.supplement.records import Arithmetic, Limit, ModelGraph, Supplement
 
 #: The arithmetic of most multiply-adds in each format; of int16x8 no limit is measured.
 _ARITHMETIC: dict[str, Arithmetic] = {

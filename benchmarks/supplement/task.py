@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.protocol import Unit
-from pneumo_edge import apart, images
-from pneumo_edge.apart import Answer, Argument
+from pneumo_edge._util import subprocesses
+from pneumo_edge._util.subprocesses import Answer, Argument
+from pneumo_edge.benchmarks.protocol import Unit
 from pneumo_edge.errors import ResultsError
-from pneumo_edge.images import Pixels
+from pneumo_edge.imaging import images
+from pneumo_edge.imaging.images import Pixels
 from pneumo_edge.runtime.classifier import Classifier
 
 #: At least so many calls however slow a unit is, and no more than so many however fast.
@@ -63,7 +64,7 @@ def plan_calls(seconds: float, call_ms: float) -> tuple[int, int]:
 def carry_out(
     function: Callable[[Argument], Answer], argument: Argument, doing: str, environment: Mapping[str, str] | None = None
 ) -> Answer:
-    """Carry out a measure in a fresh process, as :func:`pneumo_edge.apart.call` does.
+    """Carry out a measure in a fresh process, as :func:`pneumo_edge._util.subprocesses.call` does.
 
     Args:
         function: The measure, at the top of its module.
@@ -83,4 +84,4 @@ def carry_out(
             "Leave out the file, or this measure",
         )
 
-    return apart.call(function, argument, crashed, environment=environment)
+    return subprocesses.call(function, argument, crashed, environment=environment)

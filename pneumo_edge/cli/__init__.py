@@ -17,7 +17,8 @@ if sys.argv[1:2] == ["serve"]:
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from pneumo_edge import __version__, cores
+from pneumo_edge import __version__
+from pneumo_edge._util import cores
 from pneumo_edge.cli import ending, options
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmarks.protocol import MIN_PROCESSES, PRESETS, Settings
-from pneumo_edge import bundled, cores, jobs
+from pneumo_edge import bundled
+from pneumo_edge._util import cores, jobs
+from pneumo_edge.benchmarks.protocol import MIN_PROCESSES, PRESETS, Settings
 from pneumo_edge.cli import datasets, options
 from pneumo_edge.errors import ExitCode
 from pneumo_edge.runtime.engines import ENGINES
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    from benchmarks.report.content import Report, Table
-    from benchmarks.results import Skipped
+    from pneumo_edge.benchmarks.report.content import Report, Table
+    from pneumo_edge.benchmarks.results import Skipped
 
 #: Wide enough for any table, where no terminal sets a limit.
 _PIPE_WIDTH = 250
@@ -100,14 +101,14 @@ def benchmark(
     others are measured all the same. The page with figures is drawn where the
     extra "report" is installed; `report` draws it from results.json elsewhere.
     """
-    from benchmarks import report, results
-    from benchmarks.report.compose import compose
-    from benchmarks.report.runs import gather
-    from benchmarks.report.sections import claims, tradeoff
-    from benchmarks.resume import Measurements
-    from benchmarks.run import run
-    from benchmarks.summary import summarise
-    from pneumo_edge import extras
+    from pneumo_edge._util import extras
+    from pneumo_edge.benchmarks import report, results
+    from pneumo_edge.benchmarks.report.compose import compose
+    from pneumo_edge.benchmarks.report.runs import gather
+    from pneumo_edge.benchmarks.report.sections import claims, tradeoff
+    from pneumo_edge.benchmarks.resume import Measurements
+    from pneumo_edge.benchmarks.run import run
+    from pneumo_edge.benchmarks.summary import summarise
 
     options.check_out_folder(out)
     out.mkdir(parents=True, exist_ok=True)

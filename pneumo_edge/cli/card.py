@@ -31,9 +31,9 @@ def card(
     What a card says of patients, hospital and licences is true of the
     X-rays of Kermany et al. (2018), and of no other data.
     """
-    from benchmarks import cards
-    from benchmarks.scoring import summary
-    from pneumo_edge import files
+    from pneumo_edge._util import files
+    from pneumo_edge.benchmarks import cards
+    from pneumo_edge.benchmarks.scoring import summary
 
     if index and models:
         raise typer.BadParameter("is a page of the bundled models: name no other", param_hint="--index")

@@ -11,7 +11,7 @@ from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode
 
 if TYPE_CHECKING:
-    from benchmarks.summary import Row
+    from pneumo_edge.benchmarks.summary import Row
 
 
 def choose(
@@ -49,9 +49,9 @@ def choose(
     the highest. Exit code 3 where none fits; then, as always, each file is
     named with the limits that rule it out.
     """
-    from benchmarks import beside_float, choice
-    from benchmarks import results as raw
-    from benchmarks.summary import summarise
+    from pneumo_edge.benchmarks import beside_float, choice
+    from pneumo_edge.benchmarks import results as raw
+    from pneumo_edge.benchmarks.summary import summarise
 
     limits = choice.Limits(max_latency, max_size, max_memory, min_sensitivity, min_specificity)
     summary = summarise(raw.read(results))

@@ -12,7 +12,7 @@ from pneumo_edge.cli.benchmark import print_table
 from pneumo_edge.errors import ExitCode
 
 if TYPE_CHECKING:
-    from benchmarks.comparison import Comparison
+    from pneumo_edge.benchmarks.comparison import Comparison
 
 
 def _share(text: str) -> float:
@@ -47,10 +47,10 @@ def compare(
     second run lacks a unit of the first, and where the runs cannot tell: with
     one process, on few or on other test images. What is not known does not pass.
     """
-    from benchmarks import comparison
-    from benchmarks import results as raw
-    from benchmarks.report.sections import side_by_side
-    from benchmarks.summary import summarise
+    from pneumo_edge.benchmarks import comparison
+    from pneumo_edge.benchmarks import results as raw
+    from pneumo_edge.benchmarks.report.sections import side_by_side
+    from pneumo_edge.benchmarks.summary import summarise
 
     first, second = (summarise(raw.read(path)) for path in (before, after))
     compared = comparison.compare(first, second, fail_on_regression or 0.0)

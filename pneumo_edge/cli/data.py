@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pneumo_edge import extras, files, records
-from pneumo_edge.cache import cache_folder, writing
+from pneumo_edge._util import extras, files, records
+from pneumo_edge._util.cache import cache_folder, writing
 from pneumo_edge.cli import datasets, options
 from pneumo_edge.errors import printable
 

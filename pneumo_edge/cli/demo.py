@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pneumo_edge import files, jobs, lifeline
+from pneumo_edge._util import files, jobs, parent_watch
 from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
 from pneumo_edge.training.backbones import BACKBONES
@@ -64,7 +64,7 @@ def demo(
 
 def _find_data() -> Path:
     """A data set that was fetched before, else one fetched now, else the sample pack, else phantom images."""
-    from pneumo_edge.cache import cache_folder
+    from pneumo_edge._util.cache import cache_folder
     from pneumo_edge.data import fetch, sample
 
     if fetched := fetch.find_fetched():
@@ -108,8 +108,8 @@ def _run(*words: str | Path, allowed: Iterable[ExitCode] = (ExitCode.OK,)) -> in
 
 
 def _call(command: list[str]) -> int:
-    with lifeline.held() as held:
-        environment = {**os.environ, lifeline.VARIABLE: held.word}
+    with parent_watch.held() as held:
+        environment = {**os.environ, parent_watch.VARIABLE: held.word}
         with subprocess.Popen(command, env=environment, pass_fds=held.pass_fds) as process:
             try:
                 return process.wait()

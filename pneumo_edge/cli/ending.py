@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import typer
 
+from pneumo_edge._util import links
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
 
 #: End a command, where what they do is still what they do by default.
@@ -43,7 +44,8 @@ def orderly() -> Iterator[None]:
     """Turn what a user can act on into one line on standard error and a documented exit code."""
     with _signals_interrupt():
         try:
-            yield
+            with links.explained():
+                yield
             if sys.stdout:
                 sys.stdout.flush()
         except PneumoEdgeError as error:

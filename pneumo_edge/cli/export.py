@@ -34,9 +34,9 @@ def export(
     converter fails to make, is not kept, and the command ends with exit code
     5. A file that is there and would come out the same is left alone.
     """
-    from converters.export import export as convert
-    from converters.formats import USUAL, select
-    from pneumo_edge.cache import cache_folder
+    from pneumo_edge._util.cache import cache_folder
+    from pneumo_edge.converters.export import export as convert
+    from pneumo_edge.converters.formats import USUAL, select
 
     rows = select(formats or list(USUAL))
     options.check_out_folder(out)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from pneumo_edge import records
-from pneumo_edge.records import Share, Text, Within
+from pneumo_edge._util import records
+from pneumo_edge._util.records import Share, Text, Within
 from pneumo_edge.runtime.judge import Judge
 
 _Milliseconds = Annotated[float, Within(0)]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pneumo_edge import bundled, cores
+from pneumo_edge import bundled
+from pneumo_edge._util import cores
 from pneumo_edge.errors import printable
 
 if TYPE_CHECKING:

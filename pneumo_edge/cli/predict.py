@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pneumo_edge import bundled, native
+from pneumo_edge import bundled
+from pneumo_edge._util import native_output
 from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode, ImageError, printable
 
@@ -77,7 +78,7 @@ def predict(
     An image is remarked on where the model is uncertain, and
     where it is foreign: unlike the X-rays that the model was trained on.
     """
-    from pneumo_edge import cores
+    from pneumo_edge._util import cores
     from pneumo_edge.cli import verdicts
     from pneumo_edge.runtime.classifier import Classifier
     from pneumo_edge.runtime.judge import Judge
@@ -104,7 +105,7 @@ def predict(
         classifier.check_checks_input()
     judge = Judge.of(classifier, strict)
     if out:
-        from pneumo_edge import jobs
+        from pneumo_edge._util import jobs
 
         with jobs.alone(out, "prediction", jobs.WITH_RESUME):
             counts = _judge_into(out, resume, found, pictures, classifier, workers, judge)
@@ -126,7 +127,7 @@ def predict(
         foreign = counts["foreign"]
     if foreign:
         _tell_foreign(foreign, len(found), classifier)
-    with native.stderr_is_heard():
+    with native_output.stderr_is_heard():
         for line in unread:
             typer.echo(f"note: {line}", err=True)
     if counts[_UNJUDGED]:
@@ -137,7 +138,7 @@ _UNJUDGED = "not judged"
 
 
 def _check_out(out: Path | None, resume: bool) -> None:
-    from pneumo_edge import extras
+    from pneumo_edge._util import extras
     from pneumo_edge.cli.verdicts import PARQUET, TEXTS
 
     if resume and not out:
@@ -161,9 +162,9 @@ def _judge_into(
     """Judge, and write the file; how many images there are of each label, and with each remark."""
     from dataclasses import asdict
 
-    from pneumo_edge import records
+    from pneumo_edge._util import records
+    from pneumo_edge._util.journal import Journal
     from pneumo_edge.cli import kept, verdicts
-    from pneumo_edge.journal import Journal
 
     def is_next(number: int, line: bytes) -> bool:
         return number < len(found) and kept.is_verdict_on(line, records.encodable(str(found[number][0])), judge)
@@ -194,7 +195,7 @@ def _show_progress(verdicts: Iterable[Verdict], total: int, done: int) -> Genera
     if not (sys.stderr and sys.stderr.isatty()):
         yield from verdicts
         return
-    from pneumo_edge.progress import bar
+    from pneumo_edge._util.progress import bar
 
     with bar("Judging", total, done) as advance:
         for verdict in verdicts:
@@ -206,7 +207,7 @@ def _judge(
     found: Sequence[_Found], pictures: Sequence[Path], classifier: Classifier, workers: int, strict: bool
 ) -> Generator[Verdict, None, None]:
     """Judge images, and draw each where ``pictures`` says, if it says so; ``strict`` refuses foreign ones."""
-    from pneumo_edge.records import encodable
+    from pneumo_edge._util.records import encodable
     from pneumo_edge.runtime.batch import predict_each
 
     paths = (path for path, problem in found if not problem)
@@ -219,7 +220,7 @@ def _judge(
             if picture and not isinstance(result, ImageError):
                 result = _draw(path, result, picture)
             if isinstance(result, ImageError):
-                with native.stderr_is_heard():
+                with native_output.stderr_is_heard():
                     typer.echo(f"error: {printable(path)}: {result}", err=True)
                 yield {"source": encodable(str(path)), "error": str(result)}
             else:
@@ -227,7 +228,7 @@ def _judge(
 
 
 def _draw(path: Path, prediction: Prediction, picture: Path) -> Prediction | ImageError:
-    from pneumo_edge import heatmap, images
+    from pneumo_edge.imaging import heatmap, images
 
     try:
         x_ray = images.decode(images.read(path))
@@ -286,7 +287,7 @@ def _tell_foreign(foreign: int, images: int, classifier: Classifier) -> None:
     check = classifier.spec.input_check
     which = "the image is" if images == 1 else f"{foreign:,} of {images:,} images are"
     usual = f" (of images like those, 1 in {round(1 / (1 - check.share)):,} is)" if check else ""
-    with native.stderr_is_heard():
+    with native_output.stderr_is_heard():
         typer.echo(
             f"warning: {which} foreign: unlike the X-rays that this model was trained on, {classifier.spec.data.name}"
             f"{usual}. What it says of them means nothing, however sure it is.",
@@ -313,7 +314,7 @@ def _find(inputs: Iterable[Path]) -> tuple[list[_Found], list[str]]:
             found.append((path, None))
             continue
         # Not at the top: one image should not wait for the import.
-        from pneumo_edge import folders
+        from pneumo_edge.imaging import folders
 
         if not folders.is_folder(path):
             found.append((path, None))

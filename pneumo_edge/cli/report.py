@@ -28,10 +28,10 @@ def report(
     results.json here. Those of several machines, versions or dates make one
     report, in which the same units stand next to each other.
     """
-    from benchmarks import report as reports
-    from benchmarks import results as raw
-    from benchmarks.report.runs import gather
-    from benchmarks.summary import summarise
+    from pneumo_edge.benchmarks import report as reports
+    from pneumo_edge.benchmarks import results as raw
+    from pneumo_edge.benchmarks.report.runs import gather
+    from pneumo_edge.benchmarks.summary import summarise
 
     if out.suffix not in reports.SUFFIXES:
         raise typer.BadParameter(f"{str(out)!r} does not end in {', '.join(reports.SUFFIXES)}", param_hint="--out")

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pneumo_edge import bundled, extras, images
+from pneumo_edge import bundled
+from pneumo_edge._util import extras
 from pneumo_edge.cli import options
 from pneumo_edge.errors import ServiceError
+from pneumo_edge.imaging import images
 
 if TYPE_CHECKING:
     from pneumo_edge.service.guard import Address, Token
@@ -83,7 +85,7 @@ def serve(
     """
     for library in ("starlette", "uvicorn", "httptools", "prometheus_client"):
         extras.check(library, "serve")
-    from pneumo_edge import cores
+    from pneumo_edge._util import cores
     from pneumo_edge.runtime.classifier import Classifier
     from pneumo_edge.service import server, sockets
     from pneumo_edge.service.app import create_app

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pneumo_edge import bundled, jobs
+from pneumo_edge import bundled
+from pneumo_edge._util import jobs
 from pneumo_edge.cli import datasets, options
 
 if TYPE_CHECKING:
-    from benchmarks.supplement.records import Unavailable
+    from pneumo_edge.benchmarks.supplement.records import Unavailable
 
 
 def supplement(
@@ -35,8 +36,8 @@ def supplement(
     MLPerf LoadGen. All goes into RESULTS.json, and `report` shows it;
     LoadGen's own logs lie beside it, in the folder loadgen.
     """
-    from benchmarks import results as raw
-    from benchmarks.supplement import cross_check, run
+    from pneumo_edge.benchmarks import results as raw
+    from pneumo_edge.benchmarks.supplement import cross_check, run
 
     for name in measure or ():
         if name not in run.MEASURES:

@@ -51,8 +51,9 @@ def train(
     it trains on all of train, takes the test split for validation, and
     leaves no model.
     """
-    from pneumo_edge import extras, jobs, native, runs
-    from pneumo_edge.cache import cache_folder, keep_within_limit
+    from pneumo_edge import runs
+    from pneumo_edge._util import extras, jobs, native_output
+    from pneumo_edge._util.cache import cache_folder, keep_within_limit
     from pneumo_edge.data.tensors import prepare
 
     backbone = _settle(backbone, recipe, epochs, images)
@@ -62,7 +63,7 @@ def train(
     extras.check("keras", "train")
     source = datasets.open_data(data, patient_pattern)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with native.quiet_stderr():
+    with native_output.quiet_stderr():
         extras.need("keras", "train")
     from pneumo_edge.training import fit, initial_weights, network
 

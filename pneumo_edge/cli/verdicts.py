@@ -1,7 +1,7 @@
 """What becomes of verdicts: text on standard output, or a file that is whole or not there.
 
 A verdict is plain data: what ``Prediction.to_dict`` gives, or ``source`` and ``error``. Its ``source`` is text that
-strict parsers take (:func:`pneumo_edge.records.encodable`).
+strict parsers take (:func:`pneumo_edge._util.records.encodable`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pneumo_edge import extras, files
+from pneumo_edge._util import extras, files
 from pneumo_edge.errors import printable
 from pneumo_edge.runtime.judge import Judge
 
@@ -51,9 +51,9 @@ def remarks_on(verdict: Verdict) -> list[str]:
 def as_csv(verdicts: Iterable[Verdict], judge: Judge) -> Iterator[str]:
     """CSV with a header; of an image that could not be judged, its name and the reason.
 
-    No name becomes a formula: see :mod:`pneumo_edge.tabular`.
+    No name becomes a formula: see :mod:`pneumo_edge._util.tabular`.
     """
-    from pneumo_edge import tabular
+    from pneumo_edge._util import tabular
 
     yield tabular.row(columns(judge))
     for verdict in verdicts:

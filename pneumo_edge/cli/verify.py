@@ -39,8 +39,8 @@ def verify(
     Every file is named with what became of it. Exit code 5 where one misses a
     bound, else 3 where one cannot be verified.
     """
-    from converters.verify import verify_apart
-    from pneumo_edge.cache import cache_folder
+    from pneumo_edge._util.cache import cache_folder
+    from pneumo_edge.converters.verify import verify_apart
 
     worst = ExitCode.OK
     for path in map(bundled.find, models):

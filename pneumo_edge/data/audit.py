@@ -11,7 +11,6 @@ from pathlib import PurePosixPath
 import numpy as np
 from PIL import Image
 
-from pneumo_edge import images
 from pneumo_edge.data import shortcuts
 from pneumo_edge.data.likeness import Bits, find_alike, perceptual_hash
 from pneumo_edge.data.reading import read_each
@@ -21,6 +20,7 @@ from pneumo_edge.data.splits import Manifest, make_manifest
 from pneumo_edge.errors import DataError, ImageError
 from pneumo_edge.evaluation import metrics
 from pneumo_edge.evaluation.metrics import Interval
+from pneumo_edge.imaging import images
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pneumo_edge import extras, online
-from pneumo_edge.cache import cache_folder
+from pneumo_edge._util import connectivity, extras
+from pneumo_edge._util.cache import cache_folder
 from pneumo_edge.errors import DataError
 
 #: Seconds to connect, and between two pieces of the answer.
-_TIMEOUT = (online.SECONDS, 30.0)
+_TIMEOUT = (connectivity.SECONDS, 30.0)
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ def fetch_medmnist(folder: Path, download: Download = PNEUMONIAMNIST_224) -> Pat
     try:
         if not path.exists():
             # Within a bound as a whole: the look-up of a name has none of its own.
-            online.check(download.url)
+            connectivity.check(download.url)
         pooch.retrieve(download.url, f"md5:{download.md5}", fname=path.name, path=folder, downloader=downloader)
     except requests.HTTPError as error:
         raise _by_hand(path, download, f"the server said {error.response.status_code}") from error
-    except online.UnreachableError as error:
+    except connectivity.UnreachableError as error:
         raise _by_hand(path, download, str(error)) from error
     except requests.RequestException as error:
         raise _by_hand(path, download, f"no connection to {urlsplit(download.url).netloc}") from error

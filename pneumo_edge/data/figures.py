@@ -6,9 +6,10 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pneumo_edge import drawing, extras, files, images
+from pneumo_edge._util import drawing, extras, files
 from pneumo_edge.data.audit import Audit
 from pneumo_edge.data.sources import CLASS_NAMES, SPLITS, Source
+from pneumo_edge.imaging import images
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

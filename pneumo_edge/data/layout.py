@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pneumo_edge import folders
-from pneumo_edge.folders import Tree, Why
+from pneumo_edge.imaging import folders
+from pneumo_edge.imaging.folders import Tree, Why
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")

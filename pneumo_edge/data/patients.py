@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from pneumo_edge import apart
+from pneumo_edge._util import subprocesses
 from pneumo_edge.errors import DataError, PatternError
 
 # Whatever stands behind a name, after its last number, was added by a tool or a copy: "_jpeg.rf.2c26", " (1)". What
@@ -122,7 +122,7 @@ def find_patients(pattern: str, names: Sequence[str]) -> tuple[str, ...]:
             "Write it more simply",
         )
 
-    found = apart.call(_find, _Question(pattern, tuple(names)), crashed, seconds=_SECONDS).patients
+    found = subprocesses.call(_find, _Question(pattern, tuple(names)), crashed, seconds=_SECONDS).patients
     if names and not any(found):
         raise DataError(
             f"the patient pattern {pattern!r} finds a patient in none of {len(names):,} names, such as {names[0]!r}",

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from pneumo_edge import files
+from pneumo_edge._util import files
+from pneumo_edge._util.progress import bar
 from pneumo_edge.data.sources import CLASS_NAMES, PHANTOM_MARKER, POSITIVE_CLASS
 from pneumo_edge.errors import DataError
-from pneumo_edge.progress import bar
 
 MARKER_TEXT = (
     "The images in this folder are procedural drawings (pneumo-edge data phantom): they are no X-rays, show no "

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from pneumo_edge import cores
+from pneumo_edge._util import cores
+from pneumo_edge._util.progress import track
 from pneumo_edge.data.sources import Sample, Source
 from pneumo_edge.errors import ImageError
-from pneumo_edge.progress import track
 
 Result = TypeVar("Result")
 

@@ -12,10 +12,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from pneumo_edge import files, images
+from pneumo_edge._util import files
+from pneumo_edge._util.progress import track
 from pneumo_edge.data.sources import CLASS_NAMES, FolderSource, Sample, SplitName
 from pneumo_edge.errors import DataError
-from pneumo_edge.progress import track
+from pneumo_edge.imaging import images
 
 NAME = "chest_xray_sample"
 MANIFEST_NAME = "manifest.csv"

@@ -29,7 +29,7 @@ def measure(data: bytes, grey: Image.Image) -> Measures:
 
     Args:
         data: The bytes of its file.
-        grey: The same, decoded by :func:`pneumo_edge.images.decode`.
+        grey: The same, decoded by :func:`pneumo_edge.imaging.images.decode`.
     """
     pixels = np.asarray(grey, dtype=np.float32)
     return Measures(len(data), float(pixels.mean()), float(pixels.std()))

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pneumo_edge import images
 from pneumo_edge.data import layout
 from pneumo_edge.data.layout import CLASS_NAMES, PHANTOM_MARKER, SPLITS, SplitName
 from pneumo_edge.data.patients import find_originals, find_patients, parse_patient
 from pneumo_edge.errors import DataError
+from pneumo_edge.imaging import images
 
 __all__ = [
     "CLASS_NAMES", "PHANTOM_MARKER", "POSITIVE_CLASS", "SPLITS", "FolderSource", "Labelled", "MedMnistSource", "Sample",
@@ -168,7 +168,7 @@ class FolderSource:
         return self._path_of[sample.name]
 
     def read(self, sample: Sample) -> bytes:
-        """The file's bytes; raises ImageError as :func:`pneumo_edge.images.read`."""
+        """The file's bytes; raises ImageError as :func:`pneumo_edge.imaging.images.read`."""
         return images.read(self.path(sample))
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
-from pneumo_edge import files, records
+from pneumo_edge._util import files, records
+from pneumo_edge._util.records import Within
 from pneumo_edge.data.likeness import Bits, find_alike
 from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source, SplitName, describe_counts
 from pneumo_edge.errors import DataError
-from pneumo_edge.records import Within
 
 VALIDATION_SHARE = 0.1
 #: Part of every hash, so that another rule would give another split and another fingerprint.

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge import files, images
-from pneumo_edge.cache import keep_within_limit, use, writing
+from pneumo_edge._util import files
+from pneumo_edge._util.cache import keep_within_limit, use, writing
 from pneumo_edge.data.likeness import Bits, perceptual_hash
 from pneumo_edge.data.reading import read_each
 from pneumo_edge.data.sources import Source, SplitName
 from pneumo_edge.data.splits import RULE_VERSION, Entry, Manifest, adopt, make_manifest
 from pneumo_edge.errors import ImageError
+from pneumo_edge.imaging import images
 
 #: Part of the cache's key: raise it when the way from bytes to pixels changes.
 _PREPROCESSING_VERSION = "1"

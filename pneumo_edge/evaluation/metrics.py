@@ -12,9 +12,9 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from pneumo_edge._util.records import Count
 from pneumo_edge.evaluation.intervals import Interval as Interval
 from pneumo_edge.evaluation.intervals import open_share
-from pneumo_edge.records import Count
 
 Labels = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]

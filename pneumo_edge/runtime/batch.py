@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from pneumo_edge import cores
+from pneumo_edge._util import cores
 from pneumo_edge.errors import ImageError
 from pneumo_edge.runtime.classifier import Classifier, Prediction
 
@@ -95,7 +95,7 @@ def predict_each(
     Args:
         classifier: What judges; the workers' are copies of it.
         paths: Image files; taken as they are needed.
-        workers: How many images are judged at a time, from 1 to :data:`pneumo_edge.cores.MOST`.
+        workers: How many images are judged at a time, from 1 to :data:`pneumo_edge._util.cores.MOST`.
         explain: Give the heatmaps, too.
 
     Yields:

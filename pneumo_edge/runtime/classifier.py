@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pneumo_edge import bundled, images, spec
+from pneumo_edge import bundled, spec
 from pneumo_edge.errors import ModelFileError
+from pneumo_edge.imaging import images
 from pneumo_edge.runtime import engines, forks, inputs
 from pneumo_edge.spec import COMPONENTS, HEATMAP, PROBABILITY, ModelSpec
 
@@ -50,7 +51,7 @@ class Prediction:
     probable other class. ``probabilities`` maps each class name to a value within 0 to 1. ``heatmap`` is None
     unless it was asked for; it is float32 of shape (grid height, grid width) and says what each cell of a grid over
     the image adds to the logit of the positive class, less that of the others: their mean is the difference of the
-    logits. :func:`pneumo_edge.heatmap.draw` draws it.
+    logits. :func:`pneumo_edge.imaging.heatmap.draw` draws it.
     ``prediction_set`` are the classes that the image may well be of (:class:`pneumo_edge.spec.ConformalSpec`): one,
     several or none; it is None where the file does not say. ``distance`` is how far the image is from what training
     images are like (:class:`pneumo_edge.spec.InputCheckSpec`), at least 0; it is foreign where that is more than
@@ -100,7 +101,7 @@ class Classifier:
             ``.onnx`` file that carries a ModelSpec.
         engine: ``"litert"``, ``"tflite-runtime"`` or ``"onnxruntime"``; by default the first of them
             that runs the file and is installed.
-        threads: Threads for one inference, from 1 to :data:`pneumo_edge.cores.MOST`.
+        threads: Threads for one inference, from 1 to :data:`pneumo_edge._util.cores.MOST`.
         max_pixels: A file with a larger image is refused before it is decoded; at most ``images.MAX_PIXELS``.
 
     Raises:

@@ -10,8 +10,8 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 from PIL import Image
 
-from pneumo_edge import images
 from pneumo_edge.errors import ImageError, ImageTooLargeError
+from pneumo_edge.imaging import images
 
 #: The path of an image file; its bytes; a binary file object that gives them; a Pillow image; or pixels, uint8 of shape
 #: (height, width), or (height, width, 3) in RGB.

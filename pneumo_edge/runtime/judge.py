@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pneumo_edge import files
+from pneumo_edge._util import files
 from pneumo_edge.runtime.classifier import Classifier
 
 

@@ -22,7 +22,7 @@ def remark(name: str, spec: ModelSpec) -> str | None:
     if verification is None or not _depends(spec, verification):
         return None
     # Not at the top: the answers of most files do not depend on it.
-    from pneumo_edge import processor
+    from pneumo_edge._util import processor
 
     here = processor.kind()
     if verification.processor == here:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from pneumo_edge import heatmap, images
+from pneumo_edge.imaging import heatmap, images
 from pneumo_edge.runtime.classifier import Prediction
 
 #: The longest side of a picture, in pixels: what a screen shows, whatever the X-ray has.
@@ -35,10 +35,10 @@ def explain(data: bytes, prediction: Prediction, max_pixels: int) -> Explanation
     Args:
         data: The image file that was judged.
         prediction: Its prediction, with the heatmap or without.
-        max_pixels: As for :func:`pneumo_edge.images.decode`.
+        max_pixels: As for :func:`pneumo_edge.imaging.images.decode`.
 
     Raises:
-        ImageError: As :func:`pneumo_edge.images.decode`.
+        ImageError: As :func:`pneumo_edge.imaging.images.decode`.
     """
     x_ray = images.decode(data, _SIDE, max_pixels)
     x_ray.thumbnail((_SIDE, _SIDE), Image.Resampling.BILINEAR)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pneumo_edge import images
 from pneumo_edge.errors import ServiceError
+from pneumo_edge.imaging import images
 
 #: Open files that are not connections: the model, the engine, an image library's own, and a margin.
 _OTHER_FILES = 64

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from pneumo_edge import __version__, records
+from pneumo_edge import __version__
+from pneumo_edge._util import records
 from pneumo_edge.runtime.classifier import Prediction
 from pneumo_edge.runtime.judge import Judge
 from pneumo_edge.service import problems

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge import extras
+from pneumo_edge._util import extras
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pneumo_edge import extras, files
+from pneumo_edge._util import extras, files
 from pneumo_edge.errors import TrainingError
 
 #: Name of the data set that holds the generators' states, beside what Keras writes into the file.

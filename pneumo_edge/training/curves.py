@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from pneumo_edge import extras, files
+from pneumo_edge._util import extras, files
 from pneumo_edge.training.phases import Epoch
 
 CSV_NAME = "history.csv"

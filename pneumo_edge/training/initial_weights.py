@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pneumo_edge import bundled, extras, files, online, spec
+from pneumo_edge import bundled, spec
+from pneumo_edge._util import connectivity, extras, files
 from pneumo_edge.errors import ModelFileError, TrainingError
 from pneumo_edge.spec import RANDOM_WEIGHTS, ModelSpec
 from pneumo_edge.training import tflite_weights, weights_file
@@ -154,8 +155,8 @@ def _download(backbone: Backbone) -> Path:
     name = backbone.download.rpartition("/")[2]
     folders = (os.environ.get("KERAS_HOME") or Path("~/.keras").expanduser(), "/tmp/.keras")
     if not any(Path(folder, "models", name).is_file() for folder in folders):
-        online.check(backbone.download)
-    with online.patience(_PATIENCE):
+        connectivity.check(backbone.download)
+    with connectivity.patience(_PATIENCE):
         kept = keras.utils.get_file(name, backbone.download, cache_subdir="models", file_hash=backbone.download_md5)
     return Path(kept)
 

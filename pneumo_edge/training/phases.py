@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge import extras, files, records
+from pneumo_edge._util import extras, files, records
+from pneumo_edge._util.progress import Advance, bar
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc
 from pneumo_edge.evaluation.operating_point import log_loss
-from pneumo_edge.progress import Advance, bar
 from pneumo_edge.training import checkpoint
 from pneumo_edge.training.recipes import Phase
 

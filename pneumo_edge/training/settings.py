@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pneumo_edge import files, records
+from pneumo_edge._util import files, records
 from pneumo_edge.errors import TrainingError
 
 SETTINGS_NAME = "settings.json"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge import extras
+from pneumo_edge._util import extras
 
 Grey = npt.NDArray[np.uint8]
 

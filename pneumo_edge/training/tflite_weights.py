@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge import extras
+from pneumo_edge._util import extras
 from pneumo_edge.spec import PROBABILITY
 from pneumo_edge.training.weights_file import DoesNotFitError
 

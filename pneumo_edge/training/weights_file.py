@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge import extras
+from pneumo_edge._util import extras
 
 #: The weights inside a ``.keras`` file.
 _IN_ARCHIVE = "model.weights.h5"

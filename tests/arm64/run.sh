@@ -14,5 +14,5 @@ PNEUMO_EDGE_ARM64_PYTHON=$folder/python PNEUMO_EDGE_MODELS=$models "$python" -m 
 # tflite-runtime crashes there on the tiny int8 network, and QEMU limits no memory: docs/arm64.md.
 "$folder/python" -m pytest -p no:cacheprovider -m "not slow" \
 	-k "not (int8 and tflite-runtime) and not takes_too_much_memory" \
-	tests/runtime/test_classifier.py tests/runtime/test_imports.py tests/test_images.py tests/test_spec.py \
-	tests/test_bundled.py tests/test_apart.py
+	tests/runtime/test_classifier.py tests/runtime/test_imports.py tests/imaging/test_images.py tests/test_spec.py \
+	tests/test_bundled.py tests/util/test_subprocesses.py

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import results
-from benchmarks.protocol import MIN_PROCESSES, Settings, Unit
-from benchmarks.results import (
+from pneumo_edge.benchmarks import results
+from pneumo_edge.benchmarks.protocol import MIN_PROCESSES, Settings, Unit
+from pneumo_edge.benchmarks.results import (
     Calls,
     Conditions,
     LatencySamples,
@@ -22,7 +22,7 @@ from benchmarks.results import (
     Twin,
     UnitResult,
 )
-from converters.metadata import write_spec
+from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.data.sources import PHANTOM_MARKER
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import DataSpec, DecisionSpec, InputSpec, ModelSpec, TrainingSpec

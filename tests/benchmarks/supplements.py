@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.instruments import OWN
-from benchmarks.protocol import Unit
-from benchmarks.results import Results
-from benchmarks.supplement.records import (
+from pneumo_edge.benchmarks.instruments import OWN
+from pneumo_edge.benchmarks.protocol import Unit
+from pneumo_edge.benchmarks.results import Results
+from pneumo_edge.benchmarks.supplement.records import (
     CrossCheck,
     EnergySample,
     Installation,

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from benchmarks import cards
-from benchmarks.scoring import summary
-from benchmarks.scoring.scores import ScoredModel
-from benchmarks.scoring.summary import (
+from pneumo_edge import bundled
+from pneumo_edge._util import files
+from pneumo_edge.benchmarks import cards
+from pneumo_edge.benchmarks.scoring import summary
+from pneumo_edge.benchmarks.scoring.scores import ScoredModel
+from pneumo_edge.benchmarks.scoring.summary import (
     Baseline,
     Calibration,
     Comparison,
@@ -26,9 +28,8 @@ from benchmarks.scoring.summary import (
     SeedGroup,
     Side,
 )
-from converters.metadata import write_spec
-from pneumo_edge import bundled, files
 from pneumo_edge.cli import app
+from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.errors import ExitCode
 from pneumo_edge.evaluation.comparison import AucDifference, McNemar
 from pneumo_edge.evaluation.metrics import Confusion, Interval

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from benchmarks import results as raw
-from benchmarks.choice import Limits, choose
-from benchmarks.report import markdown
-from benchmarks.report.compose import compose
-from benchmarks.report.runs import gather
-from benchmarks.results import Results, UnitResult
-from benchmarks.summary import Summary, summarise
+from pneumo_edge.benchmarks import results as raw
+from pneumo_edge.benchmarks.choice import Limits, choose
+from pneumo_edge.benchmarks.report import markdown
+from pneumo_edge.benchmarks.report.compose import compose
+from pneumo_edge.benchmarks.report.runs import gather
+from pneumo_edge.benchmarks.results import Results, UnitResult
+from pneumo_edge.benchmarks.summary import Summary, summarise
 from pneumo_edge.cli import app
 from pneumo_edge.errors import ExitCode
 

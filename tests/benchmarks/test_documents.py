@@ -16,20 +16,18 @@ from typing import IO, Any
 
 import numpy as np
 import pytest
-import supplements
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mutations import mutated, several
 from typer.testing import CliRunner
 
-from benchmarks import results as raw
-from benchmarks.abstention import results as abstention
-from benchmarks.scoring import scores as scoring
-from benchmarks.scoring import summary
-from benchmarks.scoring.scores import FileScores, ImageSet, ScoredImage, ScoredModel, Scores, ShortcutValues
-from converters import proof
-from pneumo_edge import bundled, drawing, records, runs, spec
+from pneumo_edge import bundled, runs, spec
+from pneumo_edge._util import drawing, records
+from pneumo_edge.benchmarks import results as raw
+from pneumo_edge.benchmarks.scoring import scores as scoring
+from pneumo_edge.benchmarks.scoring import summary
+from pneumo_edge.benchmarks.scoring.scores import FileScores, ImageSet, ScoredImage, ScoredModel, Scores, ShortcutValues
 from pneumo_edge.cli import app, kept, verdicts
+from pneumo_edge.converters import proof
 from pneumo_edge.data.splits import Entry, Manifest
 from pneumo_edge.errors import DataError, ExitCode, PneumoEdgeError, ResultsError, TrainingError
 from pneumo_edge.runtime.judge import Judge
@@ -38,6 +36,9 @@ from pneumo_edge.training.fit import Settings
 from pneumo_edge.training.phases import Epoch, restore_state
 from pneumo_edge.training.recipes import RECIPES
 from pneumo_edge.training.settings import SETTINGS_NAME, check_settings
+from tests.benchmarks import supplements
+from tests.benchmarks.mutations import mutated, several
+from tools.abstention import results as abstention
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

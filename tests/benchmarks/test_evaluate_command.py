@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.measures import accuracy
-from benchmarks.scoring import run, scores
 from pneumo_edge import Classifier
+from pneumo_edge.benchmarks.measures import accuracy
+from pneumo_edge.benchmarks.scoring import run, scores
 from pneumo_edge.data import tensors
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.data.sources import open_source

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.measures import energy, installation, limit, throughput
-from benchmarks.protocol import Unit
-from benchmarks.supplement.records import Arithmetic
-from benchmarks.supplement.task import Task, carry_out
-from pneumo_edge import bundled, extras
+from pneumo_edge import bundled
+from pneumo_edge._util import extras
+from pneumo_edge.benchmarks.measures import energy, installation, limit, throughput
+from pneumo_edge.benchmarks.protocol import Unit
+from pneumo_edge.benchmarks.supplement.records import Arithmetic
+from pneumo_edge.benchmarks.supplement.task import Task, carry_out
 from pneumo_edge.errors import ModelFileError
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.engines import ENGINES, EngineInfo
@@ -118,7 +119,8 @@ def test_where_there_is_no_energy_the_reason_is_told(tmp_path: Path) -> None:
 def test_counters_that_only_root_may_read_are_told(tmp_path: Path, obey_permissions: Callable[[], None]) -> None:
     root = _powercap(tmp_path / "powercap", rapl_0=("package-0", 7))
     (root / "rapl:0" / "energy_uj").chmod(0o000)
-    code = f"from pathlib import Path; from benchmarks.measures.energy import Meter; Meter(Path({str(root)!r}))"
+    meter = "from pneumo_edge.benchmarks.measures.energy import Meter"
+    code = f"from pathlib import Path; {meter}; Meter(Path({str(root)!r}))"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=obey_permissions)
     assert "cannot be read without special rights" in done.stderr

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import statistics
-from benchmarks.instruments import OTHERS, OWN, loadgen, onnxruntime_profiler
-from benchmarks.protocol import Unit
-from benchmarks.supplement import cross_check
-from benchmarks.supplement.records import CrossCheck, Reading
-from benchmarks.supplement.task import Task, carry_out, plan_calls
-from pneumo_edge import bundled, extras
+from pneumo_edge import bundled
+from pneumo_edge._util import extras
+from pneumo_edge.benchmarks import statistics
+from pneumo_edge.benchmarks.instruments import OTHERS, OWN, loadgen, onnxruntime_profiler
+from pneumo_edge.benchmarks.protocol import Unit
+from pneumo_edge.benchmarks.supplement import cross_check
+from pneumo_edge.benchmarks.supplement.records import CrossCheck, Reading
+from pneumo_edge.benchmarks.supplement.task import Task, carry_out, plan_calls
 from pneumo_edge.errors import ModelFileError, ResultsError
 from pneumo_edge.runtime import engines
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import results
+from pneumo_edge.benchmarks import results
 from pneumo_edge.errors import ExitCode
 
 _KILLS = 10

@@ -10,10 +10,10 @@ from typing import cast
 import numpy as np
 import pytest
 
-from benchmarks.measures import conditions, latency
-from benchmarks.measures.latency import LoadedUnit
-from benchmarks.protocol import Settings, Unit
-from benchmarks.results import Conditions
+from pneumo_edge.benchmarks.measures import conditions, latency
+from pneumo_edge.benchmarks.measures.latency import LoadedUnit
+from pneumo_edge.benchmarks.protocol import Settings, Unit
+from pneumo_edge.benchmarks.results import Conditions
 from pneumo_edge.runtime.classifier import Classifier, Prediction, Timings
 
 _PIXELS = np.zeros((4, 8, 8, 3), np.uint8)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.scoring import run
-from converters.metadata import write_spec
+from pneumo_edge.benchmarks.scoring import run
 from pneumo_edge.cli.datasets import open_data
+from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.splits import make_manifest
 from pneumo_edge.errors import PatternError

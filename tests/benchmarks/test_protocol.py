@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.protocol import MIN_TURNS, PRESETS, Settings, plan_turns, schedule
+from pneumo_edge.benchmarks.protocol import MIN_TURNS, PRESETS, Settings, plan_turns, schedule
 
 
 @given(st.data(), st.integers(1, 60))

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import report
-from benchmarks import results as raw
-from benchmarks.report.runs import gather
-from benchmarks.report.sections import claims, tradeoff
-from benchmarks.results import LatencySamples, Results, Twin, UnitResult
-from benchmarks.summary import summarise
+from pneumo_edge.benchmarks import report
+from pneumo_edge.benchmarks import results as raw
+from pneumo_edge.benchmarks.report.runs import gather
+from pneumo_edge.benchmarks.report.sections import claims, tradeoff
+from pneumo_edge.benchmarks.results import LatencySamples, Results, Twin, UnitResult
+from pneumo_edge.benchmarks.summary import summarise
 from pneumo_edge.cli import app
 from pneumo_edge.errors import MissingExtraError
 

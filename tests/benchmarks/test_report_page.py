@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from benchmarks import report
-from benchmarks.report.runs import gather
-from benchmarks.report.sections import claims
-from benchmarks.results import Results
-from benchmarks.summary import summarise
+from pneumo_edge.benchmarks import report
+from pneumo_edge.benchmarks.report.runs import gather
+from pneumo_edge.benchmarks.report.sections import claims
+from pneumo_edge.benchmarks.results import Results
+from pneumo_edge.benchmarks.summary import summarise
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page

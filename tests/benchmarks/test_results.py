@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import results
-from benchmarks.results import Results
+from pneumo_edge.benchmarks import results
+from pneumo_edge.benchmarks.results import Results
 from pneumo_edge.errors import ResultsError
 
 MakeResults = Callable[..., Results]

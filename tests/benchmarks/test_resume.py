@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import results
-from pneumo_edge import records
+from pneumo_edge._util import records
+from pneumo_edge.benchmarks import results
 from pneumo_edge.errors import ExitCode
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import scoring
-from benchmarks.scoring import page, scores, summary
-from benchmarks.scoring.scores import FileScores, ImageSet, ScoredImage, ScoredModel, Scores, ShortcutValues
-from benchmarks.scoring.summary import ModelMetrics
+from pneumo_edge.benchmarks import scoring
+from pneumo_edge.benchmarks.scoring import page, scores, summary
+from pneumo_edge.benchmarks.scoring.scores import FileScores, ImageSet, ScoredImage, ScoredModel, Scores, ShortcutValues
+from pneumo_edge.benchmarks.scoring.summary import ModelMetrics
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.evaluation import calibration, comparison, metrics
 from pneumo_edge.evaluation.bootstrap import Judged, bootstrap, bootstrap_difference

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from benchmarks import statistics
+from pneumo_edge.benchmarks import statistics
 from pneumo_edge.evaluation.comparison import compare_auc
 from pneumo_edge.evaluation.metrics import Interval, Scores
 

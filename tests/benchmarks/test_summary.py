@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
-from benchmarks.measures import accuracy, latency
-from benchmarks.report import markdown
-from benchmarks.report.compose import compose
-from benchmarks.report.runs import gather
-from benchmarks.results import Calls, Conditions, Results, read
-from benchmarks.summary import summarise
+from pneumo_edge.benchmarks.measures import accuracy, latency
+from pneumo_edge.benchmarks.report import markdown
+from pneumo_edge.benchmarks.report.compose import compose
+from pneumo_edge.benchmarks.report.runs import gather
+from pneumo_edge.benchmarks.results import Calls, Conditions, Results, read
+from pneumo_edge.benchmarks.summary import summarise
 
 MakeResults = Callable[..., Results]
 

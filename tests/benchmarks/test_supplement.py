@@ -11,20 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import supplements
 
-from benchmarks import machine, report
-from benchmarks import results as raw
-from benchmarks.report.runs import gather
-from benchmarks.results import Machine, Results
-from benchmarks.summary import summarise
-from benchmarks.supplement import run
-from benchmarks.supplement.records import (
-    Unavailable,
-)
-from benchmarks.supplement.summary import achieved, reasons
+from pneumo_edge.benchmarks import machine, report
+from pneumo_edge.benchmarks import results as raw
+from pneumo_edge.benchmarks.report.runs import gather
+from pneumo_edge.benchmarks.results import Machine, Results
+from pneumo_edge.benchmarks.summary import summarise
+from pneumo_edge.benchmarks.supplement import run
+from pneumo_edge.benchmarks.supplement.records import Unavailable
+from pneumo_edge.benchmarks.supplement.summary import achieved, reasons
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.errors import ExitCode, ResultsError
+from tests.benchmarks import supplements
 
 MakeResults = Callable[..., Results]
 
@@ -136,9 +134,9 @@ def test_a_measure_replaces_what_was_there_of_it_and_leaves_the_rest(
     supplemented: Results, fake_model: Path, phantom_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file stands in for one of the results'; of it there is a profile and a throughput."""
-    from pneumo_edge import files
+    from pneumo_edge._util import files
 
-    monkeypatch.setattr("benchmarks.measures.energy.POWERCAP", tmp_path / "none")
+    monkeypatch.setattr("pneumo_edge.benchmarks.measures.energy.POWERCAP", tmp_path / "none")
     name = supplements.unit("mobilenetv2").model
     models = tuple(
         replace(model, sha256=files.sha256(fake_model)) if model.file == name else model

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.protocol import Settings
-from benchmarks.testset import InputSize, prepare
-from pneumo_edge import images
+from pneumo_edge._util.scratch import Scratch, scratch
+from pneumo_edge.benchmarks.protocol import Settings
+from pneumo_edge.benchmarks.testset import InputSize, prepare
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.errors import DataError
-from pneumo_edge.scratch import Scratch, scratch
+from pneumo_edge.imaging import images
 
 SIZE = InputSize(28, 30, "bilinear")
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks import verdict
-from benchmarks.report import markdown
-from benchmarks.report.compose import compose
-from benchmarks.report.runs import gather
-from benchmarks.results import LatencySamples, MemorySample, Results
-from benchmarks.summary import Row, summarise
-from benchmarks.verdict import Verdict
+from pneumo_edge.benchmarks import verdict
+from pneumo_edge.benchmarks.report import markdown
+from pneumo_edge.benchmarks.report.compose import compose
+from pneumo_edge.benchmarks.report.runs import gather
+from pneumo_edge.benchmarks.results import LatencySamples, MemorySample, Results
+from pneumo_edge.benchmarks.summary import Row, summarise
+from pneumo_edge.benchmarks.verdict import Verdict
 from pneumo_edge.evaluation.comparison import compare_auc
 
 MakeResults = Callable[..., Results]

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.measures.memory import peak_rss
-from benchmarks.protocol import Job, Measure, Plan, Settings, Unit
-from benchmarks.worker import work
+from pneumo_edge.benchmarks.measures.memory import peak_rss
+from pneumo_edge.benchmarks.protocol import Job, Measure, Plan, Settings, Unit
+from pneumo_edge.benchmarks.worker import work
 from pneumo_edge.errors import ResultsError
 
 _MEBI = 2**20
@@ -83,7 +83,7 @@ def test_an_interrupt_ends_the_worker(fake_model: Path) -> None:
 def test_peak_memory_sees_what_was_allocated_and_given_back() -> None:
     code = (
         "import numpy, sys\n"
-        "from benchmarks.measures.memory import peak_rss\n"
+        "from pneumo_edge.benchmarks.measures.memory import peak_rss\n"
         "before = peak_rss()\n"
         "numpy.ones(64 * 2**20, dtype=numpy.uint8)\n"
         "print(peak_rss() - before)\n"
@@ -94,7 +94,7 @@ def test_peak_memory_sees_what_was_allocated_and_given_back() -> None:
 
 def test_peak_memory_of_a_process_is_not_that_of_its_parent() -> None:
     ballast = np.ones(300 * _MEBI, dtype=np.uint8)
-    code = "from benchmarks.measures.memory import peak_rss\nprint(peak_rss())\n"
+    code = "from pneumo_edge.benchmarks.measures.memory import peak_rss\nprint(peak_rss())\n"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert peak_rss() > ballast.nbytes
     assert int(run.stdout) < ballast.nbytes

@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from pneumo_edge.cache import cache_folder
+from pneumo_edge._util.cache import cache_folder
 from pneumo_edge.cli import app, demo
 from pneumo_edge.data import fetch, sample
 from pneumo_edge.data.phantom import make_phantom

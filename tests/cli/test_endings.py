@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pneumo_edge import Classifier, bundled, cores
+from pneumo_edge import Classifier, bundled
+from pneumo_edge._util import cores
 from pneumo_edge.errors import ExitCode
 from pneumo_edge.runtime.batch import predict_each
 

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from converters.metadata import write_spec
 from pneumo_edge.cli import app
+from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
 from pneumo_edge.runtime.classifier import read_spec
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from converters.metadata import write_spec
-from pneumo_edge import bundled, records
+from pneumo_edge import bundled
+from pneumo_edge._util import records
 from pneumo_edge.cli import app
+from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.runtime.engines.inspection import Inspection, inspect
@@ -85,7 +86,7 @@ def test_a_file_that_no_engine_runs_still_tells_its_spec(tiny_models: Path, iner
 def test_without_an_engine_a_tflite_file_still_tells_its_spec(
     tiny_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pneumo_edge.extras.is_installed", lambda module: False)
+    monkeypatch.setattr("pneumo_edge._util.extras.is_installed", lambda module: False)
     fields = _fields(_info(tiny_models / "tiny-fp32.tflite").stdout)
     assert fields["name"] == "tiny-fp32"
     assert fields["graph"].endswith("runs the file: ai_edge_litert or tflite_runtime")

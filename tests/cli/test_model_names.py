@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from pneumo_edge import bundled, records
+from pneumo_edge import bundled
+from pneumo_edge._util import records
 from pneumo_edge.errors import ExitCode
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import ModelSpec

@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pneumo_edge import Classifier, extras
+from pneumo_edge import Classifier
+from pneumo_edge._util import extras
 from pneumo_edge.cli import app
 
 Run = Callable[..., Any]

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from pneumo_edge import tabular
+from pneumo_edge._util import tabular
+from pneumo_edge._util.records import encodable
 from pneumo_edge.cli import app, verdicts
-from pneumo_edge.records import encodable
 
 _NAMES = [
     b"caf\xe9.png", b"\xff\xfe.png", b"=1+1.png", b"+1.png", b"-1.png", b"@sum.png", b"\tt.png", b"\rr.png", b"'q.png",

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from converters.metadata import write_spec
 from pneumo_edge import Classifier
 from pneumo_edge.cli import app
+from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import ConformalSpec
 

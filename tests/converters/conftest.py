@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from converters import keras_model
-from converters.export import export
-from converters.formats import FORMATS, Format
-from converters.isolated import child_process
-from pneumo_edge import files, runs
+from pneumo_edge import runs
+from pneumo_edge._util import files
+from pneumo_edge.converters import keras_model
+from pneumo_edge.converters.export import export
+from pneumo_edge.converters.formats import FORMATS, Format
+from pneumo_edge.converters.isolated import child_process
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.data.sources import CLASS_NAMES, POSITIVE_CLASS, SplitName, open_source
 from pneumo_edge.data.tensors import Dataset, prepare

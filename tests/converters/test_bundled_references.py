@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converters import proof
-from converters import reference as references
-from pneumo_edge import bundled, extras, files, images
+from pneumo_edge import bundled
+from pneumo_edge._util import extras, files
+from pneumo_edge.converters import proof
+from pneumo_edge.converters import reference as references
 from pneumo_edge.data import sample
 from pneumo_edge.data.sources import CLASS_NAMES
 from pneumo_edge.evaluation.metrics import auc
+from pneumo_edge.imaging import images
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.runtime.engines import engines_for
 
@@ -70,7 +72,7 @@ def test_the_probabilities_are_those_of_the_network_behind_the_file(name: str) -
 
 @pytest.mark.slow
 def test_the_command_makes_them_again(shared_data: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "converters.bundled_references"]
+    command = [sys.executable, "-m", "tools.bundled_references"]
     env = {**os.environ, "PNEUMO_EDGE_CACHE": str(tmp_path / "cache")}
     made = tmp_path / "made"
     arguments = [str(shared_data / "chest_xray_224"), str(made)]

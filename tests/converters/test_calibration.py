@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from converters import calibration
-from pneumo_edge import files, records
+from pneumo_edge._util import files, records
+from pneumo_edge.converters import calibration
 from pneumo_edge.data.tensors import Dataset
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converters.chance import ONE_IN, most_changed, most_mean
+from pneumo_edge.converters.chance import ONE_IN, most_changed, most_mean
 
 
 @given(st.integers(1, 2000), st.data())

@@ -13,14 +13,14 @@ import numpy.typing as npt
 import pytest
 from typer.testing import CliRunner
 
-from converters import calibration, formats, proof
-from converters import export as exports
-from converters import reference as references
-from converters.export import export
-from converters.formats import FORMATS, Format
-from converters.verify import compare_calibrations, verify
 from pneumo_edge import Classifier, runs
 from pneumo_edge.cli import app
+from pneumo_edge.converters import calibration, formats, proof
+from pneumo_edge.converters import export as exports
+from pneumo_edge.converters import reference as references
+from pneumo_edge.converters.export import export
+from pneumo_edge.converters.formats import FORMATS, Format
+from pneumo_edge.converters.verify import compare_calibrations, verify
 from pneumo_edge.data.sources import SplitName
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.errors import ConversionError, GateError

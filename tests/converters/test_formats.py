@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from converters.formats import FORMATS, USUAL, select
+from pneumo_edge.converters.formats import FORMATS, USUAL, select
 from pneumo_edge.errors import ConversionError
 from pneumo_edge.runtime.engines import ENGINES
 

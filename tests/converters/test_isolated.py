@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from converters.isolated import child_process
+from pneumo_edge.converters.isolated import child_process
 from pneumo_edge.errors import ConversionError, GateError
 
 
@@ -86,7 +86,7 @@ def test_a_converter_ends_with_its_killed_parent(tmp_path: Path) -> None:
     program = (
         "import os, sys, time\n"
         "from pathlib import Path\n"
-        "from converters.isolated import child_process\n"
+        "from pneumo_edge.converters.isolated import child_process\n"
         "if __name__ == '__main__':\n"
         "    with child_process(Path(sys.argv[1])) as child:\n"
         "        print(child.call(os.getpid), flush=True)\n"

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from converters.formats import FORMATS
 from pneumo_edge import Classifier, bundled
+from pneumo_edge.converters.formats import FORMATS
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.runtime.classifier import read_spec
 

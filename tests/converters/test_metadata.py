@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from converters.metadata import write_spec
 from pneumo_edge import bundled
+from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec
 

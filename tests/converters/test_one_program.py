@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pneumo_edge import extras
+from pneumo_edge._util import extras
 
 pytestmark = pytest.mark.slow
 
@@ -17,8 +17,8 @@ _PROGRAM = """
 import sys
 from pathlib import Path
 import tensorflow
-from converters.export import export
-from converters.formats import FORMATS
+from pneumo_edge.converters.export import export
+from pneumo_edge.converters.formats import FORMATS
 run, out, cache = map(Path, sys.argv[1:])
 print("once")
 for each in export(run, [FORMATS["tflite-fp32"]], out, cache):

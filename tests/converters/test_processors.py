@@ -16,12 +16,14 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from converters import formats_page, metadata, processors
-from converters.formats import FORMATS
-from pneumo_edge import bundled, processor, records
+from pneumo_edge import bundled
+from pneumo_edge._util import processor, records
+from pneumo_edge.converters import metadata
+from pneumo_edge.converters.formats import FORMATS
 from pneumo_edge.runtime import verified
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import VerificationSpec
+from tools import formats_page, processors
 
 _ELSEWHERE = "x86-64 with a set of instructions from the future"
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from converters.export import export
-from converters.formats import FORMATS
-from converters.isolated import child_process
 from pneumo_edge import runs
 from pneumo_edge.cli import app
+from pneumo_edge.converters.export import export
+from pneumo_edge.converters.formats import FORMATS
+from pneumo_edge.converters.isolated import child_process
 from pneumo_edge.errors import ConversionError
 
 pytestmark = pytest.mark.slow

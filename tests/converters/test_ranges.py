@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from converters import onnx, ranges, tflite
-from converters.formats import FORMATS
-from converters.isolated import child_process
+from pneumo_edge.converters import onnx, ranges, tflite
+from pneumo_edge.converters.formats import FORMATS
+from pneumo_edge.converters.isolated import child_process
 from pneumo_edge.runtime import engines
 
 _CONVERT = {"tflite": tflite.convert, "onnx": onnx.convert}

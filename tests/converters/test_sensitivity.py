@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converters import calibration, sensitivity
-from converters.sensitivity import Sensitivity
+from pneumo_edge.converters import calibration
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.errors import ConversionError
 from pneumo_edge.runtime.classifier import read_spec
+from tools import sensitivity
+from tools.sensitivity import Sensitivity
 
 pytestmark = pytest.mark.slow
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from converters import reference
-from converters.export import export
-from converters.formats import FORMATS
 from pneumo_edge import runs
+from pneumo_edge.converters import reference
+from pneumo_edge.converters.export import export
+from pneumo_edge.converters.formats import FORMATS
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import Dataset, prepare
 

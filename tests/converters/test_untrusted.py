@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from converters import metadata, proof
-from pneumo_edge import files, records
+from pneumo_edge._util import files, records
+from pneumo_edge.converters import metadata, proof
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.runtime.engines.inspection import inspect
 from pneumo_edge.spec import SPEC_NAME, model_sha256

@@ -13,18 +13,19 @@ import numpy.typing as npt
 import pytest
 from typer.testing import CliRunner
 
-from converters import calibration, metadata, onnx, proof, tflite
-from converters import reference as references
-from converters.formats import FORMATS, Format
-from converters.isolated import child_process
-from converters.reference import Reference
-from converters.verify import verify
-from pneumo_edge import Classifier, files, runs
+from pneumo_edge import Classifier, runs
+from pneumo_edge._util import files
 from pneumo_edge.cli import app
+from pneumo_edge.converters import calibration, metadata, onnx, proof, tflite
+from pneumo_edge.converters import reference as references
+from pneumo_edge.converters.formats import FORMATS, Format
+from pneumo_edge.converters.isolated import child_process
+from pneumo_edge.converters.reference import Reference
+from pneumo_edge.converters.verify import verify
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.errors import ConversionError, GateError, MissingExtraError
 from pneumo_edge.evaluation.operating_point import ThresholdRule
-from pneumo_edge.images import Pixels
+from pneumo_edge.imaging.images import Pixels
 from pneumo_edge.runtime.classifier import read_spec
 
 pytestmark = pytest.mark.slow
@@ -241,7 +242,7 @@ def test_a_loss_of_auc_that_cannot_be_ruled_out_is_a_miss(exported: Path) -> Non
 
 
 def test_the_gate_takes_an_engine(exported: Path, reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pneumo_edge.extras.is_installed", lambda module: False)
+    monkeypatch.setattr("pneumo_edge._util.extras.is_installed", lambda module: False)
     with pytest.raises(MissingExtraError, match=r"pneumo-edge\[onnx\]"):
         verify(exported / "tiny-fp32.onnx", FORMATS["onnx-fp32"], reference, _POSITIVE, "val")
 

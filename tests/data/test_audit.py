@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pneumo_edge import records
+from pneumo_edge._util import records
 from pneumo_edge.cli import app
 from pneumo_edge.data.audit import Alike, Audit, SharedPatient, WrongEnding, audit
 from pneumo_edge.data.sources import PHANTOM_MARKER, open_source

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pneumo_edge.cache import CACHE_VARIABLE
+from pneumo_edge._util.cache import CACHE_VARIABLE
 from pneumo_edge.cli import app
 from pneumo_edge.data.fetch import PNEUMONIAMNIST_224, Download, fetch_medmnist, find_fetched
 from pneumo_edge.errors import DataError

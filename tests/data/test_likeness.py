@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pneumo_edge import images
 from pneumo_edge.cli import app
 from pneumo_edge.data.audit import audit
 from pneumo_edge.data.likeness import NEAR_BITS, find_alike, perceptual_hash
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.splits import Manifest
 from pneumo_edge.data.tensors import prepare
+from pneumo_edge.imaging import images
 
 MakeFolder = Callable[[Mapping[str, bytes]], Path]
 Picture = Callable[..., bytes]

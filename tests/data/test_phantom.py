@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pneumo_edge import images
 from pneumo_edge.cli import app
 from pneumo_edge.data import phantom
 from pneumo_edge.data.audit import audit
@@ -16,6 +15,7 @@ from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.data.sources import PHANTOM_MARKER, describe_counts, open_source
 from pneumo_edge.data.splits import BY_PATIENT
 from pneumo_edge.errors import DataError
+from pneumo_edge.imaging import images
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pneumo_edge import images
 from pneumo_edge.data.sources import (
     PHANTOM_MARKER,
     FolderSource,
@@ -18,6 +17,7 @@ from pneumo_edge.data.sources import (
     parse_patient,
 )
 from pneumo_edge.errors import DataError
+from pneumo_edge.imaging import images
 
 MakeFolder = Callable[[dict[str, bytes]], Path]
 

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from pneumo_edge import images
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import prepare
 from pneumo_edge.errors import DataError
+from pneumo_edge.imaging import images
 
 Medmnist = tuple[Path, dict[str, npt.NDArray[np.uint8]]]
 MakeFolder = Callable[[dict[str, bytes]], Path]

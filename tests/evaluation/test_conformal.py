@@ -9,12 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pneumo_edge.evaluation.conformal import (
-    ConformalBounds,
-    conformal_bounds,
-    conformal_quantile,
-    evaluate_sets,
-)
+from pneumo_edge.evaluation.conformal import ConformalBounds, conformal_bounds, conformal_quantile, evaluate_sets
 from pneumo_edge.evaluation.metrics import Scores
 
 #: The values of each patient's images, often tied within and between patients.

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing: ``python tests/fuzz/fuzz.py TARGET [libFuzzer's options and corpus folders]``."""
+"""Coverage-guided fuzzing: ``python -m tests.fuzz.fuzz TARGET [libFuzzer's options and corpus folders]``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ _WATCHED = ["pneumo_edge", "PIL", "pydicom", "zipfile"]
 with atheris.instrument_imports(include=_WATCHED):
     import pydicom.filereader
     import pydicom.values  # noqa: F401
-    from targets import TARGETS
+
+    from tests.fuzz.targets import TARGETS
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pneumo_edge import records
+from pneumo_edge._util import records
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import ConformalSpec, InputCheckSpec, ModelSpec, OutputSpec

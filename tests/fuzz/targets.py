@@ -8,8 +8,10 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from pneumo_edge import images, records, spec
+from pneumo_edge import spec
+from pneumo_edge._util import records
 from pneumo_edge.errors import ImageError, ModelFileError, PneumoEdgeError
+from pneumo_edge.imaging import images
 
 #: As the devices' models have it; what is smaller gets decoded in full either way.
 _SMALLEST = 280

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from targets import TARGETS
+
+from tests.fuzz.targets import TARGETS
 
 _HERE = Path(__file__).parent
 _SEEDS = sorted(path for path in (_HERE / "corpus").rglob("*") if path.is_file())
@@ -29,9 +30,9 @@ def test_every_target_has_seeds_that_are_read() -> None:
 def test_some_seconds_of_fuzzing_find_nothing(target: str, tmp_path: Path) -> None:
     pytest.importorskip("atheris")
     command = [
-        sys.executable, str(_HERE / "fuzz.py"), target, f"-max_total_time={_SECONDS}", "-max_len=16384", "-timeout=60",
+        sys.executable, "-m", "tests.fuzz.fuzz", target, f"-max_total_time={_SECONDS}", "-max_len=16384", "-timeout=60",
         "-rss_limit_mb=2048", f"-artifact_prefix={tmp_path}/", str(tmp_path), str(_HERE / "corpus" / target),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=_HERE.parents[1], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "Done " in done.stderr

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.measures.memory import peak_rss
 from pneumo_edge import Classifier, bundled
+from pneumo_edge.benchmarks.measures.memory import peak_rss
 from pneumo_edge.errors import ImageError, ModelFileError
 from pneumo_edge.runtime.batch import predict_each
 from pneumo_edge.runtime.classifier import Prediction

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from converters.metadata import write_spec
-from pneumo_edge import Classifier, ModelSpec, extras
+from pneumo_edge import Classifier, ModelSpec
+from pneumo_edge._util import extras
+from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.errors import ImageError, MissingExtraError, ModelFileError
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec

@@ -1,4 +1,4 @@
-"""The heatmap that a classifier gives, on every engine; tests/test_heatmap.py has how it is drawn."""
+"""The heatmap that a classifier gives, on every engine; tests/imaging/test_heatmap.py has how it is drawn."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from converters.metadata import write_spec
-from pneumo_edge import Classifier, extras
+from pneumo_edge import Classifier
+from pneumo_edge._util import extras
+from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.errors import ModelFileError
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pneumo_edge import Classifier, extras
+from pneumo_edge import Classifier
+from pneumo_edge._util import extras
 from pneumo_edge.errors import ModelFileError
 from pneumo_edge.runtime import engines
 

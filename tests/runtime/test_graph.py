@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pneumo_edge import bundled, extras
+from pneumo_edge import bundled
+from pneumo_edge._util import extras
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.engines import Engine
 from pneumo_edge.runtime.engines.graph import Graph

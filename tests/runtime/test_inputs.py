@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from pneumo_edge import Classifier, images
+from pneumo_edge import Classifier
 from pneumo_edge.errors import ImageError, ImageTooLargeError, ModelFileError
+from pneumo_edge.imaging import images
 
 _NAMES = ("str", "os.PathLike", "bytes", "bytearray", "memoryview", "binary file object", "Pillow image", "uint8 array")
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pneumo_edge import bundled, files
+from pneumo_edge import bundled
+from pneumo_edge._util import files
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.errors import TrainingError
 from pneumo_edge.training import initial_weights

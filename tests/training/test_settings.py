@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pneumo_edge import files, records
+from pneumo_edge._util import files, records
 from pneumo_edge.errors import TrainingError
 from pneumo_edge.training.settings import check_settings
 

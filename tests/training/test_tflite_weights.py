@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pneumo_edge import bundled, extras
+from pneumo_edge import bundled
+from pneumo_edge._util import extras
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import prepare
 from pneumo_edge.evaluation.metrics import auc

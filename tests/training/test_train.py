@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pneumo_edge import images, runs
+from pneumo_edge import runs
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.evaluation.operating_point import ThresholdRule
+from pneumo_edge.imaging import images
 from pneumo_edge.training.backbones import BACKBONES
 from pneumo_edge.training.shifts import SHIFTS
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.report.figures.distributions import draw_distributions
-from benchmarks.report.figures.ratios import draw_ratios
-from benchmarks.report.figures.stages import draw_stages
-from benchmarks.report.figures.tradeoff import draw_tradeoff
-from benchmarks.report.figures.weight import draw_weight
+from pneumo_edge.benchmarks.report.figures.distributions import draw_distributions
+from pneumo_edge.benchmarks.report.figures.ratios import draw_ratios
+from pneumo_edge.benchmarks.report.figures.stages import draw_stages
+from pneumo_edge.benchmarks.report.figures.tradeoff import draw_tradeoff
+from pneumo_edge.benchmarks.report.figures.weight import draw_weight
 
 __all__ = ["draw_distributions", "draw_ratios", "draw_stages", "draw_tradeoff", "draw_weight"]

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.report.content import Layout, backbone_title
-from benchmarks.report.runs import Panel, Runs, engine_title, panels
-from benchmarks.summary import Row
-from pneumo_edge import drawing, extras
-from pneumo_edge.records import encodable
+from pneumo_edge._util import drawing, extras
+from pneumo_edge._util.records import encodable
+from pneumo_edge.benchmarks.report.content import Layout, backbone_title
+from pneumo_edge.benchmarks.report.runs import Panel, Runs, engine_title, panels
+from pneumo_edge.benchmarks.summary import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

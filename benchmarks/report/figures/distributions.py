@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.protocol import CallKind
-from benchmarks.report.content import Layout
-from benchmarks.report.figures import canvas
-from benchmarks.report.runs import Runs
+from pneumo_edge.benchmarks.protocol import CallKind
+from pneumo_edge.benchmarks.report.content import Layout
+from pneumo_edge.benchmarks.report.figures import canvas
+from pneumo_edge.benchmarks.report.runs import Runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

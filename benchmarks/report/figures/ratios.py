@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from benchmarks.report.content import Layout, backbone_title
-from benchmarks.report.figures import canvas
-from benchmarks.report.runs import Panel, Runs
-from benchmarks.summary import CLOCK_TITLES, Ratio, deciding_clock
+from pneumo_edge.benchmarks.report.content import Layout, backbone_title
+from pneumo_edge.benchmarks.report.figures import canvas
+from pneumo_edge.benchmarks.report.runs import Panel, Runs
+from pneumo_edge.benchmarks.summary import CLOCK_TITLES, Ratio, deciding_clock
 from pneumo_edge.evaluation.metrics import Interval
 
 if TYPE_CHECKING:

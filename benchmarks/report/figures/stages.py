@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.report.content import Layout, backbone_title
-from benchmarks.report.figures import canvas
-from benchmarks.report.runs import Runs
+from pneumo_edge.benchmarks.report.content import Layout, backbone_title
+from pneumo_edge.benchmarks.report.figures import canvas
+from pneumo_edge.benchmarks.report.runs import Runs
 
 _ROW = 0.36
 _INFERENCE = "inference"

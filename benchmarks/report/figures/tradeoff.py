@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.report.content import Layout, backbone_title
-from benchmarks.report.figures import canvas
-from benchmarks.report.runs import Run, Runs
-from benchmarks.summary import Row
-from pneumo_edge import drawing
-from pneumo_edge.records import encodable
+from pneumo_edge._util import drawing
+from pneumo_edge._util.records import encodable
+from pneumo_edge.benchmarks.report.content import Layout, backbone_title
+from pneumo_edge.benchmarks.report.figures import canvas
+from pneumo_edge.benchmarks.report.runs import Run, Runs
+from pneumo_edge.benchmarks.summary import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

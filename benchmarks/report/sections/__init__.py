@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.report.content import Section
-from benchmarks.report.runs import Runs
-from benchmarks.report.sections import (
+from pneumo_edge.benchmarks.report.content import Section
+from pneumo_edge.benchmarks.report.runs import Runs
+from pneumo_edge.benchmarks.report.sections import (
     claims,
     cost,
     cross_checks,

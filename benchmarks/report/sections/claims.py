@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import statistics, verdict
-from benchmarks.report import cells
-from benchmarks.report.content import (
+from pneumo_edge.benchmarks import statistics, verdict
+from pneumo_edge.benchmarks.report import cells
+from pneumo_edge.benchmarks.report.content import (
     Block,
     Cell,
     Folded,
@@ -19,9 +19,9 @@ from benchmarks.report.content import (
     backbone_title,
     count,
 )
-from benchmarks.report.runs import Run, Runs, engine_title
-from benchmarks.summary import CLOCK_TITLES, deciding_clock
-from benchmarks.verdict import Claim, Property
+from pneumo_edge.benchmarks.report.runs import Run, Runs, engine_title
+from pneumo_edge.benchmarks.summary import CLOCK_TITLES, deciding_clock
+from pneumo_edge.benchmarks.verdict import Claim, Property
 from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, LEAST_IMAGES, LEAST_PATIENTS, Outcome
 
 #: What an effect is, after its number.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.report import cells
-from benchmarks.report.content import Block, Cell, Paragraph, Points, Section, Table, backbone_title
-from benchmarks.report.runs import Run, Runs, engine_title
-from benchmarks.supplement.records import EnergySample, Supplement
+from pneumo_edge.benchmarks.report import cells
+from pneumo_edge.benchmarks.report.content import Block, Cell, Paragraph, Points, Section, Table, backbone_title
+from pneumo_edge.benchmarks.report.runs import Run, Runs, engine_title
+from pneumo_edge.benchmarks.supplement.records import EnergySample, Supplement
 
 
 def throughput(runs: Runs) -> Section | None:

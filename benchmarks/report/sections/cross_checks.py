@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from benchmarks.instruments import OTHERS, OWN
-from benchmarks.report import cells
-from benchmarks.report.content import Block, Cell, Paragraph, Points, Section, Table, Tone
-from benchmarks.report.runs import Run, Runs, units
-from benchmarks.summary import Row
-from benchmarks.supplement.cross_check import ROUNDS, TOLERANCE, Agreement, Outcome, agreements
-from benchmarks.supplement.records import Reading, Supplement
+from pneumo_edge.benchmarks.instruments import OTHERS, OWN
+from pneumo_edge.benchmarks.report import cells
+from pneumo_edge.benchmarks.report.content import Block, Cell, Paragraph, Points, Section, Table, Tone
+from pneumo_edge.benchmarks.report.runs import Run, Runs, units
+from pneumo_edge.benchmarks.summary import Row
+from pneumo_edge.benchmarks.supplement.cross_check import ROUNDS, TOLERANCE, Agreement, Outcome, agreements
+from pneumo_edge.benchmarks.supplement.records import Reading, Supplement
 
 _LOADGEN = "MLPerf LoadGen"
 _VALID = re.compile(r"^Result is\s*: VALID", re.MULTILINE)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.report import cells
-from benchmarks.report.content import Cell, Paragraph, Points, Section, Table, count
-from benchmarks.report.runs import Runs
+from pneumo_edge.benchmarks.report import cells
+from pneumo_edge.benchmarks.report.content import Cell, Paragraph, Points, Section, Table, count
+from pneumo_edge.benchmarks.report.runs import Runs
 
 
 def section(runs: Runs) -> Section:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks.report import cells, figures
-from benchmarks.report.content import Cell, Figure, Paragraph, Section, Table, count
-from benchmarks.report.runs import Run, Runs, units
+from pneumo_edge.benchmarks.report import cells, figures
+from pneumo_edge.benchmarks.report.content import Cell, Figure, Paragraph, Section, Table, count
+from pneumo_edge.benchmarks.report.runs import Run, Runs, units
 
 _CAPTION = (
     "Every timed call, as a histogram of wall time (logarithmic) for each format and backbone. The line marks the "

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks.report import cells, figures
-from benchmarks.report.content import Cell, Figure, Paragraph, Section, Table, backbone_title
-from benchmarks.report.runs import Runs
+from pneumo_edge.benchmarks.report import cells, figures
+from pneumo_edge.benchmarks.report.content import Cell, Figure, Paragraph, Section, Table, backbone_title
+from pneumo_edge.benchmarks.report.runs import Runs
 
 
 def section(runs: Runs) -> Section | None:

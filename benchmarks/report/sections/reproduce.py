@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 
-from benchmarks import validity
-from benchmarks.protocol import PRESETS
-from benchmarks.report.content import Block, Cell, Code, Folded, Paragraph, Section, Table
-from benchmarks.report.runs import Run, Runs
-from benchmarks.results import Results
+from pneumo_edge.benchmarks import validity
+from pneumo_edge.benchmarks.protocol import PRESETS
+from pneumo_edge.benchmarks.report.content import Block, Cell, Code, Folded, Paragraph, Section, Table
+from pneumo_edge.benchmarks.report.runs import Run, Runs
+from pneumo_edge.benchmarks.results import Results
 
 
 def section(runs: Runs) -> Section:

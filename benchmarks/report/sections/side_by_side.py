@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from benchmarks import comparison
-from benchmarks.comparison import Compared, Comparison, Finding
-from benchmarks.report import cells
-from benchmarks.report.content import Block, Cell, Paragraph, Section, Table, Tone
-from benchmarks.report.runs import Runs
+from pneumo_edge.benchmarks import comparison
+from pneumo_edge.benchmarks.comparison import Compared, Comparison, Finding
+from pneumo_edge.benchmarks.report import cells
+from pneumo_edge.benchmarks.report.content import Block, Cell, Paragraph, Section, Table, Tone
+from pneumo_edge.benchmarks.report.runs import Runs
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.evaluation.metrics import Interval
 

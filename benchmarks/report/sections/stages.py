@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks.report import cells, figures
-from benchmarks.report.content import Figure, Paragraph, Section, Table
-from benchmarks.report.runs import Runs, units
+from pneumo_edge.benchmarks.report import cells, figures
+from pneumo_edge.benchmarks.report.content import Figure, Paragraph, Section, Table
+from pneumo_edge.benchmarks.report.runs import Runs, units
 
 
 def section(runs: Runs) -> Section:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.report import cells
-from benchmarks.report.content import Block, Cell, Folded, Paragraph, Points, Section, Table, backbone_title, count
-from benchmarks.report.runs import Run, Runs, units
-from benchmarks.supplement.records import OperatorProfile, Supplement
-from benchmarks.supplement.summary import Achieved, Reason, achieved, reasons
+from pneumo_edge.benchmarks.report import cells
+from pneumo_edge.benchmarks.report.content import (
+    Block,
+    Cell,
+    Folded,
+    Paragraph,
+    Points,
+    Section,
+    Table,
+    backbone_title,
+    count,
+)
+from pneumo_edge.benchmarks.report.runs import Run, Runs, units
+from pneumo_edge.benchmarks.supplement.records import OperatorProfile, Supplement
+from pneumo_edge.benchmarks.supplement.summary import Achieved, Reason, achieved, reasons
 
 #: Operators that are named: so many, where they take at least such a share of the time.
 _TOP, _LEAST_SHARE = 6, 0.01

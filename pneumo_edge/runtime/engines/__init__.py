@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge import cores, extras
+from pneumo_edge._util import cores, extras
 from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeError
 from pneumo_edge.runtime import forks
 from pneumo_edge.runtime.engines.graph import Graph
@@ -161,7 +161,7 @@ def load(path: Path, engine: EngineInfo, threads: int = 1) -> Engine:
     Args:
         path: The model file.
         engine: A row of :data:`ENGINES`.
-        threads: Number of threads for one inference, from 1 to :data:`pneumo_edge.cores.MOST`.
+        threads: Number of threads for one inference, from 1 to :data:`pneumo_edge._util.cores.MOST`.
 
     Raises:
         ValueError: ``threads`` is not within that.

@@ -18,8 +18,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from pneumo_edge import records
-from pneumo_edge.apart import how_it_ended
+from pneumo_edge._util import records
+from pneumo_edge._util.subprocesses import how_it_ended
 from pneumo_edge.errors import ModelFileError, PneumoEdgeError
 from pneumo_edge.runtime.engines import ENGINES, Delegation, Engine, Outputs, Probabilities, Tensor, load
 from pneumo_edge.runtime.engines.graph import Graph

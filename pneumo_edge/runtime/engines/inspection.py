@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pneumo_edge import apart
+from pneumo_edge._util import subprocesses
 from pneumo_edge.errors import PneumoEdgeError
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.engines import Delegation, EngineInfo
@@ -58,7 +58,7 @@ def inspect(path: Path) -> Inspection:
 
 def _inspect_apart(path: Path, row: EngineInfo) -> Inspection:
     try:
-        return apart.call_untrusted(_inspect, _Question(str(path), row.name), f"{row.name} on {path}", _SECONDS)
+        return subprocesses.call_untrusted(_inspect, _Question(str(path), row.name), f"{row.name} on {path}", _SECONDS)
     except PneumoEdgeError as error:
         return Inspection(None, {row.name: EngineReport(error=str(error))})
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge import native
+from pneumo_edge._util import native_output
 from pneumo_edge.runtime.engines import Delegation, Outputs, Probabilities, Tensor, graph
 from pneumo_edge.spec import PROBABILITY
 
@@ -30,7 +30,7 @@ class InterpreterEngine:
         self.name = name
         self.version = version
         self.threads = threads
-        with native.quiet_stderr(), native.spelled(path) as spelled:
+        with native_output.quiet_stderr(), native_output.spelled(path) as spelled:
             self._interpreter = interpreter_class(model_path=spelled, num_threads=threads)
             self._interpreter.allocate_tensors()
         (image,) = self._interpreter.get_input_details()

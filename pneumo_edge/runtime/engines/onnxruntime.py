@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from pneumo_edge import native, processor, protobuf
+from pneumo_edge._util import native_output, processor, protobuf
 from pneumo_edge.runtime import forks
 from pneumo_edge.runtime.engines import Delegation, Outputs, Probabilities, Tensor, graph
 from pneumo_edge.spec import PROBABILITY
@@ -111,7 +111,7 @@ def open_session(
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
-    with native.spelled(path) as name:
+    with native_output.spelled(path) as name:
         return onnxruntime.InferenceSession(name, options, providers=["CPUExecutionProvider"])
 
 

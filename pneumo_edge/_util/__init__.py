@@ -1,0 +1,1 @@
+"""What the other packages share and no user needs: files, records, processes, progress. Private."""

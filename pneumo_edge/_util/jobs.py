@@ -1,0 +1,117 @@
+"""A long job alone with what it writes: no second one beside it, and a word on how to resume it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pneumo_edge._util import files, locks, processes
+from pneumo_edge.errors import BusyError
+
+#: How most jobs are resumed.
+SAME_COMMAND = "Run the same command again to continue"
+WITH_RESUME = "Run the same command with --resume to continue"
+
+
+@dataclass(frozen=True)
+class _Owner:
+    """Who holds a lock file: for people, and by ``name`` for file systems that have no locks of their own."""
+
+    job: str
+    process: int
+    host: str
+    name: str
+
+
+@contextlib.contextmanager
+def alone(target: Path, job: str, resume: str) -> Iterator[None]:
+    """Keep other processes from writing the same while the block runs.
+
+    The lock is ``FILE.lock`` beside the target. It holds the process id, and is gone when the block ends.
+
+    Args:
+        target: The file, or the most important of the files, that the job writes.
+        job: What it is, for messages: "benchmark".
+        resume: What to do where it is interrupted, a sentence without its full stop; it becomes a note of the
+            KeyboardInterrupt.
+
+    Raises:
+        BusyError: Another process holds the lock.
+        OSError: The folder cannot be written; the error names the target.
+    """
+    path = target.with_name(f"{target.name}.lock")
+    is_new = not path.parent.exists()
+    with files.naming(target, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _acquire(path, target, _Owner(job, os.getpid(), platform.node(), processes.name(os.getpid())))
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        error.add_note(resume)
+        raise
+    finally:
+        # While it is still locked: whoever opened it meanwhile sees that it is no longer there.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+        if is_new:
+            # One that the job left empty is nobody's.
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
+
+
+def _acquire(path: Path, target: Path, owner: _Owner) -> int:
+    while True:
+        descriptor, is_new = _open(path)
+        try:
+            taken = locks.take(descriptor)
+            if taken is False or (taken is None and not is_new and not _is_dead(_read(descriptor))):
+                raise _busy(path, target, _read(descriptor), certain=taken is False)
+            if locks.is_at(descriptor, path):
+                os.ftruncate(descriptor, 0)
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                os.write(descriptor, json.dumps(asdict(owner)).encode() + b"\n")
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _open(path: Path) -> tuple[int, bool]:
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+    try:
+        return os.open(path, flags | os.O_EXCL, 0o644), True
+    except FileExistsError:
+        return os.open(path, flags, 0o644), False
+
+
+def _read(descriptor: int) -> _Owner | None:
+    """What a lock file says; None where it says nothing, as in the moment after it was made."""
+    try:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return _Owner(**json.loads(os.read(descriptor, 4096)))
+    except (ValueError, TypeError, OSError):
+        return None
+
+
+def _busy(path: Path, target: Path, owner: _Owner | None, *, certain: bool) -> BusyError:
+    who, job = "unknown process", "process"
+    if owner is not None:
+        who, job = f"process {owner.process}", owner.job
+        who += f" on {owner.host}" if owner.host != platform.node() else ""
+    return BusyError(
+        f"another {job} is writing there ({who}): {target}",
+        "a file or folder that nothing else writes",
+        "Wait until it has ended, or give another --out"
+        + ("" if certain else f"; where it no longer runs, delete {path}"),
+    )
+
+
+def _is_dead(owner: _Owner | None) -> bool:
+    return owner is not None and isinstance(owner.name, str) and processes.is_dead(owner.name)

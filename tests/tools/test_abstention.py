@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pneumo_edge.errors import ResultsError
+from pneumo_edge.spec import ConformalSpec, InputCheckSpec
+from tools.abstention import foreign, results
+from tools.abstention.__main__ import PAGE, RESULTS
+from tools.abstention.page import tables
+from tools.abstention.results import FileResults, ForeignImages, JudgedImages
+
+_REPOSITORY = Path(__file__).parents[2]
+_FOUND = FileResults(
+    file="a-int8.tflite",
+    sha256="0" * 64,
+    backbone="a",
+    format="int8",
+    engine="litert",
+    engine_version="2",
+    data="images",
+    threshold=0.5,
+    conformal=ConformalSpec(0.95, 0.6, 0.4, {"NORMAL": 20, "PNEUMONIA": 20}, "validation"),
+    input_check=InputCheckSpec((0.0,), (1.0,), (1,), 2.0, 0.99, "validation"),
+    test=JudgedImages((0, 0, 1, 1, 1), (0.1, 0.45, 0.55, 0.9, 0.2), (1.0, 1.5, 2.5, 1.0, 3.0)),
+    foreign=(ForeignImages("cats", False, (5.0, 6.0, 1.0, 9.0)),),
+)
+
+
+def test_what_is_measured_follows_from_what_was_said() -> None:
+    answered = _FOUND.answered()
+    assert answered.share.value == 3 / 5
+    assert answered.accuracy.value == 2 / 3
+    assert answered.coverage_negative.value == 1 / 2
+    assert answered.coverage_positive.value == 1 / 3
+    assert _FOUND.false_alarms().value == 2 / 5
+    assert _FOUND.accuracy(flagged=True).value == 1 / 2
+    assert _FOUND.accuracy(flagged=False).value == 1
+    assert _FOUND.input_check
+    assert _FOUND.foreign[0].flagged(_FOUND.input_check).value == 3 / 4
+
+
+def test_the_tables_say_it(tmp_path: Path) -> None:
+    results.write(_FOUND, tmp_path)
+    read = results.read(results.path(tmp_path, _FOUND.file))
+    assert read == _FOUND
+    text = tables([read])
+    for cell in ("| cats (4) | 75.0% [", "| test images: false alarms | 40.0% [", "| promised for each class | 95% |"):
+        assert cell in text
+
+
+def test_a_file_without_an_input_check_has_prediction_sets_all_the_same() -> None:
+    unchecked = replace(_FOUND, input_check=None, test=replace(_FOUND.test, distances=()), foreign=())
+    text = tables([unchecked])
+    assert "promised for each class" in text
+    assert "false alarms" not in text
+    both = tables([unchecked, _FOUND])
+    assert both.count("a `int8`, litert 2") == 3
+
+
+def test_results_that_are_missing_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="cannot be read"):
+        results.read(tmp_path / "nothing.json")
+
+
+@pytest.mark.skipif(not (_REPOSITORY / RESULTS).is_dir(), reason="the results are in the repository alone")
+def test_the_page_follows_from_the_raw_results() -> None:
+    found = [results.read(file) for file in sorted((_REPOSITORY / RESULTS).glob("*.json"))]
+    assert tables(found) in (_REPOSITORY / PAGE).read_text()
+
+
+@pytest.mark.parametrize("kind", foreign.KINDS, ids=lambda kind: kind.name)
+def test_every_kind_is_made_the_same_again_of_grey_images(kind: foreign.Kind) -> None:
+    random = np.random.default_rng(0)
+    x_rays = [Image.fromarray(random.integers(0, 256, (60, 50), dtype=np.uint8)) for _ in range(5)]
+    first, second = (list(kind.make(np.random.default_rng(1), x_rays)) for _ in range(2))
+    assert {image.mode for image in first} == {"L"}
+    assert [image.tobytes() for image in first] == [image.tobytes() for image in second]
+    changed = kind.name.startswith(("X-rays", "another", "mirrored"))
+    assert len(first) == (5 if changed else 7 if kind.name.startswith("CT") else foreign.COUNT)
+    if changed:
+        assert all(image.size == (50, 60) or image.size == (60, 50) for image in first)
+        originals = {image.tobytes() for image in x_rays}
+        assert not originals & {image.tobytes() for image in first}

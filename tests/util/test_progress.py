@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from pneumo_edge._util import progress
+
+
+def test_everything_comes_through_and_a_finished_job_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(progress.track(range(5), "Decoding")) == [0, 1, 2, 3, 4]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.fullmatch(r"Decoding: done in \d+ s\n", captured.err)
+
+
+def test_a_job_that_fails_is_not_called_done(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="x"), progress.bar("Training", 3) as advance:
+        advance(1, "loss 0.5")
+        raise ValueError("x")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pseudo-terminal is POSIX's")
+def test_a_terminal_shows_a_bar_on_stderr_alone() -> None:
+    program = (
+        "from pneumo_edge._util import progress\n"
+        "with progress.bar('Training', 7, done=4) as advance:\n"
+        "    advance(2, 'loss 0.25')\n"
+        "print('result')\n"
+    )
+    ours, theirs = os.openpty()
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+        text=True,
+        check=True,
+    )
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert done.stdout == "result\n"
+    for part in ("Training", "6/7", "loss 0.25"):
+        assert part in shown

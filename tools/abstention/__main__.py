@@ -1,0 +1,106 @@
+"""Measures when model files had better not answer, and puts it into docs/uncertain.md: ``make uncertain``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pneumo_edge import bundled
+from pneumo_edge._util import files, pages
+from pneumo_edge._util.cache import cache_folder
+from pneumo_edge._util.progress import track
+from pneumo_edge.data.sources import POSITIVE_CLASS, open_source
+from pneumo_edge.data.tensors import Dataset, prepare
+from pneumo_edge.errors import ModelFileError, PneumoEdgeError
+from pneumo_edge.runtime.classifier import Classifier, Prediction
+from tools.abstention import foreign, results
+from tools.abstention.page import tables
+from tools.abstention.results import FileResults, ForeignImages, JudgedImages
+
+RESULTS = Path("results/uncertain")
+PAGE = Path("docs/uncertain.md")
+_SEED = 1
+_DIGITS = 6
+
+
+def measure(model: str | Path, data: Path, cache: Path) -> FileResults:
+    """Have a model file judge the test split, and images that it was not made for.
+
+    Raises:
+        ModelFileError: The file cannot be read, or has no prediction sets.
+        DataError: The data cannot be opened.
+    """
+    classifier = Classifier(model)
+    spec = classifier.spec
+    if spec.conformal is None:
+        raise ModelFileError(
+            f"{classifier.path} does not say when it is uncertain",
+            "a file with prediction sets",
+            "Export it again with this version of pneumo-edge",
+        )
+    dataset = prepare(open_source(data), cache, spec.input.height, spec.input.width)
+    test = dataset.indices("test")
+    said = _judge(classifier, _pictures(dataset, test), f"Judging the test images with {spec.name}")
+    x_rays = _pictures(dataset, dataset.indices("val"))
+    random = np.random.default_rng(_SEED)
+    unlike = [
+        ForeignImages(
+            kind.name, kind.subtle, _distances(_judge(classifier, list(kind.make(random, x_rays)), kind.name))
+        )
+        for kind in (foreign.KINDS if spec.input_check else ())
+    ]
+    return FileResults(
+        file=classifier.path.name,
+        sha256=files.sha256(classifier.path),
+        backbone=spec.backbone,
+        format=spec.format,
+        engine=classifier.engine.name,
+        engine_version=classifier.engine.version,
+        data=dataset.manifest.source,
+        threshold=spec.decision.threshold,
+        conformal=spec.conformal,
+        input_check=spec.input_check,
+        test=JudgedImages(
+            tuple(dataset.labels(test).tolist()),
+            tuple(each.probabilities[POSITIVE_CLASS] for each in said),
+            _distances(said),
+        ),
+        foreign=tuple(unlike),
+    )
+
+
+def _pictures(dataset: Dataset, indices: Iterable[int]) -> list[Image.Image]:
+    return [Image.fromarray(dataset.grey[index]) for index in indices]
+
+
+def _judge(classifier: Classifier, pictures: Sequence[Image.Image], what: str) -> list[Prediction]:
+    return [classifier.predict(picture) for picture in track(pictures, what)]
+
+
+def _distances(said: Iterable[Prediction]) -> tuple[float, ...]:
+    return tuple(round(each.distance, _DIGITS) for each in said if each.distance is not None)
+
+
+def main() -> None:
+    """Measure what is asked for, and draw the page from everything in ``results/uncertain``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, help="the data set; without it, only the page is drawn again")
+    parser.add_argument("models", nargs="*", default=list(bundled.NAMES), help="names of bundled models, or paths")
+    options = parser.parse_args()
+    try:
+        if options.data:
+            for model in options.models:
+                results.write(measure(model, options.data, cache_folder()), RESULTS)
+        found = [results.read(file) for file in sorted(RESULTS.glob("*.json"))]
+        pages.put_table(PAGE, "uncertain", tables(found))
+    except PneumoEdgeError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

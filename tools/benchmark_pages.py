@@ -1,0 +1,129 @@
+"""The pages that show this project's own benchmark, from the raw results in ``results/benchmark``.
+
+``make benchmark-pages`` runs this module in the repository's root.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from pneumo_edge._util import pages
+from pneumo_edge.benchmarks import comparison, report, results, verdict
+from pneumo_edge.benchmarks.report import cells, markdown
+from pneumo_edge.benchmarks.report.content import Cell, Table
+from pneumo_edge.benchmarks.report.runs import engine_title, gather
+from pneumo_edge.benchmarks.scoring import scores
+from pneumo_edge.benchmarks.summary import CLOCK_TITLES, Summary, deciding_clock, summarise
+from pneumo_edge.benchmarks.verdict import Claim
+from pneumo_edge.errors import PneumoEdgeError
+from pneumo_edge.evaluation.evidence import Outcome
+from tools.answer import answer
+
+FULL = Path("results/benchmark/results.json.gz")
+#: The same benchmark again and again, in the order of their names.
+REPEATED = Path("results/benchmark/repeated")
+#: Every training of both backbones on the test images.
+SCORES = Path("results/evaluation/scores.json")
+README, PAGE = Path("README.md"), Path("docs/benchmark.md")
+HTML, MARKDOWN = Path("docs/benchmark-report.html"), Path("docs/benchmark-report.md")
+#: By how much more a run would have to take to be called a regression.
+ALLOWED = 0.05
+
+_TARGET = "benchmark-pages"
+#: Characters in a line of the README.
+_WIDTH = 120
+_OUTCOMES: tuple[Outcome, ...] = ("supported", "refuted", "not separable")
+
+
+def faster_table(decided: Sequence[Claim]) -> Table:
+    """How many times as fast, for each format, engine and number of threads, with the outcome of the claim."""
+    found = {(_file(claim), (claim.engine, claim.threads)): claim for claim in decided if claim.property == "faster"}
+    places = dict.fromkeys(place for _, place in found)
+    rows = tuple(
+        (Cell(file), *(_effect(found.get((file, place))) for place in places))
+        for file in dict.fromkeys(file for file, _ in found)
+    )
+    return Table(("times as fast", *(_column(*place) for place in places)), 1, rows)
+
+
+def _column(engine: str, threads: int) -> str:
+    """An engine, and the clock that its numbers are of."""
+    return f"{engine_title(engine, threads)}, {CLOCK_TITLES[deciding_clock(threads)]}"
+
+
+def _file(claim: Claim) -> str:
+    return f"{Path(claim.subject.model.file).suffix[1:]} {claim.subject.model.format}"
+
+
+def _effect(claim: Claim | None) -> Cell:
+    if claim is None or claim.effect is None:
+        return Cell("")
+    remarks: list[str] = [] if claim.outcome == "supported" else [claim.outcome]
+    remarks += ["not eligible"] * bool(claim.ineligible)
+    if claim.threads > 1:
+        decides = deciding_clock(claim.threads)
+        others = (f"{CLOCK_TITLES[clock]} {value:.2f}" for clock, value in claim.by_clock.items() if clock != decides)
+        remarks = [*others, *remarks]
+    return Cell(f"{claim.effect:.2f}", f"({', '.join(remarks)})" if remarks else "")
+
+
+def repeated_table(summaries: Sequence[Summary]) -> Table:
+    """Each run's conclusions, and how it compares with the run before."""
+    compared: list[tuple[comparison.Compared, ...]] = [()]
+    compared += [comparison.compare(before, after, ALLOWED).units for before, after in pairwise(summaries)]
+    rows = []
+    for summary, others in zip(summaries, compared, strict=True):
+        outcomes = Counter(claim.outcome for claim in verdict.decide(summary).claims)
+        ratios = [str(cells.ratio(ratio.inference)) for ratio in summary.ratios]
+        null_tests = [str(cells.ratio(test.inference)) for test in summary.null_tests]
+        alarms = sum(len(each.regressions) for each in others)
+        untold = sum(len(each.untold) for each in others)
+        rows.append(
+            (
+                Cell(summary.results.started.replace("T", " ")[:16]),
+                Cell(", ".join(ratios)),
+                Cell(", ".join(null_tests)),
+                Cell(", ".join(f"{outcomes[outcome]} {outcome}" for outcome in _OUTCOMES if outcomes[outcome])),
+                Cell(
+                    f"{alarms} of {sum(len(each.findings) for each in others)}" if others else "",
+                    f"{untold} not told" if untold else "",
+                ),
+            )
+        )
+    return Table(
+        (
+            "started (UTC)",
+            "CPU time, EfficientNetB0 over MobileNetV2",
+            "A/A unit",
+            "claims",
+            "alarms beside the run before",
+        ),
+        5,
+        tuple(rows),
+    )
+
+
+def main() -> None:
+    """Draw the reports, and put the tables into their pages."""
+    try:
+        runs = gather([summarise(results.read(FULL))])
+        for path in (HTML, MARKDOWN):
+            report.write(runs, path)
+        found = answer(runs[0].summary, runs[0].verdict, scores.read(SCORES))
+        table = markdown.table(faster_table(runs[0].verdict.claims))
+        # Neither a link nor a number with its sign is broken.
+        found = textwrap.fill(found, _WIDTH, break_long_words=False, break_on_hyphens=False)
+        pages.put_table(README, _TARGET, f"{found}\n\n{table}\n")
+        repeated = [summarise(results.read(path)) for path in sorted(REPEATED.glob("*.json.gz"))]
+        pages.put_table(PAGE, _TARGET, f"{markdown.table(repeated_table(repeated))}\n")
+    except PneumoEdgeError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
