@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,16 +10,15 @@ from pathlib import Path
 from typing import Annotated
 
 from pneumo_edge._util import files, records
-from pneumo_edge._util.records import AtLeastOne, Count, Record, Share, Within
+from pneumo_edge._util.records import AtLeastOne, Count, Share, Within
+from pneumo_edge._util.result_files import read_record
 from pneumo_edge.benchmarks.protocol import MOST_SECONDS, Settings, Unit
 from pneumo_edge.benchmarks.supplement.records import Supplement
 from pneumo_edge.errors import ResultsError
+from pneumo_edge.scoring.classes import check_classes
+from pneumo_edge.scoring.models import Model, Skipped
 
 SCHEMA_VERSION = 2
-#: An interval of the AUC takes at least two images of each class.
-MIN_IMAGES = 2
-#: The largest document that is read, unpacked; that of 28 units has a sixtieth of it.
-MAX_BYTES = 2**30
 
 #: What a call took, and what went before the first, in nanoseconds.
 _Nanoseconds = Annotated[int, Within(0, 1e9 * MOST_SECONDS)]
@@ -74,28 +71,6 @@ class TestSet:
         check_classes(self.class_names, self.labels.values())
         if self.patients.keys() != self.labels.keys():
             raise ValueError("it has labels and patients of other images")
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model file: its name among the files of this run, what it weighs, and what its ModelSpec says.
-
-    ``processor`` is the kind that it was verified on, None where it does not say; ``unverified`` is what there is to
-    remark where that is another kind than this one and makes a difference.
-    """
-
-    file: str
-    size_bytes: AtLeastOne
-    sha256: str
-    backbone: str
-    format: str
-    threshold: Share
-    recipe: str
-    initial_weights: str
-    trained_on: str
-    trained_on_real: bool
-    processor: str | None = None
-    unverified: str | None = None
 
 
 @dataclass(frozen=True)
@@ -214,19 +189,6 @@ class UnitResult:
 
 
 @dataclass(frozen=True)
-class Skipped:
-    """A model file that was not measured on an engine (on none of them where that is empty), and why.
-
-    ``failed`` is False where nothing is wrong with it: the engine is not installed, or was not chosen.
-    """
-
-    model: str
-    engine: str
-    reason: str
-    failed: bool
-
-
-@dataclass(frozen=True)
 class Results:
     """A whole benchmark. ``started`` is ISO 8601 with its offset; ``versions`` are those of libraries.
 
@@ -316,20 +278,6 @@ def _why_incomplete(results: Results) -> str:
     return ""
 
 
-def check_classes(class_names: tuple[str, ...], labels: Iterable[int]) -> None:
-    """Refuse images of which no AUC with its interval can be computed.
-
-    Raises:
-        ValueError: There are not two classes, or one has fewer than :data:`MIN_IMAGES` images.
-    """
-    if len(class_names) != 2 or len(set(class_names)) != 2:
-        raise ValueError(f"class_names are {_listed(class_names)}, not two different names")
-    counts = Counter(labels)
-    if min(counts[0], counts[1]) < MIN_IMAGES:
-        images = " and ".join(f"{counts[label]} of {name}" for label, name in enumerate(class_names))
-        raise ValueError(f"labels are {images}, not at least {MIN_IMAGES} of each class")
-
-
 def _check_started(started: str) -> None:
     try:
         # Where a date is near either end of time, its moment in UTC is none.
@@ -346,11 +294,6 @@ def _check_once(what: str, names: Iterable[str]) -> None:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names)) or "none"
-
-
-@dataclass(frozen=True)
-class _Header:
-    schema_version: int
 
 
 def write(path: Path, results: Results) -> None:
@@ -372,51 +315,3 @@ def read(path: Path) -> Results:
             "Copy it again, or measure again",
         )
     return found
-
-
-def read_record(
-    record: type[Record], path: Path, schema_version: int, what: str, verb: str, *, oldest: int = 1
-) -> Record:
-    """Read a file of raw results of any kind.
-
-    Args:
-        record: The dataclass that it holds, with a field ``schema_version``.
-        path: The file; one that ends in ``.gz`` is unpacked.
-        schema_version: The newest schema that can be read.
-        what: What it holds, for people.
-        verb: The verb of the command line that writes it.
-        oldest: The oldest schema that can be read.
-
-    Raises:
-        ResultsError: The file is missing, damaged, of a newer or too old a schema, or contradicts itself.
-    """
-    expected = f"{what} of schema {schema_version}, as `pneumo-edge {verb}` writes them"
-    try:
-        text = _read_bytes(path)
-        found = records.loads(_Header, text).schema_version
-        if found > schema_version:
-            raise ResultsError(f"{path} has schema {found}", expected, "Install a newer pneumo-edge to read it")
-        if found < oldest:
-            remedy = f"Measure again with `pneumo-edge {verb}`"
-            raise ResultsError(f"{path} has schema {found}, which lacks what is needed", expected, remedy)
-        return records.loads(record, text)
-    except _TooLargeError as error:
-        raise ResultsError(f"{path} holds more than {MAX_BYTES:,} bytes", expected, "Give a results file") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ResultsError(f"{path} is no whole gzip file ({error})", expected, "Copy it again") from error
-    except OSError as error:
-        raise ResultsError(f"{path} cannot be read ({error.strerror})", expected, "Check the path") from error
-    except records.RecordError as error:
-        raise ResultsError(f"{path} is not valid: {error}", expected, "Copy it again, or measure again") from error
-
-
-class _TooLargeError(Exception):
-    """A document of more than :data:`MAX_BYTES`."""
-
-
-def _read_bytes(path: Path) -> bytes:
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-        content = stream.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise _TooLargeError
-    return content

@@ -13,8 +13,9 @@ from pneumo_edge._util import records
 from pneumo_edge._util.journal import Journal
 from pneumo_edge._util.records import RecordError
 from pneumo_edge.benchmarks.protocol import Plan, Settings, Unit
-from pneumo_edge.benchmarks.results import Machine, Model
+from pneumo_edge.benchmarks.results import Machine
 from pneumo_edge.benchmarks.worker import Message, work
+from pneumo_edge.scoring.models import Model
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +14,6 @@ from pneumo_edge._util import extras
 from pneumo_edge._util.progress import bar
 from pneumo_edge._util.scratch import scratch
 from pneumo_edge.benchmarks import machine, testset
-from pneumo_edge.benchmarks.measures import size
 from pneumo_edge.benchmarks.measures.conditions import together
 from pneumo_edge.benchmarks.measures.latency import STEPS, expected_seconds
 from pneumo_edge.benchmarks.protocol import Job, Plan, Settings, Unit
@@ -25,33 +22,22 @@ from pneumo_edge.benchmarks.results import (
     Conditions,
     LatencySamples,
     MemorySample,
-    Model,
     Results,
-    Skipped,
     Twin,
     UnitResult,
 )
 from pneumo_edge.benchmarks.resume import Identity, Measurements
-from pneumo_edge.benchmarks.testset import InputSize, PreparedTestSet
-from pneumo_edge.data.sources import POSITIVE_CLASS, Source
-from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeError, ResultsError, printable
-from pneumo_edge.runtime.classifier import read_spec
+from pneumo_edge.benchmarks.testset import PreparedTestSet
+from pneumo_edge.data.sources import Source
+from pneumo_edge.errors import MissingExtraError, ResultsError
 from pneumo_edge.runtime.engines import ENGINES, engines_for, import_engine
-from pneumo_edge.spec import MODEL_SUFFIXES, ModelSpec
+from pneumo_edge.scoring.decoding import InputSize
+from pneumo_edge.scoring.models import ModelFile, Skipped, find_models, read_models
 
 #: Images that a unit judges while its memory is measured, and processes that measure it.
 _MEMORY_IMAGES, _MEMORY_PROCESSES = 5, 3
 #: About how long a process takes until it begins to warm up.
 _START_SECONDS = 0.7
-
-
-@dataclass(frozen=True)
-class ModelFile:
-    """A model file, as results describe it, and with its ModelSpec."""
-
-    path: Path
-    model: Model
-    spec: ModelSpec
 
 
 @dataclass(frozen=True)
@@ -161,54 +147,6 @@ def run(
         conditions=conditions,
         skipped=tuple(skipped),
     )
-
-
-def find_models(paths: Iterable[Path]) -> list[Path]:
-    """List model files: those that are named, and all in the folders that are named; each once.
-
-    Raises:
-        ModelFileError: A folder holds none.
-    """
-    found: dict[Path, Path] = {}
-    for path in paths:
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix in MODEL_SUFFIXES and not p.name.startswith("."))
-            if not inside:
-                raise ModelFileError(
-                    f"the folder {path} holds no model file", ".tflite or .onnx files", "Give another folder"
-                )
-        for file in inside:
-            # Which, unlike `resolve`, takes a loop of links as it is: reading it says so.
-            found.setdefault(Path(os.path.realpath(file)), file)
-    return list(found.values())
-
-
-def read_models(paths: list[Path], skip: Callable[[Skipped], None]) -> list[ModelFile]:
-    """Read what model files say of themselves; one that cannot be measured is skipped with the reason."""
-    models = []
-    for path, name in _names(paths).items():
-        try:
-            spec = read_spec(path)
-            if spec.decision.positive_class != POSITIVE_CLASS:
-                raise ModelFileError(
-                    f"{path} looks for {spec.decision.positive_class}", POSITIVE_CLASS, "Measure it on its own data"
-                )
-            models.append(ModelFile(path, size.measure(path, name, spec), spec))
-        except PneumoEdgeError as error:
-            skip(Skipped(name, "", str(error), failed=not isinstance(error, MissingExtraError)))
-    return models
-
-
-def _names(paths: list[Path]) -> dict[Path, str]:
-    """What each file is called in the results: its file name, with as much of its path as tells it apart."""
-    count = Counter(path.name for path in paths)
-    common = os.path.commonpath([path.absolute().parent for path in paths])
-    # Results, reports and pages are UTF-8, which the name of a file need not be.
-    return {
-        path: printable(path.name if count[path.name] == 1 else Path(os.path.relpath(path, common)).as_posix())
-        for path in paths
-    }
 
 
 def _make_units(

@@ -18,9 +18,10 @@ from pneumo_edge.benchmarks.measures import accuracy, latency
 from pneumo_edge.benchmarks.measures.accuracy import Accuracy
 from pneumo_edge.benchmarks.measures.latency import Latency
 from pneumo_edge.benchmarks.protocol import CALL_KINDS, CallKind
-from pneumo_edge.benchmarks.results import Conditions, LatencySamples, Model, Results, UnitResult
+from pneumo_edge.benchmarks.results import Conditions, LatencySamples, Results, UnitResult
 from pneumo_edge.evaluation import evidence
 from pneumo_edge.evaluation.metrics import Interval, Labels, Scores
+from pneumo_edge.scoring.models import Model
 from pneumo_edge.spec import RANDOM_WEIGHTS
 
 Clock = Literal["cpu", "wall"]

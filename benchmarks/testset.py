@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,33 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-import numpy as np
-
 from pneumo_edge._util.scratch import Scratch
 from pneumo_edge.benchmarks.protocol import Settings, TimedImage
 from pneumo_edge.benchmarks.results import TestSet
-from pneumo_edge.data.reading import read_each
-from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source, SplitName
-from pneumo_edge.errors import DataError, ImageError
-from pneumo_edge.imaging import images
-from pneumo_edge.spec import ModelSpec
-
-#: An interval of the AUC takes at least two images of each class.
-_MIN_IMAGES = 2
-
-
-@dataclass(frozen=True)
-class DecodedImages:
-    """Images that can be decoded, and their pixels in a ``.npy`` file for each input size.
-
-    ``left_out`` maps the names of the others to the reason. ``fingerprint`` is a SHA-256 over label and
-    file content of every image used, whatever its name.
-    """
-
-    samples: tuple[Sample, ...]
-    left_out: dict[str, str]
-    fingerprint: str
-    pixels: dict[InputSize, Path]
+from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source
+from pneumo_edge.scoring.decoding import InputSize, decode
 
 
 @dataclass(frozen=True)
@@ -46,26 +23,6 @@ class PreparedTestSet:
     test_set: TestSet
     pixels: dict[InputSize, Path]
     timed: tuple[TimedImage, ...]
-
-
-@dataclass(frozen=True)
-class InputSize:
-    """The pixels that a model takes; models of one size share a file."""
-
-    height: int
-    width: int
-    resize_filter: str
-    smallest_decoded: int | None = None
-
-    @property
-    def name(self) -> str:
-        """For a file."""
-        return f"{self.height}x{self.width}-{self.resize_filter}-{self.smallest_decoded or 'full'}"
-
-    @classmethod
-    def of(cls, spec: ModelSpec) -> InputSize:
-        """What a ModelSpec says."""
-        return cls(spec.input.height, spec.input.width, spec.input.resize_filter, spec.smallest_decoded)
 
 
 def prepare(source: Source, sizes: Iterable[InputSize], place: Scratch, settings: Settings) -> PreparedTestSet:
@@ -102,67 +59,8 @@ def prepare(source: Source, sizes: Iterable[InputSize], place: Scratch, settings
     )
 
 
-def decode(
-    source: Source, samples: Sequence[Sample], split: SplitName, sizes: Iterable[InputSize], place: Scratch
-) -> DecodedImages:
-    """Decode some images of a data set.
-
-    Args:
-        source: The data set.
-        samples: Which of its images.
-        split: What they are, for people.
-        sizes: Input sizes of the models.
-        place: Where the pixels go.
-
-    Raises:
-        DataError: Fewer than two images of a class can be decoded.
-        OSError: The place cannot be written.
-    """
-    sizes = sorted(set(sizes), key=str)
-    usable: list[Sample] = []
-    digests: list[str] = []
-    left_out: dict[str, str] = {}
-    pixels: dict[InputSize, list[images.Pixels]] = {size: [] for size in sizes}
-    for sample, result in read_each(source, samples, partial(_decode, sizes=sizes), f"Decoding the {split} images"):
-        if isinstance(result, ImageError):
-            left_out[sample.name] = str(result)
-            continue
-        digest, arrays = result
-        usable.append(sample)
-        digests.append(digest)
-        for size, array in zip(sizes, arrays, strict=True):
-            pixels[size].append(array)
-    _check(source, usable, split)
-    files = {size: place.put(f"{size.name}.npy", partial(_save, np.stack(pixels.pop(size)))) for size in sizes}
-    return DecodedImages(tuple(usable), left_out, _fingerprint(usable, digests), files)
-
-
-def _save(pixels: images.Pixels, stream: IO[bytes]) -> None:
-    np.save(stream, pixels)
-
-
 def _copy(content: bytes, stream: IO[bytes]) -> None:
     stream.write(content)
-
-
-def _decode(data: bytes, sizes: list[InputSize]) -> tuple[str, list[images.Pixels]]:
-    decoded = {smallest: images.decode(data, smallest) for smallest in {size.smallest_decoded for size in sizes}}
-    arrays = [
-        np.asarray(images.resize(decoded[size.smallest_decoded], size.height, size.width, size.resize_filter))
-        for size in sizes
-    ]
-    return hashlib.sha256(data).hexdigest(), arrays
-
-
-def _check(source: Source, usable: list[Sample], split: SplitName) -> None:
-    for label, class_name in enumerate(CLASS_NAMES):
-        found = sum(sample.label == label for sample in usable)
-        if found < _MIN_IMAGES:
-            raise DataError(
-                f"{source.title} has {found} {split} images of {class_name} that can be decoded",
-                f"at least {_MIN_IMAGES} of each class",
-                f"Give a data set with a {split} split",
-            )
 
 
 def _write_timed(
@@ -175,8 +73,3 @@ def _write_timed(
         path = place.put(name, partial(_copy, source.read(usable[index])))
         timed.append(TimedImage(index, str(path)))
     return tuple(timed)
-
-
-def _fingerprint(usable: list[Sample], digests: list[str]) -> str:
-    lines = sorted(f"{sample.label} {digest}" for sample, digest in zip(usable, digests, strict=True))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -14,14 +14,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from hypothesis import settings
+from PIL import Image
 
 from pneumo_edge import Classifier
 from pneumo_edge._util import extras
 from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.data import sample
+from pneumo_edge.data.sources import PHANTOM_MARKER
 from pneumo_edge.runtime.classifier import read_spec
+from tests import specs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -162,6 +166,28 @@ def inert_tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def phantom_folder(tmp_path: Path) -> Path:
+    """Class folders of noise, PNEUMONIA brighter, and one test image that is not whole."""
+    root = tmp_path / "phantom"
+    for split, count in (("train", 2), ("test", 6)):
+        for label, class_name in enumerate(("NORMAL", "PNEUMONIA")):
+            for index in range(count):
+                _make_image(root / split / class_name / f"{index}.png", 40 + 100 * label, seed=index)
+    whole = (root / "test" / "NORMAL" / "0.png").read_bytes()
+    (root / "test" / "NORMAL" / "broken.png").write_bytes(whole[: len(whole) // 2])
+    (root / PHANTOM_MARKER).write_text("not real\n")
+    return root
+
+
+@pytest.fixture
+def fake_model(inert_tflite: Path, tmp_path: Path) -> Path:
+    """A TFLite file that carries a spec, but that no engine runs."""
+    model = tmp_path / "fake.tflite"
+    write_spec(inert_tflite, model, specs.make_spec("mobilenetv2", "fp32"))
+    return model
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Headless Chromium, as the machine has it."""
@@ -185,6 +211,12 @@ def pip() -> Callable[..., None]:
 def fresh_environment() -> Callable[[Path, str], Path]:
     """Makes a virtual environment in a folder, with a requirement installed, and gives its Python."""
     return _fresh_environment
+
+
+def _make_image(path: Path, brightness: int, seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 60, (specs.SIDE + 8, specs.SIDE + 8)) + brightness
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
 def _pip(python: Path, *arguments: str) -> None:

@@ -10,13 +10,13 @@ import numpy as np
 
 from pneumo_edge.benchmarks.beside_float import BesideFloat, beside_float
 from pneumo_edge.benchmarks.report.sections.claims import where
-from pneumo_edge.benchmarks.scoring.scores import FileScores, Scores
 from pneumo_edge.benchmarks.summary import CLOCK_TITLES, Summary, deciding_clock
 from pneumo_edge.benchmarks.verdict import Claim, Property, Verdict
 from pneumo_edge.evaluation.comparison import paired_auc
 from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, Outcome, settle
 from pneumo_edge.evaluation.metrics import Interval
 from pneumo_edge.evaluation.seeds import over_seeds
+from pneumo_edge.scoring.scores import FileScores, Scores
 
 _SUBJECT, _OTHER = "mobilenetv2", "efficientnetb0"
 #: The formats that were scored for every training.

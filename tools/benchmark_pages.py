@@ -12,16 +12,16 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from pneumo_edge._util import pages
+from pneumo_edge._util import markdown, pages
+from pneumo_edge._util.document import Cell, Table
 from pneumo_edge.benchmarks import comparison, report, results, verdict
-from pneumo_edge.benchmarks.report import cells, markdown
-from pneumo_edge.benchmarks.report.content import Cell, Table
+from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.runs import engine_title, gather
-from pneumo_edge.benchmarks.scoring import scores
 from pneumo_edge.benchmarks.summary import CLOCK_TITLES, Summary, deciding_clock, summarise
 from pneumo_edge.benchmarks.verdict import Claim
 from pneumo_edge.errors import PneumoEdgeError
 from pneumo_edge.evaluation.evidence import Outcome
+from pneumo_edge.scoring import scores
 from tools.answer import answer
 
 FULL = Path("results/benchmark/results.json.gz")

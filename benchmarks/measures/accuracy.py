@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from pneumo_edge.benchmarks.results import AccuracySamples
 from pneumo_edge.evaluation import metrics
 from pneumo_edge.imaging.images import Pixels
 from pneumo_edge.runtime.classifier import Classifier
+from pneumo_edge.scoring.classification import classify
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Accuracy:
 
 
 def measure(classifier: Classifier, grey: Pixels, done: Callable[[], None]) -> AccuracySamples:
-    """Judge every test image once.
+    """Classify every test image once, and note what ran it.
 
     Args:
         classifier: The model file on its engine.
@@ -33,20 +33,14 @@ def measure(classifier: Classifier, grey: Pixels, done: Callable[[], None]) -> A
     Raises:
         ModelFileError: The model gave something that is not a probability.
     """
-    positive = classifier.spec.decision.positive_class
-    probabilities, inference_ms = [], []
-    for image in grey:
-        prediction = classifier.predict(Image.fromarray(image))
-        probabilities.append(prediction.probabilities[positive])
-        inference_ms.append(prediction.timings.inference)
-        done()
+    classified = classify(classifier, grey, done)
     engine, delegation = classifier.engine, classifier.engine.delegation
     return AccuracySamples(
         engine.version,
         delegation.to,
         delegation.partitions,
-        tuple(probabilities),
-        float(np.median(inference_ms)),
+        classified.probabilities,
+        classified.inference_ms,
         # Where nothing is delegated there is nothing to count, and onnxruntime would have to profile the file.
         operators=sum(engine.read_graph().operators.values()) if delegation.partitions else None,
         delegated=sum(delegation.operators.values()) if delegation.partitions else None,

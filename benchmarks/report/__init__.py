@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pneumo_edge._util import files
-from pneumo_edge.benchmarks.report import html, markdown, spreadsheet
+from pneumo_edge._util import files, markdown
+from pneumo_edge.benchmarks.report import html, spreadsheet
 from pneumo_edge.benchmarks.report.compose import compose
 from pneumo_edge.benchmarks.report.runs import Runs
 

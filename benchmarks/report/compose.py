@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from pneumo_edge._util.document import Report, count
 from pneumo_edge.benchmarks import validity
-from pneumo_edge.benchmarks.report.content import Report, count
 from pneumo_edge.benchmarks.report.runs import Run, Runs
 from pneumo_edge.benchmarks.report.sections import SECTIONS
 

@@ -9,7 +9,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from pneumo_edge._util import extras
-from pneumo_edge.benchmarks.report.content import LAYOUTS, Figure, Report
+from pneumo_edge._util.document import LAYOUTS, Figure, Report
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -15,19 +15,20 @@ import numpy as np
 from pneumo_edge._util import cores
 from pneumo_edge._util.progress import bar
 from pneumo_edge._util.scratch import Scratch, scratch
-from pneumo_edge.benchmarks import machine, testset
+from pneumo_edge.benchmarks import machine
 from pneumo_edge.benchmarks.instruments import OTHERS, onnxruntime_profiler
 from pneumo_edge.benchmarks.measures import energy, installation, limit, throughput
 from pneumo_edge.benchmarks.protocol import Unit
-from pneumo_edge.benchmarks.results import Results, Skipped, UnitResult
-from pneumo_edge.benchmarks.run import ModelFile, find_models, read_models
+from pneumo_edge.benchmarks.results import Results, UnitResult
 from pneumo_edge.benchmarks.supplement import cross_check
 from pneumo_edge.benchmarks.supplement.records import Limit, ModelGraph, Supplement, ThroughputSample, Unavailable
 from pneumo_edge.benchmarks.supplement.task import Task, carry_out, plan_calls
-from pneumo_edge.benchmarks.testset import InputSize
 from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source
 from pneumo_edge.errors import MissingExtraError, PneumoEdgeError, ResultsError
 from pneumo_edge.runtime.engines import ENGINES, inspection
+from pneumo_edge.scoring import decoding
+from pneumo_edge.scoring.decoding import InputSize
+from pneumo_edge.scoring.models import ModelFile, Skipped, find_models, read_models
 
 #: Test images of each class that calls go through.
 _IMAGES_OF_A_CLASS = 32
@@ -136,7 +137,7 @@ def _match(results: Results, found: Iterable[ModelFile]) -> dict[str, ModelFile]
 
 def _prepare(results: Results, files: dict[str, ModelFile], source: Source, place: Scratch) -> list[_Target]:
     sizes = {name: InputSize.of(file.spec) for name, file in files.items()}
-    decoded = testset.decode(source, _choose(source, results.settings.seed), "test", sizes.values(), place)
+    decoded = decoding.decode(source, _choose(source, results.settings.seed), "test", sizes.values(), place)
     return [
         _Target(result, files[result.unit.model], decoded.pixels[sizes[result.unit.model]])
         for result in results.units

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    from pneumo_edge.benchmarks.report.content import Report, Table
-    from pneumo_edge.benchmarks.results import Skipped
+    from pneumo_edge._util.document import Report, Table
+    from pneumo_edge.scoring.models import Skipped
 
 #: Wide enough for any table, where no terminal sets a limit.
 _PIPE_WIDTH = 250

@@ -32,8 +32,7 @@ def card(
     X-rays of Kermany et al. (2018), and of no other data.
     """
     from pneumo_edge._util import files
-    from pneumo_edge.benchmarks import cards
-    from pneumo_edge.benchmarks.scoring import summary
+    from pneumo_edge.scoring import cards, summary
 
     if index and models:
         raise typer.BadParameter("is a page of the bundled models: name no other", param_hint="--index")

@@ -60,7 +60,7 @@ def open_data(path: Path, pattern: str | None, models: Sequence[Path] = ()) -> S
 def _pattern_of(models: Sequence[Path]) -> str:
     if not models:
         return ""
-    from pneumo_edge.benchmarks.run import find_models, read_models
+    from pneumo_edge.scoring.models import find_models, read_models
 
     found = {model.spec.data.patient_pattern for model in read_models(find_models(models), lambda skipped: None)} - {""}
     if len(found) > 1:

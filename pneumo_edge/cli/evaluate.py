@@ -15,9 +15,9 @@ from pneumo_edge.errors import ExitCode
 from pneumo_edge.runtime.engines import ENGINES
 
 if TYPE_CHECKING:
-    from pneumo_edge.benchmarks.results import Skipped
-    from pneumo_edge.benchmarks.scoring.summary import Metrics
     from pneumo_edge.data.sources import SplitName
+    from pneumo_edge.scoring.models import Skipped
+    from pneumo_edge.scoring.summary import Metrics
 
 _SPLITS = ("val", "test")
 
@@ -66,10 +66,10 @@ def evaluate(
     Exit code 0 where every file was scored that can run here, 4 where some
     failed; each of those is named with the reason.
     """
+    from pneumo_edge import scoring
     from pneumo_edge._util import extras
-    from pneumo_edge.benchmarks import scoring
-    from pneumo_edge.benchmarks.scoring import run
-    from pneumo_edge.benchmarks.scoring import scores as scores_file
+    from pneumo_edge.scoring import run
+    from pneumo_edge.scoring import scores as scores_file
 
     if (scores is None) == (not models):
         raise typer.BadParameter(
@@ -113,7 +113,7 @@ def evaluate(
 
 
 def _print(computed: Metrics) -> None:
-    from pneumo_edge.benchmarks.scoring.summary import shortage
+    from pneumo_edge.scoring.summary import shortage
 
     if not computed.data.real:
         typer.secho("These are PHANTOM images, not X-rays: of pneumonia the numbers say nothing.", fg="red", bold=True)

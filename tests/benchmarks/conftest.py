@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from pneumo_edge.benchmarks import results
 from pneumo_edge.benchmarks.protocol import MIN_PROCESSES, Settings, Unit
 from pneumo_edge.benchmarks.results import (
     Calls,
@@ -16,37 +14,19 @@ from pneumo_edge.benchmarks.results import (
     LatencySamples,
     Machine,
     MemorySample,
-    Model,
     Results,
     TestSet,
     Twin,
     UnitResult,
 )
 from pneumo_edge.converters.metadata import write_spec
-from pneumo_edge.data.sources import PHANTOM_MARKER
 from pneumo_edge.runtime.classifier import read_spec
-from pneumo_edge.spec import DataSpec, DecisionSpec, InputSpec, ModelSpec, TrainingSpec
+from pneumo_edge.scoring.models import Model, Skipped
+from tests import specs
 
 MakeResults = Callable[..., Results]
 
 STAGES = ("read", "decode", "resize", "tensor", "inference", "decision")
-SIDE = 224
-
-
-def _make_spec(backbone: str, file_format: str) -> ModelSpec:
-    return ModelSpec(
-        name=f"{backbone}-{file_format}",
-        backbone=backbone,
-        format=file_format,
-        class_names=("NORMAL", "PNEUMONIA"),
-        input=InputSpec(SIDE, SIDE, 3, "float32", "bilinear"),
-        decision=DecisionSpec("PNEUMONIA", 0.5, "fixed", "nothing"),
-        temperature=1.0,
-        data=DataSpec("phantom images", False, "none", {}, "none"),
-        training=TrainingSpec("none", 0, "random", 0, {}),
-        versions={},
-        notice="for tests only",
-    )
 
 
 def _make_calls(medians_ms: float, rounds: int, seed: int, *, stages: bool) -> Calls:
@@ -117,41 +97,13 @@ def _make_results(
         units=tuple(units),
         twins=(Twin(units[-1].unit, _make_latency(list(speeds.values())[-1], processes, 99)),),
         conditions=tuple(Conditions(process, "litert", 1, 60.0, 0.0, 10, 0.5, "") for process in range(processes)),
-        skipped=(results.Skipped("other.onnx", "onnxruntime", "it is not installed", failed=False),),
+        skipped=(Skipped("other.onnx", "onnxruntime", "it is not installed", failed=False),),
     )
-
-
-def _make_image(path: Path, brightness: int, seed: int) -> None:
-    pixels = np.random.default_rng(seed).integers(0, 60, (SIDE + 8, SIDE + 8)) + brightness
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
 @pytest.fixture(scope="session")
 def make_results() -> MakeResults:
     return _make_results
-
-
-@pytest.fixture
-def phantom_folder(tmp_path: Path) -> Path:
-    """Class folders of noise, PNEUMONIA brighter, and one test image that is not whole."""
-    root = tmp_path / "phantom"
-    for split, count in (("train", 2), ("test", 6)):
-        for label, class_name in enumerate(("NORMAL", "PNEUMONIA")):
-            for index in range(count):
-                _make_image(root / split / class_name / f"{index}.png", 40 + 100 * label, seed=index)
-    whole = (root / "test" / "NORMAL" / "0.png").read_bytes()
-    (root / "test" / "NORMAL" / "broken.png").write_bytes(whole[: len(whole) // 2])
-    (root / PHANTOM_MARKER).write_text("not real\n")
-    return root
-
-
-@pytest.fixture
-def fake_model(inert_tflite: Path, tmp_path: Path) -> Path:
-    """A TFLite file that carries a spec, but that no engine runs."""
-    model = tmp_path / "fake.tflite"
-    write_spec(inert_tflite, model, _make_spec("mobilenetv2", "fp32"))
-    return model
 
 
 @pytest.fixture(scope="session")
@@ -161,5 +113,5 @@ def two_backbones(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -
     outputs = read_spec(tiny_models / "tiny-fp32.tflite").outputs
     for backbone in ("efficientnetb0", "mobilenetv2"):
         raw = tiny_models / "bare" / "tiny-fp32.tflite"
-        write_spec(raw, folder / f"{backbone}-fp32.tflite", replace(_make_spec(backbone, "fp32"), outputs=outputs))
+        write_spec(raw, folder / f"{backbone}-fp32.tflite", replace(specs.make_spec(backbone, "fp32"), outputs=outputs))
     return folder

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from pneumo_edge._util import markdown
 from pneumo_edge.benchmarks import results as raw
 from pneumo_edge.benchmarks.choice import Limits, choose
-from pneumo_edge.benchmarks.report import markdown
 from pneumo_edge.benchmarks.report.compose import compose
 from pneumo_edge.benchmarks.report.runs import gather
 from pneumo_edge.benchmarks.results import Results, UnitResult

@@ -23,14 +23,14 @@ from typer.testing import CliRunner
 from pneumo_edge import bundled, runs, spec
 from pneumo_edge._util import drawing, records
 from pneumo_edge.benchmarks import results as raw
-from pneumo_edge.benchmarks.scoring import scores as scoring
-from pneumo_edge.benchmarks.scoring import summary
-from pneumo_edge.benchmarks.scoring.scores import FileScores, ImageSet, ScoredImage, ScoredModel, Scores, ShortcutValues
 from pneumo_edge.cli import app, kept, verdicts
 from pneumo_edge.converters import proof
 from pneumo_edge.data.splits import Entry, Manifest
 from pneumo_edge.errors import DataError, ExitCode, PneumoEdgeError, ResultsError, TrainingError
 from pneumo_edge.runtime.judge import Judge
+from pneumo_edge.scoring import scores as scoring
+from pneumo_edge.scoring import summary
+from pneumo_edge.scoring.scores import FileScores, ImageSet, ScoredImage, ScoredModel, Scores, ShortcutValues
 from pneumo_edge.training import reproduction
 from pneumo_edge.training.fit import Settings
 from pneumo_edge.training.phases import Epoch, restore_state

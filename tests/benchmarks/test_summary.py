@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
+from pneumo_edge._util import markdown
 from pneumo_edge.benchmarks.measures import accuracy, latency
-from pneumo_edge.benchmarks.report import markdown
 from pneumo_edge.benchmarks.report.compose import compose
 from pneumo_edge.benchmarks.report.runs import gather
 from pneumo_edge.benchmarks.results import Calls, Conditions, Results, read

@@ -8,10 +8,11 @@ import pytest
 
 from pneumo_edge._util.scratch import Scratch, scratch
 from pneumo_edge.benchmarks.protocol import Settings
-from pneumo_edge.benchmarks.testset import InputSize, prepare
+from pneumo_edge.benchmarks.testset import prepare
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.errors import DataError
 from pneumo_edge.imaging import images
+from pneumo_edge.scoring.decoding import InputSize
 
 SIZE = InputSize(28, 30, "bilinear")
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pneumo_edge._util import markdown
 from pneumo_edge.benchmarks import verdict
-from pneumo_edge.benchmarks.report import markdown
 from pneumo_edge.benchmarks.report.compose import compose
 from pneumo_edge.benchmarks.report.runs import gather
 from pneumo_edge.benchmarks.results import LatencySamples, MemorySample, Results

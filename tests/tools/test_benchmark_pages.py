@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pneumo_edge.benchmarks import results, verdict
-from pneumo_edge.benchmarks.scoring import scores
 from pneumo_edge.benchmarks.summary import summarise
 from pneumo_edge.errors import ResultsError
+from pneumo_edge.scoring import scores
 from tools import answer, benchmark_pages
 
 _ROOT = Path(__file__).parents[2]

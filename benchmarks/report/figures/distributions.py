@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from pneumo_edge._util.document import Layout
 from pneumo_edge.benchmarks.protocol import CallKind
-from pneumo_edge.benchmarks.report.content import Layout
 from pneumo_edge.benchmarks.report.figures import canvas
 from pneumo_edge.benchmarks.report.runs import Runs
 

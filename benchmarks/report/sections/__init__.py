@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pneumo_edge.benchmarks.report.content import Section
+from pneumo_edge._util.document import Section
 from pneumo_edge.benchmarks.report.runs import Runs
 from pneumo_edge.benchmarks.report.sections import (
     claims,

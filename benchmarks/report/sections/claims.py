@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from pneumo_edge.benchmarks import statistics, verdict
-from pneumo_edge.benchmarks.report import cells
-from pneumo_edge.benchmarks.report.content import (
+from pneumo_edge._util.document import (
     Block,
     Cell,
     Folded,
@@ -19,6 +17,8 @@ from pneumo_edge.benchmarks.report.content import (
     backbone_title,
     count,
 )
+from pneumo_edge.benchmarks import statistics, verdict
+from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.runs import Run, Runs, engine_title
 from pneumo_edge.benchmarks.summary import CLOCK_TITLES, deciding_clock
 from pneumo_edge.benchmarks.verdict import Claim, Property

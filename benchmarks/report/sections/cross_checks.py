@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from pneumo_edge._util.document import Block, Cell, Paragraph, Points, Section, Table, Tone
 from pneumo_edge.benchmarks.instruments import OTHERS, OWN
 from pneumo_edge.benchmarks.report import cells
-from pneumo_edge.benchmarks.report.content import Block, Cell, Paragraph, Points, Section, Table, Tone
 from pneumo_edge.benchmarks.report.runs import Run, Runs, units
 from pneumo_edge.benchmarks.summary import Row
 from pneumo_edge.benchmarks.supplement.cross_check import ROUNDS, TOLERANCE, Agreement, Outcome, agreements

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pneumo_edge._util.document import Cell, Paragraph, Points, Section, Table, count
 from pneumo_edge.benchmarks.report import cells
-from pneumo_edge.benchmarks.report.content import Cell, Paragraph, Points, Section, Table, count
 from pneumo_edge.benchmarks.report.runs import Runs
 
 

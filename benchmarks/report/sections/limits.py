@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pneumo_edge.benchmarks.report.content import Points, Section
+from pneumo_edge._util.document import Points, Section
 from pneumo_edge.benchmarks.report.runs import Runs
-from pneumo_edge.benchmarks.results import Model
+from pneumo_edge.scoring.models import Model
 
 
 def _has_signed_weights(model: Model) -> bool:

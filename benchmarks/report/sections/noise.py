@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pneumo_edge._util.document import Block, Cell, Folded, Paragraph, Points, Section, Table, count
 from pneumo_edge.benchmarks import validity
 from pneumo_edge.benchmarks.report import cells
-from pneumo_edge.benchmarks.report.content import Block, Cell, Folded, Paragraph, Points, Section, Table, count
 from pneumo_edge.benchmarks.report.runs import Run, Runs, engine_title, units
 from pneumo_edge.benchmarks.results import Conditions
 from pneumo_edge.benchmarks.summary import NullTest

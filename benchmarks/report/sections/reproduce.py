@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 
+from pneumo_edge._util.document import Block, Cell, Code, Folded, Paragraph, Section, Table
 from pneumo_edge.benchmarks import validity
 from pneumo_edge.benchmarks.protocol import PRESETS
-from pneumo_edge.benchmarks.report.content import Block, Cell, Code, Folded, Paragraph, Section, Table
 from pneumo_edge.benchmarks.report.runs import Run, Runs
 from pneumo_edge.benchmarks.results import Results
 

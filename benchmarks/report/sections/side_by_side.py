@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from pneumo_edge._util.document import Block, Cell, Paragraph, Section, Table, Tone
 from pneumo_edge.benchmarks import comparison
 from pneumo_edge.benchmarks.comparison import Compared, Comparison, Finding
 from pneumo_edge.benchmarks.report import cells
-from pneumo_edge.benchmarks.report.content import Block, Cell, Paragraph, Section, Table, Tone
 from pneumo_edge.benchmarks.report.runs import Runs
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.evaluation.metrics import Interval

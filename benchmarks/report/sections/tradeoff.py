@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from pneumo_edge._util.document import Cell, Figure, Folded, Paragraph, Points, Section, Table
 from pneumo_edge.benchmarks.beside_float import BesideFloat, beside_float
 from pneumo_edge.benchmarks.report import cells, figures
-from pneumo_edge.benchmarks.report.content import Cell, Figure, Folded, Paragraph, Points, Section, Table
 from pneumo_edge.benchmarks.report.runs import Runs, units
 
 #: A longer list is shown when a reader asks for it.

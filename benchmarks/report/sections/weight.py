@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from statistics import median
 
+from pneumo_edge._util.document import Cell, Figure, Paragraph, Section, Table
 from pneumo_edge.benchmarks.report import cells, figures
-from pneumo_edge.benchmarks.report.content import Cell, Figure, Paragraph, Section, Table
 from pneumo_edge.benchmarks.report.runs import Runs, units
 
 

@@ -12,11 +12,11 @@ import pytest
 
 from pneumo_edge import Classifier
 from pneumo_edge.benchmarks.measures import accuracy
-from pneumo_edge.benchmarks.scoring import run, scores
 from pneumo_edge.data import tensors
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.errors import ExitCode
+from pneumo_edge.scoring import run, scores
 
 _FILES = ("metrics.json", "evaluation.md")
 

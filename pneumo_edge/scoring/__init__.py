@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pneumo_edge._util import files
-from pneumo_edge.benchmarks.scoring import figures, page, summary
-from pneumo_edge.benchmarks.scoring.scores import Scores
-from pneumo_edge.benchmarks.scoring.summary import Metrics
+from pneumo_edge.scoring import figures, page, summary
+from pneumo_edge.scoring.scores import Scores
+from pneumo_edge.scoring.summary import Metrics
 
 
 @dataclass(frozen=True)

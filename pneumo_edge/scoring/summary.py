@@ -14,8 +14,7 @@ import numpy as np
 
 from pneumo_edge._util import files, records
 from pneumo_edge._util.records import Count
-from pneumo_edge.benchmarks.results import read_record
-from pneumo_edge.benchmarks.scoring.scores import FileScores, ScoredModel, Scores
+from pneumo_edge._util.result_files import read_record
 from pneumo_edge.data import shortcuts
 from pneumo_edge.data.shortcuts import Direction
 from pneumo_edge.data.sources import SplitName
@@ -28,6 +27,7 @@ from pneumo_edge.evaluation.metrics import Confusion, Interval, Labels
 from pneumo_edge.evaluation.metrics import Scores as Probabilities
 from pneumo_edge.evaluation.seeds import OverSeeds, over_seeds
 from pneumo_edge.evaluation.subgroups import KindSensitivity, sensitivity_by_kind
+from pneumo_edge.scoring.scores import FileScores, ScoredModel, Scores
 
 SCHEMA_VERSION = 1
 

@@ -8,10 +8,11 @@ from typing import Annotated
 
 from pneumo_edge._util import files, records
 from pneumo_edge._util.records import AtLeastOne, Count, Share, Within
-from pneumo_edge.benchmarks.results import check_classes, read_record
+from pneumo_edge._util.result_files import read_record
 from pneumo_edge.data.shortcuts import Direction
 from pneumo_edge.data.sources import SplitName
 from pneumo_edge.errors import ResultsError
+from pneumo_edge.scoring.classes import check_classes
 from pneumo_edge.spec import MAX_TEMPERATURE
 
 SCHEMA_VERSION = 1

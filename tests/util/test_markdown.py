@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from pneumo_edge.benchmarks.report import markdown
-from pneumo_edge.benchmarks.report.content import Cell, Code, Folded, Paragraph, Points, Report, Section, Table
+from pneumo_edge._util import markdown
+from pneumo_edge._util.document import Cell, Code, Folded, Paragraph, Points, Report, Section, Table
 
 _PIECES = [
     "|", "`", "``", "\\", "\n", "\r\n", "<b>", "</details>", "<!--", "&lt;", "&#42;", "*", "_", "~~", "![x](", "[x](",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pneumo_edge.benchmarks.report import markdown
-from pneumo_edge.benchmarks.report.content import Cell, Table, backbone_title
-from pneumo_edge.benchmarks.scoring.summary import (
+from pneumo_edge._util import markdown
+from pneumo_edge._util.document import Cell, Table, backbone_title
+from pneumo_edge.evaluation.metrics import Confusion, Interval
+from pneumo_edge.evaluation.seeds import OverSeeds
+from pneumo_edge.scoring.summary import (
     METRIC_TITLES,
     Comparison,
     Data,
@@ -15,8 +17,6 @@ from pneumo_edge.benchmarks.scoring.summary import (
     SeedComparison,
     SeedGroup,
 )
-from pneumo_edge.evaluation.metrics import Confusion, Interval
-from pneumo_edge.evaluation.seeds import OverSeeds
 from pneumo_edge.spec import ModelSpec
 
 _IN_INDEX = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity")

@@ -12,13 +12,6 @@ import numpy as np
 from pneumo_edge._util.progress import bar
 from pneumo_edge._util.records import encodable
 from pneumo_edge._util.scratch import Scratch, scratch
-from pneumo_edge.benchmarks import testset
-from pneumo_edge.benchmarks.measures import accuracy
-from pneumo_edge.benchmarks.results import Skipped
-from pneumo_edge.benchmarks.run import ModelFile, find_models, read_models
-from pneumo_edge.benchmarks.scoring import scores
-from pneumo_edge.benchmarks.scoring.scores import FileScores, ImageSet, ScoredImage, ScoredModel, Scores, ShortcutValues
-from pneumo_edge.benchmarks.testset import DecodedImages, InputSize
 from pneumo_edge.data import shortcuts
 from pneumo_edge.data.likeness import Bits, perceptual_hash
 from pneumo_edge.data.reading import read_each
@@ -30,6 +23,11 @@ from pneumo_edge.evaluation import metrics
 from pneumo_edge.imaging import images
 from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.runtime.engines import engines_for
+from pneumo_edge.scoring import decoding, scores
+from pneumo_edge.scoring.classification import classify
+from pneumo_edge.scoring.decoding import DecodedImages, InputSize
+from pneumo_edge.scoring.models import ModelFile, Skipped, find_models, read_models
+from pneumo_edge.scoring.scores import FileScores, ImageSet, ScoredImage, ScoredModel, Scores, ShortcutValues
 from pneumo_edge.spec import ModelSpec
 
 
@@ -122,7 +120,7 @@ def _prepare(
         else:
             looks[sample.name] = result
     chosen = _choose(source, split, looks, unreadable, specs, warn)
-    decoded = testset.decode(source, chosen, split, [InputSize.of(spec) for spec in specs], place)
+    decoded = decoding.decode(source, chosen, split, [InputSize.of(spec) for spec in specs], place)
     data = ImageSet(
         title=source.title,
         real=source.real,
@@ -220,7 +218,7 @@ def _score(
             show(len(decoded.samples), f"{model.file}: scored before")
             return found
     grey = np.load(decoded.pixels[InputSize.of(file.spec)], mmap_mode="r")
-    measured = accuracy.measure(classifier, grey, lambda: show(1, model.file))
+    measured = classify(classifier, grey, lambda: show(1, model.file))
     return replace(found, files=(*others, FileScores(model, measured.probabilities)))
 
 

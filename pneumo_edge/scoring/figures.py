@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pneumo_edge._util import drawing, extras, files
-from pneumo_edge.benchmarks.report.content import backbone_title
-from pneumo_edge.benchmarks.scoring.scores import FileScores, ScoredModel, Scores
-from pneumo_edge.benchmarks.scoring.summary import Metrics, ModelMetrics
+from pneumo_edge._util.document import backbone_title
 from pneumo_edge.data import shortcuts
 from pneumo_edge.data.figures import PHANTOM_WARNING
 from pneumo_edge.evaluation import metrics
 from pneumo_edge.evaluation.metrics import Labels
 from pneumo_edge.evaluation.metrics import Scores as Probabilities
+from pneumo_edge.scoring.scores import FileScores, ScoredModel, Scores
+from pneumo_edge.scoring.summary import Metrics, ModelMetrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

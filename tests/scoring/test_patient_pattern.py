@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pneumo_edge.benchmarks.scoring import run
 from pneumo_edge.cli.datasets import open_data
 from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.splits import make_manifest
 from pneumo_edge.errors import PatternError
 from pneumo_edge.runtime.classifier import read_spec
+from pneumo_edge.scoring import run
 
 
 def _picture(seed: int, quality: int) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 
-from pneumo_edge.benchmarks.report.content import Block, Code, Figure, Folded, Paragraph, Points, Report, Table
+from pneumo_edge._util.document import Block, Code, Figure, Folded, Paragraph, Points, Report, Table
 
 _CODE = re.compile(r"(`[^`]+`)")
 #: What would be Markdown outside of code: a link only where it leads to another machine, and a heading, a list or a

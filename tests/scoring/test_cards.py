@@ -13,10 +13,16 @@ from typer.testing import CliRunner, Result
 
 from pneumo_edge import bundled
 from pneumo_edge._util import files
-from pneumo_edge.benchmarks import cards
-from pneumo_edge.benchmarks.scoring import summary
-from pneumo_edge.benchmarks.scoring.scores import ScoredModel
-from pneumo_edge.benchmarks.scoring.summary import (
+from pneumo_edge.cli import app
+from pneumo_edge.converters.metadata import write_spec
+from pneumo_edge.errors import ExitCode
+from pneumo_edge.evaluation.comparison import AucDifference, McNemar
+from pneumo_edge.evaluation.metrics import Confusion, Interval
+from pneumo_edge.evaluation.seeds import OverSeeds
+from pneumo_edge.evaluation.subgroups import KindSensitivity
+from pneumo_edge.scoring import cards, summary
+from pneumo_edge.scoring.scores import ScoredModel
+from pneumo_edge.scoring.summary import (
     Baseline,
     Calibration,
     Comparison,
@@ -28,13 +34,6 @@ from pneumo_edge.benchmarks.scoring.summary import (
     SeedGroup,
     Side,
 )
-from pneumo_edge.cli import app
-from pneumo_edge.converters.metadata import write_spec
-from pneumo_edge.errors import ExitCode
-from pneumo_edge.evaluation.comparison import AucDifference, McNemar
-from pneumo_edge.evaluation.metrics import Confusion, Interval
-from pneumo_edge.evaluation.seeds import OverSeeds
-from pneumo_edge.evaluation.subgroups import KindSensitivity
 from pneumo_edge.spec import (
     CalibrationSpec,
     DataSpec,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pneumo_edge.benchmarks.report import markdown
-from pneumo_edge.benchmarks.report.content import Cell, Code, Paragraph, Points, Report, Section, Table, backbone_title
-from pneumo_edge.benchmarks.scoring.scores import ScoredModel, Scores
-from pneumo_edge.benchmarks.scoring.summary import (
+from pneumo_edge._util import markdown
+from pneumo_edge._util.document import Cell, Code, Paragraph, Points, Report, Section, Table, backbone_title
+from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN
+from pneumo_edge.evaluation.metrics import Interval
+from pneumo_edge.evaluation.seeds import OverSeeds
+from pneumo_edge.scoring.scores import ScoredModel, Scores
+from pneumo_edge.scoring.summary import (
     METRIC_TITLES,
     Comparison,
     Metrics,
@@ -17,9 +20,6 @@ from pneumo_edge.benchmarks.scoring.summary import (
     as_accurate,
     shortage,
 )
-from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN
-from pneumo_edge.evaluation.metrics import Interval
-from pneumo_edge.evaluation.seeds import OverSeeds
 from pneumo_edge.spec import RANDOM_WEIGHTS
 
 _TITLES = {**METRIC_TITLES, "ece": "ECE"}

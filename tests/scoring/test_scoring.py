@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pneumo_edge.benchmarks import scoring
-from pneumo_edge.benchmarks.scoring import page, scores, summary
-from pneumo_edge.benchmarks.scoring.scores import FileScores, ImageSet, ScoredImage, ScoredModel, Scores, ShortcutValues
-from pneumo_edge.benchmarks.scoring.summary import ModelMetrics
+from pneumo_edge import scoring
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.evaluation import calibration, comparison, metrics
 from pneumo_edge.evaluation.bootstrap import Judged, bootstrap, bootstrap_difference
 from pneumo_edge.evaluation.seeds import over_seeds
 from pneumo_edge.evaluation.subgroups import sensitivity_by_kind
+from pneumo_edge.scoring import page, scores, summary
+from pneumo_edge.scoring.scores import FileScores, ImageSet, ScoredImage, ScoredModel, Scores, ShortcutValues
+from pneumo_edge.scoring.summary import ModelMetrics
 
 _IMAGES = tuple(
     [ScoredImage(f"test/NORMAL/{n}.jpeg", 0, f"IM-{n // 2}", "") for n in range(30)]

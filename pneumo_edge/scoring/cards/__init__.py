@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pneumo_edge._util import extras, files
-from pneumo_edge.benchmarks.cards import tables
-from pneumo_edge.benchmarks.report.content import backbone_title
-from pneumo_edge.benchmarks.scoring.summary import (
+from pneumo_edge._util.document import backbone_title
+from pneumo_edge.errors import ModelFileError, ResultsError
+from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN
+from pneumo_edge.runtime.classifier import read_spec
+from pneumo_edge.scoring.cards import tables
+from pneumo_edge.scoring.summary import (
     Comparison,
     Metrics,
     ModelMetrics,
@@ -24,9 +27,6 @@ from pneumo_edge.benchmarks.scoring.summary import (
     as_accurate,
     shortage,
 )
-from pneumo_edge.errors import ModelFileError, ResultsError
-from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN
-from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("pneumo_edge.benchmarks.cards", ""),
+        loader=PackageLoader("pneumo_edge.scoring.cards", ""),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

@@ -1,0 +1,46 @@
+"""A model file's answer to every image of a set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from pneumo_edge.imaging.images import Pixels
+from pneumo_edge.runtime.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Classified:
+    """The answers to a set of images, in its order.
+
+    Attributes:
+        probabilities: Probability of the positive class, 0 to 1, for each image.
+        inference_ms: Median wall time of inference in milliseconds, beside whatever else ran.
+    """
+
+    probabilities: tuple[float, ...]
+    inference_ms: float
+
+
+def classify(classifier: Classifier, grey: Pixels, done: Callable[[], None]) -> Classified:
+    """Classify every image once.
+
+    Args:
+        classifier: The model file on its engine.
+        grey: uint8 array of shape (images, height, width), values 0 to 255, at the model's input size.
+        done: Called after each image.
+
+    Raises:
+        ModelFileError: The model gave something that is not a probability.
+    """
+    positive = classifier.spec.decision.positive_class
+    probabilities, inference_ms = [], []
+    for image in grey:
+        prediction = classifier.predict(Image.fromarray(image))
+        probabilities.append(prediction.probabilities[positive])
+        inference_ms.append(prediction.timings.inference)
+        done()
+    return Classified(tuple(probabilities), float(np.median(inference_ms)))

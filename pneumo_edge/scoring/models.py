@@ -1,0 +1,136 @@
+"""Model files to be measured: which there are, what each says of itself and weighs, and why one is left out."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pneumo_edge._util import files
+from pneumo_edge._util.records import AtLeastOne, Share
+from pneumo_edge.data.sources import POSITIVE_CLASS
+from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeError, printable
+from pneumo_edge.runtime import verified
+from pneumo_edge.runtime.classifier import read_spec
+from pneumo_edge.spec import MODEL_SUFFIXES, ModelSpec
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model file: its name among the files of this run, what it weighs, and what its ModelSpec says.
+
+    ``processor`` is the kind that it was verified on, None where it does not say; ``unverified`` is what there is to
+    remark where that is another kind than this one and makes a difference.
+    """
+
+    file: str
+    size_bytes: AtLeastOne
+    sha256: str
+    backbone: str
+    format: str
+    threshold: Share
+    recipe: str
+    initial_weights: str
+    trained_on: str
+    trained_on_real: bool
+    processor: str | None = None
+    unverified: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file, as results describe it, and with its ModelSpec."""
+
+    path: Path
+    model: Model
+    spec: ModelSpec
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A model file that was not measured on an engine (on none of them where that is empty), and why.
+
+    ``failed`` is False where nothing is wrong with it: the engine is not installed, or was not chosen.
+    """
+
+    model: str
+    engine: str
+    reason: str
+    failed: bool
+
+
+def find_models(paths: Iterable[Path]) -> list[Path]:
+    """List model files: those that are named, and all in the folders that are named; each once.
+
+    Raises:
+        ModelFileError: A folder holds none.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix in MODEL_SUFFIXES and not p.name.startswith("."))
+            if not inside:
+                raise ModelFileError(
+                    f"the folder {path} holds no model file", ".tflite or .onnx files", "Give another folder"
+                )
+        for file in inside:
+            # Which, unlike `resolve`, takes a loop of links as it is: reading it says so.
+            found.setdefault(Path(os.path.realpath(file)), file)
+    return list(found.values())
+
+
+def read_models(paths: list[Path], skip: Callable[[Skipped], None]) -> list[ModelFile]:
+    """Read what model files say of themselves; one that cannot be measured is skipped with the reason."""
+    models = []
+    for path, name in _names(paths).items():
+        try:
+            spec = read_spec(path)
+            if spec.decision.positive_class != POSITIVE_CLASS:
+                raise ModelFileError(
+                    f"{path} looks for {spec.decision.positive_class}", POSITIVE_CLASS, "Measure it on its own data"
+                )
+            models.append(ModelFile(path, describe(path, name, spec), spec))
+        except PneumoEdgeError as error:
+            skip(Skipped(name, "", str(error), failed=not isinstance(error, MissingExtraError)))
+    return models
+
+
+def _names(paths: list[Path]) -> dict[Path, str]:
+    """What each file is called in the results: its file name, with as much of its path as tells it apart."""
+    count = Counter(path.name for path in paths)
+    common = os.path.commonpath([path.absolute().parent for path in paths])
+    # Results, reports and pages are UTF-8, which the name of a file need not be.
+    return {
+        path: printable(path.name if count[path.name] == 1 else Path(os.path.relpath(path, common)).as_posix())
+        for path in paths
+    }
+
+
+def describe(path: Path, name: str, spec: ModelSpec) -> Model:
+    """Describe a model file by its size in bytes, the SHA-256 of its content, and its ModelSpec.
+
+    Args:
+        path: The model file.
+        name: What it is called in the results.
+        spec: The ModelSpec inside it.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    return Model(
+        file=name,
+        size_bytes=path.stat().st_size,
+        sha256=files.sha256(path),
+        backbone=spec.backbone,
+        format=spec.format,
+        threshold=spec.decision.threshold,
+        recipe=spec.training.recipe,
+        initial_weights=spec.training.initial_weights,
+        trained_on=spec.data.name,
+        trained_on_real=spec.data.real,
+        processor=spec.verification.processor if spec.verification else None,
+        unverified=verified.remark(name, spec),
+    )
