@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pneumo_edge import runs
 from pneumo_edge._util import extras, files, jobs, processor, scratch
 from pneumo_edge._util.progress import bar
+from pneumo_edge.backbones import BACKBONES
 from pneumo_edge.converters import (
     calibration,
     features,
@@ -47,6 +48,7 @@ from pneumo_edge.spec import (
     PROBABILITY,
     CalibrationSpec,
     ConformalSpec,
+    DecodingSpec,
     InputCheckSpec,
     InputSpec,
     ModelSpec,
@@ -304,7 +306,7 @@ class _Workshop:
             backbone=run.backbone,
             format=row.name,
             class_names=run.class_names,
-            input=InputSpec(run.height, run.width, 3, row.input_dtype, "bilinear"),
+            input=InputSpec(run.height, run.width, 3, row.input_dtype, "bilinear", decoding=_decoding(run.backbone)),
             decision=replace(run.decision, threshold=verified.threshold),
             temperature=run.temperature,
             data=run.data,
@@ -339,6 +341,11 @@ class _Workshop:
         coverage = reachable(COVERAGE, min(patients.values()))
         bounds = conformal_bounds(answers.labels, answers.scores, answers.patients.tolist(), coverage)
         return ConformalSpec(coverage, bounds.least_positive, bounds.most_negative, patients, self._described)
+
+
+def _decoding(backbone: str) -> DecodingSpec:
+    """What was measured of a backbone; images of another one are decoded in full."""
+    return DecodingSpec(BACKBONES[backbone].decoder_scale if backbone in BACKBONES else None)
 
 
 def _check_fingerprint(run: Run, dataset: Dataset) -> None:

@@ -29,9 +29,8 @@ PROBABILITY, HEATMAP, COMPONENTS = "probability", "heatmap", "components"
 SPEC_NAME = "pneumo_edge_spec.json"
 #: What ``TrainingSpec.initial_weights`` says where no pretrained weights were to be had.
 RANDOM_WEIGHTS = "random"
-#: How far a decoder may scale an image down: to no less than this multiple of the input's longer side. A backbone is
-#: here where its int8 file keeps its verdicts by that (tests/test_bundled.py); others get images decoded in full.
-_OVERSAMPLING = {"mobilenetv2": 1.1, "efficientnetb0": 1.25}
+#: ``DecodingSpec.least_scale`` by backbone in files from before there was a DecodingSpec. Nothing is added here.
+_LEAST_SCALE_BEFORE = {"mobilenetv2": 1.1, "efficientnetb0": 1.25}
 MODEL_SUFFIXES = frozenset({".tflite", ".onnx"})
 
 #: Larger model files are refused unread; those of the largest format have 17 million bytes.
@@ -63,8 +62,22 @@ _TFLITE_IDENTIFIER = slice(4, 8)
 
 
 @dataclass(frozen=True)
+class DecodingSpec:
+    """What the decoder of an image file may do, where it can.
+
+    ``least_scale`` is the least size to which it may scale an image down, as a multiple of the longer side of the
+    model's input; None where it decodes in full.
+    """
+
+    least_scale: Annotated[float, Within(1, MAX_SIDE)] | None
+
+
+@dataclass(frozen=True)
 class InputSpec:
-    """The tensor a model takes: RGB pixels of shape (1, height, width, channels), values 0 to 255."""
+    """The tensor a model takes: RGB pixels of shape (1, height, width, channels), values 0 to 255.
+
+    ``decoding`` is None in files from before it was written; see :attr:`ModelSpec.smallest_decoded`.
+    """
 
     height: int
     width: int
@@ -74,6 +87,7 @@ class InputSpec:
     name: str = "image"
     minimum: Literal[0] = 0
     maximum: Literal[255] = 255
+    decoding: DecodingSpec | None = None
 
     def __post_init__(self) -> None:
         if not (1 <= self.height <= MAX_SIDE and 1 <= self.width <= MAX_SIDE):
@@ -316,8 +330,10 @@ class ModelSpec:
     @property
     def smallest_decoded(self) -> int | None:
         """What :func:`images.decode` takes as ``smallest``: a side in pixels, or None for no scaling."""
-        factor = _OVERSAMPLING.get(self.backbone)
-        return math.ceil(factor * max(self.input.height, self.input.width)) if factor else None
+        decoding = self.input.decoding or DecodingSpec(_LEAST_SCALE_BEFORE.get(self.backbone))
+        if decoding.least_scale is None:
+            return None
+        return math.ceil(decoding.least_scale * max(self.input.height, self.input.width))
 
 
 def parse(text: str | bytes, path: Path) -> ModelSpec:

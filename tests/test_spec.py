@@ -26,6 +26,7 @@ from pneumo_edge.spec import (
     ConformalSpec,
     DataSpec,
     DecisionSpec,
+    DecodingSpec,
     InputSpec,
     ModelSpec,
     OutputSpec,
@@ -59,7 +60,14 @@ def model_specs(draw: st.DrawFn) -> ModelSpec:
         backbone=draw(_text),
         format=draw(_text),
         class_names=class_names,
-        input=InputSpec(draw(size), draw(size), 3, draw(st.sampled_from(["float32", "uint8"])), "bilinear"),
+        input=InputSpec(
+            draw(size),
+            draw(size),
+            3,
+            draw(st.sampled_from(["float32", "uint8"])),
+            "bilinear",
+            decoding=draw(st.none() | st.builds(DecodingSpec, st.none() | st.floats(1, 8))),
+        ),
         decision=DecisionSpec(draw(st.sampled_from(class_names)), draw(share), draw(_text), draw(_text)),
         temperature=draw(st.floats(0.05, 20)),
         data=draw(
@@ -410,11 +418,33 @@ def test_damage_anywhere_gives_a_model_file_error_or_the_same_spec(
 
 
 @given(model_specs(), st.sampled_from([(224, 224, 247), (28, 30, 33), (300, 100, 330)]))
-def test_a_decoder_may_scale_for_a_backbone_that_keeps_its_verdicts(
-    model_spec: ModelSpec, size: tuple[int, int, int]
-) -> None:
+def test_a_file_from_before_the_field_is_decoded_as_it_was(model_spec: ModelSpec, size: tuple[int, int, int]) -> None:
     height, width, smallest = size
-    model_spec = replace(model_spec, input=replace(model_spec.input, height=height, width=width))
-    assert replace(model_spec, backbone="mobilenetv2").smallest_decoded == smallest
-    assert replace(model_spec, backbone="efficientnetb0").smallest_decoded == math.ceil(1.25 * max(height, width))
-    assert replace(model_spec, backbone="tiny").smallest_decoded is None
+
+    def of_before(backbone: str) -> ModelSpec:
+        pixels = replace(model_spec.input, height=height, width=width)
+        document = _document(replace(model_spec, backbone=backbone, input=pixels))
+        del document["input"]["decoding"]
+        return spec.parse(json.dumps(document), Path("x.tflite"))
+
+    assert of_before("mobilenetv2").smallest_decoded == smallest
+    assert of_before("efficientnetb0").smallest_decoded == math.ceil(1.25 * max(height, width))
+    assert of_before("tiny").smallest_decoded is None
+
+
+@pytest.mark.parametrize("backbone", ["mobilenetv2", "efficientnetb0", "tiny"])
+def test_the_file_says_how_far_a_decoder_may_scale(example_spec: ModelSpec, backbone: str) -> None:
+    def decoded(least_scale: float | None) -> int | None:
+        pixels = replace(example_spec.input, height=100, width=200, decoding=DecodingSpec(least_scale))
+        written = records.dumps(replace(example_spec, backbone=backbone, input=pixels))
+        return spec.parse(written, Path("x.tflite")).smallest_decoded
+
+    assert (decoded(1.5), decoded(1), decoded(None)) == (300, 200, None)
+
+
+@pytest.mark.parametrize("least_scale", [0.9, 0, -1, 1e308, "1.1", True])
+def test_a_decoder_is_not_let_scale_below_the_input(example_spec: ModelSpec, least_scale: Any) -> None:
+    document = _document(example_spec)
+    document["input"]["decoding"] = {"least_scale": least_scale}
+    with pytest.raises(ModelFileError, match=r"input\.decoding\.least_scale is "):
+        spec.parse(json.dumps(document), Path("x.tflite"))

@@ -20,11 +20,11 @@ import numpy as np
 from pneumo_edge._util import extras, native_output
 from pneumo_edge._util.cache import cache_folder
 from pneumo_edge._util.progress import bar
+from pneumo_edge.backbones import BACKBONES, Backbone
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import PneumoEdgeError
 from pneumo_edge.training import initial_weights, network, reproduction
-from pneumo_edge.training.backbones import BACKBONES, Backbone
 from pneumo_edge.training.fit import train, trainer, training_images
 from pneumo_edge.training.initial_weights import InitialWeights
 from pneumo_edge.training.phases import batches, compile_model

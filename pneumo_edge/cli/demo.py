@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pneumo_edge._util import files, jobs, parent_watch
+from pneumo_edge.backbones import BACKBONES
 from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
-from pneumo_edge.training.backbones import BACKBONES
 
 if TYPE_CHECKING:
     from pneumo_edge.data.sources import Source

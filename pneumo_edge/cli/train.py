@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pneumo_edge.backbones import BACKBONES
 from pneumo_edge.cli import datasets, options
-from pneumo_edge.training.backbones import BACKBONES
 from pneumo_edge.training.recipes import RECIPES
 from pneumo_edge.training.report_recipes import REPRODUCTIONS
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pneumo_edge import runs
 from pneumo_edge._util import extras, files, tabular
 from pneumo_edge._util.progress import bar
+from pneumo_edge.backbones import Backbone
 from pneumo_edge.data.sources import CLASS_NAMES, POSITIVE_CLASS
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc, confusion
@@ -27,7 +28,6 @@ from pneumo_edge.runs import Run
 from pneumo_edge.spec import DataSpec, DecisionSpec, TrainingSpec
 from pneumo_edge.training import curves
 from pneumo_edge.training.augmentation import augment, resize
-from pneumo_edge.training.backbones import Backbone
 from pneumo_edge.training.initial_weights import InitialWeights
 from pneumo_edge.training.network import FEATURES, HEIGHT, LOGITS, WIDTH, at_side, batch_norm_layers, build
 from pneumo_edge.training.phases import Epoch, TrainingImages, fit_phase

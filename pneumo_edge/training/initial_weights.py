@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,10 @@ import numpy as np
 
 from pneumo_edge import bundled, spec
 from pneumo_edge._util import connectivity, extras, files
+from pneumo_edge.backbones import SIDE, Backbone, Pretrained
 from pneumo_edge.errors import ModelFileError, TrainingError
 from pneumo_edge.spec import RANDOM_WEIGHTS, ModelSpec
 from pneumo_edge.training import tflite_weights, weights_file
-from pneumo_edge.training.backbones import SIDE, Backbone
 
 #: Seconds between two pieces of a download.
 _PATIENCE = 30.0
@@ -50,7 +51,7 @@ def find(backbone: Backbone, given: Path | None, *, trained: bool = True) -> Ini
     Args:
         backbone: The backbone.
         given: A file of weights that Keras saved, a TFLite file of the same backbone, a folder that has
-            ``backbone.weights_file``, or None.
+            the file of its :class:`~pneumo_edge.backbones.Pretrained`, or None.
         trained: Whether the bundled model will do, which was trained on chest X-rays already.
 
     Returns:
@@ -62,12 +63,15 @@ def find(backbone: Backbone, given: Path | None, *, trained: bool = True) -> Ini
     """
     if given is not None:
         return _checked(backbone, _given(backbone, given))
-    try:
-        path = _download(backbone)
-    except Exception as error:  # Keras raises a bare Exception where a download fails
-        lost = f"The ImageNet weights of {backbone.application} could not be downloaded ({str(error)[:120]}). "
+    if backbone.pretrained:
+        try:
+            path = _download(backbone.pretrained)
+        except Exception as error:  # Keras raises a bare Exception where a download fails
+            lost = f"The ImageNet weights of {backbone.title} could not be downloaded ({str(error)[:120]}). "
+        else:
+            return _checked(backbone, InitialWeights(f"ImageNet, downloaded by Keras {_hash(path)}", path))
     else:
-        return _checked(backbone, InitialWeights(f"ImageNet, downloaded by Keras {_hash(path)}", path))
+        lost = f"No pretrained weights of {backbone.title} are known. "
     remedy = "For ImageNet weights give --weights or set PNEUMO_EDGE_WEIGHTS."
     if trained and backbone.name in bundled.NAMES:
         path = bundled.path(backbone.name)
@@ -99,9 +103,8 @@ def build_base(backbone: Backbone, weights: InitialWeights, side: int) -> Any:
     Raises:
         TrainingError: The weights are not all of the backbone's and no others.
     """
-    keras = extras.need("keras", "train")
-    application = getattr(keras.applications, backbone.application)
-    base = application(include_top=False, weights=None, input_shape=(side, side, 3))
+    extras.need("keras", "train")
+    base = pkgutil.resolve_name(backbone.builder)(include_top=False, weights=None, input_shape=(side, side, 3))
     if weights.path is None:
         return base
     try:
@@ -112,7 +115,7 @@ def build_base(backbone: Backbone, weights: InitialWeights, side: int) -> Any:
             _complete_normalization(base)
     except weights_file.DoesNotFitError as error:
         raise TrainingError(
-            f"{weights.path} does not hold weights of {backbone.application} ({str(error)[:300]})",
+            f"{weights.path} does not hold weights of {backbone.title} ({str(error)[:300]})",
             "all weights of that application with include_top=False, as Keras saves them, and no others",
             "Give another --weights",
         ) from error
@@ -120,17 +123,20 @@ def build_base(backbone: Backbone, weights: InitialWeights, side: int) -> Any:
 
 
 def _given(backbone: Backbone, given: Path) -> InitialWeights:
-    path = given / backbone.weights_file if given.is_dir() else given
+    pretrained = backbone.pretrained
+    path = given / pretrained.file if pretrained and given.is_dir() else given
     if not path.is_file():
+        folder = f", or a folder with {pretrained.file}" if pretrained else ""
         raise TrainingError(
             f"there are no weights at {path}",
-            f"a weights file of {backbone.application} without its top, or a folder with {backbone.weights_file}",
-            "Give another --weights, or leave it out to download them",
+            f"a weights file of {backbone.title} without its top{folder}",
+            f"Give another --weights, or leave it out{' to download them' if pretrained else ''}",
         )
     text = f"from {path.name} {_hash(path)}"
     if path.suffix == ".tflite":
         return InitialWeights(f"{text}, trained on {_spec_of(backbone, path).data.name}", path)
-    return InitialWeights(f"ImageNet, {text}" if files.sha256(path) in backbone.imagenet else text, path)
+    known = pretrained is not None and files.sha256(path) in pretrained.sha256
+    return InitialWeights(f"ImageNet, {text}" if known else text, path)
 
 
 def _spec_of(backbone: Backbone, path: Path) -> ModelSpec:
@@ -149,15 +155,15 @@ def _checked(backbone: Backbone, weights: InitialWeights) -> InitialWeights:
     return weights
 
 
-def _download(backbone: Backbone) -> Path:
+def _download(pretrained: Pretrained) -> Path:
     """Where Keras keeps a backbone's ImageNet weights; fetched in one attempt where they are not there yet."""
     keras = extras.need("keras", "train")
-    name = backbone.download.rpartition("/")[2]
+    name = pretrained.url.rpartition("/")[2]
     folders = (os.environ.get("KERAS_HOME") or Path("~/.keras").expanduser(), "/tmp/.keras")
     if not any(Path(folder, "models", name).is_file() for folder in folders):
-        connectivity.check(backbone.download)
+        connectivity.check(pretrained.url)
     with connectivity.patience(_PATIENCE):
-        kept = keras.utils.get_file(name, backbone.download, cache_subdir="models", file_hash=backbone.download_md5)
+        kept = keras.utils.get_file(name, pretrained.url, cache_subdir="models", file_hash=pretrained.md5)
     return Path(kept)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from pneumo_edge._util import extras
+from pneumo_edge.backbones import SIDE, Backbone
 from pneumo_edge.data.sources import CLASS_NAMES
 from pneumo_edge.imaging.images import Pixels
 from pneumo_edge.training import initial_weights
-from pneumo_edge.training.backbones import SIDE, Backbone
 from pneumo_edge.training.initial_weights import InitialWeights
 
 HEIGHT = WIDTH = SIDE

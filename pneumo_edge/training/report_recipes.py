@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pneumo_edge.training.backbones import BACKBONES
+from pneumo_edge.backbones import BACKBONES
 
 #: Which suspected cause a twin puts right.
 Correction = Literal["none", "scaling", "batch-norm", "both"]
@@ -65,7 +65,7 @@ class Reproduction:
         name: The recipe's name.
         report_run: Key of the report's run in :data:`PUBLISHED`.
         correction: The suspected cause that is put right; "none" for the run as reported.
-        backbone: Key of :data:`~pneumo_edge.training.backbones.BACKBONES`.
+        backbone: Key of :data:`~pneumo_edge.backbones.BACKBONES`.
         phases: What is fitted, in this order.
         optimizer: Its name in ``keras.optimizers``.
         scaling: (scale, offset) applied to pixels of 0 to 255 before ``keras.applications`` sees them.

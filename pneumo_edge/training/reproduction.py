@@ -24,12 +24,12 @@ import numpy.typing as npt
 
 from pneumo_edge._util import extras, files, records
 from pneumo_edge._util.progress import Advance, bar
+from pneumo_edge.backbones import BACKBONES
 from pneumo_edge.data.sources import CLASS_NAMES
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.errors import TrainingError
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc
 from pneumo_edge.training import checkpoint, network
-from pneumo_edge.training.backbones import BACKBONES
 from pneumo_edge.training.initial_weights import InitialWeights
 from pneumo_edge.training.network import HEIGHT, WIDTH, batch_norm_layers
 from pneumo_edge.training.phases import Epoch, class_weights

@@ -26,6 +26,7 @@ from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.errors import ConversionError, GateError
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec
+from pneumo_edge.spec import DecodingSpec
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +56,7 @@ def test_each_file_carries_its_spec(row: Format, rows: list[Format], exported: P
     spec, run = classifier.spec, runs.load(tiny_run)
     assert (spec.format, spec.backbone, spec.input.dtype) == (row.name, "tiny", row.input_dtype)
     assert spec.data.fingerprint == run.data.fingerprint
+    assert spec.input.decoding == DecodingSpec(None), "nothing was measured of this backbone"
     assert spec.verification is not None
     installed = {info.name for info in engines.installed_engines_for(classifier.path)}
     assert set(spec.verification.engines) == installed & set(rows[_ROWS.index(row)].engines)

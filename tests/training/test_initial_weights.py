@@ -15,20 +15,25 @@ import pytest
 
 from pneumo_edge import bundled
 from pneumo_edge._util import files
+from pneumo_edge.backbones import BACKBONES, SIDE, Backbone, Pretrained
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.errors import TrainingError
 from pneumo_edge.training import initial_weights
-from pneumo_edge.training.backbones import BACKBONES, SIDE, Backbone
 
 pytestmark = pytest.mark.slow
 
 _MOBILENET = BACKBONES["mobilenetv2"]
 
 
+def _pretrained(row: Backbone) -> Pretrained:
+    assert row.pretrained
+    return row.pretrained
+
+
 @pytest.fixture(scope="module")
 def weights(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of weights of MobileNetV2 that no one has seen before."""
-    path = tmp_path_factory.mktemp("weights") / _MOBILENET.weights_file
+    path = tmp_path_factory.mktemp("weights") / _pretrained(_MOBILENET).file
     keras.utils.set_random_seed(3)
     keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(SIDE, SIDE, 3)).save_weights(path)
     return path
@@ -51,15 +56,15 @@ def test_a_missing_weights_file_is_named(tmp_path: Path) -> None:
 def test_a_file_is_called_imagenets_only_where_that_is_known(keras: Any, weights: Path) -> None:
     digest = files.sha256(weights)
     found = initial_weights.find(_MOBILENET, weights.parent)
-    assert found.description == f"from {_MOBILENET.weights_file} (sha256 {digest[:16]})"
-    known = replace(_MOBILENET, imagenet=frozenset({digest}))
+    assert found.description == f"from {_pretrained(_MOBILENET).file} (sha256 {digest[:16]})"
+    known = replace(_MOBILENET, pretrained=replace(_pretrained(_MOBILENET), sha256=frozenset({digest})))
     assert initial_weights.find(known, weights).description == f"ImageNet, {found.description}"
 
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_the_known_files_are_known(keras: Any, name: str, shared: Path) -> None:
     found = initial_weights.find(BACKBONES[name], shared / "weights")
-    assert found.description.startswith(f"ImageNet, from {BACKBONES[name].weights_file} (sha256 ")
+    assert found.description.startswith(f"ImageNet, from {_pretrained(BACKBONES[name]).file} (sha256 ")
 
 
 def test_a_refused_file_leaves_no_run_that_says_it_was_taken(
@@ -102,7 +107,7 @@ def test_random_weights_are_the_last_resort(
 def test_what_keras_downloaded_before_is_taken_without_a_network(
     keras: Any, no_network: None, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = tmp_path / "keras" / "models" / _MOBILENET.download.rpartition("/")[2]
+    kept = tmp_path / "keras" / "models" / _pretrained(_MOBILENET).url.rpartition("/")[2]
     kept.parent.mkdir(parents=True)
     network = initial_weights.build_base(_MOBILENET, initial_weights.InitialWeights("", weights), SIDE)
     network.save(kept)

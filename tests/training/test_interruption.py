@@ -12,6 +12,7 @@ import io
 import json
 import math
 import os
+import pkgutil
 import random
 import sys
 import time
@@ -46,13 +47,14 @@ def random_weights(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> Call
     folder = tmp_path_factory.mktemp("weights")
 
     def make(backbone: str) -> Path:
-        from pneumo_edge.training.backbones import BACKBONES
+        from pneumo_edge.backbones import BACKBONES
 
         row = BACKBONES[backbone]
         keras.utils.set_random_seed(5)
-        application = getattr(keras.applications, row.application)
-        application(include_top=False, weights=None, input_shape=(224, 224, 3)).save_weights(folder / row.weights_file)
-        return folder / row.weights_file
+        path = folder / f"{backbone}.weights.h5"
+        application = pkgutil.resolve_name(row.builder)
+        application(include_top=False, weights=None, input_shape=(224, 224, 3)).save_weights(path)
+        return path
 
     return make
 

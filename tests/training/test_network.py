@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pkgutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +9,8 @@ import numpy as np
 import pytest
 
 from pneumo_edge import bundled
+from pneumo_edge.backbones import BACKBONES
 from pneumo_edge.training import initial_weights, network
-from pneumo_edge.training.backbones import BACKBONES
 
 pytestmark = pytest.mark.slow
 
@@ -33,8 +35,8 @@ def test_the_scaling_that_the_backbone_needs_is_in_the_graph(keras: Any, name: s
     initial_weights.build_base(row, bundled_weights, network.HEIGHT).save_weights(path)
     model = network.build(row, initial_weights.find(row, path), 0.2, _PIXELS)
     inner = keras.Model(model.input, model.get_layer(network.FEATURES).output)
-    module = {"mobilenetv2": keras.applications.mobilenet_v2, "efficientnetb0": keras.applications.efficientnet}[name]
-    application = getattr(keras.applications, row.application)
+    application = pkgutil.resolve_name(row.builder)
+    module = sys.modules[application.__module__]
     reference = application(include_top=False, weights=str(path), input_shape=(224, 224, 3), pooling="avg")
     pixels = _PIXELS[:2].astype(np.float32)
     expected = reference.predict(module.preprocess_input(pixels.copy()), verbose=0)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from pneumo_edge._util import records
-from pneumo_edge.training.backbones import BACKBONES
+from pneumo_edge.backbones import BACKBONES
 from pneumo_edge.training.report_recipes import PUBLISHED, REPRODUCTIONS, Reproduction
 
 _TWINS = [row for row in REPRODUCTIONS.values() if row.correction != "none"]

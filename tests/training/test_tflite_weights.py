@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from pneumo_edge import bundled
 from pneumo_edge._util import extras
+from pneumo_edge.backbones import BACKBONES
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import prepare
 from pneumo_edge.evaluation.metrics import auc
 from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.training import initial_weights, network, tflite_weights
-from pneumo_edge.training.backbones import BACKBONES
 from pneumo_edge.training.weights_file import DoesNotFitError
 
 pytestmark = pytest.mark.slow

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from pneumo_edge import runs
+from pneumo_edge.backbones import BACKBONES
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.evaluation.operating_point import ThresholdRule
 from pneumo_edge.imaging import images
-from pneumo_edge.training.backbones import BACKBONES
 from pneumo_edge.training.shifts import SHIFTS
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def weights(keras: Any, workplace: Path) -> Path:
     """Weights in a file, with batch-norm statistics that are not the initial ones; no network is asked."""
-    path = workplace / _BACKBONE.weights_file
+    path = workplace / "backbone.weights.h5"
     keras.utils.set_random_seed(5)
     model = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(224, 224, 3))
     for layer in _batch_norms(keras, model):

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pneumo_edge.backbones import BACKBONES
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import prepare
-from pneumo_edge.training.backbones import BACKBONES
 from pneumo_edge.training.initial_weights import RANDOM
 from pneumo_edge.training.recipes import RECIPES
 from tools import training_speed
