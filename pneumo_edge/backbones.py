@@ -94,6 +94,6 @@ BACKBONES: dict[str, Backbone] = {
 }
 
 
-def title(name: str) -> str:
+def backbone_title(name: str) -> str:
     """A backbone's name as its authors write it; of one that is not in the table, ``name`` itself."""
     return BACKBONES[name].title if name in BACKBONES else name

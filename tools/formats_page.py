@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pneumo_edge import bundled
 from pneumo_edge._util import pages
 from pneumo_edge.converters import proof
 from pneumo_edge.converters.formats import FORMATS, Format
@@ -18,7 +19,6 @@ from pneumo_edge.errors import PneumoEdgeError
 
 RESULTS = Path("results/formats")
 PAGE = Path("docs/formats.md")
-BACKBONES = ("mobilenetv2", "efficientnetb0")
 
 _COLUMNS = (
     "format",
@@ -34,7 +34,7 @@ _COLUMNS = (
 )
 
 
-def table(folder: Path, backbones: Sequence[str] = BACKBONES) -> str:
+def table(folder: Path, backbones: Sequence[str] = bundled.NAMES) -> str:
     """A Markdown table: every format of every backbone on every engine.
 
     Raises:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pneumo_edge._util import extras, files, pages
+from pneumo_edge.backbones import backbone_title
 from pneumo_edge.errors import PneumoEdgeError, TrainingError
 from pneumo_edge.training.report_recipes import PUBLISHED, REPRODUCTIONS, Correction, Published
 from pneumo_edge.training.reproduction import RECORD_NAME, ReportEpoch, Result, load, read_history
@@ -117,8 +118,7 @@ def draw(outcomes: Mapping[str, Outcome], path: Path) -> None:
         for recipe in REPRODUCTIONS.values():
             if recipe.report_run == name and recipe.name in outcomes:
                 _draw_outcome(axes, recipe.correction, outcomes[recipe.name].rows)
-        backbone = {"efficientnetb0": "EfficientNetB0", "mobilenetv2": "MobileNetV2"}[REPRODUCTIONS[name].backbone]
-        axes.set_title(f"{published.name} ({backbone})", fontsize=10)
+        axes.set_title(f"{published.name} ({backbone_title(REPRODUCTIONS[name].backbone)})", fontsize=10)
         axes.set(xlabel="epoch", ylim=(0.3, 1))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)

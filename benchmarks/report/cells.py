@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import isinf
 from statistics import median
 
-from pneumo_edge._util.document import Cell, backbone_title
+from pneumo_edge._util.document import Cell
+from pneumo_edge.backbones import backbone_title
 from pneumo_edge.benchmarks.measures.latency import Latency
 from pneumo_edge.benchmarks.report.runs import Run, Runs, engine_title
 from pneumo_edge.benchmarks.summary import Ratios, Row

@@ -12,8 +12,6 @@ LAYOUTS: tuple[Layout, ...] = ("wide", "narrow")
 #: How a cell looks: as good news, bad news, or neither.
 Tone = Literal["", "good", "bad", "open"]
 
-_TITLES = {"mobilenetv2": "MobileNetV2", "efficientnetb0": "EfficientNetB0"}
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -108,11 +106,6 @@ class Report:
     facts: tuple[tuple[str, str], ...]
     warnings: tuple[tuple[str, str], ...]
     sections: tuple[Section, ...]
-
-
-def backbone_title(backbone: str) -> str:
-    """A backbone's name as its authors write it."""
-    return _TITLES.get(backbone, backbone)
 
 
 def count(number: int, noun: str, plural: str = "s") -> str:

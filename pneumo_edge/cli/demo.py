@@ -38,7 +38,7 @@ def demo(
 ) -> None:
     """Go the whole road: train, convert, verify, predict, benchmark.
 
-    Every command is shown as it runs. Both backbones are trained with the
+    Every command is shown as it runs. Every backbone is trained with the
     quick recipe; a run that was interrupted goes on.
     """
     from pneumo_edge.data.sources import open_source

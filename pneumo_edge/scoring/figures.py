@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pneumo_edge._util import drawing, extras, files
-from pneumo_edge._util.document import backbone_title
+from pneumo_edge.backbones import backbone_title
 from pneumo_edge.data import shortcuts
 from pneumo_edge.data.figures import PHANTOM_WARNING
 from pneumo_edge.evaluation import metrics

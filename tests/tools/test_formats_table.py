@@ -26,7 +26,7 @@ def test_the_page_holds_the_table_that_follows_from_the_proofs() -> None:
 
 def test_every_format_of_both_backbones_was_measured_on_every_engine_it_promises() -> None:
     for row in FORMATS.values():
-        for backbone in formats_page.BACKBONES:
+        for backbone in bundled.NAMES:
             kept = proof.load(_RESULTS / row.file_name(backbone))
             measured = replace(kept.origin.format, by_processor=row.by_processor)
             if row.id == "onnx-int8":

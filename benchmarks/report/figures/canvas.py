@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pneumo_edge._util import drawing, extras
-from pneumo_edge._util.document import Layout, backbone_title
+from pneumo_edge._util.document import Layout
 from pneumo_edge._util.records import encodable
+from pneumo_edge.backbones import backbone_title
 from pneumo_edge.benchmarks.report.runs import Panel, Runs, engine_title, panels
 from pneumo_edge.benchmarks.summary import Row
 

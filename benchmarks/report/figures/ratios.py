@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from pneumo_edge._util.document import Layout, backbone_title
+from pneumo_edge._util.document import Layout
+from pneumo_edge.backbones import backbone_title
 from pneumo_edge.benchmarks.report.figures import canvas
 from pneumo_edge.benchmarks.report.runs import Panel, Runs
 from pneumo_edge.benchmarks.summary import CLOCK_TITLES, Ratio, deciding_clock

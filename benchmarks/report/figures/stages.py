@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pneumo_edge._util.document import Layout, backbone_title
+from pneumo_edge._util.document import Layout
+from pneumo_edge.backbones import backbone_title
 from pneumo_edge.benchmarks.report.figures import canvas
 from pneumo_edge.benchmarks.report.runs import Runs
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pneumo_edge._util import drawing
-from pneumo_edge._util.document import Layout, backbone_title
+from pneumo_edge._util.document import Layout
 from pneumo_edge._util.records import encodable
+from pneumo_edge.backbones import backbone_title
 from pneumo_edge.benchmarks.report.figures import canvas
 from pneumo_edge.benchmarks.report.runs import Run, Runs
 from pneumo_edge.benchmarks.summary import Row

@@ -14,9 +14,9 @@ from pneumo_edge._util.document import (
     Section,
     Table,
     Tone,
-    backbone_title,
     count,
 )
+from pneumo_edge.backbones import backbone_title
 from pneumo_edge.benchmarks import statistics, verdict
 from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.runs import Run, Runs, engine_title

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pneumo_edge._util.document import Block, Cell, Paragraph, Points, Section, Table, backbone_title
+from pneumo_edge._util.document import Block, Cell, Paragraph, Points, Section, Table
+from pneumo_edge.backbones import backbone_title
 from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.runs import Run, Runs, engine_title
 from pneumo_edge.benchmarks.supplement.records import EnergySample, Supplement

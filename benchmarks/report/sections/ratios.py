@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from pneumo_edge._util.document import Cell, Figure, Paragraph, Section, Table, backbone_title
+from pneumo_edge._util.document import Cell, Figure, Paragraph, Section, Table
+from pneumo_edge.backbones import backbone_title
 from pneumo_edge.benchmarks.report import cells, figures
 from pneumo_edge.benchmarks.report.runs import Runs
 

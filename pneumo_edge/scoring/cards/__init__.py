@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pneumo_edge._util import extras, files
-from pneumo_edge._util.document import backbone_title
+from pneumo_edge.backbones import BACKBONES, Pretrained, backbone_title
 from pneumo_edge.errors import ModelFileError, ResultsError
 from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN
 from pneumo_edge.runtime.classifier import read_spec
@@ -27,7 +27,7 @@ from pneumo_edge.scoring.summary import (
     as_accurate,
     shortage,
 )
-from pneumo_edge.spec import ModelSpec
+from pneumo_edge.spec import RANDOM_WEIGHTS, ModelSpec
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -104,6 +104,7 @@ def render(card: Card) -> str:
         data=card.evaluation.data,
         metrics=card.measured.metrics,
         validation=card.spec.training.validation,
+        pretrained=_pretrained(card.spec),
         few=shortage(card.evaluation.data),
         tables={
             "training": tables.training(card.spec),
@@ -112,6 +113,12 @@ def render(card: Card) -> str:
             "shortcuts": tables.shortcuts(card.evaluation),
         },
     )
+
+
+def _pretrained(spec: ModelSpec) -> Pretrained | None:
+    """The ImageNet weights of a network, where it has a row in the table and did not start from random numbers."""
+    row = BACKBONES.get(spec.backbone)
+    return row.pretrained if row and spec.training.initial_weights != RANDOM_WEIGHTS else None
 
 
 def render_index(cards: Sequence[tuple[Card, Path]], index: Path) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pneumo_edge._util import markdown
-from pneumo_edge._util.document import Cell, Table, backbone_title
+from pneumo_edge._util.document import Cell, Table
+from pneumo_edge.backbones import backbone_title
 from pneumo_edge.evaluation.metrics import Confusion, Interval
 from pneumo_edge.evaluation.seeds import OverSeeds
 from pneumo_edge.scoring.summary import (
