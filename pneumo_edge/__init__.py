@@ -1,4 +1,24 @@
-"""Chest X-ray classification on edge devices: train, convert, prove, run, measure.
+"""Chest X-ray classification on edge devices: train, export, run, evaluate, benchmark.
+
+The functions and classes below are imported when they are first used; importing this package takes numpy and Pillow
+alone. What is where:
+
+=================  ====================================================================================
+``api``            :func:`train`, :func:`export`, :func:`evaluate` and :func:`benchmark`
+``runtime``        :class:`Classifier`: one image, many images, one file per engine
+``imaging``        from the bytes of an image file to pixels; DICOM; heatmaps
+``spec``           :class:`ModelSpec`, which every model file carries
+``data``           data sets, their audit, splits by patient
+``training``       recipes, and the loop that runs them
+``runs``           the record of a training run
+``converters``     formats, and how files of them are made and verified
+``evaluation``     metrics, intervals, comparisons, prediction sets
+``benchmarks``     what is measured of model files, and what that settles
+``bundled``        two trained models
+``service``        the HTTP service
+``cli``            the command line, one file per verb
+``errors``         every error that a user can act on, and the exit codes
+=================  ====================================================================================
 
 Research software; not a medical device.
 """
@@ -7,18 +27,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pneumo_edge.api.benchmark import benchmark
+    from pneumo_edge.api.evaluate import evaluate
+    from pneumo_edge.api.export import export
+    from pneumo_edge.api.train import train
     from pneumo_edge.errors import PneumoEdgeError
     from pneumo_edge.runtime.classifier import Classifier, Prediction
     from pneumo_edge.spec import ModelSpec
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "ModelSpec", "PneumoEdgeError", "Prediction", "__version__"]
+__all__ = [
+    "Classifier", "ModelSpec", "PneumoEdgeError", "Prediction", "__version__",
+    "benchmark", "evaluate", "export", "train",
+]  # fmt: skip
 
 _MODULES = {
     "Classifier": "pneumo_edge.runtime.classifier",
     "ModelSpec": "pneumo_edge.spec",
     "PneumoEdgeError": "pneumo_edge.errors",
     "Prediction": "pneumo_edge.runtime.classifier",
+    **{name: f"pneumo_edge.api.{name}" for name in ("benchmark", "evaluate", "export", "train")},
 }
 
 
@@ -26,5 +54,12 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is asked for, so that the command line's help does not wait for numpy."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value = getattr(import_module(_MODULES[name]), name)
+    from pneumo_edge._util import links
+
+    with links.explained():
+        globals()[name] = value = getattr(import_module(_MODULES[name]), name)
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

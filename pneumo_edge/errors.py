@@ -48,6 +48,12 @@ class PneumoEdgeError(Exception):
         return printable(" ".join(line.strip() for line in text.splitlines()))
 
 
+class ArgumentError(PneumoEdgeError, ValueError):
+    """An argument of a function, or an option of a command, that cannot be used as it is."""
+
+    exit_code = ExitCode.USAGE
+
+
 class ImageError(PneumoEdgeError):
     """An image that cannot be judged."""
 

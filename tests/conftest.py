@@ -219,6 +219,15 @@ def _make_image(path: Path, brightness: int, seed: int) -> None:
     Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory, pip: Callable[..., None]) -> Path:
+    """The wheel of this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip(Path(sys.executable), "wheel", "--no-deps", "--wheel-dir", str(folder), str(_REPOSITORY))
+    (path,) = folder.glob("*.whl")
+    return path
+
+
 def _pip(python: Path, *arguments: str) -> None:
     command = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

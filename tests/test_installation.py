@@ -33,14 +33,6 @@ _DEVICES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory, pip: Callable[..., None]) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    pip(Path(sys.executable), "wheel", "--no-deps", "--wheel-dir", str(folder), str(_REPOSITORY))
-    (path,) = folder.glob("*.whl")
-    return path
-
-
 @pytest.fixture
 def x_ray(tmp_path: Path) -> Path:
     path = tmp_path / "x-ray.png"

@@ -1,18 +1,25 @@
-"""Progress bars on a terminal, one line for each finished job elsewhere; always on standard error."""
+"""Progress bars on a terminal and in a notebook; elsewhere one line for each finished job, on standard error."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 Item = TypeVar("Item")
 #: Called with the number of steps done since the last call, and a short note such as a loss.
 Advance = Callable[[int, str], None]
 #: Jobs of fewer seconds are not announced.
 _LONG = 90
+#: Characters of a line in a notebook, and seconds between two updates of it.
+_NOTEBOOK_WIDTH, _NOTEBOOK_SECONDS = 100, 0.5
 
 
 @contextlib.contextmanager
@@ -26,6 +33,24 @@ def bar(description: str, total: int, done: int = 0, *, expected_s: float | None
         expected_s: About how many seconds the whole job takes, where that is known beforehand.
     """
     from rich.console import Console
+
+    console = Console(stderr=True)
+    started = time.monotonic()
+    if expected_s is not None and expected_s >= _LONG:
+        print(f"{description}: about {expected_s / 60:.0f} min in all", file=sys.stderr, flush=True)
+    if console.is_jupyter:
+        with _in_notebook(description, total, done) as advance:
+            yield advance
+    elif console.is_terminal:
+        progress, task = _progress(console, description, total, done)
+        with progress:
+            yield lambda steps, note: progress.update(task, advance=steps, note=note)
+    else:
+        yield lambda steps, note: None
+        print(f"{description}: done in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def _progress(console: Console, description: str, total: int, done: int) -> tuple[Progress, TaskID]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -35,14 +60,6 @@ def bar(description: str, total: int, done: int = 0, *, expected_s: float | None
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True)
-    started = time.monotonic()
-    if expected_s is not None and expected_s >= _LONG:
-        print(f"{description}: about {expected_s / 60:.0f} min in all", file=sys.stderr, flush=True)
-    if not console.is_terminal:
-        yield lambda steps, note: None
-        print(f"{description}: done in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -51,9 +68,39 @@ def bar(description: str, total: int, done: int = 0, *, expected_s: float | None
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(description, total=total, completed=done, note="")
-        yield lambda steps, note: progress.update(task, advance=steps, note=note)
+    progress = Progress(*columns, console=console)
+    return progress, progress.add_task(description, total=total, completed=done, note="")
+
+
+@contextlib.contextmanager
+def _in_notebook(description: str, total: int, done: int) -> Iterator[Advance]:
+    """The same bar as text that replaces itself: rich's own takes ipywidgets, which not every notebook has."""
+    from IPython.display import display
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=_NOTEBOOK_WIDTH, force_jupyter=False)
+    progress, task = _progress(console, description, total, done)
+
+    def rendered() -> dict[str, str]:
+        with console.capture() as captured:
+            console.print(progress.get_renderable())
+        return {"text/plain": captured.get().rstrip()}
+
+    show: Any = display
+    shown = show(rendered(), raw=True, display_id=True)
+    last = time.monotonic()
+
+    def advance(steps: int, note: str) -> None:
+        nonlocal last
+        progress.update(task, advance=steps, note=note)
+        if time.monotonic() - last >= _NOTEBOOK_SECONDS:
+            shown.update(rendered(), raw=True)
+            last = time.monotonic()
+
+    try:
+        yield advance
+    finally:
+        shown.update(rendered(), raw=True)
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:

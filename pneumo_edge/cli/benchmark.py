@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pneumo_edge import bundled
-from pneumo_edge._util import cores, jobs
-from pneumo_edge.benchmarks.protocol import MIN_PROCESSES, PRESETS, Settings
+from pneumo_edge._util import cores
+from pneumo_edge.benchmarks.protocol import MIN_PROCESSES, PRESETS
 from pneumo_edge.cli import datasets, options
 from pneumo_edge.errors import ExitCode
 from pneumo_edge.runtime.engines import ENGINES
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
     from pneumo_edge._util.document import Report, Table
-    from pneumo_edge.scoring.models import Skipped
+    from pneumo_edge.api.benchmark import Benchmark
 
 #: Wide enough for any table, where no terminal sets a limit.
 _PIPE_WIDTH = 250
@@ -101,63 +100,57 @@ def benchmark(
     others are measured all the same. The page with figures is drawn where the
     extra "report" is installed; `report` draws it from results.json elsewhere.
     """
-    from pneumo_edge._util import extras
-    from pneumo_edge.benchmarks import report, results
-    from pneumo_edge.benchmarks.report.compose import compose
-    from pneumo_edge.benchmarks.report.runs import gather
-    from pneumo_edge.benchmarks.report.sections import claims, tradeoff
-    from pneumo_edge.benchmarks.resume import Measurements
-    from pneumo_edge.benchmarks.run import run
-    from pneumo_edge.benchmarks.summary import summarise
+    from pneumo_edge.api import benchmark as api
 
-    options.check_out_folder(out)
-    out.mkdir(parents=True, exist_ok=True)
-    settings = Settings.of(preset, processes=processes, queries=queries, seconds=seconds, seed=seed)
-    paths = [bundled.find(model) for model in models]
-    target = out / "results.json"
-    with jobs.alone(target, "benchmark", jobs.WITH_RESUME):
-        measurements = Measurements(target, resume)
-        measured = run(
-            paths,
-            datasets.open_data(data, patient_pattern, paths),
-            settings,
-            measurements,
-            engines=engine or (),
-            threads=threads or (1,),
-            tell=tell_skipped,
+    with options.usage():
+        measured = api.benchmark(
+            models,
+            data,
+            engines=engine,
+            threads=threads or 1,
+            preset=preset,
+            processes=processes,
+            queries=queries,
+            seconds=seconds,
+            patient_pattern=patient_pattern,
+            seed=seed,
+            out=out,
+            resume=resume,
+            tell=options.tell,
         )
-        results.write(target, measured)
-        measurements.forget()
-    runs = gather([summarise(measured)])
-    written = [out / "report.md"]
-    drawable = all(map(extras.is_installed, ("jinja2", "matplotlib")))
-    written += [out / "report.html"] * drawable
-    for path in written:
-        report.write(runs, path)
-    _print(compose(runs), tradeoff.main_table(runs), claims.evidence_table(runs))
-    typer.echo(f"Raw results: {target}")
-    if not drawable:
-        typer.echo('The page with figures takes the extra "report": draw it elsewhere with `pneumo-edge report`.')
-    for path in written:
-        typer.echo(f"Report: {path}")
-    if any(skip.failed for skip in measured.skipped):
+    _print(measured)
+    if any(skip.failed for skip in measured.results.skipped):
         raise typer.Exit(ExitCode.SOME_UNJUDGED)
 
 
-def tell_skipped(skipped: Skipped) -> None:
-    """Name a file that was not measured, with the reason, on standard error."""
-    on = f" on {skipped.engine}" if skipped.engine else ""
-    typer.echo(f"{'error' if skipped.failed else 'skipped'}: {skipped.model}{on}: {skipped.reason}", err=True)
+def _print(measured: Benchmark) -> None:
+    from pneumo_edge.api.benchmark import can_draw
+    from pneumo_edge.benchmarks.report.compose import compose
+    from pneumo_edge.benchmarks.report.runs import Run
+    from pneumo_edge.benchmarks.report.sections import claims, tradeoff
+
+    runs = (Run("", measured.summary, measured.verdict),)
+    _print_warnings(compose(runs))
+    print_table(tradeoff.main_table(runs))
+    _print_claims(claims.evidence_table(runs))
+    typer.echo(f"Raw results: {measured.results_file}")
+    if not can_draw():
+        typer.echo('The page with figures takes the extra "report": draw it elsewhere with `pneumo-edge report`.')
+    for path in measured.reports:
+        typer.echo(f"Report: {path}")
 
 
-def _print(report: Report, table: Table, claims: Table) -> None:
-    from rich.text import Text
-
+def _print_warnings(report: Report) -> None:
     console = _console()
     for title, text in report.warnings:
         console.print(f"WARNING: {title}", style="bold red", markup=False, highlight=False)
         console.print(text, style="red", markup=False, highlight=False)
-    print_table(table)
+
+
+def _print_claims(claims: Table) -> None:
+    from rich.text import Text
+
+    console = _console()
     for claim, outcome, file_format, engine, evidence in claims.rows:
         where = f"{file_format}, {engine}"
         console.print(Text(f"{str(outcome).upper()}: {claim} ({where}): {evidence}"), soft_wrap=True)

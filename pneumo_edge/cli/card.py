@@ -31,14 +31,15 @@ def card(
     What a card says of patients, hospital and licences is true of the
     X-rays of Kermany et al. (2018), and of no other data.
     """
-    from pneumo_edge._util import files
+    from pneumo_edge._util import files, outputs
     from pneumo_edge.scoring import cards, summary
 
     if index and models:
         raise typer.BadParameter("is a page of the bundled models: name no other", param_hint="--index")
     paths = [bundled.find(model) for model in models or bundled.NAMES]
     if out:
-        options.check_out_folder(out)
+        with options.usage():
+            outputs.check_folder(out)
     if index:
         options.check_out(index, [metrics, *paths], "--index")
     evaluation = summary.read(metrics)

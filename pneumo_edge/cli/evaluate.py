@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from pneumo_edge import bundled
-from pneumo_edge._util import jobs
 from pneumo_edge.cli import datasets, options
-from pneumo_edge.cli.benchmark import tell_skipped
 from pneumo_edge.errors import ExitCode
 from pneumo_edge.runtime.engines import ENGINES
 
 if TYPE_CHECKING:
     from pneumo_edge.data.sources import SplitName
-    from pneumo_edge.scoring.models import Skipped
     from pneumo_edge.scoring.summary import Metrics
 
 _SPLITS = ("val", "test")
@@ -66,49 +62,31 @@ def evaluate(
     Exit code 0 where every file was scored that can run here, 4 where some
     failed; each of those is named with the reason.
     """
-    from pneumo_edge import scoring
-    from pneumo_edge._util import extras
-    from pneumo_edge.scoring import run
-    from pneumo_edge.scoring import scores as scores_file
+    from pneumo_edge.api import evaluate as api
 
     if (scores is None) == (not models):
         raise typer.BadParameter(
             "give either model files to score, or --scores to compute from", param_hint="MODEL|DIR"
         )
-    # What the page lacks should be known before minutes of scoring, not after.
-    extras.need("matplotlib", "report")
-    failed: list[Skipped] = []
-
-    def tell(skipped: Skipped) -> None:
-        tell_skipped(skipped)
-        failed.extend([skipped] if skipped.failed else [])
-
-    if scores is None and data is None:
-        raise typer.BadParameter("needed to score model files", param_hint="--data")
-    out = out or (scores.parent if scores else Path("reports", f"evaluation-{split}"))
-    options.check_out_folder(out)
-    for path in scoring.paths(out):
-        options.check_out(path, [scores] if scores else ())
-    with jobs.alone(out / "scores.json", "evaluation", jobs.SAME_COMMAND):
+    with options.usage():
         if scores is not None:
-            found = scores_file.read(scores)
+            evaluation = api.evaluate_scores(scores, out)
+        elif data is None:
+            raise typer.BadParameter("needed to score model files", param_hint="--data")
         else:
-            assert data
-            paths = [bundled.find(model) for model in models or ()]
-            found = run.score(
-                paths,
-                datasets.open_data(data, patient_pattern, paths),
-                cast("SplitName", split),
-                out / "scores.json",
+            evaluation = api.evaluate(
+                models or (),
+                data,
+                split=cast("SplitName", split),
                 engine=engine,
                 threads=threads,
-                tell=tell,
-                warn=lambda text: typer.echo(f"warning: {text}.", err=True),
+                patient_pattern=patient_pattern,
+                out=out,
+                tell=options.tell,
             )
-        computed, written = scoring.write(found, out)
-    _print(computed)
-    typer.echo(f"Metrics: {written.metrics}\nPage: {written.page}")
-    if failed:
+    _print(evaluation.metrics)
+    typer.echo(f"Metrics: {evaluation.files.metrics}\nPage: {evaluation.files.page}")
+    if any(skipped.failed for skipped in evaluation.skipped):
         raise typer.Exit(ExitCode.SOME_UNJUDGED)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode
+
+if TYPE_CHECKING:
+    from pneumo_edge.converters.export import Exported
 
 
 def export(
@@ -34,27 +37,28 @@ def export(
     converter fails to make, is not kept, and the command ends with exit code
     5. A file that is there and would come out the same is left alone.
     """
-    from pneumo_edge._util.cache import cache_folder
-    from pneumo_edge.converters.export import export as convert
-    from pneumo_edge.converters.formats import USUAL, select
+    from pneumo_edge.api.export import convert
+    from pneumo_edge.converters.formats import USUAL
 
-    rows = select(formats or list(USUAL))
-    options.check_out_folder(out)
     missed = 0
-    for run in runs:
-        for outcome in convert(run, rows, out, cache_folder(), data):
-            if outcome.missed:
-                missed += 1
-                typer.echo(f"error: {outcome.missed}", err=True)
-            elif outcome.spec and outcome.spec.verification:
-                verification = outcome.spec.verification
-                absent = set(outcome.row.engines) - set(verification.engines)
-                note = f"; NOT verified on {', '.join(sorted(absent))} (not installed)" if absent else ""
-                typer.echo(
-                    f"{outcome.path}: {outcome.path.stat().st_size / 1e6:.2f} MB, "
-                    f"{'verified' if outcome.made else 'up to date, verified before'} on "
-                    f"{', '.join(verification.engines)}: "
-                    f"{options.describe_measured(next(iter(verification.measured.values())))}{note}"
-                )
+    with options.usage():
+        for outcome in convert(runs, formats or USUAL, out, data):
+            _print(outcome)
+            missed += outcome.missed is not None
     if missed:
         raise typer.Exit(ExitCode.GATE_MISSED)
+
+
+def _print(outcome: Exported) -> None:
+    if outcome.missed:
+        options.tell(f"error: {outcome.missed}")
+    elif outcome.spec and outcome.spec.verification:
+        verification = outcome.spec.verification
+        absent = set(outcome.row.engines) - set(verification.engines)
+        note = f"; NOT verified on {', '.join(sorted(absent))} (not installed)" if absent else ""
+        typer.echo(
+            f"{outcome.path}: {outcome.path.stat().st_size / 1e6:.2f} MB, "
+            f"{'verified' if outcome.made else 'up to date, verified before'} on "
+            f"{', '.join(verification.engines)}: "
+            f"{options.describe_measured(next(iter(verification.measured.values())))}{note}"
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pneumo_edge import bundled
-from pneumo_edge._util import cores
-from pneumo_edge.errors import printable
+from pneumo_edge._util import cores, outputs
+from pneumo_edge.errors import ArgumentError, printable
 
 if TYPE_CHECKING:
     from pneumo_edge.runtime.classifier import Classifier
@@ -98,8 +98,21 @@ def refuse_empty(arguments: Iterable[str]) -> None:
             raise typer.BadParameter(f"{argument!r} is empty; give a path or a value, or leave it out")
 
 
+@contextlib.contextmanager
+def usage(option: str = "--out") -> Iterator[None]:
+    """Have an argument that cannot be used end the command as wrong usage of an option.
+
+    Raises:
+        typer.BadParameter: The block raised an ArgumentError.
+    """
+    try:
+        yield
+    except ArgumentError as error:
+        raise typer.BadParameter(error.given, param_hint=option) from error
+
+
 def check_out(out: Path, inputs: Iterable[str | os.PathLike[str]], option: str = "--out") -> None:
-    """Refuse a file to write that is a folder or one of the inputs, whatever it is called and linked.
+    """Refuse a file to write, as :func:`pneumo_edge._util.outputs.check_file` does.
 
     Args:
         out: The file.
@@ -107,36 +120,15 @@ def check_out(out: Path, inputs: Iterable[str | os.PathLike[str]], option: str =
         option: The option that names it, for the message.
 
     Raises:
-        typer.BadParameter: It is one of those.
+        typer.BadParameter: It is a folder or one of the inputs.
     """
-    if out.is_dir():
-        raise typer.BadParameter(f"{out} is a folder, not a file to write", param_hint=option)
-    # Where there is no such file it is none of the inputs, however many they are.
-    if found := identities([out]):
-        known = identities(inputs)
-        for same in found.keys() & known.keys():
-            raise typer.BadParameter(f"{out} is one of the inputs, {printable(known[same])}", param_hint=option)
+    with usage(option):
+        outputs.check_file(out, inputs)
 
 
-def identities(paths: Iterable[str | os.PathLike[str]]) -> dict[tuple[int, int], str | os.PathLike[str]]:
-    """Files by what tells them apart whatever they are called, links and hard links included; those that are there."""
-    found = {}
-    for path in paths:
-        with contextlib.suppress(OSError):
-            status = os.stat(path)  # noqa: PTH116 (it may be a text)
-            found[status.st_dev, status.st_ino] = path
-    return found
-
-
-def check_out_folder(out: Path, option: str = "--out") -> None:
-    """Refuse a folder to write into that is a file.
-
-    Raises:
-        typer.BadParameter: It is one.
-    """
-    # A link that leads nowhere is in the way, too.
-    if os.path.lexists(out) and not out.is_dir():
-        raise typer.BadParameter(f"{out} is a file, not a folder to write into", param_hint=option)
+def tell(line: str) -> None:
+    """Print a line on standard error."""
+    typer.echo(line, err=True)
 
 
 def warn_unverified(classifier: Classifier) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from itertools import count, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ import typer
 
 from pneumo_edge import bundled
 from pneumo_edge._util import native_output
+from pneumo_edge._util.outputs import identities
 from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode, ImageError, printable
 
@@ -79,62 +81,48 @@ def predict(
     where it is foreign: unlike the X-rays that the model was trained on.
     """
     from pneumo_edge._util import cores
-    from pneumo_edge.cli import verdicts
-    from pneumo_edge.runtime.classifier import Classifier
     from pneumo_edge.runtime.judge import Judge
 
-    formats = [text for text, wanted in (("json", as_json), ("jsonl", as_jsonl), ("csv", as_csv)) if wanted]
-    if len(formats) + (out is not None) > 1:
-        raise typer.BadParameter("give one of --json, --jsonl, --csv and --out, not both")
+    chosen = _text_format(as_json, as_jsonl, as_csv, out)
     _check_out(out, resume)
-    if out:
-        options.check_out(out, ())
-    classifier = Classifier(model, engine=engine, threads=threads)
-    if not classifier.spec.data.real:
-        typer.echo(options.PHANTOM, err=True)
-    options.warn_unverified(classifier)
+    classifier = _load(model, engine, threads)
     found, unread = _find(inputs)
-    read = [classifier.path, *(path for path, problem in found if not problem)]
+    images = [path for path, problem in found if not problem]
     if out:
-        options.check_out(out, read)
+        options.check_out(out, [classifier.path, *images])
     if explain:
         classifier.check_explains()
     pictures = _pictures(found, explain)
-    workers = min(workers or cores.workers(threads), max(1, len(found)))
     if strict:
         classifier.check_checks_input()
-    judge = Judge.of(classifier, strict)
-    if out:
-        from pneumo_edge._util import jobs
-
-        with jobs.alone(out, "prediction", jobs.WITH_RESUME):
-            counts = _judge_into(out, resume, found, pictures, classifier, workers, judge)
-        foreign = counts["foreign"]
-        images = "1 image" if len(found) == 1 else f"{len(found):,} images"
-        remarks = {what: counts.pop(what) for what in verdicts.REMARKS if what in counts}
-        text = ", ".join(f"{count:,} {what}" for what, count in counts.items())
-        text += f"; of these {', '.join(f'{count:,} {what}' for what, count in remarks.items())}" if remarks else ""
-        typer.echo(f"{out}: {images}: {text}")
-    else:
-        write = verdicts.TEXTS[f".{formats[0]}"] if formats else verdicts.table
-        counts = Counter()
-        judged = _count(_judge(found, pictures, classifier, workers, strict), counts)
-        # A bar and a table would be written over each other.
-        shown = judged if sys.stdout and sys.stdout.isatty() else _show_progress(judged, len(found), 0)
-        for text in write(shown, judge):
-            # By itself, click takes what looks like a colour out of names on their way into a pipe.
-            typer.echo(text, nl=False, color=True)
-        foreign = counts["foreign"]
-    if foreign:
-        _tell_foreign(foreign, len(found), classifier)
-    with native_output.stderr_is_heard():
-        for line in unread:
-            typer.echo(f"note: {line}", err=True)
+    workers = min(workers or cores.workers(threads), max(1, len(found)))
+    work = _Work(found, pictures, classifier, workers, Judge.of(classifier, strict))
+    counts = _write(out, resume, work) if out else _print(chosen, work)
+    _tell(counts, work, unread)
     if counts[_UNJUDGED]:
         raise typer.Exit(ExitCode.SOME_UNJUDGED)
 
 
 _UNJUDGED = "not judged"
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be judged, where each is to be drawn, if it is, and by what."""
+
+    found: Sequence[_Found]
+    pictures: Sequence[Path]
+    classifier: Classifier
+    workers: int
+    judge: Judge
+
+
+def _text_format(as_json: bool, as_jsonl: bool, as_csv: bool, out: Path | None) -> str:
+    """The ending of the one format that is printed, "" for the table."""
+    formats = [text for text, wanted in (("json", as_json), ("jsonl", as_jsonl), ("csv", as_csv)) if wanted]
+    if len(formats) + (out is not None) > 1:
+        raise typer.BadParameter("give one of --json, --jsonl, --csv and --out, not both")
+    return f".{formats[0]}" if formats else ""
 
 
 def _check_out(out: Path | None, resume: bool) -> None:
@@ -148,35 +136,77 @@ def _check_out(out: Path | None, resume: bool) -> None:
     if out and out.suffix == PARQUET:
         # To be said before the images are judged, not after.
         extras.need("pyarrow", "parquet")
+    if out:
+        options.check_out(out, ())
 
 
-def _judge_into(
-    out: Path,
-    resume: bool,
-    found: Sequence[_Found],
-    pictures: Sequence[Path],
-    classifier: Classifier,
-    workers: int,
-    judge: Judge,
-) -> Counter[str]:
-    """Judge, and write the file; how many images there are of each label, and with each remark."""
-    from dataclasses import asdict
+def _load(model: str, engine: str | None, threads: int) -> Classifier:
+    from pneumo_edge.runtime.classifier import Classifier
 
+    classifier = Classifier(model, engine=engine, threads=threads)
+    if not classifier.spec.data.real:
+        typer.echo(options.PHANTOM, err=True)
+    options.warn_unverified(classifier)
+    return classifier
+
+
+def _write(out: Path, resume: bool, work: _Work) -> Counter[str]:
+    """Judge into a file, and print a summary; how many images there are of each label, and with each remark."""
+    from pneumo_edge._util import jobs
+    from pneumo_edge.cli import verdicts
+
+    with jobs.alone(out, "prediction", jobs.WITH_RESUME):
+        counts = _judge_into(out, resume, work)
+    images = "1 image" if len(work.found) == 1 else f"{len(work.found):,} images"
+    labels = {what: count for what, count in counts.items() if what not in verdicts.REMARKS}
+    remarks = {what: counts[what] for what in verdicts.REMARKS if what in counts}
+    text = ", ".join(f"{count:,} {what}" for what, count in labels.items())
+    text += f"; of these {', '.join(f'{count:,} {what}' for what, count in remarks.items())}" if remarks else ""
+    typer.echo(f"{out}: {images}: {text}")
+    return counts
+
+
+def _print(chosen: str, work: _Work) -> Counter[str]:
+    """Judge, and print each verdict as soon as it is known; the counts are as of :func:`_write`."""
+    from pneumo_edge.cli import verdicts
+
+    write = verdicts.TEXTS[chosen] if chosen else verdicts.table
+    counts: Counter[str] = Counter()
+    judged = _count(_judge(work, 0), counts)
+    # A bar and a table would be written over each other.
+    shown = judged if sys.stdout and sys.stdout.isatty() else _show_progress(judged, len(work.found), 0)
+    for text in write(shown, work.judge):
+        # By itself, click takes what looks like a colour out of names on their way into a pipe.
+        typer.echo(text, nl=False, color=True)
+    return counts
+
+
+def _tell(counts: Counter[str], work: _Work, unread: Sequence[str]) -> None:
+    """Say what the remarks mean, and what in the folders was no image."""
+    if counts["foreign"]:
+        _tell_foreign(counts["foreign"], len(work.found), work.classifier)
+    with native_output.stderr_is_heard():
+        for line in unread:
+            typer.echo(f"note: {line}", err=True)
+
+
+def _judge_into(out: Path, resume: bool, work: _Work) -> Counter[str]:
+    """Judge, and write the file; the counts are as of :func:`_write`."""
     from pneumo_edge._util import records
     from pneumo_edge._util.journal import Journal
     from pneumo_edge.cli import kept, verdicts
 
     def is_next(number: int, line: bytes) -> bool:
-        return number < len(found) and kept.is_verdict_on(line, records.encodable(str(found[number][0])), judge)
+        found = work.found
+        return number < len(found) and kept.is_verdict_on(line, records.encodable(str(found[number][0])), work.judge)
 
     journal = Journal(out, "verdicts", "model or engine")
-    done = journal.begin(asdict(judge), resume, is_next)
-    rest = _judge(found[done:], pictures[done:], classifier, workers, judge.strict)
-    with contextlib.closing(_show_progress(rest, len(found), done)) as judged:
+    done = journal.begin(asdict(work.judge), resume, is_next)
+    with contextlib.closing(_show_progress(_judge(work, done), len(work.found), done)) as judged:
         for verdict in judged:
             journal.append(verdict)
     counts: Counter[str] = Counter()
-    verdicts.write(_count(journal.documents(), counts), judge, out)
+    verdicts.write(_count(journal.documents(), counts), work.judge, out)
     journal.remove()
     return counts
 
@@ -203,19 +233,18 @@ def _show_progress(verdicts: Iterable[Verdict], total: int, done: int) -> Genera
             advance(1, "")
 
 
-def _judge(
-    found: Sequence[_Found], pictures: Sequence[Path], classifier: Classifier, workers: int, strict: bool
-) -> Generator[Verdict, None, None]:
-    """Judge images, and draw each where ``pictures`` says, if it says so; ``strict`` refuses foreign ones."""
+def _judge(work: _Work, done: int) -> Generator[Verdict, None, None]:
+    """Judge the images behind those that are done, and draw each where that is asked for."""
     from pneumo_edge._util.records import encodable
     from pneumo_edge.runtime.batch import predict_each
 
+    found, pictures = work.found[done:], work.pictures[done:]
     paths = (path for path, problem in found if not problem)
-    results = predict_each(classifier, paths, workers, explain=bool(pictures))
+    results = predict_each(work.classifier, paths, work.workers, explain=bool(pictures))
     with contextlib.closing(results):
         for (path, problem), picture in zip_longest(found, pictures):
             result = problem or next(results)
-            if strict and not isinstance(result, ImageError):
+            if work.judge.strict and not isinstance(result, ImageError):
                 result = _refuse_foreign(result)
             if picture and not isinstance(result, ImageError):
                 result = _draw(path, result, picture)
@@ -253,9 +282,9 @@ def _pictures(found: Sequence[_Found], explain: Path | None) -> list[Path]:
         if explain.exists() and not explain.is_dir():
             raise typer.BadParameter(f"{explain} is neither a {_PNG} file nor a folder", param_hint="--explain")
         pictures = [explain / name for name in _different_names(path.stem for path, _ in found)]
-    images = options.identities(path for path, problem in found if not problem)
+    images = identities(path for path, problem in found if not problem)
     for picture in pictures:
-        if options.identities([picture]).keys() & images.keys():
+        if identities([picture]).keys() & images.keys():
             raise typer.BadParameter(f"{picture} is one of the images", param_hint="--explain")
     return pictures
 

@@ -14,6 +14,10 @@ from pneumo_edge.errors import ServiceError
 from pneumo_edge.imaging import images
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from socket import socket
+
+    from pneumo_edge.runtime.classifier import Classifier
     from pneumo_edge.service.guard import Address, Token
 
 
@@ -83,39 +87,61 @@ def serve(
     Ends with SIGTERM (exit code 0) or Ctrl-C (130) when the images that it
     has begun are judged. No image is written to disk or logged.
     """
-    for library in ("starlette", "uvicorn", "httptools", "prometheus_client"):
-        extras.check(library, "serve")
+    _check_libraries()
     from pneumo_edge._util import cores
     from pneumo_edge.runtime.classifier import Classifier
-    from pneumo_edge.service import server, sockets
+    from pneumo_edge.service import server
     from pneumo_edge.service.app import create_app
     from pneumo_edge.service.guard import Addresses
     from pneumo_edge.service.limits import Limits, connections_within_file_limit
 
+    _check_options(unix_socket, host, port, token_file, no_token)
+    allowed = [_address(text) for text in allow_host or ()]
+    token = _token(token_file)
+    host, port = "127.0.0.1" if host is None else host, 8000 if port is None else port
+    connections = min(max_connections, connections_within_file_limit())
+    limits = Limits(int(max_body), max_pixels, queue, timeout / options.TIMES["s"], min_rate, connections)
+    classifier = Classifier(model, engine=engine, threads=threads, max_pixels=max_pixels)
+    addresses = Addresses(None if unix_socket else host, allowed)
+    app = create_app(classifier, workers or cores.workers(threads), limits, addresses, token)
+    with _listen(unix_socket, host, port) as listening:
+        _announce(listening, host, token, no_token, classifier)
+        server.run(app, listening, limits)
+
+
+def _check_libraries() -> None:
+    for library in ("starlette", "uvicorn", "httptools", "prometheus_client"):
+        extras.check(library, "serve")
+
+
+def _check_options(
+    unix_socket: Path | None, host: str | None, port: int | None, token_file: Path | None, no_token: bool
+) -> None:
+    """Refuse options that do not go together."""
     if unix_socket and (host is not None or port is not None):
         raise typer.BadParameter(
             "A Unix socket has no address: leave out --host and --port.", param_hint="--unix-socket"
         )
     if token_file and no_token:
         raise typer.BadParameter("Give it, or --token-file, not both.", param_hint="--no-token")
-    allowed = [_address(text) for text in allow_host or ()]
-    token = _token(token_file)
-    host, port = "127.0.0.1" if host is None else host, 8000 if port is None else port
-    connections = min(max_connections, connections_within_file_limit())
-    seconds = timeout / options.TIMES["s"]
-    limits = Limits(int(max_body), max_pixels, queue, seconds, min_rate, connections)
-    classifier = Classifier(model, engine=engine, threads=threads, max_pixels=max_pixels)
-    addresses = Addresses(None if unix_socket else host, allowed)
-    app = create_app(classifier, workers or cores.workers(threads), limits, addresses, token)
-    opened = sockets.listen_on_path(unix_socket) if unix_socket else sockets.listen(host, port)
-    with opened as listening:
-        if not sockets.is_local(listening):
-            _check_open(host, token is not None, no_token)
-        if not classifier.spec.data.real:
-            typer.echo(options.PHANTOM, err=True)
-        options.warn_unverified(classifier)
-        typer.echo(f"Listening on {sockets.url(listening)} (Ctrl-C ends it)")
-        server.run(app, listening, limits)
+
+
+def _listen(unix_socket: Path | None, host: str, port: int) -> AbstractContextManager[socket]:
+    from pneumo_edge.service import sockets
+
+    return sockets.listen_on_path(unix_socket) if unix_socket else sockets.listen(host, port)
+
+
+def _announce(listening: socket, host: str, token: Token | None, no_token: bool, classifier: Classifier) -> None:
+    """Say where the service is and what to know of it, unless it is open to others and nobody said so."""
+    from pneumo_edge.service import sockets
+
+    if not sockets.is_local(listening):
+        _check_open(host, token is not None, no_token)
+    if not classifier.spec.data.real:
+        typer.echo(options.PHANTOM, err=True)
+    options.warn_unverified(classifier)
+    typer.echo(f"Listening on {sockets.url(listening)} (Ctrl-C ends it)")
 
 
 def _address(text: str) -> Address:

@@ -9,7 +9,7 @@ import typer
 
 from pneumo_edge import bundled
 from pneumo_edge._util import jobs
-from pneumo_edge.cli import datasets, options
+from pneumo_edge.cli import options
 
 if TYPE_CHECKING:
     from pneumo_edge.benchmarks.supplement.records import Unavailable
@@ -36,6 +36,7 @@ def supplement(
     MLPerf LoadGen. All goes into RESULTS.json, and `report` shows it;
     LoadGen's own logs lie beside it, in the folder loadgen.
     """
+    from pneumo_edge.api.datasets import open_data
     from pneumo_edge.benchmarks import results as raw
     from pneumo_edge.benchmarks.supplement import cross_check, run
 
@@ -48,7 +49,7 @@ def supplement(
         measured = run.measure(
             raw.read(results),
             paths,
-            datasets.open_data(data, ""),
+            open_data(data, "", tell=options.tell),
             measure or run.MEASURES,
             results.parent / "loadgen",
             keep=lambda each: raw.write(results, each),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +13,8 @@ from pneumo_edge.training.recipes import RECIPES
 from pneumo_edge.training.report_recipes import REPRODUCTIONS
 
 if TYPE_CHECKING:
+    from pneumo_edge.api.train import TrainedRun
     from pneumo_edge.data.tensors import Dataset
-    from pneumo_edge.training.initial_weights import InitialWeights
 
 _RECIPE_HELP = "; ".join(f"{row.name}: {row.summary}" for row in RECIPES.values()) + (
     "; report-*: the runs of the student report and their corrected twins, see docs/report-reproduction.md."
@@ -52,45 +51,32 @@ def train(
     leaves no model.
     """
     from pneumo_edge import runs
-    from pneumo_edge._util import extras, jobs, native_output
-    from pneumo_edge._util.cache import cache_folder, keep_within_limit
-    from pneumo_edge.data.tensors import prepare
+    from pneumo_edge.api import train as api
 
     backbone = _settle(backbone, recipe, epochs, images)
-    if out:
-        options.check_out_folder(out)
-    # What is wrong is said before TensorFlow takes its seconds to load.
-    extras.check("keras", "train")
-    source = datasets.open_data(data, patient_pattern)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with native_output.quiet_stderr():
-        extras.need("keras", "train")
-    from pneumo_edge.training import fit, initial_weights, network
-
     is_report = recipe in REPRODUCTIONS
-    folder = out or Path("runs") / (recipe if is_report else f"{backbone}-{recipe}")
-    dataset = prepare(source, cache_folder(), network.HEIGHT, network.WIDTH)
-    if dataset.manifest.left_out:
-        record = folder / ("reproduction.json" if is_report else "split.json")
-        typer.echo(f"{len(dataset.manifest.left_out)} images are left out; each is named in {record}")
-    typer.echo(f"Validation: {dataset.manifest.rule}")
+    folder = out or (Path("runs", recipe) if is_report else api.default_folder(backbone, recipe))
+    with options.usage():
+        dataset = api.read_data(data, patient_pattern, folder, options.tell)
+    for line in api.describe(dataset, folder / ("reproduction.json" if is_report else runs.MANIFEST_NAME)):
+        typer.echo(line)
     if not dataset.manifest.real:
-        typer.echo("These are PHANTOM images, not X-rays: what is trained on them says nothing of patients.", err=True)
-    row = BACKBONES[backbone]
-    initial = initial_weights.find(row, weights, trained=not is_report)
-    with jobs.alone(folder / runs.RECORD_NAME, "training", jobs.SAME_COMMAND):
-        if is_report:
-            _reproduce(recipe, initial, dataset, folder, seed, epochs, images)
-            return
-        run = fit.train(row, RECIPES[recipe], initial, dataset, data, folder, cache_folder(), seed)
-    keep_within_limit(cache_folder())
-    metrics = run.training.validation
+        options.tell(api.PHANTOM)
+    if is_report:
+        _reproduce(recipe, backbone, weights, dataset, folder, seed, epochs, images)
+    else:
+        _print(api.train_on(dataset, data, backbone, recipe, weights, folder, seed))
+
+
+def _print(run: TrainedRun) -> None:
+    training = run.record.training
+    metrics = training.validation
     typer.echo(
-        f"{folder}: validation AUC {metrics['auc']:.4f}, accuracy {metrics['accuracy']:.4f} at threshold "
-        f"{run.decision.threshold:.4f} after {run.training.epochs} epochs. "
-        f"Initial weights: {run.training.initial_weights}"
+        f"{run.folder}: validation AUC {metrics['auc']:.4f}, accuracy {metrics['accuracy']:.4f} at threshold "
+        f"{run.record.decision.threshold:.4f} after {training.epochs} epochs. "
+        f"Initial weights: {training.initial_weights}"
     )
-    typer.echo(f"Next: pneumo-edge export {folder}")
+    typer.echo(f"Next: pneumo-edge export {run.folder}")
 
 
 def _settle(backbone: str | None, recipe: str, epochs: int | None, images: int | None) -> str:
@@ -108,16 +94,21 @@ def _settle(backbone: str | None, recipe: str, epochs: int | None, images: int |
 
 def _reproduce(
     recipe: str,
-    weights: InitialWeights,
+    backbone: str,
+    weights: Path | None,
     dataset: Dataset,
     folder: Path,
     seed: int,
     epochs: int | None,
     images: int | None,
 ) -> None:
-    from pneumo_edge.training import reproduction
+    from pneumo_edge import runs
+    from pneumo_edge._util import jobs
+    from pneumo_edge.training import initial_weights, reproduction
 
-    result = reproduction.reproduce(REPRODUCTIONS[recipe], weights, dataset, folder, seed, epochs, images)
+    initial = initial_weights.find(BACKBONES[backbone], weights, trained=False)
+    with jobs.alone(folder / runs.RECORD_NAME, "training", jobs.SAME_COMMAND):
+        result = reproduction.reproduce(REPRODUCTIONS[recipe], initial, dataset, folder, seed, epochs, images)
     rows = reproduction.read_history(folder)
     typer.echo(
         f"{folder}: validation accuracy by epoch {', '.join(f'{row.val_accuracy:.4f}' for row in rows)}, "

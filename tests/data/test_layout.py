@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from pneumo_edge.api.datasets import open_data
 from pneumo_edge.cli import app
-from pneumo_edge.cli.datasets import open_data
 from pneumo_edge.data.sources import PHANTOM_MARKER, FolderSource, Source, open_source
 from pneumo_edge.data.tensors import prepare
 from pneumo_edge.errors import DataError

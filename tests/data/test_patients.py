@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from pneumo_edge.cli import app, datasets
+from pneumo_edge.api import datasets
+from pneumo_edge.cli import app
 from pneumo_edge.data import patients
 from pneumo_edge.data.patients import find_originals, find_patients, parse_patient
 from pneumo_edge.data.sources import open_source

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pneumo_edge.cli.datasets import open_data
+from pneumo_edge.api.datasets import open_data
 from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.splits import make_manifest

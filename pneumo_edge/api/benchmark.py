@@ -1,0 +1,151 @@
+"""``pneumo_edge.benchmark``: from model files to measurements, and what they settle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pneumo_edge._util import extras, jobs, outputs
+from pneumo_edge.api import arguments, datasets
+from pneumo_edge.api.arguments import Models, PathArgument, Tell
+from pneumo_edge.api.evaluate import describe_skipped
+from pneumo_edge.benchmarks import report, results
+from pneumo_edge.benchmarks.protocol import MIN_PROCESSES, PRESETS, Settings
+from pneumo_edge.benchmarks.report.runs import gather
+from pneumo_edge.benchmarks.results import Results
+from pneumo_edge.benchmarks.resume import Measurements
+from pneumo_edge.benchmarks.run import run
+from pneumo_edge.benchmarks.summary import Summary, summarise
+from pneumo_edge.benchmarks.verdict import Verdict
+from pneumo_edge.runtime.engines import ENGINES
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What was measured, and what it settles.
+
+    Attributes:
+        results: The raw results: every sample of every unit, the machine, and what was skipped.
+        summary: What follows from them: the metrics of each unit with their intervals.
+        verdict: Each claim with its outcome and its evidence, and the files that none other beats.
+        results_file: ``results.json``, which holds the raw results.
+        reports: The pages that were drawn.
+    """
+
+    results: Results
+    summary: Summary
+    verdict: Verdict
+    results_file: Path
+    reports: tuple[Path, ...]
+
+
+def benchmark(
+    models: Models,
+    data: PathArgument,
+    *,
+    engines: str | Sequence[str] | None = None,
+    threads: int | Sequence[int] = 1,
+    preset: str = "quick",
+    processes: int = MIN_PROCESSES,
+    queries: int | None = None,
+    seconds: float | None = None,
+    patient_pattern: str | None = None,
+    seed: int = 0,
+    out: PathArgument = "reports",
+    resume: bool = False,
+    tell: Tell = arguments.print_line,
+) -> Benchmark:
+    """Measure model files: accuracy on the test split, latency, peak memory, size.
+
+    Every measurement runs in a fresh process of its own, so what this process has imported changes none.
+
+    Args:
+        models: Model files, folders that are searched for them, or names of bundled models; one or several.
+        data: The data set, as for :func:`pneumo_edge.train`.
+        engines: Names of engines to measure on; by default every one that is installed.
+        threads: Threads for one inference; several numbers are measured each.
+        preset: How much is asked of a result before it counts: ``"rapid"``, ``"quick"`` or ``"normal"``.
+        processes: Fresh processes, each of which times every model; fewer than 10 settle nothing.
+        queries: Other calls of each kind than the preset's; fewer settle nothing.
+        seconds: Other seconds of inference than the preset's; fewer settle nothing.
+        patient_pattern: As for :func:`pneumo_edge.evaluate`.
+        seed: Seed of the order and of the choice of images.
+        out: Folder for ``results.json``, ``report.md`` and, with the extra ``report``, ``report.html``.
+        resume: Keep what an interrupted benchmark had measured for ``out``.
+        tell: As for :func:`pneumo_edge.evaluate`.
+
+    Returns:
+        Results and verdict. A file or an engine that failed is in ``results.skipped``, and the others are measured
+        all the same.
+
+    Raises:
+        ArgumentError: There is no such engine or preset, a number is too small, or ``out`` is a file.
+        DataError: The data set has too few test images.
+        ResultsError: Nothing can be measured, a process crashed while all units were timed, or what an interrupted
+            benchmark left is of another one or was not asked for with ``resume``.
+        BusyError: Another process writes the same files.
+        MissingExtraError: The extra ``bench`` is not installed.
+
+    Example:
+        >>> measured = pneumo_edge.benchmark(files, "chest_xray", preset="rapid")
+        >>> [(claim.property, claim.outcome) for claim in measured.verdict.claims]
+        [('faster', 'supported'), ('smaller', 'supported'), ...]
+    """
+    chosen = [engines] if isinstance(engines, str) else list(engines or ENGINES)
+    numbers = [threads] if isinstance(threads, int) else list(threads)
+    settings = _settings(chosen, numbers, preset, processes, queries, seconds, seed)
+    folder = Path(out)
+    outputs.check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = arguments.model_paths(models)
+    target = folder / "results.json"
+    with jobs.alone(target, "benchmark", jobs.WITH_RESUME):
+        measurements = Measurements(target, resume)
+        measured = run(
+            files,
+            datasets.open_data(Path(data), patient_pattern, files, tell=tell),
+            settings,
+            measurements,
+            engines=chosen,
+            threads=numbers,
+            tell=lambda skipped: tell(describe_skipped(skipped)),
+        )
+        results.write(target, measured)
+        measurements.forget()
+    return _report(measured, target)
+
+
+def can_draw() -> bool:
+    """Whether what the page with figures takes is installed."""
+    return all(map(extras.is_installed, ("jinja2", "matplotlib")))
+
+
+def _settings(
+    engines: Sequence[str],
+    threads: Sequence[int],
+    preset: str,
+    processes: int,
+    queries: int | None,
+    seconds: float | None,
+    seed: int,
+) -> Settings:
+    for name in engines:
+        arguments.check_name("engines", name, ENGINES)
+    for number in threads or (0,):
+        arguments.check_least("threads", number, 1)
+    arguments.check_name("preset", preset, PRESETS)
+    arguments.check_least("processes", processes, 1)
+    arguments.check_least("queries", 1 if queries is None else queries, 1)
+    arguments.check_least("seconds", 0 if seconds is None else seconds, 0)
+    return Settings.of(preset, processes=processes, queries=queries, seconds=seconds, seed=seed)
+
+
+def _report(measured: Results, target: Path) -> Benchmark:
+    """Settle what the results settle, and draw the pages beside them."""
+    runs = gather([summarise(measured)])
+    names = ["report.md", *(["report.html"] if can_draw() else [])]
+    written = tuple(target.with_name(name) for name in names)
+    for path in written:
+        report.write(runs, path)
+    return Benchmark(measured, runs[0].summary, runs[0].verdict, target, written)

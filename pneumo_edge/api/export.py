@@ -1,0 +1,106 @@
+"""``pneumo_edge.export``: from a trained run to model files that passed the acceptance checks of their format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pneumo_edge._util import outputs
+from pneumo_edge._util.cache import cache_folder
+from pneumo_edge.api import arguments
+from pneumo_edge.api.arguments import PathArgument
+from pneumo_edge.converters import export as pipeline
+from pneumo_edge.converters import proof
+from pneumo_edge.converters.export import Exported
+from pneumo_edge.converters.formats import USUAL, select
+from pneumo_edge.converters.proof import Proof
+from pneumo_edge.errors import GateError
+from pneumo_edge.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A model file that passed; it can be given wherever the path of a model file can.
+
+    Attributes:
+        path: The ``.tflite`` or ``.onnx`` file.
+        spec: What it says of itself: classes, input, threshold, training, what was measured of it.
+        proof: What it was made from, and what was measured, as ``PATH.proof.json`` holds it.
+        made: False where the file was there before, and would come out the same.
+    """
+
+    path: Path
+    spec: ModelSpec
+    proof: Proof
+    made: bool
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+def export(
+    runs: PathArgument | Sequence[PathArgument],
+    formats: str | Sequence[str] = USUAL,
+    *,
+    out: PathArgument = "models",
+    data: PathArgument | None = None,
+) -> tuple[ExportedFile, ...]:
+    """Convert trained runs to model files, and verify each of them against the Keras model.
+
+    TensorFlow works in a child process; each file is verified on every engine of its format that is installed here.
+
+    Args:
+        runs: Finished runs, or their folders; one or several.
+        formats: ``"all"``, a target (``"tflite"``, ``"onnx"``), a name (``"int8"``), or both (``"tflite-int8"``); one
+            or several. By default tflite-fp32, tflite-fp16, tflite-int8 and onnx-fp32.
+        out: Folder for the model files.
+        data: The data that the runs were trained on; by default where it lay then.
+
+    Returns:
+        The files, by run and then by format.
+
+    Raises:
+        GateError: A file missed a bound of its format, or its converter failed. The others have been made, and are
+            found at once when they are asked for again.
+        ArgumentError: ``out`` is a file.
+        ConversionError: There is no such format, no finished run, or the data is not what it was trained on.
+        BusyError: Another process writes the same files.
+        MissingExtraError: The extra ``convert`` is not installed.
+
+    Example:
+        >>> files = pneumo_edge.export(run, formats="int8")
+        >>> files[0].path, files[0].spec.decision.threshold
+        (PosixPath('models/mobilenetv2-int8.tflite'), 0.62)
+    """
+    made: list[ExportedFile] = []
+    missed: list[str] = []
+    for outcome in convert(runs, formats, Path(out), None if data is None else Path(data)):
+        if outcome.spec is None:
+            missed.append(str(outcome.missed))
+        else:
+            made.append(ExportedFile(outcome.path, outcome.spec, proof.load(outcome.path), outcome.made))
+    if missed:
+        raise GateError(
+            f"{len(missed)} of {len(missed) + len(made)} files did not pass ({' '.join(missed)})",
+            "files that keep to the bounds of their format",
+            f"Leave those formats out; what passed is in {out}",
+        )
+    return tuple(made)
+
+
+def convert(
+    runs: PathArgument | Sequence[PathArgument], formats: str | Sequence[str], out: Path, data: Path | None
+) -> Iterator[Exported]:
+    """Convert as :func:`export` does.
+
+    Yields:
+        The outcome of each format of each run as soon as it is known, those that did not pass included.
+
+    Raises:
+        PneumoEdgeError: As :func:`export`, but for GateError.
+    """
+    rows = select([formats] if isinstance(formats, str) else list(formats))
+    outputs.check_folder(out)
+    for run in arguments.paths(runs):
+        yield from pipeline.export(run, rows, out, cache_folder(), data)

@@ -1,0 +1,149 @@
+"""``pneumo_edge.train``: from a data set to a trained run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pneumo_edge import runs
+from pneumo_edge._util import cores, extras, jobs, native_output, outputs
+from pneumo_edge._util.cache import cache_folder, keep_within_limit
+from pneumo_edge.api import arguments, datasets
+from pneumo_edge.api.arguments import PathArgument, Tell
+from pneumo_edge.data.tensors import Dataset, prepare
+from pneumo_edge.runs import Run
+from pneumo_edge.training import fit, initial_weights, network
+from pneumo_edge.training.backbones import BACKBONES
+from pneumo_edge.training.recipes import RECIPES
+
+#: What is said before training on a data set of phantom images.
+PHANTOM = "These are PHANTOM images, not X-rays: what is trained on them says nothing of patients."
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished training run; it can be given wherever the path of its folder can.
+
+    Attributes:
+        folder: Where it lies: the network, the split, the history and the record (docs/training.md).
+        record: Classes, threshold, temperature, data and validation metrics.
+    """
+
+    folder: Path
+    record: Run
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+
+def train(
+    data: PathArgument,
+    backbone: str,
+    *,
+    recipe: str = "best",
+    weights: PathArgument | None = None,
+    patient_pattern: str | None = None,
+    out: PathArgument | None = None,
+    seed: int = 0,
+    tell: Tell = arguments.print_line,
+) -> TrainedRun:
+    """Train a backbone on chest X-rays, and choose temperature and threshold on validation images.
+
+    Validation is drawn out of the train split by patient; the test split is not touched. Interrupted at any moment,
+    the same call resumes from the last finished epoch; a run that is finished is returned as it is. TensorFlow is
+    imported into this process, and seeded.
+
+    Args:
+        data: Folder with class folders (``train/NORMAL``, ``train/PNEUMONIA``, ``test/...``), or a MedMNIST
+            ``pneumoniamnist*.npz``.
+        backbone: Name of a row of the table of backbones, such as ``"mobilenetv2"``.
+        recipe: Name of a recipe: ``"quick"``, ``"standard"`` or ``"best"``.
+        weights: Initial weights: a file, or a folder that has ImageNet's. Without it Keras downloads ImageNet's;
+            where it cannot, those of the bundled model are taken.
+        patient_pattern: Regular expression for the patient in the name of an image, as its one group. Without it,
+            names of the Kermany data set are read.
+        out: Folder of the run; by default ``runs/BACKBONE-RECIPE``.
+        seed: Decides initialization and the order of images, 0 or more.
+        tell: Called with each note and warning, a line each; by default they are printed on standard error.
+
+    Returns:
+        The run, which :func:`pneumo_edge.export` takes.
+
+    Raises:
+        ArgumentError: There is no such backbone or recipe, ``seed`` is negative, or ``out`` is a file.
+        DataError: The data cannot be used.
+        TrainingError: The folder holds a run with other settings, or the weights do not fit.
+        BusyError: Another process trains in the folder.
+        MissingExtraError: The extra ``train`` is not installed.
+
+    Example:
+        >>> run = pneumo_edge.train("chest_xray", "mobilenetv2", recipe="quick")
+        >>> run.record.training.validation["auc"]
+        0.99
+    """
+    arguments.check_name("backbone", backbone, BACKBONES)
+    arguments.check_name("recipe", recipe, RECIPES)
+    arguments.check_least("seed", seed, 0)
+    folder = Path(out) if out is not None else default_folder(backbone, recipe)
+    dataset = read_data(Path(data), patient_pattern, folder, tell)
+    for line in describe(dataset, folder / runs.MANIFEST_NAME):
+        tell(line)
+    if not dataset.manifest.real:
+        tell(PHANTOM)
+    return train_on(dataset, Path(data), backbone, recipe, None if weights is None else Path(weights), folder, seed)
+
+
+def default_folder(backbone: str, recipe: str) -> Path:
+    """Where a run lies that was given no folder."""
+    return Path("runs", f"{backbone}-{recipe}")
+
+
+def read_data(data: Path, patient_pattern: str | None, folder: Path, tell: Tell) -> Dataset:
+    """Open and decode a data set for training.
+
+    What is wrong with the arguments is said before TensorFlow takes its seconds to load.
+
+    Raises:
+        ArgumentError: The folder of the run is a file.
+        DataError: The data cannot be used.
+        MissingExtraError: The extra ``train`` is not installed.
+    """
+    outputs.check_folder(folder)
+    extras.check("keras", "train")
+    source = datasets.open_data(data, patient_pattern, tell=tell)
+    cores.bound_libraries()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with native_output.quiet_stderr():
+        extras.need("keras", "train")
+    return prepare(source, cache_folder(), network.HEIGHT, network.WIDTH)
+
+
+def describe(dataset: Dataset, record: Path) -> Iterator[str]:
+    """Say which images are left out, and where validation comes from, a line each.
+
+    Args:
+        dataset: What is trained on.
+        record: The file that will name each image that is left out.
+    """
+    if dataset.manifest.left_out:
+        yield f"{len(dataset.manifest.left_out)} images are left out; each is named in {record}"
+    yield f"Validation: {dataset.manifest.rule}"
+
+
+def train_on(
+    dataset: Dataset, data: Path, backbone: str, recipe: str, weights: Path | None, folder: Path, seed: int
+) -> TrainedRun:
+    """Train on a data set that has been read, alone in the folder of the run.
+
+    Raises:
+        TrainingError: The folder holds a run with other settings, or the weights do not fit.
+        BusyError: Another process trains in the folder.
+    """
+    row = BACKBONES[backbone]
+    initial = initial_weights.find(row, weights)
+    with jobs.alone(folder / runs.RECORD_NAME, "training", jobs.SAME_COMMAND):
+        record = fit.train(row, RECIPES[recipe], initial, dataset, data, folder, cache_folder(), seed)
+    keep_within_limit(cache_folder())
+    return TrainedRun(folder, record)
