@@ -12,10 +12,10 @@ from pneumo_edge._util import cores, extras, jobs, native_output, outputs
 from pneumo_edge._util.cache import cache_folder, keep_within_limit
 from pneumo_edge.api import arguments, datasets
 from pneumo_edge.api.arguments import PathArgument, Tell
+from pneumo_edge.backbones import BACKBONES
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.runs import Run
 from pneumo_edge.training import fit, initial_weights, network
-from pneumo_edge.training.backbones import BACKBONES
 from pneumo_edge.training.recipes import RECIPES
 
 #: What is said before training on a data set of phantom images.
