@@ -10,7 +10,7 @@ import pneumo_edge
 
 data, out = Path(sys.argv[1]), Path(sys.argv[2])
 run = pneumo_edge.train(data, backbone="mobilenetv2", recipe="quick", out=out / "run")
-files = pneumo_edge.export(run, formats=["int8"], out=out / "models")
+files = pneumo_edge.export(run, formats=["tflite-int8"], out=out / "models")
 evaluation = pneumo_edge.evaluate(files, data=data, split="test", out=out / "evaluation")
 measured = pneumo_edge.benchmark(files, data=data, preset="rapid", out=out / "benchmark")
 

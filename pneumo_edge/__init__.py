@@ -3,22 +3,24 @@
 The functions and classes below are imported when they are first used; importing this package takes numpy and Pillow
 alone. What is where:
 
-=================  ====================================================================================
-``api``            :func:`train`, :func:`export`, :func:`evaluate` and :func:`benchmark`
-``runtime``        :class:`Classifier`: one image, many images, one file per engine
-``imaging``        from the bytes of an image file to pixels; DICOM; heatmaps
-``spec``           :class:`ModelSpec`, which every model file carries
-``data``           data sets, their audit, splits by patient
-``training``       recipes, and the loop that runs them
-``runs``           the record of a training run
-``converters``     formats, and how files of them are made and verified
-``evaluation``     metrics, intervals, comparisons, prediction sets
-``benchmarks``     what is measured of model files, and what that settles
-``bundled``        two trained models
-``service``        the HTTP service
-``cli``            the command line, one file per verb
-``errors``         every error that a user can act on, and the exit codes
-=================  ====================================================================================
+=============  ========================================================================================
+``api``        the functions behind :func:`train`, :func:`export`, :func:`evaluate`, :func:`benchmark`
+``backbones``  the table of networks
+``spec``       :class:`ModelSpec`, which every model file carries
+``imaging``    from the bytes of an image file to pixels; DICOM; heatmaps
+``runtime``    :class:`Classifier`: one image, many images, one file per engine
+``data``       data sets, their audit, splits by patient
+``training``   recipes, and the loop that runs them
+``runs``       the record of a training run
+``converters`` formats, and how files of them are made and verified
+``evaluation`` metrics, intervals, comparisons, prediction sets
+``scoring``    model files scored on a split; model cards
+``benchmarks`` what is measured of model files, and what that settles
+``bundled``    the trained models in this package
+``service``    the HTTP service
+``cli``        the command line, one file per verb
+``errors``     every error that a user can act on, and the exit codes
+=============  ========================================================================================
 
 Research software; not a medical device.
 """

@@ -69,7 +69,7 @@ def export(
         MissingExtraError: The extra ``convert`` is not installed.
 
     Example:
-        >>> files = pneumo_edge.export(run, formats="int8")
+        >>> files = pneumo_edge.export(run, formats="tflite-int8")
         >>> files[0].path, files[0].spec.decision.threshold
         (PosixPath('models/mobilenetv2-int8.tflite'), 0.62)
     """

@@ -23,7 +23,6 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON: ModelSpec, graph, engines.")] = False,
 ) -> None:
     """Print what a model file says of itself, what its graph holds, and what each engine here delegates of it."""
-    from pneumo_edge.runtime import verified
     from pneumo_edge.runtime.classifier import read_spec
     from pneumo_edge.runtime.engines import engines_for
     from pneumo_edge.runtime.engines.inspection import inspect
@@ -34,11 +33,29 @@ def info(
     if as_json:
         typer.echo(json.dumps({**asdict(spec), **asdict(inspection)}, indent=2, allow_nan=False))
         return
-    size = spec.input
     rows = {
         "name": spec.name,
         "file": f"{path.stat().st_size / 1e6:.2f} MB",
         **_graph_rows(inspection.graph, [row.library for row in engines_for(path)]),
+        **_decision_rows(spec),
+        **_training_rows(spec),
+        **_integrity_rows(spec),
+        **_calibration_rows(spec),
+        **_verification_rows(path.name, spec),
+        **{f"on {name}": _engine_text(report, inspection.graph) for name, report in inspection.engines.items()},
+        "versions": ", ".join(f"{name} {version}" for name, version in spec.versions.items()),
+    }
+    if not spec.data.real:
+        rows["NOTE"] = "trained on PHANTOM images, not X-rays: of no use on patients"
+    rows["notice"] = spec.notice
+    width = max(map(len, rows))
+    for key, value in rows.items():
+        typer.echo(f"{key:<{width}}  {printable(value)}")
+
+
+def _decision_rows(spec: ModelSpec) -> dict[str, str]:
+    size = spec.input
+    return {
         "classes": ", ".join(spec.class_names),
         "input": f"{size.dtype} pixels {size.minimum} to {size.maximum}, 1x{size.height}x{size.width}x{size.channels}",
         "decision": f"{spec.decision.positive_class} where its probability is at least {spec.decision.threshold:.4f}",
@@ -46,6 +63,11 @@ def info(
         "uncertain": _uncertain_text(spec),
         "foreign": _foreign_text(spec),
         "temperature": f"{spec.temperature:.3f}, inside the graph",
+    }
+
+
+def _training_rows(spec: ModelSpec) -> dict[str, str]:
+    return {
         "trained on": f"{spec.data.name}, {sum(spec.data.counts.get('train', {}).values())} images "
         f"(split {spec.data.fingerprint[:12]})",
         "training": f"recipe {spec.training.recipe}, seed {spec.training.seed}, {spec.training.epochs} epochs",
@@ -53,34 +75,43 @@ def info(
         "validation": ", ".join(f"{name} {value:.4f}" for name, value in spec.training.validation.items()),
         "data licence": spec.data.licence,
     }
-    if spec.model_sha256:
-        rows["integrity"] = f"graph and weights have the SHA-256 that the file says, {spec.model_sha256[:16]}"
-    if spec.calibration:
-        rows["calibrated on"] = f"{spec.calibration.images} training images (manifest {spec.calibration.manifest[:12]})"
-        if spec.calibration.share < 1:
-            rows["calibrated on"] += f", ranges with {100 * spec.calibration.share:.10g}% of a feature map's values"
-        if stability := spec.calibration.stability:
-            rows["calibrated on"] += (
-                f"; calibrated on others: same decision on {stability['agreement']:.1%} of {stability['images']:.0f}, "
-                f"mean difference {stability['mean_difference']:.2g}"
-            )
-    if spec.verification:
-        rows["verified on"] = ", ".join(f"{name} {version}" for name, version in spec.verification.engines.items())
-        if spec.verification.processor:
-            rows["verified on"] += f"; {spec.verification.processor}"
-        if unverified := verified.remark(path.name, spec):
-            rows["NOT VERIFIED"] = unverified
-        for name, measured in spec.verification.measured.items():
-            rows[f"  {name}"] = ", ".join(f"{key} {value:.4g}" for key, value in measured.items())
-    for name, report in inspection.engines.items():
-        rows[f"on {name}"] = _engine_text(report, inspection.graph)
-    rows["versions"] = ", ".join(f"{name} {version}" for name, version in spec.versions.items())
-    if not spec.data.real:
-        rows["NOTE"] = "trained on PHANTOM images, not X-rays: of no use on patients"
-    rows["notice"] = spec.notice
-    width = max(map(len, rows))
-    for key, value in rows.items():
-        typer.echo(f"{key:<{width}}  {printable(value)}")
+
+
+def _integrity_rows(spec: ModelSpec) -> dict[str, str]:
+    if not spec.model_sha256:
+        return {}
+    return {"integrity": f"graph and weights have the SHA-256 that the file says, {spec.model_sha256[:16]}"}
+
+
+def _calibration_rows(spec: ModelSpec) -> dict[str, str]:
+    calibration = spec.calibration
+    if not calibration:
+        return {}
+    text = f"{calibration.images} training images (manifest {calibration.manifest[:12]})"
+    if calibration.share < 1:
+        text += f", ranges with {100 * calibration.share:.10g}% of a feature map's values"
+    if stability := calibration.stability:
+        text += (
+            f"; calibrated on others: same decision on {stability['agreement']:.1%} of {stability['images']:.0f}, "
+            f"mean difference {stability['mean_difference']:.2g}"
+        )
+    return {"calibrated on": text}
+
+
+def _verification_rows(file: str, spec: ModelSpec) -> dict[str, str]:
+    from pneumo_edge.runtime import verified
+
+    verification = spec.verification
+    if not verification:
+        return {}
+    rows = {"verified on": ", ".join(f"{name} {version}" for name, version in verification.engines.items())}
+    if verification.processor:
+        rows["verified on"] += f"; {verification.processor}"
+    if unverified := verified.remark(file, spec):
+        rows["NOT VERIFIED"] = unverified
+    for name, measured in verification.measured.items():
+        rows[f"  {name}"] = ", ".join(f"{key} {value:.4g}" for key, value in measured.items())
+    return rows
 
 
 def _uncertain_text(spec: ModelSpec) -> str:
