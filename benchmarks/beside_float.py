@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pneumo_edge.benchmarks.summary import Row, Summary
+from pneumo_edge.formats import FLOAT32
 
-#: The format that the others are held against.
-REFERENCE_FORMAT = "fp32"
 #: A file that takes so many times as long as its float file is warned of: whoever quantizes wants less time, not more.
 SLOW = 1.25
 
@@ -82,7 +81,7 @@ def beside_float(summary: Summary) -> dict[int, BesideFloat]:
 def float_of(row: Row, summary: Summary) -> Row | None:
     """The fp32 unit of a unit's backbone and kind of file, on the same engine and threads."""
     unit = row.result.unit
-    wanted = (row.model.backbone, REFERENCE_FORMAT, unit.engine, unit.threads)
+    wanted = (row.model.backbone, FLOAT32, unit.engine, unit.threads)
     found = (
         other
         for other in summary.rows
@@ -94,7 +93,7 @@ def float_of(row: Row, summary: Summary) -> Row | None:
 def _each(summary: Summary) -> Iterator[BesideFloat]:
     for row in summary.rows:
         reference = float_of(row, summary)
-        if reference is None or row.model.format == REFERENCE_FORMAT:
+        if reference is None or row.model.format == FLOAT32:
             continue
         times = row.inference.median_ms / reference.inference.median_ms
         yield BesideFloat(row, reference, times, *(_why(summary, row, reference) if times > SLOW else ("", "")))

@@ -9,12 +9,13 @@ from typing import Literal
 import numpy as np
 
 from pneumo_edge.benchmarks import statistics
-from pneumo_edge.benchmarks.beside_float import REFERENCE_FORMAT, float_of
+from pneumo_edge.benchmarks.beside_float import float_of
 from pneumo_edge.benchmarks.summary import CLOCK_TITLES, Clock, Ratio, Row, Summary, deciding_clock
 from pneumo_edge.evaluation.bootstrap import Judged, bootstrap_difference
 from pneumo_edge.evaluation.comparison import compare_auc, mcnemar
 from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, Outcome, settle
 from pneumo_edge.evaluation.metrics import Interval
+from pneumo_edge.formats import FLOAT32
 
 #: What is claimed of one backbone beside another.
 Property = Literal[
@@ -117,9 +118,7 @@ def gate_failure(row: Row, summary: Summary) -> str:
     for many.
     """
     references = [
-        other
-        for other in summary.rows
-        if (other.model.backbone, other.model.format) == (row.model.backbone, REFERENCE_FORMAT)
+        other for other in summary.rows if (other.model.backbone, other.model.format) == (row.model.backbone, FLOAT32)
     ]
     if not references:
         return ""
@@ -244,7 +243,7 @@ class _Judge:
 
     def _keeps_more(self, subject: Row, other: Row) -> _Finding | None:
         """Whether the subject's AUC loses less from float to its format than the other's does."""
-        if subject.model.format == REFERENCE_FORMAT:
+        if subject.model.format == FLOAT32:
             return None
         floats = [float_of(row, self._summary) for row in (subject, other)]
         if floats[0] is None or floats[1] is None:

@@ -17,17 +17,15 @@ from pneumo_edge._util.progress import bar
 from pneumo_edge.backbones import BACKBONES
 from pneumo_edge.converters import (
     calibration,
+    convert,
     features,
     isolated,
     keras_model,
     metadata,
-    onnx,
     proof,
     provenance,
     reference,
-    tflite,
 )
-from pneumo_edge.converters.formats import Format
 from pneumo_edge.converters.proof import Origin, Proof
 from pneumo_edge.converters.provenance import Validation
 from pneumo_edge.converters.reference import Reference
@@ -40,6 +38,7 @@ from pneumo_edge.evaluation import input_check
 from pneumo_edge.evaluation.conformal import COVERAGE, conformal_bounds, reachable
 from pneumo_edge.evaluation.metrics import Scores
 from pneumo_edge.evaluation.operating_point import ThresholdRule
+from pneumo_edge.formats import Format
 from pneumo_edge.runs import Run
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec
@@ -55,7 +54,6 @@ from pneumo_edge.spec import (
     OutputSpec,
 )
 
-_CONVERT = {"tflite": tflite.convert, "onnx": onnx.convert}
 _CONVERTER_LIBRARIES = ("ai-edge-quantizer", "keras", "onnx", "tensorflow", "tf2onnx")
 _LOG_NAME = "converter.log"
 
@@ -166,11 +164,10 @@ class _Workshop:
         for path in (self.path(row), proof.path(self.path(row))):
             path.unlink(missing_ok=True)
         pixels = self._pixels if row.calibrated else None
-        convert = _CONVERT[row.target]
-        self._orders[row.id] = self._child.start(convert, self._model, row, pixels, self._converted(row))
+        self._orders[row.id] = self._child.start(convert.convert, self._model, row, pixels, self._converted(row))
         if row.calibrated and self._other_pixels is not None:
             self._other_orders[row.id] = self._child.start(
-                convert, self._model, row, self._other_pixels, self._calibrated_otherwise(row)
+                convert.convert, self._model, row, self._other_pixels, self._calibrated_otherwise(row)
             )
 
     def deliver(self, row: Format) -> Exported:
@@ -230,7 +227,7 @@ class _Workshop:
             self._run.data.fingerprint,
             self._calibrated.manifest if row.calibrated else None,
             self._reference_sha256,
-            row,
+            row.record,
             versions,
             COVERAGE,
             processor.kind() if row.by_processor else None,

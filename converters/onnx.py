@@ -1,7 +1,8 @@
-"""ONNX files from a trained Keras model. Runs in the child process."""
+"""ONNX files from a trained Keras model: one function for each way of converting. Runs in the child process."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from pneumo_edge._util import extras
 from pneumo_edge.converters import keras_model, ranges
-from pneumo_edge.converters.formats import Format
+from pneumo_edge.converters.convert import Calibration, Converted, representative
 from pneumo_edge.converters.keras_model import OUTPUTS
 from pneumo_edge.converters.tflite import SMALL_LAYER
 from pneumo_edge.errors import ConversionError
@@ -25,34 +26,43 @@ _INPUT = "image"
 _IN_FLOAT = frozenset({"Softmax"})
 
 
-def convert(model: Path, row: Format, calibration: npt.NDArray[np.uint8] | None, target: Path) -> float:
-    """Convert a trained model to an ONNX file without a ModelSpec.
-
-    Args:
-        model: A ``.keras`` file of a functional model.
-        row: An ONNX row of the formats table.
-        calibration: Representative pixels, uint8 of shape (images, height, width, 3), where the row
-            is calibrated.
-        target: The file to write.
-
-    Returns:
-        As :func:`pneumo_edge.converters.tflite.convert`.
-
-    Raises:
-        ConversionError: The graph is not one from the image to the outputs of a model file.
-    """
-    onnx, share = extras.need("onnx", "convert"), 1.0
-    if row.name == "fp32":
-        onnx.save(_float32(model), str(target))
-    elif row.name == "fp16":
-        onnx.save(_half_weights(_float32(model)), str(target))
-    else:
-        share = _quantize(model, row, calibration, target)
-    check(target)
-    return share
+def fp32(model: Path, calibration: Calibration) -> Converted:
+    """Every number in float32."""
+    return _checked(_float32(model).SerializeToString())
 
 
-def check(path: Path) -> None:
+def fp16(model: Path, calibration: Calibration) -> Converted:
+    """Weights in float16, but for depthwise convolutions and small layers, as in :func:`.tflite.fp16`."""
+    return _checked(_half_weights(_float32(model)).SerializeToString())
+
+
+def dynamic(model: Path, calibration: Calibration) -> Converted:
+    """Weights in int8, but for depthwise convolutions; activations are quantized as they come."""
+    quantization = extras.need("onnxruntime.quantization", "convert")
+    with _prepared(model) as prepared:
+        made = prepared.with_name("quantized.onnx")
+        # The one scale that this mode has for a layer's weights is too coarse for a depthwise convolution.
+        depthwise = [node.name for node in _nodes(prepared) if _is_depthwise(node)]
+        quantization.quantize_dynamic(str(prepared), str(made), nodes_to_exclude=depthwise, **_weights())
+        return _checked(made.read_bytes())
+
+
+def int8(model: Path, calibration: Calibration) -> Converted:
+    """Weights in 8 bits per channel and activations in 8 bits, both uint8 (QDQ); softmax in float32."""
+    with _prepared(model) as prepared:
+        in_float = [node.name for node in _nodes(prepared) if node.op_type in _IN_FLOAT]
+        share, content = _quantize_static(
+            prepared, representative(calibration), nodes_to_exclude=in_float, **_weights()
+        )
+        return _checked(content, share)
+
+
+def _checked(content: bytes, share: float = 1.0) -> Converted:
+    check(content)
+    return Converted(content, share)
+
+
+def check(content: bytes) -> None:
     """Refuse an ONNX file whose graph another client might not take.
 
     Raises:
@@ -61,7 +71,7 @@ def check(path: Path) -> None:
         Exception: ``onnx.checker`` refuses it.
     """
     onnx = extras.need("onnx", "convert")
-    proto = onnx.load(str(path))
+    proto = onnx.load_from_string(content)
     names = [value.name for value in proto.graph.input], [value.name for value in proto.graph.output]
     known = [name for name in OUTPUTS if name in names[1]]
     if names != ([_INPUT], known) or PROBABILITY not in known:
@@ -108,7 +118,7 @@ def _half_weights(proto: Any) -> Any:
     """A copy whose weights are stored in float16 and cast to float32 when the file is loaded.
 
     A CPU computes in float32 either way. Which weights keep float32, and why, is said in
-    :func:`pneumo_edge.converters.tflite._fp16`.
+    :func:`pneumo_edge.converters.tflite.fp16`.
     """
     onnx = extras.need("onnx", "convert")
     copy = onnx.ModelProto.FromString(proto.SerializeToString())
@@ -128,32 +138,29 @@ def _half_weights(proto: Any) -> Any:
     return copy
 
 
-def _quantize(model: Path, row: Format, calibration: npt.NDArray[np.uint8] | None, target: Path) -> float:
+@contextlib.contextmanager
+def _prepared(model: Path) -> Iterator[Path]:
+    """Give the float file as quantization takes it, alone in a folder that lives until the block ends."""
     onnx = extras.need("onnx", "convert")
-    quantization = extras.need("onnxruntime.quantization", "convert")
     shapes = extras.need("onnxruntime.quantization.shape_inference", "convert")
     with tempfile.TemporaryDirectory() as folder:
         plain, prepared = Path(folder) / "plain.onnx", Path(folder) / "prepared.onnx"
         onnx.save(_float32(model), str(plain))
         # It folds batch norm and gives every tensor a shape; its symbolic part would take another library.
         shapes.quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
-        nodes = onnx.load(str(prepared)).graph.node
-        # Symmetric, in 8 bits for each channel.
-        weights = {"weight_type": quantization.QuantType.QInt8, "per_channel": True}
-        if row.calibrated:
-            in_float = [node.name for node in nodes if node.op_type in _IN_FLOAT]
-            share, content = _quantize_static(prepared, calibration, nodes_to_exclude=in_float, **weights)
-            target.write_bytes(content)
-            return share
-        # The one scale that this mode has for a layer's weights is too coarse for a depthwise convolution.
-        depthwise = [node.name for node in nodes if _is_depthwise(node)]
-        quantization.quantize_dynamic(str(prepared), str(target), nodes_to_exclude=depthwise, **weights)
-        return 1.0
+        yield prepared
 
 
-def _quantize_static(prepared: Path, calibration: npt.NDArray[np.uint8] | None, **options: Any) -> tuple[float, bytes]:
-    if calibration is None:
-        raise ValueError("static quantization takes a representative dataset")
+def _nodes(path: Path) -> Any:
+    return extras.need("onnx", "convert").load(str(path)).graph.node
+
+
+def _weights() -> dict[str, Any]:
+    """Options of onnxruntime's quantization: symmetric, in 8 bits for each channel."""
+    return {"weight_type": extras.need("onnxruntime.quantization", "convert").QuantType.QInt8, "per_channel": True}
+
+
+def _quantize_static(prepared: Path, calibration: npt.NDArray[np.uint8], **options: Any) -> tuple[float, bytes]:
     quantization = extras.need("onnxruntime.quantization", "convert")
     images, made = ranges.choose_images(calibration), prepared.with_name("quantized.onnx")
 

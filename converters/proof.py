@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pneumo_edge._util import files, records
 from pneumo_edge.converters import reference
-from pneumo_edge.converters.formats import Format
 from pneumo_edge.errors import ConversionError
+from pneumo_edge.formats import FormatRecord
 from pneumo_edge.spec import CalibrationSpec, VerificationSpec
 
 SCHEMA_VERSION = 2
@@ -29,7 +29,7 @@ class Origin:
     fingerprint: str
     calibration: str | None
     reference: str
-    format: Format
+    format: FormatRecord
     versions: dict[str, str]
     coverage: float | None = None
     processor: str | None = None

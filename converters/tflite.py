@@ -1,10 +1,10 @@
-"""TFLite files from a trained Keras model. Runs in the child process."""
+"""TFLite files from a trained Keras model: one function for each way of converting. Runs in the child process."""
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pneumo_edge._util import extras
 from pneumo_edge.converters import keras_model, metadata, ranges
-from pneumo_edge.converters.formats import Format
+from pneumo_edge.converters.convert import Calibration, Converted, representative
 from pneumo_edge.errors import ConversionError
 from pneumo_edge.spec import PROBABILITY
 
@@ -21,40 +21,69 @@ from pneumo_edge.spec import PROBABILITY
 SMALL_LAYER = 4096
 #: Operators that ``int8`` leaves in float: of 256 steps of probability too few are near 0 and 1 to place a threshold.
 IN_FLOAT = ("SOFTMAX",)
-#: What the formats of integer operators give, and which operators they leave in float.
-_FULL_INTEGER: dict[str, tuple[str, tuple[str, ...]]] = {"int8": ("float32", IN_FLOAT), "integer-only": ("uint8", ())}
-
-Calibration = npt.NDArray[np.uint8] | None
 
 
-def convert(model: Path, row: Format, calibration: Calibration, target: Path) -> float:
-    """Convert a trained model to a TFLite file without a ModelSpec.
+def fp32(model: Path, calibration: Calibration) -> Converted:
+    """Every number in float32."""
+    return _finished(_float32(model))
 
-    Args:
-        model: A ``.keras`` file.
-        row: A TFLite row of the formats table.
-        calibration: Representative pixels, uint8 of shape (images, height, width, 3), where the row
-            is calibrated.
-        target: The file to write.
 
-    Returns:
-        Of a feature map's values, the share that lies below the upper end of the range that it is quantized with, and
-        above the lower one; 1 where there are no such ranges.
+def fp16(model: Path, calibration: Calibration) -> Converted:
+    """Weights in float16, but for depthwise convolutions and small layers, which feed large maps of features.
 
-    Raises:
-        ConversionError: The quantized input does not take pixels as they are.
+    They are few weights that cost most of the accuracy. TensorFlow's own float16 mode takes them too.
     """
-    share = 1.0
-    if row.name in _FULL_INTEGER:
-        images = _representative(calibration)
-        share, with_ranges = _with_ranges(model, images.tobytes(), images.shape)
-        content = _quantized(with_ranges, *_FULL_INTEGER[row.name])
-    else:
-        content = _CONVERTERS[row.name](model, calibration)
-    if row.input_dtype == "uint8":
-        _check_input(content)
-    target.write_bytes(metadata.name_tensors(content))
-    return share
+    return _finished(_half_weights(_float32(model)))
+
+
+def dynamic(model: Path, calibration: Calibration) -> Converted:
+    """Weights in int8; activations are quantized as they come."""
+    converter = _converter(model)
+    converter.optimizations = [extras.need("tensorflow", "convert").lite.Optimize.DEFAULT]
+    # Per channel, the dense layer is FULLY_CONNECTED version 12, which tflite-runtime 2.14 does not have.
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    return _finished(bytes(converter.convert()))
+
+
+def weight_only(model: Path, calibration: Calibration) -> Converted:
+    """Weights in int8 per channel; arithmetic in float32."""
+    # TensorFlow's converter has no such mode.
+    recipe = extras.need("ai_edge_quantizer.recipe", "convert")
+    quantizer = extras.need("ai_edge_quantizer.quantizer", "convert")
+    quantized = quantizer.Quantizer(bytearray(_float32(model)), recipe.weight_only_wi8_afp32()).quantize()
+    return _finished(bytes(quantized.quantized_model))
+
+
+def int8(model: Path, calibration: Calibration) -> Converted:
+    """Weights and activations in int8, from uint8 pixels to probabilities in float32."""
+    return _full_integer(model, calibration, _int8)
+
+
+def integer_only(model: Path, calibration: Calibration) -> Converted:
+    """As :func:`int8`, softmax too: uint8 pixels in, uint8 probabilities out."""
+    return _full_integer(model, calibration, lambda with_ranges: _quantized(with_ranges, "uint8"))
+
+
+def int16x8(model: Path, calibration: Calibration) -> Converted:
+    """Weights in int8 per channel and activations in int16."""
+    converter = _converter(model)
+    opsets = extras.need("tensorflow", "convert").lite.OpsSet
+    _calibrate(
+        converter, representative(calibration), opsets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+    )
+    return _finished(bytes(converter.convert()))
+
+
+def _finished(content: bytes, share: float = 1.0) -> Converted:
+    return Converted(metadata.name_tensors(content), share)
+
+
+def _full_integer(model: Path, calibration: Calibration, quantize: Callable[[bytes], bytes]) -> Converted:
+    images = representative(calibration)
+    share, with_ranges = _with_ranges(model, images.tobytes(), images.shape)
+    content = quantize(with_ranges)
+    _check_input(content)
+    return _finished(content, share)
 
 
 def _converter(model: Path) -> Any:
@@ -62,18 +91,14 @@ def _converter(model: Path) -> Any:
     return tensorflow.lite.TFLiteConverter.from_saved_model(keras_model.saved_model(model).name)
 
 
-def _fp32(model: Path, calibration: Calibration) -> bytes:
+def _float32(model: Path) -> bytes:
     return bytes(_converter(model).convert())
 
 
-def _fp16(model: Path, calibration: Calibration) -> bytes:
-    """Weights in float16, but for depthwise convolutions and small layers, which feed large maps of features.
-
-    They are few weights that cost most of the accuracy. TensorFlow's own float16 mode takes them too.
-    """
+def _half_weights(float32: bytes) -> bytes:
     qtyping = extras.need("ai_edge_quantizer.qtyping", "convert")
     algorithms = extras.need("ai_edge_quantizer.algorithm_manager", "convert").AlgorithmName
-    content = bytearray(_fp32(model, calibration))
+    content = bytearray(float32)
     quantizer = extras.need("ai_edge_quantizer.quantizer", "convert").Quantizer(content)
     half = qtyping.OpQuantizationConfig(
         weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
@@ -101,23 +126,11 @@ def _small_layers(content: bytearray) -> list[str]:
     ]
 
 
-def _dynamic(model: Path, calibration: Calibration) -> bytes:
-    converter = _converter(model)
-    converter.optimizations = [extras.need("tensorflow", "convert").lite.Optimize.DEFAULT]
-    # Per channel, the dense layer is FULLY_CONNECTED version 12, which tflite-runtime 2.14 does not have.
-    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
-    return bytes(converter.convert())
+def _int8(with_ranges: bytes) -> bytes:
+    return _quantized(with_ranges, "float32", IN_FLOAT)
 
 
-def _weight_only(model: Path, calibration: Calibration) -> bytes:
-    # TensorFlow's converter has no such mode.
-    recipe = extras.need("ai_edge_quantizer.recipe", "convert")
-    quantizer = extras.need("ai_edge_quantizer.quantizer", "convert")
-    quantized = quantizer.Quantizer(bytearray(_fp32(model, calibration)), recipe.weight_only_wi8_afp32()).quantize()
-    return bytes(quantized.quantized_model)
-
-
-def _quantized(with_ranges: bytes, output: str, in_float: tuple[str, ...]) -> bytes:
+def _quantized(with_ranges: bytes, output: str, in_float: tuple[str, ...] = ()) -> bytes:
     """Quantize all operators but some, from uint8 pixels to outputs of a type."""
     tensorflow = extras.need("tensorflow", "convert")
     # The converter's own second half, which alone can leave a kind of operator in float.
@@ -129,7 +142,7 @@ def _quantized(with_ranges: bytes, output: str, in_float: tuple[str, ...]) -> by
 # Two, because each file is made a second time, on other images.
 @functools.lru_cache(maxsize=2)
 def _with_ranges(model: Path, pixels: bytes, shape: tuple[int, ...]) -> tuple[float, bytes]:
-    """The share that :func:`convert` returns; and the float file with ranges, from which the quantizer takes them."""
+    """The share of :class:`Converted`; and the float file with ranges, from which the quantizer takes them."""
     images = np.frombuffer(pixels, np.uint8).reshape(shape)
     converter = _converter(model)
     _calibrate(converter, images, extras.need("tensorflow", "convert").lite.OpsSet.TFLITE_BUILTINS_INT8)
@@ -139,7 +152,7 @@ def _with_ranges(model: Path, pixels: bytes, shape: tuple[int, ...]) -> tuple[fl
     return ranges.choose(
         *_watch(whole, chosen_by),
         lambda narrower: _narrowed(whole, narrower),
-        lambda content: _probabilities(_quantized(content, *_FULL_INTEGER["int8"]), chosen_by),
+        lambda content: _probabilities(_int8(content), chosen_by),
     )
 
 
@@ -191,21 +204,6 @@ def _narrowed(content: bytes, narrower: ranges.Ranges) -> bytes:
     return bytes(narrowed)
 
 
-def _int16x8(model: Path, calibration: Calibration) -> bytes:
-    converter = _converter(model)
-    opsets = extras.need("tensorflow", "convert").lite.OpsSet
-    _calibrate(
-        converter, _representative(calibration), opsets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
-    )
-    return bytes(converter.convert())
-
-
-def _representative(calibration: Calibration) -> npt.NDArray[np.uint8]:
-    if calibration is None:
-        raise ValueError("full-integer quantization takes a representative dataset")
-    return calibration
-
-
 def _calibrate(converter: Any, pixels: npt.NDArray[np.uint8], opset: Any) -> None:
     """Set a converter to integer operators alone, with ranges from the representative dataset."""
 
@@ -227,12 +225,3 @@ def _check_input(content: bytes) -> None:
             "uint8 with (1.0, 0), so that pixels go in as they are",
             "Calibrate on images that span 0 to 255",
         )
-
-
-_CONVERTERS = {
-    "fp32": _fp32,
-    "fp16": _fp16,
-    "dynamic": _dynamic,
-    "weight-only": _weight_only,
-    "int16x8": _int16x8,
-}

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pneumo_edge import formats
 from pneumo_edge._util import cores, extras, processor, subprocesses
 from pneumo_edge._util.progress import track
 from pneumo_edge.converters import chance, proof, reference
-from pneumo_edge.converters.formats import FORMATS, THREADS, Format
 from pneumo_edge.converters.reference import Reference
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import prepare
@@ -20,11 +20,14 @@ from pneumo_edge.errors import ConversionError, GateError
 from pneumo_edge.evaluation.bootstrap import Judged, bootstrap_difference
 from pneumo_edge.evaluation.metrics import Interval, Scores
 from pneumo_edge.evaluation.operating_point import choose_threshold
+from pneumo_edge.formats import FORMATS, Format
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.batch import side_by_side
 from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.spec import COMPONENTS, PROBABILITY, VerificationSpec
 
+#: Numbers of threads that every file is verified with.
+_THREADS = (1, 2)
 #: The first engine with one thread sees every validation image; the others, some far slower, see this many.
 _IMAGES_FURTHER_ON = 100
 #: With fewer, an interval of the AUC says nothing.
@@ -48,7 +51,7 @@ class Measured:
     the upper end of a paired 95 % interval, drawn by patient; ``engine_difference`` is the largest difference of
     probability from the first engine with one thread; ``output_difference`` and ``output_correlation`` are those of
     the worst of the other outputs but for the components, which have ``components_correlation``
-    (:class:`pneumo_edge.converters.formats.OutputBounds`). What is None was not measured: the order of the channels is
+    (:class:`pneumo_edge.formats.OutputBounds`). What is None was not measured: the order of the channels is
     the file's, whatever runs it.
     """
 
@@ -110,7 +113,7 @@ def verify(
     measured: dict[str, dict[str, float]] = {}
     versions: dict[str, str] = {}
     for info in installed:
-        for threads in THREADS:
+        for threads in _THREADS:
             copies = _load(path, info, threads)
             versions[info.name] = copies[0].version
             result = asdict(gate.hold(copies))
@@ -145,7 +148,7 @@ def verify_again(model: Path, data: Path | None, cache: Path) -> Verified:
     """
     # As on a device, so that a spec at odds with its file is refused in the same words.
     spec = Classifier(model).spec
-    row = FORMATS.get(f"{model.suffix[1:]}-{spec.format}")
+    row = formats.find(model.suffix, spec.format)
     if row is None:
         raise ConversionError(
             f"{model} has the format {spec.format!r}",

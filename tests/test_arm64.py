@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from pneumo_edge import bundled
-from pneumo_edge.converters.formats import FORMATS
 from pneumo_edge.data.phantom import make_phantom
+from pneumo_edge.formats import FORMATS
 from pneumo_edge.runtime.classifier import read_spec
 
 pytestmark = pytest.mark.slow

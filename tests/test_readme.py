@@ -17,8 +17,8 @@ from PIL import Image
 
 from pneumo_edge._util import extras
 from pneumo_edge.benchmarks import results
-from pneumo_edge.converters.formats import USUAL, select
 from pneumo_edge.evaluation.metrics import auc
+from pneumo_edge.formats import USUAL, select
 
 _REPOSITORY = Path(__file__).parents[1]
 _README = (_REPOSITORY / "README.md").read_text(encoding="utf-8")

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge.converters import isolated, metadata, onnx, tflite
-from pneumo_edge.converters.formats import FORMATS
+from pneumo_edge.converters import convert, isolated, metadata
+from pneumo_edge.formats import FORMATS
 from pneumo_edge.spec import (
     HEATMAP,
     CalibrationSpec,
@@ -101,13 +101,9 @@ def main(folder: Path) -> None:
     with isolated.child_process(folder / "converter.log") as child:
         child.call(save_keras, saved)
         child.call(save_tapped, folder / "tapped.keras")
-        for row, convert in (
-            (FORMATS["tflite-fp32"], tflite.convert),
-            (FORMATS["tflite-int8"], tflite.convert),
-            (FORMATS["onnx-fp32"], onnx.convert),
-        ):
+        for row in (FORMATS["tflite-fp32"], FORMATS["tflite-int8"], FORMATS["onnx-fp32"]):
             name = row.file_name("tiny")
-            child.call(convert, saved, row, _calibration() if row.calibrated else None, bare / name)
+            child.call(convert.convert, saved, row, _calibration() if row.calibrated else None, bare / name)
             spec = replace(
                 SPEC,
                 name=f"tiny-{row.name}",

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from pneumo_edge import formats
 from pneumo_edge._util import files, pages, records
 from pneumo_edge._util.progress import track
 from pneumo_edge.converters import reference
@@ -33,7 +34,6 @@ QEMU = "qemu-x86_64-static"
 AVX2 = (QEMU, "-cpu", "Haswell")
 _ARM64 = Path("out/arm64/python")
 _IMAGES = 4
-_FLOAT = frozenset({"fp32", "fp16"})
 
 
 @dataclass(frozen=True)
@@ -116,13 +116,18 @@ def table(record: Record) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _is_quantized(model: Path) -> bool:
+    row = formats.find(model.suffix, read_spec(model).format)
+    return row is not None and row.quantized
+
+
 def main(paths: Sequence[Path]) -> None:
     """Ask, keep what was answered, and put the table into its page."""
     commands = [[*AVX2, sys.executable]] if shutil.which(QEMU) else []
     commands += [[str(_ARM64)]] if _ARM64.exists() else []
     try:
         if paths:
-            found = [path for path in paths if path.suffix in MODEL_SUFFIXES and read_spec(path).format not in _FLOAT]
+            found = [path for path in paths if path.suffix in MODEL_SUFFIXES and _is_quantized(path)]
             asked = [compare(path, commands) for path in track(found, "Asking", len(found))]
             files.write_text(RESULTS, records.dumps(Record(tuple(row for rows in asked for row in rows))))
         pages.put_table(formats_page.PAGE, "processors", table(records.loads(Record, RESULTS.read_bytes())))

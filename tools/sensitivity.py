@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pneumo_edge import formats
 from pneumo_edge._util import extras, files
 from pneumo_edge._util.cache import cache_folder
 from pneumo_edge._util.progress import bar
@@ -28,6 +29,7 @@ from pneumo_edge.converters import calibration, tflite
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import ConversionError, PneumoEdgeError
+from pneumo_edge.formats import FORMATS
 from pneumo_edge.imaging.images import Pixels
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import ModelSpec
@@ -90,7 +92,7 @@ def scan(
     Raises:
         ConversionError: It is not a float32 TFLite file.
     """
-    if (model.suffix, spec.format) != (".tflite", "fp32"):
+    if formats.find(model.suffix, spec.format) != FORMATS["tflite-fp32"]:
         raise ConversionError(f"{model} is a file of {spec.format}", "a .tflite file of fp32", "Give that file")
     quantizers = extras.need("ai_edge_quantizer.quantizer", "convert")
     recipes = extras.need("ai_edge_quantizer.recipe", "convert")

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+from pneumo_edge import formats
 from pneumo_edge.benchmarks.protocol import Unit
 from pneumo_edge.benchmarks.summary import Ratio, Row, Summary
-from pneumo_edge.benchmarks.supplement.records import Arithmetic, Limit, ModelGraph, Supplement
-
-#: The arithmetic of most multiply-adds in each format; of int16x8 no limit is measured.
-_ARITHMETIC: dict[str, Arithmetic] = {
-    "fp32": "float32",
-    "fp16": "float32",
-    "weight-only": "float32",
-    "dynamic": "int8",
-    "int8": "int8",
-    "integer-only": "int8",
-}
+from pneumo_edge.benchmarks.supplement.records import Limit, ModelGraph, Supplement
 
 
 @dataclass(frozen=True)
@@ -67,10 +59,12 @@ def achieved(summary: Summary) -> list[Achieved]:
 
 def _limit_of(row: Row, supplement: Supplement) -> Limit | None:
     """The highest limit of the unit's arithmetic, at its number of threads."""
+    file_format = formats.find(Path(row.model.file).suffix, row.model.format)
+    arithmetic = file_format.arithmetic if file_format else None
     fitting = [
         limit
         for limit in supplement.limits
-        if (limit.arithmetic, limit.threads) == (_ARITHMETIC.get(row.model.format), row.result.unit.threads)
+        if (limit.arithmetic, limit.threads) == (arithmetic, row.result.unit.threads)
     ]
     return max(fitting, key=lambda limit: limit.multiply_adds_per_s, default=None)
 

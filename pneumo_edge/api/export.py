@@ -13,9 +13,9 @@ from pneumo_edge.api.arguments import PathArgument
 from pneumo_edge.converters import export as pipeline
 from pneumo_edge.converters import proof
 from pneumo_edge.converters.export import Exported
-from pneumo_edge.converters.formats import USUAL, select
 from pneumo_edge.converters.proof import Proof
 from pneumo_edge.errors import GateError
+from pneumo_edge.formats import USUAL, select
 from pneumo_edge.spec import ModelSpec
 
 

@@ -9,6 +9,7 @@ import typer
 
 from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode
+from pneumo_edge.formats import USUAL
 
 if TYPE_CHECKING:
     from pneumo_edge.converters.export import Exported
@@ -22,7 +23,7 @@ def export(
             "--format",
             show_default=False,
             help="all, a target (tflite, onnx), a name (fp32, int8, dynamic), or both (tflite-int8); repeatable. By "
-            "default tflite-fp32, tflite-fp16, tflite-int8 and onnx-fp32.",
+            f"default {', '.join(USUAL[:-1])} and {USUAL[-1]}.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the model files.")] = Path("models"),
@@ -38,7 +39,6 @@ def export(
     5. A file that is there and would come out the same is left alone.
     """
     from pneumo_edge.api.export import convert
-    from pneumo_edge.converters.formats import USUAL
 
     missed = 0
     with options.usage():

@@ -14,12 +14,12 @@ from pneumo_edge import runs
 from pneumo_edge._util import files
 from pneumo_edge.converters import keras_model
 from pneumo_edge.converters.export import export
-from pneumo_edge.converters.formats import FORMATS, Format
 from pneumo_edge.converters.isolated import child_process
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.data.sources import CLASS_NAMES, POSITIVE_CLASS, SplitName, open_source
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.evaluation.operating_point import ThresholdRule, choose_threshold
+from pneumo_edge.formats import FORMATS, Format
 from pneumo_edge.runs import Run
 from pneumo_edge.spec import DataSpec, DecisionSpec, TrainingSpec
 from pneumo_edge.training.fit import save_validation

@@ -13,17 +13,16 @@ import numpy.typing as npt
 import pytest
 from typer.testing import CliRunner
 
-from pneumo_edge import Classifier, runs
+from pneumo_edge import Classifier, formats, runs
 from pneumo_edge.cli import app
-from pneumo_edge.converters import calibration, formats, proof
-from pneumo_edge.converters import export as exports
+from pneumo_edge.converters import calibration, proof
 from pneumo_edge.converters import reference as references
 from pneumo_edge.converters.export import export
-from pneumo_edge.converters.formats import FORMATS, Format
 from pneumo_edge.converters.verify import compare_calibrations, verify
 from pneumo_edge.data.sources import SplitName
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.errors import ConversionError, GateError
+from pneumo_edge.formats import FORMATS, Format
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import DecodingSpec
@@ -121,15 +120,14 @@ def test_a_missed_gate_ends_the_command_with_its_exit_code(
 
 
 def test_a_file_that_would_come_out_the_same_is_left_alone(
-    tiny_run: Path, phantom: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_run: Path, phantom: Path, exported: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "models"
     shutil.copytree(exported, out)
     rows = [FORMATS["tflite-fp32"], FORMATS["onnx-fp32"]]
     before = [(out / row.file_name("tiny")).stat().st_mtime_ns for row in rows]
-    monkeypatch.setitem(exports._CONVERT, "tflite", _not_to_be_called)
-    monkeypatch.setitem(exports._CONVERT, "onnx", _not_to_be_called)
-    outcomes = list(export(tiny_run, rows, out, phantom / "cache"))
+    unused = [replace(row, converter=f"{__name__}:_not_to_be_called") for row in rows]
+    outcomes = list(export(tiny_run, unused, out, phantom / "cache"))
     assert [(outcome.made, outcome.missed) for outcome in outcomes] == [(False, None)] * 2
     assert [(out / row.file_name("tiny")).stat().st_mtime_ns for row in rows] == before
     assert outcomes[0].spec == read_spec(out / "tiny-fp32.tflite")
@@ -163,11 +161,8 @@ def _die(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_converter_that_dies_costs_its_own_format_alone(
-    tiny_run: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(exports._CONVERT, "tflite", _die)
-    rows = [FORMATS["tflite-fp32"], FORMATS["onnx-fp32"]]
+def test_a_converter_that_dies_costs_its_own_format_alone(tiny_run: Path, phantom: Path, tmp_path: Path) -> None:
+    rows = [replace(FORMATS["tflite-fp32"], converter=f"{__name__}:_die"), FORMATS["onnx-fp32"]]
     died, made = export(tiny_run, rows, tmp_path, phantom / "cache")
     assert "process died" in str(died.missed)
     assert made.missed is None and made.path.exists()

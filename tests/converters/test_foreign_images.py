@@ -20,9 +20,9 @@ from pneumo_edge._util import files
 from pneumo_edge.cli import app
 from pneumo_edge.converters import features
 from pneumo_edge.converters.export import export
-from pneumo_edge.converters.formats import FORMATS
 from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.data.tensors import Dataset
+from pneumo_edge.formats import FORMATS
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import COMPONENTS
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pytest
 
 from pneumo_edge import Classifier, bundled
-from pneumo_edge.converters.formats import FORMATS
 from pneumo_edge.data.tensors import Dataset
+from pneumo_edge.formats import FORMATS
 from pneumo_edge.runtime.classifier import read_spec
 
 pytestmark = pytest.mark.slow

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 import tensorflow
 from pneumo_edge.converters.export import export
-from pneumo_edge.converters.formats import FORMATS
+from pneumo_edge.formats import FORMATS
 run, out, cache = map(Path, sys.argv[1:])
 print("once")
 for each in export(run, [FORMATS["tflite-fp32"]], out, cache):

@@ -19,7 +19,7 @@ from PIL import Image
 from pneumo_edge import bundled
 from pneumo_edge._util import processor, records
 from pneumo_edge.converters import metadata
-from pneumo_edge.converters.formats import FORMATS
+from pneumo_edge.formats import FORMATS
 from pneumo_edge.runtime import verified
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import VerificationSpec

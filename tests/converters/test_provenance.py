@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from pneumo_edge import runs
 from pneumo_edge.cli import app
 from pneumo_edge.converters.export import export
-from pneumo_edge.converters.formats import FORMATS
 from pneumo_edge.converters.isolated import child_process
 from pneumo_edge.errors import ConversionError
+from pneumo_edge.formats import FORMATS
 
 pytestmark = pytest.mark.slow
 

@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pneumo_edge.converters import onnx, ranges, tflite
-from pneumo_edge.converters.formats import FORMATS
+from pneumo_edge.converters import convert, ranges
 from pneumo_edge.converters.isolated import child_process
+from pneumo_edge.formats import FORMATS
 from pneumo_edge.runtime import engines
 
-_CONVERT = {"tflite": tflite.convert, "onnx": onnx.convert}
 _MAPS = st.lists(arrays(np.float32, (4, 8), elements=st.floats(-100, 100, width=32)), min_size=1, max_size=3)
 
 Pixels = npt.NDArray[np.uint8]
@@ -100,7 +99,7 @@ def _images(seed: int) -> Pixels:
 
 def _convert(model: Path, row: str, images: Pixels, target: Path, most_left: float) -> float:
     ranges._MOST_LEFT = most_left
-    return _CONVERT[FORMATS[row].target](model, FORMATS[row], images, target)
+    return convert.convert(model, FORMATS[row], images, target)
 
 
 def _probabilities(path: Path, row: str, images: Pixels) -> Any:

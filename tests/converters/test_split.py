@@ -10,9 +10,9 @@ from pathlib import Path
 from pneumo_edge import runs
 from pneumo_edge.converters import reference
 from pneumo_edge.converters.export import export
-from pneumo_edge.converters.formats import FORMATS
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import Dataset, prepare
+from pneumo_edge.formats import FORMATS
 
 SIDE = 224
 SaveRun = Callable[[Path, Dataset, Path], None]

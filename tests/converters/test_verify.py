@@ -16,15 +16,15 @@ from typer.testing import CliRunner
 from pneumo_edge import Classifier, runs
 from pneumo_edge._util import files
 from pneumo_edge.cli import app
-from pneumo_edge.converters import calibration, metadata, onnx, proof, tflite
+from pneumo_edge.converters import calibration, convert, metadata, proof
 from pneumo_edge.converters import reference as references
-from pneumo_edge.converters.formats import FORMATS, Format
 from pneumo_edge.converters.isolated import child_process
 from pneumo_edge.converters.reference import Reference
 from pneumo_edge.converters.verify import verify
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.errors import ConversionError, GateError, MissingExtraError
 from pneumo_edge.evaluation.operating_point import ThresholdRule
+from pneumo_edge.formats import FORMATS, Format
 from pneumo_edge.imaging.images import Pixels
 from pneumo_edge.runtime.classifier import read_spec
 
@@ -159,8 +159,7 @@ def _break_and_convert(model: Path, fault: Callable[[Any], Any], row: Format, pi
     image = keras.Input(whole.input_shape[1:], name="image")
     broken = target.with_suffix(".keras")
     keras.Model(image, keras.layers.Identity(name="probability")(whole(fault(image)))).save(broken)
-    convert = tflite.convert if row.target == "tflite" else onnx.convert
-    convert(broken, row, pixels if row.calibrated else None, target)
+    convert.convert(broken, row, pixels if row.calibrated else None, target)
 
 
 def _leave_variables(model: Path, target: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pneumo_edge.converters.formats import FORMATS, Format
+from pneumo_edge.formats import FORMATS, Format
 
 _PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
 

@@ -11,8 +11,8 @@ import pytest
 from pneumo_edge import bundled
 from pneumo_edge._util import files
 from pneumo_edge.converters import proof
-from pneumo_edge.converters.formats import FORMATS
 from pneumo_edge.errors import ConversionError
+from pneumo_edge.formats import FORMATS
 from tools import formats_page
 
 _ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ def test_every_format_of_both_backbones_was_measured_on_every_engine_it_promises
                 assert measured.bounds == row.bounds
                 assert "`onnx-int8` rows were measured with signed 8-bit weights" in _PAGE, "which it has no longer"
             else:
-                assert measured == row, "measured with the bounds and settings of today"
+                assert measured == row.record, "measured with the bounds and settings of today"
             assert set(kept.verification.engines) == set(row.engines)
             assert kept.verification.images >= 500
             assert (kept.calibration is not None) == row.calibrated

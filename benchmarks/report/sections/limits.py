@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from pneumo_edge import formats
 from pneumo_edge._util.document import Points, Section
 from pneumo_edge.benchmarks.report.runs import Runs
 from pneumo_edge.scoring.models import Model
 
 
 def _has_signed_weights(model: Model) -> bool:
-    """Whether it is an ``onnx-int8`` file from before such files said what processor they were verified on."""
-    return model.format == "int8" and model.file.endswith(".onnx") and model.processor is None
+    """Whether it is a file from before such files said what processor they were verified on."""
+    row = formats.find(Path(model.file).suffix, model.format)
+    return row is not None and row.signed_before and model.processor is None
 
 
 def section(runs: Runs) -> Section:

@@ -1,14 +1,18 @@
-"""The table of formats: one frozen row each. Converter settings, gate, command line and docs read it."""
+"""The table of formats: one row for each kind of model file. Nothing else in the project names a format.
+
+Export, verification, benchmark, command line and the pages of the documentation read it. To add a format, add a row; a
+new way of converting is a function in ``converters/``, which the row names.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from pneumo_edge.errors import ConversionError
 
-#: Numbers of threads that every file is verified with.
-THREADS = (1, 2)
+#: The arithmetic that most multiply-adds of a file are done in.
+Arithmetic = Literal["float32", "int8", "int16x8"]
 
 
 @dataclass(frozen=True)
@@ -48,16 +52,16 @@ class OutputBounds:
 
 
 @dataclass(frozen=True)
-class Format:
-    """One row: a kind of model file.
+class FormatRecord:
+    """What a format promises of its files; the proof beside each file records it (:mod:`pneumo_edge.converters.proof`).
 
     Attributes:
-        target: The kind of file, which decides suffix and converter.
+        target: The kind of file, which is its suffix.
         name: Its name within the target, and in file names.
         summary: What is quantized and how, for a person.
         input_dtype: What the file takes; the values are pixels of 0 to 255 in either case.
         engines: Names of the engines it must run on.
-        bounds: The gate it must pass on each of them.
+        bounds: What it must keep on each of them.
         quantized: Whether integers take the place of floats; the decision threshold is then chosen
             again, on the file's own validation probabilities.
         calibrated: Whether activations are quantized with ranges from training images.
@@ -75,10 +79,34 @@ class Format:
     calibrated: bool = False
     by_processor: bool = False
 
+
+@dataclass(frozen=True, kw_only=True)
+class Format(FormatRecord):
+    """One row of the table: a kind of model file.
+
+    Attributes:
+        converter: Where the function is that makes the file, ``"MODULE:FUNCTION"`` with a module relative to
+            :mod:`pneumo_edge.converters`; see :class:`pneumo_edge.converters.convert.Converter`.
+        arithmetic: What most of its multiply-adds are done in; the benchmark measures the machine's limit for some.
+        usual: Whether ``pneumo-edge export`` makes it where nothing else is asked for.
+        signed_before: Whether files that do not say on which kind of processor they were verified have signed 8-bit
+            weights: onnxruntime cuts off their products on x86-64 without VNNI, so their answers depend on it.
+    """
+
+    converter: str
+    arithmetic: Arithmetic
+    usual: bool = False
+    signed_before: bool = False
+
     @property
     def id(self) -> str:
         """Unique name, ``target-name``."""
         return f"{self.target}-{self.name}"
+
+    @property
+    def record(self) -> FormatRecord:
+        """The columns that a proof records."""
+        return FormatRecord(**{each.name: getattr(self, each.name) for each in fields(FormatRecord)})
 
     @property
     def output_bounds(self) -> OutputBounds:
@@ -104,7 +132,17 @@ _COARSE = replace(_QUANTIZED, max_auc_loss=0.01)
 FORMATS: dict[str, Format] = {
     row.id: row
     for row in (
-        Format("tflite", "fp32", "nothing; float32 throughout", "float32", _TFLITE, _EXACT),
+        Format(
+            "tflite",
+            "fp32",
+            "nothing; float32 throughout",
+            "float32",
+            _TFLITE,
+            _EXACT,
+            converter=".tflite:fp32",
+            arithmetic="float32",
+            usual=True,
+        ),
         Format(
             "tflite",
             "fp16",
@@ -112,6 +150,9 @@ FORMATS: dict[str, Format] = {
             "float32",
             _TFLITE,
             _HALF,
+            converter=".tflite:fp16",
+            arithmetic="float32",
+            usual=True,
         ),
         Format(
             "tflite",
@@ -122,6 +163,8 @@ FORMATS: dict[str, Format] = {
             _QUANTIZED,
             quantized=True,
             by_processor=True,
+            converter=".tflite:dynamic",
+            arithmetic="int8",
         ),
         Format(
             "tflite",
@@ -131,6 +174,8 @@ FORMATS: dict[str, Format] = {
             _TFLITE,
             _QUANTIZED,
             quantized=True,
+            converter=".tflite:weight_only",
+            arithmetic="float32",
         ),
         Format(
             "tflite",
@@ -141,6 +186,9 @@ FORMATS: dict[str, Format] = {
             _QUANTIZED,
             quantized=True,
             calibrated=True,
+            converter=".tflite:int8",
+            arithmetic="int8",
+            usual=True,
         ),
         Format(
             "tflite",
@@ -151,6 +199,8 @@ FORMATS: dict[str, Format] = {
             _COARSE,
             quantized=True,
             calibrated=True,
+            converter=".tflite:integer_only",
+            arithmetic="int8",
         ),
         Format(
             "tflite",
@@ -161,8 +211,20 @@ FORMATS: dict[str, Format] = {
             _QUANTIZED,
             quantized=True,
             calibrated=True,
+            converter=".tflite:int16x8",
+            arithmetic="int16x8",
         ),
-        Format("onnx", "fp32", "nothing; float32 throughout", "float32", _ONNX, _EXACT),
+        Format(
+            "onnx",
+            "fp32",
+            "nothing; float32 throughout",
+            "float32",
+            _ONNX,
+            _EXACT,
+            converter=".onnx:fp32",
+            arithmetic="float32",
+            usual=True,
+        ),
         Format(
             "onnx",
             "fp16",
@@ -170,6 +232,8 @@ FORMATS: dict[str, Format] = {
             "float32",
             _ONNX,
             _HALF,
+            converter=".onnx:fp16",
+            arithmetic="float32",
         ),
         Format(
             "onnx",
@@ -179,6 +243,8 @@ FORMATS: dict[str, Format] = {
             _ONNX,
             _QUANTIZED,
             quantized=True,
+            converter=".onnx:dynamic",
+            arithmetic="int8",
         ),
         Format(
             "onnx",
@@ -190,12 +256,30 @@ FORMATS: dict[str, Format] = {
             quantized=True,
             calibrated=True,
             by_processor=True,
+            converter=".onnx:int8",
+            arithmetic="int8",
+            signed_before=True,
         ),
     )
 }
 
 #: What is made where nothing else is asked for: the formats that a device runs fast, and the float one of each target.
-USUAL = ("tflite-fp32", "tflite-fp16", "tflite-int8", "onnx-fp32")
+USUAL = tuple(row.id for row in FORMATS.values() if row.usual)
+#: Name of the formats whose numbers are all float32; benchmarks compare the others with these.
+FLOAT32 = "fp32"
+
+
+def find(suffix: str, name: str) -> Format | None:
+    """The row of a model file.
+
+    Args:
+        suffix: The file's ending, for example ``".tflite"``.
+        name: The format that its ModelSpec names.
+
+    Returns:
+        None where another version of pneumo-edge made the file, with a format that this one does not have.
+    """
+    return FORMATS.get(f"{suffix.removeprefix('.')}-{name}")
 
 
 def select(wanted: list[str]) -> list[Format]:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pneumo_edge.converters.formats import FORMATS, USUAL, select
 from pneumo_edge.errors import ConversionError
+from pneumo_edge.formats import FORMATS, USUAL, select
 from pneumo_edge.runtime.engines import ENGINES
 
 
