@@ -26,7 +26,7 @@ MUTATIONS ?= 2000
 # Model files whose verdicts are compared between machines, beside the bundled ones.
 MODELS ?= models
 
-.PHONY: help demo test lint bench bench-training models cards sample-pack bundled-references training-table formats-table sensitivity report-reproduction \
+.PHONY: help demo test lint docs release bench bench-training models cards sample-pack bundled-references training-table formats-table sensitivity report-reproduction \
 	device-speed serve-load report-picture repeat benchmark-pages uncertain kill-training mutate-documents fuzz processors arm64 clean
 .DEFAULT_GOAL := help
 
@@ -44,6 +44,16 @@ lint: $(READY) ## Check style, types and the arrows between the rooms
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(READY) ## Build the documentation site into site/, without a network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "Open site/index.html"
+
+release: $(READY) ## Build wheel and sdist into dist/, check both, and try them in bare environments
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m tools.try_release dist
 
 models: $(READY) ## Train both backbones with the recipe best and export every format (DATA=, WEIGHTS=)
 	$(BIN)/pneumo-edge train $(OPTIONS) --backbone mobilenetv2
@@ -72,7 +82,7 @@ repeat: $(READY) ## Make one short benchmark eleven times, and keep its raw resu
 		gzip -9nc out/repeat/$$run/results.json > results/benchmark/repeated/$$run.json.gz || exit; \
 	done
 
-benchmark-pages: $(READY) ## Draw docs/benchmark-report.html, the README's verdict and a table in docs/benchmark.md from results/benchmark
+benchmark-pages: $(READY) ## Write docs/benchmark-report.md, the README's verdict and a table in docs/benchmark.md from results/benchmark
 	$(BIN)/python -m tools.benchmark_pages
 
 uncertain: $(READY) ## Measure prediction sets and input check of the bundled models for docs/uncertain.md (DATA=)
@@ -123,7 +133,7 @@ arm64: $(READY) ## Run the runtime's tests on an emulated 64-bit Arm, and compar
 	tests/arm64/run.sh out/arm64 $(BIN)/python "$(MODELS)"
 
 clean: ## Remove the environment and everything that was made
-	rm -rf .venv out runs models reports .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv out runs models reports site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \

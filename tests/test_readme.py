@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,9 +18,9 @@ from pneumo_edge._util import extras
 from pneumo_edge.benchmarks import results
 from pneumo_edge.evaluation.metrics import auc
 from pneumo_edge.formats import USUAL, select
+from tests import pages
 
-_REPOSITORY = Path(__file__).parents[1]
-_README = (_REPOSITORY / "README.md").read_text(encoding="utf-8")
+_README = (pages.REPOSITORY / "README.md").read_text(encoding="utf-8")
 _COMMANDS = re.findall(r"^\$ (.+)$", _README, re.MULTILINE)
 #: `make` and `pip install` are run by CI and by test_installation; the Raspberry Pi's have a test of their own; what
 #: runs until it is ended, by test_service_docs.
@@ -42,7 +41,7 @@ def test_every_verb_is_in_the_table(subcommands: set[str]) -> None:
 
 
 def test_every_extra_is_named() -> None:
-    pyproject = (_REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    pyproject = (pages.REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     section = pyproject.split("[project.optional-dependencies]")[1].split("\n[")[0]
     for extra in re.findall(r"^(\w+) = \[", section, re.MULTILINE):
         assert f"`{extra}`" in _README
@@ -54,8 +53,8 @@ def test_the_device_needs_nothing_but_an_x_ray(tmp_path: Path) -> None:
     steps = [step for step in _STEPS if f"$ {step}" in section]
     assert steps
     for step in steps:
-        assert re.search(r"^(NORMAL|PNEUMONIA) .* x-ray.jpeg$", _run_step(step, tmp_path), re.MULTILINE)
-    judged, refused = (_run_python(block, tmp_path) for block in _PYTHON if block in section)
+        assert re.search(r"^(NORMAL|PNEUMONIA) .* x-ray.jpeg$", pages.shell(step, tmp_path), re.MULTILINE)
+    judged, refused = (pages.python(block, tmp_path) for block in _PYTHON if block in section)
     assert re.match(r"(NORMAL|PNEUMONIA) \{", judged)
     assert refused.startswith("this is not an image that can be read")
 
@@ -64,9 +63,9 @@ def test_the_device_needs_nothing_but_an_x_ray(tmp_path: Path) -> None:
 def test_the_raspberry_pi_needs_what_it_says(tmp_path: Path, pip: Callable[..., None]) -> None:
     copy = tmp_path / "copy"
     for name in ("pneumo_edge", "converters", "benchmarks"):
-        shutil.copytree(_REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(pages.REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "constraints.txt"):
-        shutil.copy(_REPOSITORY / name, copy)
+        shutil.copy(pages.REPOSITORY / name, copy)
     Image.effect_noise((400, 300), 60).save(copy / "x-ray.jpeg")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     said = []
@@ -86,7 +85,7 @@ def test_the_raspberry_pi_needs_what_it_says(tmp_path: Path, pip: Callable[..., 
 @pytest.mark.slow
 def test_the_steps_work_as_written_without_a_network(workplace: Path, offline: Mapping[str, str]) -> None:
     for step in _STEPS:
-        _run_step(step, workplace, offline)
+        pages.shell(step, workplace, offline)
     for name in ("audit.png", "reports/results.json", "reports/report.md", "reports/report.html"):
         assert (workplace / name).stat().st_size > 0
     # From the sample pack and the bundled weights: every file passed its gate, and is of use.
@@ -99,28 +98,10 @@ def test_the_steps_work_as_written_without_a_network(workplace: Path, offline: M
         assert auc(labels, np.array([unit.probabilities[name] for name in names])) > 0.95, unit.unit.name
     # The same from Python: what is trained and exported already is taken as it is.
     (block,) = (block for block in _PYTHON if "pneumo_edge.train(" in block)
-    assert re.fullmatch(r"AUC 0\.9\d+ \[.*\] Report: reports.report\.md\n", _run_python(block, workplace, offline))
+    assert re.fullmatch(r"AUC 0\.9\d+ \[.*\] Report: reports.report\.md\n", pages.python(block, workplace, offline))
     again = results.read(workplace / "reports" / "results.json")
     assert {model.file for model in again.models} == {"mobilenetv2-int8.tflite"}
     assert {model.sha256 for model in again.models} <= {model.sha256 for model in measured.models}
-
-
-def _run_step(step: str, folder: Path, environment: Mapping[str, str] | None = None) -> str:
-    command = [sys.executable, "-m", "pneumo_edge", *shlex.split(step)[1:]]
-    result = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=600
-    )
-    assert result.returncode == 0, f"{step}\n{result.stdout}\n{result.stderr}"
-    return result.stdout
-
-
-def _run_python(block: str, folder: Path, environment: Mapping[str, str] | None = None) -> str:
-    printed = subprocess.run(
-        [sys.executable, "-c", block],
-        cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=600,
-    )  # fmt: skip
-    assert printed.returncode == 0, printed.stderr
-    return printed.stdout
 
 
 @pytest.fixture

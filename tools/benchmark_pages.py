@@ -30,7 +30,8 @@ REPEATED = Path("results/benchmark/repeated")
 #: Every training of both backbones on the test images.
 SCORES = Path("results/evaluation/scores.json")
 README, PAGE = Path("README.md"), Path("docs/benchmark.md")
-HTML, MARKDOWN = Path("docs/benchmark-report.html"), Path("docs/benchmark-report.md")
+#: The same with figures is a page of the documentation site: ``tools/site.py``.
+MARKDOWN = Path("docs/benchmark-report.md")
 #: By how much more a run would have to take to be called a regression.
 ALLOWED = 0.05
 
@@ -109,11 +110,10 @@ def repeated_table(summaries: Sequence[Summary]) -> Table:
 
 
 def main() -> None:
-    """Draw the reports, and put the tables into their pages."""
+    """Write the report, and put the tables into their pages."""
     try:
         runs = gather([summarise(results.read(FULL))])
-        for path in (HTML, MARKDOWN):
-            report.write(runs, path)
+        report.write(runs, MARKDOWN)
         found = answer(runs[0].summary, runs[0].verdict, scores.read(SCORES))
         table = markdown.table(faster_table(runs[0].verdict.claims))
         # Neither a link nor a number with its sign is broken.

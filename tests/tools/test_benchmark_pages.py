@@ -35,8 +35,6 @@ def test_the_pages_follow_from_the_raw_results(tmp_path: Path, monkeypatch: pyte
         assert path.read_text(encoding="utf-8") == (_ROOT / path).read_text(encoding="utf-8"), (
             f"{path} is not what `make benchmark-pages` makes"
         )
-    # Figures differ with the version of what draws them.
-    assert benchmark_pages.HTML.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_no_neighbours_of_the_repeated_runs_raise_an_alarm() -> None:

@@ -1,0 +1,91 @@
+"""Every command and every Python block of the documentation works as written: see ``tests/pages.py``."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pneumo_edge.cli import SUMMARIES, load_verb
+from tests import pages
+
+_DOCS = pages.REPOSITORY / "docs"
+#: The README has a test of its own. The report is generated, and so are its commands.
+_PAGES = {
+    path.relative_to(pages.REPOSITORY).as_posix(): found
+    for path in sorted([*_DOCS.rglob("*.md"), *pages.REPOSITORY.glob("*.md")])
+    if path.name not in ("README.md", "benchmark-report.md") and (found := pages.blocks(path))
+}
+_FAST = [page for page, blocks in _PAGES.items() if any(block.kind == "run" for block in blocks)]
+_SLOW = [page for page, blocks in _PAGES.items() if any(block.kind == "slow" for block in blocks)]
+_EVERY = [(page, command.line) for page, blocks in _PAGES.items() for block in blocks for command in block.commands]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, sample_pack: Path) -> Path:
+    """A folder with ``x-ray.jpeg`` and a small ``chest_xray``."""
+    found = tmp_path / "reader"
+    found.mkdir()
+    (found / "chest_xray").symlink_to(sample_pack)
+    shutil.copy(next((sample_pack / "test" / "PNEUMONIA").iterdir()), found / "x-ray.jpeg")
+    return found
+
+
+@pytest.mark.parametrize("page", _FAST)
+def test_the_blocks_work_as_written(page: str, folder: Path, offline: Mapping[str, str]) -> None:
+    for block in _PAGES[page]:
+        if block.kind == "run":
+            pages.run(block, folder, offline)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", _SLOW)
+def test_the_long_blocks_work_as_written(page: str, folder: Path, offline: Mapping[str, str]) -> None:
+    for block in _PAGES[page]:
+        if block.kind in ("run", "slow"):
+            pages.run(block, folder, offline)
+
+
+def test_what_another_test_runs_is_there() -> None:
+    for blocks in _PAGES.values():
+        for block in blocks:
+            if block.kind == "run by":
+                assert (pages.REPOSITORY / block.reason).is_file(), block.reason
+            assert block.kind != "not run" or block.reason
+
+
+def test_every_make_target_and_variable_exists() -> None:
+    makefile = (pages.REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
+    for page, line in _EVERY:
+        if line.startswith("make "):
+            words = shlex.split(line, comments=True)[1:]
+            assert {word for word in words if "=" not in word} <= targets, f"{page}: {line}"
+            for name in (word.partition("=")[0] for word in words if "=" in word):
+                assert f"$({name})" in makefile or f"$(if $({name})" in makefile, f"{page}: {line}"
+
+
+def test_every_extra_exists() -> None:
+    project = tomllib.loads((pages.REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for page, line in _EVERY:
+        if line.startswith("pip install"):
+            for extras in re.findall(r"\[([\w,]+)\]", line):
+                assert set(extras.split(",")) <= set(project["optional-dependencies"]), f"{page}: {line}"
+
+
+@pytest.mark.parametrize(("page", "line"), [each for each in _EVERY if each[1].startswith("pneumo-edge ")])
+def test_every_option_exists(page: str, line: str) -> None:
+    verb, *words = shlex.split(line, comments=True)[1:]
+    if verb.startswith("-"):
+        return
+    assert verb in SUMMARIES
+    command = load_verb(verb)
+    if hasattr(command, "commands"):
+        command = command.commands[words[0]]
+    known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known | {"--help"}
