@@ -59,30 +59,8 @@ def create_app(
     limits = limits or Limits()
     description = openapi.describe(limits, token is not None)
     desk = _Desk(classifier, workers, limits)
-    metrics = Metrics(
-        judge,
-        {
-            ("places", "Images that are taken on at a time: those being judged, and those waiting."): lambda: (
-                desk.places
-            ),
-            ("places_free", "Images that would be taken on now."): lambda: desk.free,
-            ("arriving_bytes", "Memory of bodies on their way in."): lambda: desk.arrivals.bytes,
-        },
-    )
+    metrics = _make_metrics(judge, desk)
     desk.judged = metrics.judged
-
-    async def health(request: Request) -> Response:
-        return JSONResponse({"status": "ok", **asdict(judge)})
-
-    async def ready(request: Request) -> Response:
-        desk.check_room()
-        return JSONResponse({"status": "ready"})
-
-    async def tell_metrics(request: Request) -> Response:
-        return Response(metrics.text(), headers={"Content-Type": MEDIA_TYPE})
-
-    async def describe(request: Request) -> Response:
-        return JSONResponse(description)
 
     @asynccontextmanager
     async def closing(app: Starlette) -> AsyncIterator[None]:
@@ -91,11 +69,7 @@ def create_app(
 
     files = page.render(classifier, limits, token is not None)
     routes = [
-        Route(openapi.PREDICT, desk.predict, methods=["POST"]),
-        Route(openapi.METRICS, tell_metrics),
-        Route(openapi.HEALTH, health),
-        Route(openapi.READY, ready),
-        Route(openapi.DESCRIPTION, describe),
+        *_make_routes(judge, desk, metrics, description),
         *(Route(path, functools.partial(_send_file, file)) for path, file in files.items()),
     ]
     # None of these tells of an image; a browser and an orchestrator ask for them without a token.
@@ -111,6 +85,42 @@ def create_app(
     )
     app.state.metrics = metrics
     return app
+
+
+def _make_metrics(judge: Judge, desk: _Desk) -> Metrics:
+    return Metrics(
+        judge,
+        {
+            ("places", "Images that are taken on at a time: those being judged, and those waiting."): lambda: (
+                desk.places
+            ),
+            ("places_free", "Images that would be taken on now."): lambda: desk.free,
+            ("arriving_bytes", "Memory of bodies on their way in."): lambda: desk.arrivals.bytes,
+        },
+    )
+
+
+def _make_routes(judge: Judge, desk: _Desk, metrics: Metrics, description: dict[str, Any]) -> list[Route]:
+    async def health(request: Request) -> Response:
+        return JSONResponse({"status": "ok", **asdict(judge)})
+
+    async def ready(request: Request) -> Response:
+        desk.check_room()
+        return JSONResponse({"status": "ready"})
+
+    async def tell_metrics(request: Request) -> Response:
+        return Response(metrics.text(), headers={"Content-Type": MEDIA_TYPE})
+
+    async def describe(request: Request) -> Response:
+        return JSONResponse(description)
+
+    return [
+        Route(openapi.PREDICT, desk.predict, methods=["POST"]),
+        Route(openapi.METRICS, tell_metrics),
+        Route(openapi.HEALTH, health),
+        Route(openapi.READY, ready),
+        Route(openapi.DESCRIPTION, describe),
+    ]
 
 
 async def _send_file(file: page.File, request: Request) -> Response:

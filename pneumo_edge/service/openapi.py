@@ -25,27 +25,20 @@ MEDIA_TYPES = (
 )  # fmt: skip
 
 
+#: Why a request is refused before its body is looked at.
+_FOREIGN = {HTTPStatus.FORBIDDEN: "The request names another host, or comes from another site's page."}
+_UNKNOWN = {HTTPStatus.UNAUTHORIZED: "The token is missing or wrong."}
+_NO_ROOM = "No room for another image now."
+
+
 def describe(limits: Limits, needs_token: bool = False) -> dict[str, Any]:
     """The description of a service with these limits, OpenAPI 3.1."""
-    seconds = f"{limits.seconds:g} seconds"
-    foreign = {HTTPStatus.FORBIDDEN: "The request names another host, or comes from another site's page."}
-    unknown = {HTTPStatus.UNAUTHORIZED: "The token is missing or wrong."} if needs_token else {}
-    refusals = {
-        **foreign,
-        **unknown,
-        HTTPStatus.BAD_REQUEST: "The body has far more chunk framing than content.",
-        HTTPStatus.REQUEST_TIMEOUT: f"The body did not arrive within {seconds}, or at less than "
-        f"{limits.rate:g} bytes a second.",
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"More than {limits.body:,} bytes or {limits.pixels:,} pixels.",
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Not an image of a kind that is read.",
-        HTTPStatus.UNPROCESSABLE_ENTITY: "An image that cannot be judged (damaged, too small), or a wrong parameter.",
-        HTTPStatus.SERVICE_UNAVAILABLE: "No room for another image now.",
-        HTTPStatus.GATEWAY_TIMEOUT: f"No verdict within {seconds}.",
-        HTTPStatus.INTERNAL_SERVER_ERROR: "The service failed.",
-        HTTPStatus.NOT_IMPLEMENTED: "The body has a transfer coding other than chunks.",
-    }
+    unknown = _UNKNOWN if needs_token else {}
     secured: dict[str, Any] = {"security": [{"token": []}]} if needs_token else {}
-    description: dict[str, Any] = {
+    components: dict[str, Any] = {"schemas": _schemas()}
+    if needs_token:
+        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    return {
         "openapi": "3.1.0",
         "info": {
             "title": "pneumo-edge",
@@ -54,79 +47,97 @@ def describe(limits: Limits, needs_token: bool = False) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": {
-            PREDICT: {
-                "post": {
-                    "operationId": "predict",
-                    "summary": "Judge one chest X-ray.",
-                    "description": "The verdict is the JSON document that `pneumo-edge predict --jsonl` prints.",
-                    "parameters": [
-                        {
-                            "name": EXPLAIN,
-                            "in": "query",
-                            "description": f"Whether to add the field `{EXPLANATION}`: pictures, and the heatmap.",
-                            "schema": {"type": "boolean", "default": False},
-                        }
-                    ],
-                    "requestBody": {
-                        "description": "The image file itself: JPEG, PNG, DICOM (with the extra `dicom`), BMP, TIFF, "
-                        "WebP or single-frame GIF. Its content decides, not its Content-Type.",
-                        "required": True,
-                        "content": {media_type: {"schema": {}} for media_type in MEDIA_TYPES},
-                    },
-                    "responses": {"200": _answer("The verdict.", "Prediction"), **_refusals(refusals)},
-                    **secured,
-                }
-            },
-            METRICS: {
-                "get": {
-                    "operationId": "metrics",
-                    "summary": "Tell what the service did, in Prometheus's text format.",
-                    "responses": {
-                        "200": {
-                            "description": "The metrics.",
-                            "content": {"text/plain": {"schema": {"type": "string"}}},
-                        },
-                        **_refusals(foreign | unknown),
-                    },
-                    **secured,
-                }
-            },
-            HEALTH: {
-                "get": {
-                    "operationId": "health",
-                    "summary": "Tell that the service is up, and what judges.",
-                    "responses": {"200": _answer("It is up.", "Health"), **_refusals(foreign)},
-                }
-            },
-            READY: {
-                "get": {
-                    "operationId": "ready",
-                    "summary": "Tell whether the service would take an image now.",
-                    "responses": {
-                        "200": _answer("It would.", "Ready"),
-                        **_refusals(foreign | {HTTPStatus.SERVICE_UNAVAILABLE: "No room for another image now."}),
-                    },
-                }
-            },
+            PREDICT: {"post": {**_predict(_FOREIGN | unknown | _body_refusals(limits)), **secured}},
+            METRICS: {"get": {**_metrics(_FOREIGN | unknown), **secured}},
+            HEALTH: {"get": _health()},
+            READY: {"get": _ready()},
         },
-        "components": {
-            "schemas": {
-                "Prediction": _verdict(),
-                "Explanation": records.schema(Explanation),
-                "Health": _with(records.schema(Judge), status={"const": "ok"}),
-                "Ready": {
-                    "type": "object",
-                    "properties": {"status": {"const": "ready"}},
-                    "required": ["status"],
-                    "additionalProperties": False,
-                },
-                "Problem": records.schema(problems.Problem),
+        "components": components,
+    }
+
+
+def _body_refusals(limits: Limits) -> dict[HTTPStatus, str]:
+    seconds = f"{limits.seconds:g} seconds"
+    return {
+        HTTPStatus.BAD_REQUEST: "The body has far more chunk framing than content.",
+        HTTPStatus.REQUEST_TIMEOUT: f"The body did not arrive within {seconds}, or at less than "
+        f"{limits.rate:g} bytes a second.",
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"More than {limits.body:,} bytes or {limits.pixels:,} pixels.",
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Not an image of a kind that is read.",
+        HTTPStatus.UNPROCESSABLE_ENTITY: "An image that cannot be judged (damaged, too small), or a wrong parameter.",
+        HTTPStatus.SERVICE_UNAVAILABLE: _NO_ROOM,
+        HTTPStatus.GATEWAY_TIMEOUT: f"No verdict within {seconds}.",
+        HTTPStatus.INTERNAL_SERVER_ERROR: "The service failed.",
+        HTTPStatus.NOT_IMPLEMENTED: "The body has a transfer coding other than chunks.",
+    }
+
+
+def _predict(refusals: Mapping[HTTPStatus, str]) -> dict[str, Any]:
+    return {
+        "operationId": "predict",
+        "summary": "Judge one chest X-ray.",
+        "description": "The verdict is the JSON document that `pneumo-edge predict --jsonl` prints.",
+        "parameters": [
+            {
+                "name": EXPLAIN,
+                "in": "query",
+                "description": f"Whether to add the field `{EXPLANATION}`: pictures, and the heatmap.",
+                "schema": {"type": "boolean", "default": False},
             }
+        ],
+        "requestBody": {
+            "description": "The image file itself: JPEG, PNG, DICOM (with the extra `dicom`), BMP, TIFF, "
+            "WebP or single-frame GIF. Its content decides, not its Content-Type.",
+            "required": True,
+            "content": {media_type: {"schema": {}} for media_type in MEDIA_TYPES},
+        },
+        "responses": {"200": _answer("The verdict.", "Prediction"), **_refusals(refusals)},
+    }
+
+
+def _metrics(refusals: Mapping[HTTPStatus, str]) -> dict[str, Any]:
+    return {
+        "operationId": "metrics",
+        "summary": "Tell what the service did, in Prometheus's text format.",
+        "responses": {
+            "200": {"description": "The metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+            **_refusals(refusals),
         },
     }
-    if needs_token:
-        description["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    return description
+
+
+def _health() -> dict[str, Any]:
+    return {
+        "operationId": "health",
+        "summary": "Tell that the service is up, and what judges.",
+        "responses": {"200": _answer("It is up.", "Health"), **_refusals(_FOREIGN)},
+    }
+
+
+def _ready() -> dict[str, Any]:
+    return {
+        "operationId": "ready",
+        "summary": "Tell whether the service would take an image now.",
+        "responses": {
+            "200": _answer("It would.", "Ready"),
+            **_refusals(_FOREIGN | {HTTPStatus.SERVICE_UNAVAILABLE: _NO_ROOM}),
+        },
+    }
+
+
+def _schemas() -> dict[str, Any]:
+    return {
+        "Prediction": _verdict(),
+        "Explanation": records.schema(Explanation),
+        "Health": _with(records.schema(Judge), status={"const": "ok"}),
+        "Ready": {
+            "type": "object",
+            "properties": {"status": {"const": "ready"}},
+            "required": ["status"],
+            "additionalProperties": False,
+        },
+        "Problem": records.schema(problems.Problem),
+    }
 
 
 def _verdict() -> dict[str, Any]:
