@@ -6,6 +6,7 @@ alone. What is where:
 =============  ========================================================================================
 ``api``        the functions behind :func:`train`, :func:`export`, :func:`evaluate`, :func:`benchmark`
 ``backbones``  the table of networks
+``formats``    the table of kinds of model files
 ``spec``       :class:`ModelSpec`, which every model file carries
 ``imaging``    from the bytes of an image file to pixels; DICOM; heatmaps
 ``runtime``    :class:`Classifier`: one image, many images, one file per engine
