@@ -89,7 +89,7 @@ def run(
         skipped.append(one)
         tell(one)
 
-    models = read_models(find_models(paths), skip)
+    models = read_models(find_models(paths), skip, source.task)
     threads = sorted(set(threads))
     units = _make_units(models, set(engines), threads, skip)
     versions = machine.library_versions()

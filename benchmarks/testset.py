@@ -12,7 +12,7 @@ from typing import IO
 from pneumo_edge._util.scratch import Scratch
 from pneumo_edge.benchmarks.protocol import Settings, TimedImage
 from pneumo_edge.benchmarks.results import TestSet
-from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source
+from pneumo_edge.data.sources import Sample, Source
 from pneumo_edge.scoring.decoding import InputSize, decode
 
 
@@ -48,7 +48,7 @@ def prepare(source: Source, sizes: Iterable[InputSize], place: Scratch, settings
             title=source.title,
             real=source.real,
             licence=source.licence,
-            class_names=CLASS_NAMES,
+            class_names=source.task.class_names,
             labels={sample.name: sample.label for sample in decoded.samples},
             patients={sample.name: sample.patient for sample in decoded.samples},
             left_out=decoded.left_out,

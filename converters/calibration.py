@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge._util import files, records
-from pneumo_edge.data.sources import CLASS_NAMES
 from pneumo_edge.data.tensors import Dataset
 
 IMAGES = 200
@@ -51,7 +50,8 @@ def choose(dataset: Dataset, count: int, skip: int = 0) -> npt.NDArray[np.intp]:
     patients: set[str] = set()
     train = dataset.indices("train")
     labels = dataset.labels(train)
-    for label in range(len(CLASS_NAMES)):
+    classes = len(dataset.manifest.task.class_names)
+    for label in range(classes):
         of_class = [int(index) for index in train[labels == label]]
         of_class.sort(key=lambda index: _order(dataset.manifest.entries[index].sha256))
         first_of_patient = []
@@ -60,8 +60,8 @@ def choose(dataset: Dataset, count: int, skip: int = 0) -> npt.NDArray[np.intp]:
             if patient not in patients:
                 first_of_patient.append(index)
                 patients.add(patient)
-        start = skip // len(CLASS_NAMES)
-        chosen += first_of_patient[start : start + count // len(CLASS_NAMES)]
+        start = skip // classes
+        chosen += first_of_patient[start : start + count // classes]
     return np.array(sorted(chosen), dtype=np.intp)
 
 
@@ -92,8 +92,8 @@ def write_manifest(
 
 
 def _images(dataset: Dataset, indices: npt.NDArray[np.intp]) -> tuple[CalibrationImage, ...]:
-    entries = dataset.entries(indices)
-    return tuple(CalibrationImage(entry.name, CLASS_NAMES[entry.label], entry.sha256) for entry in entries)
+    entries, class_names = dataset.entries(indices), dataset.manifest.task.class_names
+    return tuple(CalibrationImage(entry.name, class_names[entry.label], entry.sha256) for entry in entries)
 
 
 def _order(digest: str) -> str:

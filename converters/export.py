@@ -30,7 +30,7 @@ from pneumo_edge.converters.proof import Origin, Proof
 from pneumo_edge.converters.provenance import Validation
 from pneumo_edge.converters.reference import Reference
 from pneumo_edge.converters.verify import Verified, compare_calibrations, verify
-from pneumo_edge.data.sources import POSITIVE_CLASS, open_source
+from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.splits import Manifest
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import ConversionError, GateError, ModelFileError, PneumoEdgeError
@@ -177,7 +177,7 @@ class _Workshop:
             with bar(f"Converting to {path.name}", 1) as advance:
                 share = self._orders[row.id]()
                 advance(1, "")
-            positive = self._run.class_names.index(POSITIVE_CLASS)
+            positive = self._run.task.positive_index
             verified = verify(self._converted(row), row, self._reference, positive, self._described)
             calibrated = self._calibration(row, share, positive, verified)
         except (ConversionError, GateError, ModelFileError) as error:
@@ -294,7 +294,7 @@ class _Workshop:
         return said
 
     def _scores(self, said: dict[str, npt.NDArray[np.float32]]) -> Scores:
-        return said[PROBABILITY][:, self._run.class_names.index(POSITIVE_CLASS)].astype(np.float64)
+        return said[PROBABILITY][:, self._run.task.positive_index].astype(np.float64)
 
     def _spec(self, row: Format, verified: Verified, calibrated: CalibrationSpec | None) -> ModelSpec:
         run = self._run
@@ -332,7 +332,7 @@ class _Workshop:
     def _conformal(self, verified: Verified) -> ConformalSpec:
         answers = verified.answers
         patients = {
-            name: len(np.unique(answers.patients[answers.labels == (name == POSITIVE_CLASS)]))
+            name: len(np.unique(answers.patients[answers.labels == (name == self._run.task.positive_class)]))
             for name in self._run.class_names
         }
         coverage = reachable(COVERAGE, min(patients.values()))

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from pneumo_edge._util import extras
 from pneumo_edge.converters import features
-from pneumo_edge.data.sources import CLASS_NAMES, POSITIVE_CLASS
 from pneumo_edge.spec import COMPONENTS, HEATMAP, PROBABILITY
+from pneumo_edge.task import PNEUMONIA
 
 _BATCH = 64
 
@@ -75,7 +75,7 @@ def _heatmap(trained: Trained) -> Any:
 
 def _against_others(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Of an array whose last axis is that of the classes: the positive one less the mean of the others."""
-    positive = CLASS_NAMES.index(POSITIVE_CLASS)
+    positive = PNEUMONIA.positive_index
     return np.asarray(weights[..., positive] - np.delete(weights, positive, axis=-1).mean(axis=-1))
 
 
@@ -91,8 +91,8 @@ class OtherOutput:
 OTHER_OUTPUTS = {
     HEATMAP: OtherOutput(
         _heatmap,
-        f"What each cell of a grid over the image, row by row, adds to the logit of {POSITIVE_CLASS}, less that of the "
-        "others; their mean is the difference of the logits.",
+        f"What each cell of a grid over the image, row by row, adds to the logit of {PNEUMONIA.positive_class}, less "
+        "that of the others; their mean is the difference of the logits.",
     ),
     COMPONENTS: OtherOutput(
         lambda trained: features.build(trained.network.inputs[0], trained.maps, trained.file),

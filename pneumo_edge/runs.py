@@ -12,6 +12,7 @@ from pneumo_edge._util import files, records
 from pneumo_edge._util.records import Within
 from pneumo_edge.errors import ConversionError
 from pneumo_edge.spec import MAX_SIDE, MAX_TEMPERATURE, DataSpec, DecisionSpec, TrainingSpec
+from pneumo_edge.task import Task
 
 RECORD_NAME = "run.json"
 MODEL_NAME = "model.keras"
@@ -45,10 +46,12 @@ class Run:
     record_sha256: str | None = None
 
     def __post_init__(self) -> None:
-        if len(set(self.class_names)) != len(self.class_names) or len(self.class_names) < 2:
-            raise ValueError(f"class_names are {list(self.class_names)}, not two or more different names")
-        if self.decision.positive_class not in self.class_names:
-            raise ValueError(f"decision.positive_class {self.decision.positive_class!r} is not in class_names")
+        self.task  # noqa: B018 - raises ValueError
+
+    @property
+    def task(self) -> Task:
+        """What the network was asked in training."""
+        return Task(self.class_names, self.decision.positive_class)
 
     def save(self, folder: Path) -> None:
         """Write the record; a folder that has one is a finished run."""

@@ -21,6 +21,7 @@ from pneumo_edge import bundled
 from pneumo_edge._util import protobuf, records
 from pneumo_edge._util.records import AtLeastOne, Count, Share, Text, Within
 from pneumo_edge.errors import ModelFileError
+from pneumo_edge.task import Task
 
 SCHEMA_VERSION = 1
 #: Names of a model's outputs. Every file has the first; which others it has, its ``ModelSpec.outputs`` says.
@@ -300,10 +301,7 @@ class ModelSpec:
     def __post_init__(self) -> None:
         if self.schema_version > SCHEMA_VERSION:
             raise ValueError(f"schema_version is {self.schema_version}, newer than {SCHEMA_VERSION}")
-        if len(set(self.class_names)) != len(self.class_names) or len(self.class_names) < 2:
-            raise ValueError(f"class_names are {list(self.class_names)}, not two or more different names")
-        if self.decision.positive_class not in self.class_names:
-            raise ValueError(f"decision.positive_class {self.decision.positive_class!r} is not in class_names")
+        self.task  # noqa: B018 - raises ValueError
         names = [PROBABILITY, *(output.name for output in self.outputs)]
         if len(set(names)) != len(names):
             raise ValueError(f"outputs are named {names}, not each by another name")
@@ -319,9 +317,14 @@ class ModelSpec:
             raise ValueError(f"conformal.patients counts {min(unknown)!r}, which is not in class_names")
 
     @property
+    def task(self) -> Task:
+        """What the model was asked in training."""
+        return Task(self.class_names, self.decision.positive_class)
+
+    @property
     def positive_index(self) -> int:
         """Index of the positive class in the model's output."""
-        return self.class_names.index(self.decision.positive_class)
+        return self.task.positive_index
 
     def output(self, name: str) -> OutputSpec | None:
         """The output of a name beside the probabilities, or None where the model has none."""

@@ -161,7 +161,7 @@ def test_a_spec_is_found_by_the_standard_library_alone(tiny_models: Path) -> Non
         (["class_names"], ["A"], "class_names are ['A'], not two or more different names"),
         (["class_names"], ["A", "A"], "class_names are ['A', 'A'], not two or more different names"),
         (["class_names"], "AB", 'class_names is "AB", not a list'),
-        (["decision", "positive_class"], "COVID", "decision.positive_class 'COVID' is not in class_names"),
+        (["decision", "positive_class"], "COVID", "positive_class 'COVID' is not in class_names"),
         (["decision", "threshold"], 1.5, "threshold is 1.5, not within 0 to 1"),
         (["decision", "threshold"], "0.5", 'decision.threshold is "0.5", not float'),
         (["input", "dtype"], "int8", "input.dtype is \"int8\", not 'float32' or 'uint8'"),

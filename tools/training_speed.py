@@ -72,7 +72,7 @@ def measure_pipeline(
     """
     images = training_images(dataset, phase)
     pixels = dataset.rgb(images.indices[:256])
-    model = trainer(network.build(backbone, weights, 0.0, pixels), phase.side)
+    model = trainer(network.build(backbone, weights, 0.0, pixels, len(dataset.manifest.task.class_names)), phase.side)
     compile_model(model, phase, 2 * steps * rounds)
     rng = np.random.default_rng(0)
     order = rng.choice(len(images.indices), phase.batch_size, replace=False)

@@ -23,7 +23,7 @@ from pneumo_edge.benchmarks.results import Results, UnitResult
 from pneumo_edge.benchmarks.supplement import cross_check
 from pneumo_edge.benchmarks.supplement.records import Limit, ModelGraph, Supplement, ThroughputSample, Unavailable
 from pneumo_edge.benchmarks.supplement.task import Task, carry_out, plan_calls
-from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source
+from pneumo_edge.data.sources import Sample, Source
 from pneumo_edge.errors import MissingExtraError, PneumoEdgeError, ResultsError
 from pneumo_edge.runtime.engines import ENGINES, inspection
 from pneumo_edge.scoring import decoding
@@ -96,7 +96,7 @@ def measure(
         MissingExtraError: psutil or py-cpuinfo is not installed.
     """
     _check_machine(results)
-    files = _match(results, read_models(find_models(paths), lambda skipped: tell(_unreadable(skipped))))
+    files = _match(results, read_models(find_models(paths), lambda skipped: tell(_unreadable(skipped)), source.task))
     with scratch() as place:
         targets = _prepare(results, files, source, place)
         further = _Further(targets, results.settings.seed, place.folder, logs, tell)
@@ -148,7 +148,7 @@ def _prepare(results: Results, files: dict[str, ModelFile], source: Source, plac
 def _choose(source: Source, seed: int) -> list[Sample]:
     """Some test images of each class."""
     chosen: list[Sample] = []
-    for label in range(len(CLASS_NAMES)):
+    for label in range(len(source.task.class_names)):
         of_class = [sample for sample in source.samples if (sample.split, sample.label) == ("test", label)]
         chosen += random.Random(seed).sample(of_class, min(len(of_class), _IMAGES_OF_A_CLASS))
     return chosen

@@ -15,12 +15,13 @@ from pneumo_edge.data import shortcuts
 from pneumo_edge.data.likeness import Bits, find_alike, perceptual_hash
 from pneumo_edge.data.reading import read_each
 from pneumo_edge.data.shortcuts import Measures
-from pneumo_edge.data.sources import CLASS_NAMES, SPLITS, Sample, Source, SplitName, describe_counts
+from pneumo_edge.data.sources import SPLITS, Sample, Source, SplitName, describe_counts
 from pneumo_edge.data.splits import Manifest, make_manifest
 from pneumo_edge.errors import DataError, ImageError
 from pneumo_edge.evaluation import metrics
 from pneumo_edge.evaluation.metrics import Interval
 from pneumo_edge.imaging import images
+from pneumo_edge.task import Task
 
 
 @dataclass(frozen=True)
@@ -189,16 +190,16 @@ def audit(source: Source) -> Audit:
         source=source.title,
         real=source.real,
         licence=source.licence,
-        counts=describe_counts(source.samples),
+        counts=describe_counts(source.samples, source.task.class_names),
         formats=_count(fact.format for fact in facts.values()) if source.has_files else {},
         modes=_count(fact.mode for fact in facts.values()),
         sizes=_count(fact.size for fact in facts.values()),
         unreadable=unreadable,
         wrong_endings=tuple(_wrong_endings(facts)) if source.has_files else (),
-        exact_duplicates=tuple(_exact_duplicates(facts, drawn)),
-        near_duplicates=tuple(_near_duplicates(facts, drawn)),
+        exact_duplicates=tuple(_exact_duplicates(facts, drawn, source.task)),
+        near_duplicates=tuple(_near_duplicates(facts, drawn, source.task)),
         patients=_patients(source.samples) if source.has_patients else None,
-        baselines=_baselines(facts, source.has_files),
+        baselines=_baselines(facts, source.has_files, source.task),
         training_split=TrainingSplit(manifest.rule, manifest.fingerprint, manifest.counts, manifest.left_out)
         if manifest
         else None,
@@ -234,27 +235,27 @@ def _wrong_endings(facts: dict[Sample, _Facts]) -> Iterator[WrongEnding]:
             yield WrongEnding(sample.name, fact.format)
 
 
-def _exact_duplicates(facts: dict[Sample, _Facts], drawn: Mapping[str, SplitName]) -> Iterator[Alike]:
+def _exact_duplicates(facts: dict[Sample, _Facts], drawn: Mapping[str, SplitName], task: Task) -> Iterator[Alike]:
     groups: dict[str, list[Sample]] = defaultdict(list)
     for sample, fact in facts.items():
         groups[fact.sha256].append(sample)
-    return (_alike(group, 0, drawn) for group in groups.values() if len(group) > 1)
+    return (_alike(group, 0, drawn, task) for group in groups.values() if len(group) > 1)
 
 
-def _near_duplicates(facts: dict[Sample, _Facts], drawn: Mapping[str, SplitName]) -> Iterator[Alike]:
+def _near_duplicates(facts: dict[Sample, _Facts], drawn: Mapping[str, SplitName], task: Task) -> Iterator[Alike]:
     samples = list(facts)
     for first, second, distance in find_alike([fact.hash_bits for fact in facts.values()]):
         pair = samples[first], samples[second]
         if facts[pair[0]].sha256 != facts[pair[1]].sha256:
-            yield _alike(pair, distance, drawn)
+            yield _alike(pair, distance, drawn, task)
 
 
-def _alike(group: Sequence[Sample], distance: int, drawn: Mapping[str, SplitName]) -> Alike:
+def _alike(group: Sequence[Sample], distance: int, drawn: Mapping[str, SplitName], task: Task) -> Alike:
     splits, labels = {drawn.get(sample.name, sample.split) for sample in group}, {sample.label for sample in group}
     return Alike(
         names=tuple(sample.name for sample in group),
         splits=tuple(split for split in SPLITS if split in splits),
-        classes=tuple(CLASS_NAMES[label] for label in sorted(labels)),
+        classes=tuple(task.class_names[label] for label in sorted(labels)),
         distance=distance,
     )
 
@@ -284,7 +285,7 @@ def _patients(samples: Iterable[Sample]) -> Patients:
     )
 
 
-def _baselines(facts: dict[Sample, _Facts], has_files: bool) -> Baselines | None:
+def _baselines(facts: dict[Sample, _Facts], has_files: bool, task: Task) -> Baselines | None:
     labels = np.array([sample.label for sample in facts], dtype=np.int64)
     tested = np.array([sample.split == "test" for sample in facts], dtype=np.bool_)
     train_counts, test_counts = (np.bincount(labels[chosen], minlength=2) for chosen in (~tested, tested))
@@ -300,7 +301,7 @@ def _baselines(facts: dict[Sample, _Facts], has_files: bool) -> Baselines | None
         found.append(Shortcut(measure, direction, train_auc, test_auc))
     majority = int(train_counts.argmax())
     accuracy = metrics.wilson(int(test_counts[majority]), int(test_counts.sum()))
-    return Baselines(CLASS_NAMES[majority], accuracy, tuple(found))
+    return Baselines(task.class_names[majority], accuracy, tuple(found))
 
 
 def _plan(source: Source, facts: dict[Sample, _Facts], unreadable: dict[str, str]) -> tuple[Manifest | None, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pneumo_edge._util import drawing, extras, files
 from pneumo_edge.data.audit import Audit
-from pneumo_edge.data.sources import CLASS_NAMES, SPLITS, Source
+from pneumo_edge.data.sources import SPLITS, Source
 from pneumo_edge.imaging import images
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def draw_audit(audit: Audit, source: Source, path: Path) -> None:
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 2.7))[0]
     counts = audit.training_split.counts if audit.training_split else audit.counts
     title = "as training uses them" if audit.training_split else "as found"
-    _draw_counts(left.subplots(), {split: counts[split] for split in SPLITS if split in counts}, title)
+    shown: dict[str, dict[str, int]] = {split: counts[split] for split in SPLITS if split in counts}
+    _draw_counts(left.subplots(), source.task.class_names, shown, title)
     _draw_samples(right, audit, source)
     figure.suptitle(audit.source, fontsize=13, fontweight="bold")
     if not audit.real:
@@ -52,8 +53,8 @@ def draw_audit(audit: Audit, source: Source, path: Path) -> None:
         drawing.save(figure, temporary)
 
 
-def _draw_counts(axes: Axes, counts: dict[str, dict[str, int]], title: str) -> None:
-    for label, (class_name, colour) in enumerate(zip(CLASS_NAMES, CLASS_COLOURS, strict=True)):
+def _draw_counts(axes: Axes, class_names: tuple[str, ...], counts: dict[str, dict[str, int]], title: str) -> None:
+    for label, (class_name, colour) in enumerate(zip(class_names, CLASS_COLOURS, strict=True)):
         places = [position + 0.4 * (label - 0.5) for position in range(len(counts))]
         bars = axes.bar(places, [of_split[class_name] for of_split in counts.values()], 0.38, color=colour)
         axes.bar_label(bars, fmt="{:,.0f}", padding=2, fontsize=9)
@@ -67,8 +68,9 @@ def _draw_counts(axes: Axes, counts: dict[str, dict[str, int]], title: str) -> N
 
 
 def _draw_samples(figure: SubFigure, audit: Audit, source: Source) -> None:
-    grid = figure.subplots(len(CLASS_NAMES), _SAMPLES)
-    for label, (row, class_name, colour) in enumerate(zip(grid, CLASS_NAMES, CLASS_COLOURS, strict=True)):
+    class_names = source.task.class_names
+    grid = figure.subplots(len(class_names), _SAMPLES)
+    for label, (row, class_name, colour) in enumerate(zip(grid, class_names, CLASS_COLOURS, strict=True)):
         usable = [s for s in source.samples if s.label == label and s.name not in audit.unreadable]
         # In the order of a hash: always the same images, and not all of the first patient.
         usable.sort(key=lambda sample: hashlib.sha256(sample.name.encode()).digest())

@@ -12,11 +12,10 @@ from typing import Literal
 
 from pneumo_edge.imaging import folders
 from pneumo_edge.imaging.folders import Tree, Why
+from pneumo_edge.task import PNEUMONIA
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-#: In the order of the labels 0 and 1, and so of every model's output.
-CLASS_NAMES = ("NORMAL", "PNEUMONIA")
 #: A file of this name in a data folder marks its images as procedural, and says so to people.
 PHANTOM_MARKER = "PHANTOM.txt"
 
@@ -26,7 +25,7 @@ _SPLIT_OF: dict[str, SplitName] = {
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-#: Label and kind of pneumonia.
+#: Label of the task PNEUMONIA, and kind of pneumonia.
 _CLASS_OF = {
     "normal": (0, ""), "normals": (0, ""), "no pneumonia": (0, ""),
     "pneumonia": (1, ""), "pneumonias": (1, ""),
@@ -140,7 +139,7 @@ def _class_folders(root: Path, passed_over: dict[str, str]) -> Iterator[_ClassFo
         for inside, holds_files in entries:
             row = _CLASS_OF.get(_plain(inside)) if holds_files else None
             if row is None:
-                what = f"neither of the classes {', '.join(CLASS_NAMES)}"
+                what = f"neither of the classes {', '.join(PNEUMONIA.class_names)}"
                 _pass_over(root, Path(name, inside), holds_files, what, passed_over)
             else:
                 yield _ClassFolder(root / name / inside, split, *row)

@@ -15,8 +15,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from pneumo_edge._util import files
 from pneumo_edge._util.progress import bar
-from pneumo_edge.data.sources import CLASS_NAMES, PHANTOM_MARKER, POSITIVE_CLASS
+from pneumo_edge.data.sources import PHANTOM_MARKER
 from pneumo_edge.errors import DataError
+from pneumo_edge.task import PNEUMONIA
 
 MARKER_TEXT = (
     "The images in this folder are procedural drawings (pneumo-edge data phantom): they are no X-rays, show no "
@@ -51,11 +52,11 @@ def make_phantom(target: Path, seed: int, train_per_class: int, test_per_class: 
     """
     _check_target(target)
     numbers = {"train": train_per_class, "test": test_per_class}
-    total = len(CLASS_NAMES) * sum(numbers.values())
+    total = len(PNEUMONIA.class_names) * sum(numbers.values())
     with files.whole_folder(target) as folder, bar("Drawing phantom images", total) as advance:
         patient = 0
         for split, per_class in numbers.items():
-            for class_name in CLASS_NAMES:
+            for class_name in PNEUMONIA.class_names:
                 place = folder / split / class_name
                 place.mkdir(parents=True)
                 drawn = 0
@@ -63,7 +64,7 @@ def make_phantom(target: Path, seed: int, train_per_class: int, test_per_class: 
                     patient += 1
                     rng = np.random.default_rng((seed, patient))
                     anatomy = _Anatomy.of(rng)
-                    kind = str(rng.choice(("bacteria", "virus"))) if class_name == POSITIVE_CLASS else ""
+                    kind = str(rng.choice(("bacteria", "virus"))) if class_name == PNEUMONIA.positive_class else ""
                     for number in range(1, min(int(rng.choice(_IMAGES_OF_A_PATIENT)), per_class - drawn) + 1):
                         drawn += 1
                         name = f"person{patient}_{kind}_{drawn}" if kind else f"IM-{patient:04d}-{number:04d}"

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from pneumo_edge._util import files
 from pneumo_edge._util.progress import track
-from pneumo_edge.data.sources import CLASS_NAMES, FolderSource, Sample, SplitName
+from pneumo_edge.data.sources import FolderSource, Sample, SplitName
 from pneumo_edge.errors import DataError
 from pneumo_edge.imaging import images
+from pneumo_edge.task import PNEUMONIA
 
 NAME = "chest_xray_sample"
 MANIFEST_NAME = "manifest.csv"
@@ -92,7 +93,7 @@ def draw(source: FolderSource, target: Path, seed: int = 0) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
             digest = hashlib.sha256(data).hexdigest()
-            rows.append((sample.name, CLASS_NAMES[sample.label], sample.split, sample.patient, digest))
+            rows.append((sample.name, PNEUMONIA.class_names[sample.label], sample.split, sample.patient, digest))
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerows((_COLUMNS, *rows))
@@ -116,7 +117,7 @@ def choose(samples: Iterable[Sample], seed: int) -> list[Sample]:
         of_patient[sample.split, sample.label][sample.patient].append(sample)
     chosen: list[Sample] = []
     for split, wanted in IMAGES.items():
-        for label, class_name in enumerate(CLASS_NAMES):
+        for label, class_name in enumerate(PNEUMONIA.class_names):
             patients = of_patient[split, label]
             drawn: list[Sample] = []
             for patient in sorted(patients, key=lambda name: _order(seed, split, class_name, name)):

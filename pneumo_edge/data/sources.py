@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -15,17 +15,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from pneumo_edge.data import layout
-from pneumo_edge.data.layout import CLASS_NAMES, PHANTOM_MARKER, SPLITS, SplitName
+from pneumo_edge.data.layout import PHANTOM_MARKER, SPLITS, SplitName
 from pneumo_edge.data.patients import find_originals, find_patients, parse_patient
 from pneumo_edge.errors import DataError
 from pneumo_edge.imaging import images
+from pneumo_edge.task import PNEUMONIA, Task
 
 __all__ = [
-    "CLASS_NAMES", "PHANTOM_MARKER", "POSITIVE_CLASS", "SPLITS", "FolderSource", "Labelled", "MedMnistSource", "Sample",
+    "PHANTOM_MARKER", "SPLITS", "FolderSource", "Labelled", "MedMnistSource", "Sample",
     "Source", "SplitName", "describe_counts", "open_source", "parse_patient",
 ]  # fmt: skip
-
-POSITIVE_CLASS = "PNEUMONIA"
 
 _LAYOUT = "folders train/NORMAL, train/PNEUMONIA, test/NORMAL, test/PNEUMONIA, or a MedMNIST pneumoniamnist*.npz"
 
@@ -63,13 +62,14 @@ class Labelled(Protocol):
 
     @property
     def label(self) -> int:
-        """Index into :data:`CLASS_NAMES`."""
+        """Index into the class names of the task."""
         ...
 
 
 class Source(Protocol):
     """A data set.
 
+    ``task`` has the classes that labels stand for.
     ``has_patients`` is False where its images cannot be grouped by patient; ``own_validation`` is True
     where its val split is taken as it is; ``has_files`` is False where the bytes of an image are made on
     the spot, so that their number and the ending of a name say nothing. ``patient_pattern`` is the user's own for
@@ -77,6 +77,7 @@ class Source(Protocol):
     """
 
     title: str
+    task: Task
     real: bool
     licence: str
     has_patients: bool
@@ -112,6 +113,7 @@ class FolderSource:
         PatternError: As :func:`pneumo_edge.data.patients.find_patients`.
     """
 
+    task = PNEUMONIA
     own_validation = False
     has_files = True
 
@@ -149,7 +151,7 @@ class FolderSource:
             for index, (file, found) in enumerate(zip(self._files, read, strict=True))
         ]
         unknown = [i for i, file in enumerate(self._files) if patients[i] == file.name]
-        originals = find_originals([f"{CLASS_NAMES[self._files[i].label]}/{stems[i]}" for i in unknown])
+        originals = find_originals([f"{self.task.class_names[self._files[i].label]}/{stems[i]}" for i in unknown])
         original_of = dict(zip(unknown, originals, strict=True))
         return tuple(
             Sample(
@@ -179,6 +181,7 @@ class MedMnistSource:
         DataError: The file is no such archive.
     """
 
+    task = PNEUMONIA
     real = True
     licence = "CC BY 4.0 (MedMNIST v2, after Kermany et al. 2018)"
     has_patients = False
@@ -276,12 +279,12 @@ def open_source(path: Path, patient_pattern: str = "") -> Source:
     raise DataError(f"{path} {state}", _LAYOUT, "Give another path, or run: pneumo-edge data fetch")
 
 
-def describe_counts(samples: Iterable[Labelled]) -> dict[str, dict[str, int]]:
+def describe_counts(samples: Iterable[Labelled], class_names: Sequence[str]) -> dict[str, dict[str, int]]:
     """Count samples by split and class name; splits without samples are left out."""
     counts: dict[str, dict[str, int]] = {}
     for sample in samples:
-        of_split = counts.setdefault(sample.split, dict.fromkeys(CLASS_NAMES, 0))
-        of_split[CLASS_NAMES[sample.label]] += 1
+        of_split = counts.setdefault(sample.split, dict.fromkeys(class_names, 0))
+        of_split[class_names[sample.label]] += 1
     return counts
 
 

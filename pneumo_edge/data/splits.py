@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
 
 from pneumo_edge._util import files, records
-from pneumo_edge._util.records import Within
+from pneumo_edge._util.records import Count
 from pneumo_edge.data.likeness import Bits, find_alike
-from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source, SplitName, describe_counts
+from pneumo_edge.data.sources import Sample, Source, SplitName, describe_counts
 from pneumo_edge.errors import DataError
+from pneumo_edge.task import PNEUMONIA, Task
 
 VALIDATION_SHARE = 0.1
 #: Part of every hash, so that another rule would give another split and another fingerprint.
@@ -37,7 +37,7 @@ class Entry:
 
     name: str
     split: SplitName
-    label: Annotated[int, Within(0, len(CLASS_NAMES) - 1)]
+    label: Count
     patient: str
     kind: str
     sha256: str
@@ -47,6 +47,7 @@ class Entry:
 class Manifest:
     """Every image that is used and its split, and every image that is left out with the reason.
 
+    ``task`` has the classes that labels stand for; manifests from before it was written are of pneumonia.
     ``patient_pattern`` is the user's own, by which patients were read, or ""; ``passed_over`` has what else lies in
     the data folder, with the reason by name.
     """
@@ -60,11 +61,18 @@ class Manifest:
     left_out: dict[str, str]
     patient_pattern: str = ""
     passed_over: dict[str, str] = field(default_factory=dict)
+    task: Task = PNEUMONIA
+
+    def __post_init__(self) -> None:
+        last = len(self.task.class_names) - 1
+        for index, entry in enumerate(self.entries):
+            if entry.label > last:
+                raise ValueError(f"entries[{index}].label is {entry.label}, not within 0 to {last}")
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
         """Images by split and class name."""
-        return describe_counts(self.entries)
+        return describe_counts(self.entries, self.task.class_names)
 
     @property
     def is_whole(self) -> bool:
@@ -127,7 +135,14 @@ def make_manifest(
         rule = _describe(source, entries)
         entries = _draw_validation(entries, alike)
     manifest = Manifest(
-        source.title, source.real, source.licence, rule, _fingerprint(entries), tuple(entries), left_out
+        source.title,
+        source.real,
+        source.licence,
+        rule,
+        _fingerprint(entries),
+        tuple(entries),
+        left_out,
+        task=source.task,
     )
     for split in ("train", "val"):
         if 0 in manifest.counts.get(split, {"none": 0}).values():

@@ -95,9 +95,12 @@ def prepare(source: Source, cache: Path, height: int, width: int, split: Manifes
             manifest.save(manifest_path)
             keep_within_limit(cache, (pixels_path, manifest_path))
     use((pixels_path, manifest_path))
-    # These two may be others for the same samples.
+    # These may be others for the same samples.
     manifest = replace(
-        Manifest.load(manifest_path), patient_pattern=source.patient_pattern, passed_over=source.passed_over
+        Manifest.load(manifest_path),
+        patient_pattern=source.patient_pattern,
+        passed_over=source.passed_over,
+        task=source.task,
     )
     return _split_as(Dataset(manifest, np.load(pixels_path, mmap_mode="r")), split)
 

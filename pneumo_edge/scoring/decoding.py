@@ -13,7 +13,7 @@ import numpy as np
 
 from pneumo_edge._util.scratch import Scratch
 from pneumo_edge.data.reading import read_each
-from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source, SplitName
+from pneumo_edge.data.sources import Sample, Source, SplitName
 from pneumo_edge.errors import DataError, ImageError
 from pneumo_edge.imaging import images
 from pneumo_edge.scoring.classes import MIN_IMAGES
@@ -103,7 +103,7 @@ def _decode(data: bytes, sizes: list[InputSize]) -> tuple[str, list[images.Pixel
 
 
 def _check(source: Source, usable: list[Sample], split: SplitName) -> None:
-    for label, class_name in enumerate(CLASS_NAMES):
+    for label, class_name in enumerate(source.task.class_names):
         found = sum(sample.label == label for sample in usable)
         if found < MIN_IMAGES:
             raise DataError(

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from pneumo_edge._util import files
 from pneumo_edge._util.records import AtLeastOne, Share
-from pneumo_edge.data.sources import POSITIVE_CLASS
 from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeError, printable
 from pneumo_edge.runtime import verified
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import MODEL_SUFFIXES, ModelSpec
+from pneumo_edge.task import Task
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,24 @@ def find_models(paths: Iterable[Path]) -> list[Path]:
     return list(found.values())
 
 
-def read_models(paths: list[Path], skip: Callable[[Skipped], None]) -> list[ModelFile]:
-    """Read what model files say of themselves; one that cannot be measured is skipped with the reason."""
+def read_models(paths: list[Path], skip: Callable[[Skipped], None], task: Task | None = None) -> list[ModelFile]:
+    """Read what model files say of themselves; one that cannot be measured is skipped with the reason.
+
+    Args:
+        paths: The files.
+        skip: Called with each that is skipped.
+        task: The task of the data, if the files are to be measured on some: one that looks for another class is
+            skipped.
+    """
     models = []
     for path, name in _names(paths).items():
         try:
             spec = read_spec(path)
-            if spec.decision.positive_class != POSITIVE_CLASS:
+            if task and spec.decision.positive_class != task.positive_class:
                 raise ModelFileError(
-                    f"{path} looks for {spec.decision.positive_class}", POSITIVE_CLASS, "Measure it on its own data"
+                    f"{path} looks for {spec.decision.positive_class}",
+                    task.positive_class,
+                    "Measure it on its own data",
                 )
             models.append(ModelFile(path, describe(path, name, spec), spec))
         except PneumoEdgeError as error:

@@ -16,7 +16,7 @@ from pneumo_edge.data import shortcuts
 from pneumo_edge.data.likeness import Bits, perceptual_hash
 from pneumo_edge.data.reading import read_each
 from pneumo_edge.data.shortcuts import Measures
-from pneumo_edge.data.sources import CLASS_NAMES, Sample, Source, SplitName
+from pneumo_edge.data.sources import Sample, Source, SplitName
 from pneumo_edge.data.splits import make_manifest
 from pneumo_edge.errors import ImageError, MissingExtraError, PneumoEdgeError, ResultsError
 from pneumo_edge.evaluation import metrics
@@ -72,7 +72,7 @@ def score(
         DataError: The split has fewer than two images of a class.
         OSError: ``target`` cannot be written.
     """
-    models = [model for model in read_models(find_models(paths), tell) if _can_run(model, engine, tell)]
+    models = [model for model in read_models(find_models(paths), tell, source.task) if _can_run(model, engine, tell)]
     if not models:
         raise _nothing_scored()
     with scratch() as place:
@@ -125,7 +125,7 @@ def _prepare(
         title=source.title,
         real=source.real,
         licence=source.licence,
-        class_names=CLASS_NAMES,
+        class_names=source.task.class_names,
         split=split,
         has_patients=source.has_patients,
         fingerprint=decoded.fingerprint,

@@ -19,13 +19,13 @@ from pneumo_edge import runs
 from pneumo_edge._util import extras, files, tabular
 from pneumo_edge._util.progress import bar
 from pneumo_edge.backbones import Backbone
-from pneumo_edge.data.sources import CLASS_NAMES, POSITIVE_CLASS
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc, confusion
 from pneumo_edge.evaluation.operating_point import choose_threshold, fit_temperature, log_loss, rescale
 from pneumo_edge.imaging.images import grey_to_rgb
 from pneumo_edge.runs import Run
 from pneumo_edge.spec import DataSpec, DecisionSpec, TrainingSpec
+from pneumo_edge.task import Task
 from pneumo_edge.training import curves
 from pneumo_edge.training.augmentation import augment, resize
 from pneumo_edge.training.initial_weights import InitialWeights
@@ -37,7 +37,6 @@ from pneumo_edge.training.shifts import SHIFTS
 
 _CHECKPOINT_NAME = "checkpoint"
 _PREDICT_BATCH = 64
-_POSITIVE = CLASS_NAMES.index(POSITIVE_CLASS)
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,8 @@ def train(
     keras = extras.need("keras", "train")
     keras.utils.set_random_seed(seed)
     train_indices = dataset.indices("train")
-    model = build(backbone, weights, recipe.dropout, dataset.rgb(train_indices[:256]))
+    classes = len(dataset.manifest.task.class_names)
+    model = build(backbone, weights, recipe.dropout, dataset.rgb(train_indices[:256]), classes)
 
     rows = _fit_head(model, recipe, dataset, cache / "features", folder / _CHECKPOINT_NAME / "head", seed)
     for number in range(len(recipe.fine_tune)):
@@ -124,14 +124,15 @@ def _fit_head(model: Any, recipe: Recipe, dataset: Dataset, cache: Path, folder:
     table[indices] = _features(extractor, dataset, indices, cache / _features_key(extractor, dataset, indices))
 
     features = keras.Input(table.shape[1:])
-    logits = keras.layers.Dense(len(CLASS_NAMES), name=LOGITS)(keras.layers.Dropout(recipe.dropout)(features))
+    task = dataset.manifest.task
+    logits = keras.layers.Dense(len(task.class_names), name=LOGITS)(keras.layers.Dropout(recipe.dropout)(features))
     head = keras.Model(features, keras.layers.Softmax()(logits), name="head")
     rows = fit_phase(
         "head",
         head,
         recipe.head,
         TrainingImages(train_indices, dataset.labels(train_indices), lambda chosen, _: table[chosen]),
-        lambda: _positive(head.predict(table[val_indices], batch_size=_PREDICT_BATCH, verbose=0)),
+        lambda: _positive(head.predict(table[val_indices], batch_size=_PREDICT_BATCH, verbose=0), task),
         dataset.labels(val_indices),
         folder,
         seed,
@@ -169,7 +170,7 @@ def _fine_tune(
         trainer(fitted, phase.side),
         phase,
         training_images(dataset, phase),
-        lambda: _scores(fitted, resize(dataset.grey[val_indices], phase.side)),
+        lambda: _scores(fitted, resize(dataset.grey[val_indices], phase.side), dataset.manifest.task),
         dataset.labels(val_indices),
         folder / name,
         seed,
@@ -207,9 +208,9 @@ def training_images(dataset: Dataset, phase: Phase) -> TrainingImages:
     return TrainingImages(indices, dataset.labels(indices), read)
 
 
-def _scores(model: Any, grey: npt.NDArray[np.uint8]) -> Scores:
+def _scores(model: Any, grey: npt.NDArray[np.uint8], task: Task) -> Scores:
     """Probabilities of the positive class for grey images of shape (images, side, side)."""
-    return _positive(_predict(model, grey))
+    return _positive(_predict(model, grey), task)
 
 
 def _finish(
@@ -218,7 +219,8 @@ def _finish(
     """Choose temperature and threshold on validation, and fold the temperature into the last layer."""
     val_indices = dataset.indices("val")
     labels = dataset.labels(val_indices)
-    scores = _scores(model, dataset.grey[val_indices])
+    manifest, task = dataset.manifest, dataset.manifest.task
+    scores = _scores(model, dataset.grey[val_indices], task)
     temperature = fit_temperature(labels, scores)
     kernel, bias = model.get_layer(LOGITS).get_weights()
     model.get_layer(LOGITS).set_weights([kernel / temperature, bias / temperature])
@@ -227,15 +229,16 @@ def _finish(
     counts = confusion(labels, scores >= threshold)
     columns = {"probability": scores}
     if recipe.check_shifts:
-        columns |= _shifted_scores(model, dataset.grey[val_indices])
+        columns |= _shifted_scores(model, dataset.grey[val_indices], task)
     save_validation(dataset, val_indices, columns, folder / runs.VALIDATION_NAME)
-    manifest = dataset.manifest
     return Run(
         backbone=settings.backbone,
-        class_names=CLASS_NAMES,
+        class_names=task.class_names,
         height=HEIGHT,
         width=WIDTH,
-        decision=DecisionSpec(POSITIVE_CLASS, threshold, recipe.threshold_rule, f"validation, {len(labels)} images"),
+        decision=DecisionSpec(
+            task.positive_class, threshold, recipe.threshold_rule, f"validation, {len(labels)} images"
+        ),
         temperature=temperature,
         data=DataSpec(
             manifest.source,
@@ -269,11 +272,11 @@ def _finish(
     )
 
 
-def _shifted_scores(model: Any, grey: npt.NDArray[np.uint8]) -> dict[str, Scores]:
+def _shifted_scores(model: Any, grey: npt.NDArray[np.uint8], task: Task) -> dict[str, Scores]:
     with bar("Training: shifted validation", len(SHIFTS) * len(grey)) as advance:
         scores = {}
         for name, shift in SHIFTS.items():
-            scores[name] = _scores(model, np.stack([shift(image) for image in grey]))
+            scores[name] = _scores(model, np.stack([shift(image) for image in grey]), task)
             advance(len(grey), name)
     return scores
 
@@ -321,8 +324,8 @@ def _predict(
     return np.concatenate(outputs)
 
 
-def _positive(outputs: npt.NDArray[np.float32]) -> Scores:
-    return outputs[:, _POSITIVE].astype(np.float64)
+def _positive(outputs: npt.NDArray[np.float32], task: Task) -> Scores:
+    return outputs[:, task.positive_index].astype(np.float64)
 
 
 def _features_key(extractor: Any, dataset: Dataset, indices: npt.NDArray[np.intp]) -> str:

@@ -8,7 +8,6 @@ import numpy as np
 
 from pneumo_edge._util import extras
 from pneumo_edge.backbones import SIDE, Backbone
-from pneumo_edge.data.sources import CLASS_NAMES
 from pneumo_edge.imaging.images import Pixels
 from pneumo_edge.training import initial_weights
 from pneumo_edge.training.initial_weights import InitialWeights
@@ -21,7 +20,7 @@ _STATISTICS_BATCH = 32
 _STATISTICS_BATCHES = 8
 
 
-def build(backbone: Backbone, weights: InitialWeights, dropout: float, pixels: Pixels) -> Any:
+def build(backbone: Backbone, weights: InitialWeights, dropout: float, pixels: Pixels, classes: int) -> Any:
     """Build the classifier: pixels, scaling, backbone, global average pooling, one dense layer, softmax.
 
     Args:
@@ -30,6 +29,7 @@ def build(backbone: Backbone, weights: InitialWeights, dropout: float, pixels: P
         dropout: Share of features dropped in training, 0 to 1.
         pixels: Training images, uint8 of shape (images, 224, 224, 3); random weights take their
             batch-norm statistics from them, and nothing else does.
+        classes: How many classes there are.
 
     Returns:
         A ``keras.Model`` from float32 pixels (batch, 224, 224, 3) of 0 to 255 to probabilities
@@ -38,7 +38,7 @@ def build(backbone: Backbone, weights: InitialWeights, dropout: float, pixels: P
     Raises:
         TrainingError: The weights are not all of the backbone's and no others.
     """
-    model = _assemble(backbone, weights, dropout, HEIGHT)
+    model = _assemble(backbone, weights, dropout, HEIGHT, classes)
     if weights.random:
         _estimate_statistics(model, pixels)
     return model
@@ -46,7 +46,7 @@ def build(backbone: Backbone, weights: InitialWeights, dropout: float, pixels: P
 
 def at_side(model: Any, backbone: Backbone, dropout: float, side: int) -> Any:
     """A copy of a classifier for images of another height and width, with the same weights."""
-    copy = _assemble(backbone, initial_weights.RANDOM, dropout, side)
+    copy = _assemble(backbone, initial_weights.RANDOM, dropout, side, model.output_shape[-1])
     copy.set_weights(model.get_weights())
     for layer in _layers(copy, extras.need("keras", "train").layers.Normalization):
         # It works with constants that it makes of its weights.
@@ -70,7 +70,7 @@ def _layers(model: Any, kind: type[Any]) -> list[Any]:
     return found
 
 
-def _assemble(backbone: Backbone, weights: InitialWeights, dropout: float, side: int) -> Any:
+def _assemble(backbone: Backbone, weights: InitialWeights, dropout: float, side: int, classes: int) -> Any:
     keras = extras.need("keras", "train")
     base = initial_weights.build_base(backbone, weights, side)
     image = keras.Input((side, side, 3), name="image")
@@ -79,7 +79,7 @@ def _assemble(backbone: Backbone, weights: InitialWeights, dropout: float, side:
         scale, offset = backbone.rescaling
         scaled = keras.layers.Rescaling(scale, offset=offset, name="rescaling")(image)
     pooled = keras.layers.GlobalAveragePooling2D(name=FEATURES)(base(scaled))
-    logits = keras.layers.Dense(len(CLASS_NAMES), name=LOGITS)(keras.layers.Dropout(dropout)(pooled))
+    logits = keras.layers.Dense(classes, name=LOGITS)(keras.layers.Dropout(dropout)(pooled))
     return keras.Model(image, keras.layers.Softmax(name="probability")(logits), name=backbone.name)
 
 

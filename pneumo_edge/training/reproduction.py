@@ -25,10 +25,10 @@ import numpy.typing as npt
 from pneumo_edge._util import extras, files, records
 from pneumo_edge._util.progress import Advance, bar
 from pneumo_edge.backbones import BACKBONES
-from pneumo_edge.data.sources import CLASS_NAMES
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.errors import TrainingError
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc
+from pneumo_edge.task import PNEUMONIA
 from pneumo_edge.training import checkpoint, network
 from pneumo_edge.training.initial_weights import InitialWeights
 from pneumo_edge.training.network import HEIGHT, WIDTH, batch_norm_layers
@@ -38,6 +38,8 @@ from pneumo_edge.training.settings import check_settings
 
 RECORD_NAME = "reproduction.json"
 HISTORY_NAME = "history.csv"
+#: The report's.
+_TASK = PNEUMONIA
 _CHECKPOINT_NAME = "checkpoint"
 #: Training images that are held against each other in the two modes, in batches of the recipe's size.
 _COMPARED_IMAGES = 128
@@ -241,7 +243,7 @@ def build(recipe: Reproduction, weights: InitialWeights, pixels: npt.NDArray[np.
         pixels: As for that function.
     """
     keras = extras.need("keras", "train")
-    classifier = network.build(BACKBONES[recipe.backbone], weights, 0.0, pixels)
+    classifier = network.build(BACKBONES[recipe.backbone], weights, 0.0, pixels, len(_TASK.class_names))
     base = next(layer for layer in classifier.layers if isinstance(layer, keras.Model))
     image = keras.Input((HEIGHT, WIDTH, 3))
     logit = keras.layers.Dense(1)(keras.layers.GlobalAveragePooling2D()(base(image)))
@@ -299,7 +301,7 @@ def _choose(dataset: Dataset, images: int | None, batch_size: int, seed: int) ->
         train = train[draw(dataset.labels(train), images, seed)]
     test = dataset.indices("test")
     validation = test[: len(test) - len(test) % batch_size]
-    if len(set(dataset.labels(validation))) < len(CLASS_NAMES):
+    if len(set(dataset.labels(validation))) < len(_TASK.class_names):
         raise TrainingError(
             f"the first {len(validation)} test images, which are whole batches of {batch_size}, lack a class",
             "images of both classes",
@@ -481,7 +483,7 @@ def _weights_path(folder: Path, epochs: int) -> Path:
 
 
 def _count(labels: Labels) -> dict[str, int]:
-    return {name: int(np.sum(labels == label)) for label, name in enumerate(CLASS_NAMES)}
+    return {name: int(np.sum(labels == label)) for label, name in enumerate(_TASK.class_names)}
 
 
 def _digest(dataset: Dataset, indices: _Indices) -> str:

@@ -16,12 +16,13 @@ from pneumo_edge.converters import keras_model
 from pneumo_edge.converters.export import export
 from pneumo_edge.converters.isolated import child_process
 from pneumo_edge.data.phantom import make_phantom
-from pneumo_edge.data.sources import CLASS_NAMES, POSITIVE_CLASS, SplitName, open_source
+from pneumo_edge.data.sources import SplitName, open_source
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.evaluation.operating_point import ThresholdRule, choose_threshold
 from pneumo_edge.formats import FORMATS, Format
 from pneumo_edge.runs import Run
 from pneumo_edge.spec import DataSpec, DecisionSpec, TrainingSpec
+from pneumo_edge.task import PNEUMONIA
 from pneumo_edge.training.fit import save_validation
 
 SIDE = 224
@@ -61,10 +62,10 @@ def save_run(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Sav
         threshold = choose_threshold(ThresholdRule.YOUDEN, labels, scores)
         Run(
             backbone="tiny",
-            class_names=CLASS_NAMES,
+            class_names=PNEUMONIA.class_names,
             height=SIDE,
             width=SIDE,
-            decision=DecisionSpec(POSITIVE_CLASS, threshold, ThresholdRule.YOUDEN, "validation"),
+            decision=DecisionSpec(PNEUMONIA.positive_class, threshold, ThresholdRule.YOUDEN, "validation"),
             temperature=1.0,
             data=DataSpec(
                 manifest.source,

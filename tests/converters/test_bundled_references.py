@@ -20,11 +20,11 @@ from pneumo_edge._util import extras, files
 from pneumo_edge.converters import proof
 from pneumo_edge.converters import reference as references
 from pneumo_edge.data import sample
-from pneumo_edge.data.sources import CLASS_NAMES
 from pneumo_edge.evaluation.metrics import auc
 from pneumo_edge.imaging import images
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.runtime.engines import engines_for
+from pneumo_edge.task import PNEUMONIA
 
 _REPOSITORY = Path(__file__).parents[2]
 _VALIDATION_IMAGES, _TRAVELLING = 523, 58
@@ -52,7 +52,7 @@ def test_images_of_the_sample_pack_travel_as_they_are_there(name: str, sample_pa
     with (sample_pack / sample.MANIFEST_NAME).open(newline="") as stream:
         rows = {row["sha256"]: row for row in csv.DictReader(stream)}
     for digest, label, pixels in zip(found.sha256.tolist(), found.labels, found.pixels, strict=True):
-        assert rows[digest]["class"] == CLASS_NAMES[label] and rows[digest]["split"] == "train"
+        assert rows[digest]["class"] == PNEUMONIA.class_names[label] and rows[digest]["split"] == "train"
         data = (sample_pack / rows[digest]["name"]).read_bytes()
         np.testing.assert_array_equal(pixels, images.load(data, 224, 224))
     assert len(np.unique(found.patients)) == len({rows[digest]["patient"] for digest in found.sha256.tolist()})
@@ -63,7 +63,7 @@ def test_images_of_the_sample_pack_travel_as_they_are_there(name: str, sample_pa
 def test_the_probabilities_are_those_of_the_network_behind_the_file(name: str) -> None:
     spec, stored = read_spec(bundled.path(name)), _contents(_path(name))
     labels, scores = np.array(stored["labels"]), np.array(stored["scores"])
-    assert np.bincount(labels.astype(int)).tolist() == [spec.data.counts["val"][each] for each in CLASS_NAMES]
+    assert np.bincount(labels.astype(int)).tolist() == [spec.data.counts["val"][each] for each in PNEUMONIA.class_names]
     assert auc(labels, scores) == pytest.approx(spec.training.validation["auc"], abs=1e-9)
     positive = scores[labels == 1] >= np.array(stored["threshold"])
     assert positive.mean() == pytest.approx(spec.training.validation["sensitivity"], abs=1e-9)

@@ -16,6 +16,7 @@ from pneumo_edge.data.sources import PHANTOM_MARKER, describe_counts, open_sourc
 from pneumo_edge.data.splits import BY_PATIENT
 from pneumo_edge.errors import DataError
 from pneumo_edge.imaging import images
+from pneumo_edge.task import PNEUMONIA
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def _contents(root: Path) -> dict[str, bytes]:
 
 def test_it_has_the_layout_and_names_of_the_real_data(folder: Path) -> None:
     source = open_source(folder)
-    assert describe_counts(source.samples) == {
+    assert describe_counts(source.samples, source.task.class_names) == {
         "train": {"NORMAL": 100, "PNEUMONIA": 100},
         "test": {"NORMAL": 50, "PNEUMONIA": 50},
     }
@@ -99,7 +100,10 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> 
 def test_an_older_phantom_is_replaced_as_a_whole(tmp_path: Path) -> None:
     make_phantom(tmp_path / "phantom", 0, 12, 4)
     make_phantom(tmp_path / "phantom", 0, 10, 2)
-    assert describe_counts(open_source(tmp_path / "phantom").samples)["train"] == {"NORMAL": 10, "PNEUMONIA": 10}
+    assert describe_counts(open_source(tmp_path / "phantom").samples, PNEUMONIA.class_names)["train"] == {
+        "NORMAL": 10,
+        "PNEUMONIA": 10,
+    }
 
 
 def test_an_empty_folder_is_filled(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from pneumo_edge.data import sample
 from pneumo_edge.data.audit import audit
 from pneumo_edge.data.phantom import make_phantom
-from pneumo_edge.data.sources import CLASS_NAMES, FolderSource, Sample, open_source
+from pneumo_edge.data.sources import FolderSource, Sample, open_source
 from pneumo_edge.errors import DataError
+from pneumo_edge.task import PNEUMONIA
 
 _REPOSITORY = Path(__file__).parents[2]
 _MOST_BYTES = 4_000_000
@@ -39,7 +40,7 @@ def test_its_manifest_names_every_image_and_nothing_else(sample_pack: Path) -> N
     assert all(row["name"].startswith(f"{row['split']}/{row['class']}/") for row in rows)
     counts = Counter((row["split"], row["class"]) for row in rows)
     for split, wanted in sample.IMAGES.items():
-        for class_name in CLASS_NAMES:
+        for class_name in PNEUMONIA.class_names:
             assert wanted <= counts[split, class_name] < wanted + 10
     assert sum(map(len, found.values())) <= _MOST_BYTES
 

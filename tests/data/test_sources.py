@@ -43,7 +43,7 @@ def test_patients_are_read_from_kermany_names(stem: str, patient: tuple[str, str
 
 def test_a_folder_is_read_with_splits_classes_and_patients(make_folder: MakeFolder, healthy: dict[str, bytes]) -> None:
     source = open_source(make_folder({**healthy, "val/NORMAL/IM-0500-0001.jpeg": b"x"}))
-    assert describe_counts(source.samples) == {
+    assert describe_counts(source.samples, source.task.class_names) == {
         "train": {"NORMAL": 20, "PNEUMONIA": 20},
         "val": {"NORMAL": 1, "PNEUMONIA": 0},
         "test": {"NORMAL": 4, "PNEUMONIA": 4},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from pneumo_edge.data.sources import Sample, SplitName
 from pneumo_edge.data.splits import AS_GIVEN, BY_IMAGE, BY_PATIENT, Manifest, make_manifest
 from pneumo_edge.errors import DataError
+from pneumo_edge.task import PNEUMONIA, Task
 
 Rows = list[tuple[SplitName, int, str, str]]
 
@@ -23,6 +25,7 @@ class ListSource:
 
     samples: tuple[Sample, ...]
     title: str = "a list"
+    task: Task = PNEUMONIA
     real: bool = True
     licence: str = "none"
     has_patients: bool = True
@@ -177,6 +180,46 @@ def test_too_little_data_is_refused() -> None:
     source, digests = _source(_plain())
     with pytest.raises(DataError, match="both classes"):
         make_manifest(source, digests, {sample.name: "bad" for sample in source.samples if sample.label == 0})
+
+
+def test_a_manifest_has_the_task_of_its_source(tmp_path: Path) -> None:
+    source, digests = _source(_plain())
+    task = Task(("AP", "PA"), "AP")
+    manifest = make_manifest(replace(source, task=task), digests, {})
+    manifest.save(tmp_path / "split.json")
+    found = Manifest.load(tmp_path / "split.json")
+    assert found.task == task and found.task.positive_index == 0
+    assert set(found.counts["train"]) == {"AP", "PA"}
+
+
+def test_a_manifest_from_before_tasks_were_written_is_of_pneumonia(tmp_path: Path) -> None:
+    manifest = _draw(_plain())
+    assert manifest is not None
+    manifest.save(tmp_path / "split.json")
+    document = json.loads((tmp_path / "split.json").read_bytes())
+    del document["task"]
+    (tmp_path / "split.json").write_text(json.dumps(document))
+    assert Manifest.load(tmp_path / "split.json") == manifest
+    assert manifest.task == PNEUMONIA
+
+
+@pytest.mark.parametrize(
+    ("task", "problem"),
+    [
+        ({"class_names": ["A"], "positive_class": "A"}, "not two or more different names"),
+        ({"class_names": ["A", "A"], "positive_class": "A"}, "not two or more different names"),
+        ({"class_names": ["A", "B"], "positive_class": "C"}, "positive_class 'C' is not in class_names"),
+        ({"class_names": ["A", "B"], "positive_class": "A", "decided_by": "a coin"}, "task.decided_by is"),
+    ],
+)
+def test_a_task_that_is_none_is_refused(tmp_path: Path, task: dict[str, object], problem: str) -> None:
+    manifest = _draw(_plain())
+    assert manifest is not None
+    manifest.save(tmp_path / "split.json")
+    document = json.loads((tmp_path / "split.json").read_bytes())
+    (tmp_path / "split.json").write_text(json.dumps({**document, "task": task}))
+    with pytest.raises(DataError, match=problem):
+        Manifest.load(tmp_path / "split.json")
 
 
 def test_a_manifest_survives_being_written_and_read(tmp_path: Path) -> None:

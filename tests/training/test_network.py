@@ -20,7 +20,7 @@ _PIXELS = np.random.default_rng(0).integers(0, 256, (40, 224, 224, 3), dtype=np.
 @pytest.mark.parametrize("name", BACKBONES)
 def test_random_weights_give_features_that_tell_images_apart(keras: Any, name: str) -> None:
     keras.utils.set_random_seed(0)
-    model = network.build(BACKBONES[name], initial_weights.RANDOM, 0.2, _PIXELS)
+    model = network.build(BACKBONES[name], initial_weights.RANDOM, 0.2, _PIXELS, 2)
     shades = np.stack([np.full((224, 224, 3), 255 * share, np.float32) * np.linspace(0, 1, 224)[:, None, None]
                        for share in (0.2, 0.9)])  # fmt: skip
     features = keras.Model(model.input, model.get_layer(network.FEATURES).output).predict(shades, verbose=0)
@@ -33,7 +33,7 @@ def test_the_scaling_that_the_backbone_needs_is_in_the_graph(keras: Any, name: s
     row, path = BACKBONES[name], tmp_path / "taken.weights.h5"
     bundled_weights = initial_weights.InitialWeights("bundled", bundled.path(name))
     initial_weights.build_base(row, bundled_weights, network.HEIGHT).save_weights(path)
-    model = network.build(row, initial_weights.find(row, path), 0.2, _PIXELS)
+    model = network.build(row, initial_weights.find(row, path), 0.2, _PIXELS, 2)
     inner = keras.Model(model.input, model.get_layer(network.FEATURES).output)
     application = pkgutil.resolve_name(row.builder)
     module = sys.modules[application.__module__]
@@ -45,7 +45,7 @@ def test_the_scaling_that_the_backbone_needs_is_in_the_graph(keras: Any, name: s
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_a_copy_for_smaller_images_has_the_same_weights(keras: Any, name: str) -> None:
-    model = network.build(BACKBONES[name], initial_weights.RANDOM, 0.2, _PIXELS)
+    model = network.build(BACKBONES[name], initial_weights.RANDOM, 0.2, _PIXELS, 2)
     small = network.at_side(model, BACKBONES[name], 0.2, 96)
     assert small.input_shape == (None, 96, 96, 3)
     for one, other in zip(model.get_weights(), small.get_weights(), strict=True):
@@ -56,7 +56,7 @@ def test_a_copy_for_smaller_images_has_the_same_weights(keras: Any, name: str) -
 def test_a_copy_for_smaller_images_scales_pixels_alike(keras: Any) -> None:
     row = BACKBONES["efficientnetb0"]
     weights = initial_weights.InitialWeights("bundled", bundled.path(row.name))
-    small = network.at_side(network.build(row, weights, 0.2, _PIXELS), row, 0.2, 96)
+    small = network.at_side(network.build(row, weights, 0.2, _PIXELS, 2), row, 0.2, 96)
     (base,) = [layer for layer in small.layers if isinstance(layer, keras.Model)]
     (norm,) = [layer for layer in base.layers if isinstance(layer, keras.layers.Normalization)]
     np.testing.assert_allclose(norm(np.full((1, 1, 1, 3), 0.45)), [[[[-0.15, -0.03, 0.2]]]], atol=0.02)

@@ -37,7 +37,7 @@ def test_a_network_with_the_bundled_weights_says_what_the_file_says(
     indices = dataset.indices("test")
     pixels, labels = dataset.rgb(indices), dataset.labels(indices)
     row = BACKBONES[name]
-    model = network.build(row, initial_weights.RANDOM, 0.2, pixels[:32])
+    model = network.build(row, initial_weights.RANDOM, 0.2, pixels[:32], 2)
     base = next(layer for layer in model.layers if isinstance(layer, keras.Model))
     # With the head, which training makes anew.
     layers = [*base.layers, model.get_layer(network.LOGITS)]

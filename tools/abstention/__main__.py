@@ -14,7 +14,7 @@ from pneumo_edge import bundled
 from pneumo_edge._util import files, pages
 from pneumo_edge._util.cache import cache_folder
 from pneumo_edge._util.progress import track
-from pneumo_edge.data.sources import POSITIVE_CLASS, open_source
+from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import ModelFileError, PneumoEdgeError
 from pneumo_edge.runtime.classifier import Classifier, Prediction
@@ -67,7 +67,7 @@ def measure(model: str | Path, data: Path, cache: Path) -> FileResults:
         input_check=spec.input_check,
         test=JudgedImages(
             tuple(dataset.labels(test).tolist()),
-            tuple(each.probabilities[POSITIVE_CLASS] for each in said),
+            tuple(each.probabilities[spec.decision.positive_class] for each in said),
             _distances(said),
         ),
         foreign=tuple(unlike),
