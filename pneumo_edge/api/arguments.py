@@ -14,6 +14,8 @@ from pneumo_edge.errors import ArgumentError
 PathArgument = str | os.PathLike[str]
 #: Model files, folders that are searched for them, or names of bundled models; one or several.
 Models = PathArgument | Sequence[PathArgument]
+#: The splits that model files may be scored on.
+SCORED_SPLITS = ("val", "test")
 #: Called with each note, warning, or file that was skipped: one line without its newline.
 Tell = Callable[[str], None]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,6 @@ from pneumo_edge.scoring.models import Skipped
 from pneumo_edge.scoring.scores import Scores
 from pneumo_edge.scoring.summary import Metrics
 
-#: The splits that files may be scored on.
-SPLITS: tuple[SplitName, ...] = ("val", "test")
 _SCORES_NAME = "scores.json"
 
 
@@ -84,7 +82,7 @@ def evaluate(
         >>> evaluation.metrics.models[0].metrics["auc"]
         0.981 [0.972, 0.989]
     """
-    arguments.check_name("split", split, SPLITS)
+    arguments.check_name("split", split, arguments.SCORED_SPLITS)
     if engine is not None:
         arguments.check_name("engine", engine, ENGINES)
     folder = Path(out) if out is not None else Path("reports", f"evaluation-{split}")
@@ -144,6 +142,6 @@ def _alone_in(folder: Path, *inputs: Path) -> Iterator[None]:
         yield
 
 
-def _write(scores: Scores, folder: Path, skipped: list[Skipped] | tuple[()]) -> Evaluation:
+def _write(scores: Scores, folder: Path, skipped: Sequence[Skipped]) -> Evaluation:
     metrics, files = scoring.write(scores, folder)
     return Evaluation(metrics, scores, tuple(skipped), files)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from pneumo_edge.api import arguments
 from pneumo_edge.cli import datasets, options
 from pneumo_edge.errors import ExitCode
 from pneumo_edge.runtime.engines import ENGINES
@@ -14,8 +15,6 @@ from pneumo_edge.runtime.engines import ENGINES
 if TYPE_CHECKING:
     from pneumo_edge.data.sources import SplitName
     from pneumo_edge.scoring.summary import Metrics
-
-_SPLITS = ("val", "test")
 
 
 def evaluate(
@@ -31,7 +30,9 @@ def evaluate(
     ] = None,
     split: Annotated[
         str,
-        options.choice(_SPLITS, "The images: val, drawn out of train by patient as `train` does it, or test."),
+        options.choice(
+            arguments.SCORED_SPLITS, "The images: val, drawn out of train by patient as `train` does it, or test."
+        ),
     ] = "val",
     engine: Annotated[
         str | None, options.choice(ENGINES, "Score on this engine; by default on the best one installed.")
