@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 import subprocess
@@ -36,6 +37,25 @@ def test_the_docstring_describes_every_parameter_and_shows_a_call(function: Call
         assert f"\n    {name}: " in arguments
     assert {"Returns:", "Raises:", "Example:"} <= {part.splitlines()[0] for part in parts}
     assert ">>> " in text and f"pneumo_edge.{function.__name__}(" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "of_the_command_alone"),
+    [("train", {"epochs", "images"}), ("export", set()), ("evaluate", {"scores"}), ("benchmark", set())],
+)
+def test_a_verb_has_the_parameters_and_the_defaults_of_its_function(name: str, of_the_command_alone: set[str]) -> None:
+    verb = getattr(importlib.import_module(f"pneumo_edge.cli.{name}"), name)
+    ours = inspect.signature(getattr(pneumo_edge, name)).parameters
+    theirs = {
+        # An option that may be given again has the name of one value.
+        "engines" if (key, name) == ("engine", "benchmark") else key: parameter
+        for key, parameter in inspect.signature(verb).parameters.items()
+    }
+    assert set(theirs) - of_the_command_alone == set(ours) - {"tell"}
+    for key in set(ours) & set(theirs):
+        one, other = ours[key].default, theirs[key].default
+        if None not in (one, other) and inspect.Parameter.empty not in (one, other):
+            assert str(one) == str(other), key
 
 
 def test_a_name_completes_to_the_public_ones() -> None:
