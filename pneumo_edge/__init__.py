@@ -5,6 +5,7 @@ alone. What is where:
 
 =============  ========================================================================================
 ``api``        the functions behind :func:`train`, :func:`export`, :func:`evaluate`, :func:`benchmark`
+``task``       what a network is asked: class names, which of them is positive
 ``backbones``  the table of networks
 ``formats``    the table of kinds of model files
 ``spec``       :class:`ModelSpec`, which every model file carries
