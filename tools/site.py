@@ -52,6 +52,8 @@ DOCUMENTS: dict[str, tuple[type, str]] = {
     "benchmark-results": (results.Results, "is `results.json`, which `pneumo-edge benchmark` writes"),
     "scores": (scores.Scores, "is `scores.json`, which `pneumo-edge evaluate` writes"),
 }
+#: A role of Sphinx, as docstrings use them, after Markdown has made code of its name.
+_ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):<code>(~?)([\w.]+)</code>")
 _LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
 
 
@@ -96,6 +98,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"{link[1]}{urls()['Source']}/blob/main/{path}{link[3]}"
 
     return _LINK.sub(lead, markdown)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Show the roles of Sphinx in docstrings, such as ``:class:`Within```, as code."""
+    return _ROLE.sub(lambda role: f"<code>{role[2].rpartition('.')[2] if role[1] else role[2]}</code>", html)
 
 
 def commands() -> str:

@@ -13,9 +13,6 @@ import tempfile
 import venv
 from pathlib import Path
 
-#: Tests of the source distribution, and what they leave out: browsers and emulators are the repository's business.
-_TESTS = ("-m", "pytest", "-q", "-m", "not slow")
-
 
 def main() -> None:
     """Try the files in the folder that the command line names."""
@@ -40,7 +37,7 @@ def _try_source(source: Path, folder: Path) -> None:
         archive.extractall(folder, filter="data")
     (root,) = folder.glob("pneumo_edge-*")
     # The libraries of this environment, and the code of the archive.
-    _run([sys.executable, *_TESTS], root, PYTHONPATH=str(root))
+    _run([sys.executable, "-m", "pytest", "-q", "-m", "not slow"], root, PYTHONPATH=str(root))
 
 
 def _run(command: list[str | Path], folder: Path, **environment: str) -> None:

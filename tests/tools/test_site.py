@@ -66,6 +66,7 @@ def test_the_reference_has_every_verb_class_and_schema(built: Path) -> None:
     for name in ("Classifier.predict", "Prediction", "ModelSpec", "PneumoEdgeError"):
         assert re.search(rf'id="pneumo_edge\.[\w.]*{name}"', api), name
     assert "float32" in api
+    assert not re.search(r":(class|func|mod|meth|data):", api)
     for name in site.DOCUMENTS:
         assert json.loads((built / f"reference/{name}.schema.json").read_text())["$id"].endswith(f"{name}.schema.json")
     report = (built / "benchmark-report.html").read_text(encoding="utf-8")
