@@ -35,6 +35,32 @@ class CalibrationManifest:
     compared_with: tuple[CalibrationImage, ...]
 
 
+@dataclass(frozen=True)
+class Representative:
+    """The representative dataset of a run.
+
+    Attributes:
+        images: How many there are.
+        manifest: SHA-256 of its manifest.
+        pixels: From :func:`pixels`.
+        other_pixels: As many images of other patients; None where there are not as many.
+    """
+
+    images: int
+    manifest: str
+    pixels: npt.NDArray[np.uint8]
+    other_pixels: npt.NDArray[np.uint8] | None
+
+
+def draw(dataset: Dataset, path: Path) -> Representative:
+    """Choose :data:`IMAGES` training images and as many others, and write their manifest."""
+    chosen, others = choose(dataset, IMAGES), choose(dataset, IMAGES, skip=IMAGES)
+    manifest = write_manifest(dataset, chosen, others, path)
+    # A set of fewer is another kind of set, and its ranges say nothing of the first one's.
+    other_pixels = pixels(dataset, others) if len(others) == len(chosen) else None
+    return Representative(len(chosen), manifest, pixels(dataset, chosen), other_pixels)
+
+
 def choose(dataset: Dataset, count: int, skip: int = 0) -> npt.NDArray[np.intp]:
     """Choose a representative dataset out of the training split, the same for everyone.
 

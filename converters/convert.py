@@ -1,87 +1,81 @@
-"""The converters: functions from a trained Keras model to the bytes of a model file, each named by rows of the table.
-
-They run in the child process (:mod:`pneumo_edge.converters.isolated`).
-"""
+"""Second step of an export: a file of each format, without a ModelSpec, made in the child process."""
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from pneumo_edge._util.progress import bar
+from pneumo_edge.converters import converter
+from pneumo_edge.converters.isolated import Child
+from pneumo_edge.converters.prepare import Prepared
 from pneumo_edge.formats import Format
 
-#: Representative pixels, uint8 of shape (images, height, width, 3), where the format is calibrated.
-Calibration = npt.NDArray[np.uint8] | None
+_LIBRARIES = ("ai-edge-quantizer", "keras", "onnx", "tensorflow", "tf2onnx")
 
 
 @dataclass(frozen=True)
-class Converted:
-    """What a converter made.
+class Conversion:
+    """A file that the child process makes in its turn.
 
     Attributes:
-        content: The model file without a ModelSpec: one input, ``image``, and the outputs of a model file,
-            ``probability`` first.
-        share: Of a feature map's values, the share that lies below the upper end of the range that it is quantized
-            with, and above the lower one; 1 where there are no such ranges.
+        path: Where it will lie.
+        wait: Waits for it and returns its :attr:`pneumo_edge.converters.converter.Converted.share`; raises
+            ConversionError where there will be none.
     """
 
-    content: bytes
-    share: float = 1.0
+    path: Path
+    wait: Callable[[], float]
 
 
-class Converter(Protocol):
-    """The function that a row of the table names."""
+@dataclass(frozen=True)
+class Conversions:
+    """A format's file, and the same network calibrated on other images, where there are such."""
 
-    def __call__(self, model: Path, calibration: Calibration) -> Converted:
-        """Convert a trained model.
-
-        Args:
-            model: A ``.keras`` file of a functional model.
-            calibration: See :data:`Calibration`.
-
-        Raises:
-            ConversionError: The file would not be one that a device can use.
-        """
-        ...
+    row: Format
+    file: Conversion
+    other: Conversion | None
 
 
-def convert(model: Path, row: Format, calibration: Calibration, target: Path) -> float:
-    """Convert a trained model to a file without a ModelSpec.
+def versions() -> dict[str, str]:
+    """Versions of the libraries that take part in a conversion."""
+    return {name: version(name) for name in _LIBRARIES}
+
+
+def start(prepared: Prepared, row: Format, place: Path, child: Child) -> Conversions:
+    """Have the child process convert the network to a format, after what it was asked for before.
 
     Args:
-        model: A ``.keras`` file of a functional model.
-        row: A row of the formats table.
-        calibration: See :data:`Calibration`.
-        target: The file to write.
+        prepared: What the file follows from.
+        row: The format.
+        place: Folder for the file, which has its own name already, because engines and messages name it.
+        child: Where the converter works.
+    """
+    model, backbone = prepared.opened.model, prepared.opened.run.backbone
+    images = prepared.representative
+
+    def begin(pixels: converter.Calibration, name: str) -> Conversion:
+        path = place / row.file_name(name)
+        return Conversion(path, child.start(converter.make, model, row, pixels, path))
+
+    file = begin(images.pixels if row.calibrated else None, backbone)
+    if not row.calibrated or images.other_pixels is None:
+        return Conversions(row, file, None)
+    return Conversions(row, file, begin(images.other_pixels, f"{backbone}-on-other-images"))
+
+
+def finish(conversion: Conversion, title: str) -> float:
+    """Wait for a file under a progress bar.
 
     Returns:
-        :attr:`Converted.share`.
+        Its :attr:`pneumo_edge.converters.converter.Converted.share`.
 
     Raises:
-        ConversionError: As the row's :class:`Converter`.
+        ConversionError: The converter failed.
     """
-    converted = _find(row)(model, calibration)
-    target.write_bytes(converted.content)
-    return converted.share
-
-
-def representative(calibration: Calibration) -> npt.NDArray[np.uint8]:
-    """The representative dataset of a converter that takes one.
-
-    Raises:
-        ValueError: There is none, because the row of the table does not say that the format is calibrated.
-    """
-    if calibration is None:
-        raise ValueError("this converter takes a representative dataset, and the format is not a calibrated one")
-    return calibration
-
-
-def _find(row: Format) -> Converter:
-    module, _, function = row.converter.partition(":")
-    found: Converter = getattr(importlib.import_module(module, __package__), function)
-    return found
+    with bar(f"Converting to {title}", 1) as advance:
+        share = conversion.wait()
+        advance(1, "")
+    return share

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pneumo_edge.converters.metadata.tflite import name_tensors
 
 from pneumo_edge._util import extras
-from pneumo_edge.converters import keras_model, metadata, ranges
-from pneumo_edge.converters.convert import Calibration, Converted, representative
+from pneumo_edge.converters import keras_model, ranges
+from pneumo_edge.converters.converter import Calibration, Converted, representative
 from pneumo_edge.errors import ConversionError
 from pneumo_edge.spec import PROBABILITY
 
@@ -75,7 +76,7 @@ def int16x8(model: Path, calibration: Calibration) -> Converted:
 
 
 def _finished(content: bytes, share: float = 1.0) -> Converted:
-    return Converted(metadata.name_tensors(content), share)
+    return Converted(name_tensors(content), share)
 
 
 def _full_integer(model: Path, calibration: Calibration, quantize: Callable[[bytes], bytes]) -> Converted:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge.converters import convert, isolated, metadata
+from pneumo_edge.converters import converter, isolated, metadata
 from pneumo_edge.formats import FORMATS
 from pneumo_edge.spec import (
     HEATMAP,
@@ -103,7 +103,7 @@ def main(folder: Path) -> None:
         child.call(save_tapped, folder / "tapped.keras")
         for row in (FORMATS["tflite-fp32"], FORMATS["tflite-int8"], FORMATS["onnx-fp32"]):
             name = row.file_name("tiny")
-            child.call(convert.convert, saved, row, _calibration() if row.calibrated else None, bare / name)
+            child.call(converter.make, saved, row, _calibration() if row.calibrated else None, bare / name)
             spec = replace(
                 SPEC,
                 name=f"tiny-{row.name}",

@@ -18,7 +18,8 @@ from pneumo_edge.cli import app
 from pneumo_edge.converters import calibration, proof
 from pneumo_edge.converters import reference as references
 from pneumo_edge.converters.export import export
-from pneumo_edge.converters.verify import compare_calibrations, verify
+from pneumo_edge.converters.stability import compare_calibrations
+from pneumo_edge.converters.verify import verify
 from pneumo_edge.data.sources import SplitName
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.errors import ConversionError, GateError

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pneumo_edge.converters import convert, ranges
+from pneumo_edge.converters import converter, ranges
 from pneumo_edge.converters.isolated import child_process
 from pneumo_edge.formats import FORMATS
 from pneumo_edge.runtime import engines
@@ -99,7 +99,7 @@ def _images(seed: int) -> Pixels:
 
 def _convert(model: Path, row: str, images: Pixels, target: Path, most_left: float) -> float:
     ranges._MOST_LEFT = most_left
-    return convert.convert(model, FORMATS[row], images, target)
+    return converter.make(model, FORMATS[row], images, target)
 
 
 def _probabilities(path: Path, row: str, images: Pixels) -> Any:

@@ -1,0 +1,336 @@
+"""The acceptance checks: what a model file says on an engine, how far that is from Keras, and which bounds it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumo_edge._util import cores
+from pneumo_edge._util.progress import track
+from pneumo_edge.converters import chance
+from pneumo_edge.converters.reference import Reference
+from pneumo_edge.errors import GateError
+from pneumo_edge.evaluation.bootstrap import Judged, bootstrap_difference
+from pneumo_edge.evaluation.metrics import Interval, Scores
+from pneumo_edge.formats import Format
+from pneumo_edge.runtime import engines
+from pneumo_edge.runtime.batch import side_by_side
+from pneumo_edge.spec import COMPONENTS, PROBABILITY
+
+#: What is to be done about a file that fails, where it is exported.
+AT_EXPORT = "Use another format, or a model trained longer and from ImageNet weights"
+#: Room for the rounding of a mean or a difference that is compared with a bound.
+ROUNDING = 1e-9
+#: With fewer, an interval of the AUC says nothing.
+_IMAGES_FOR_AUC = 500
+
+_Values = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file that is checked.
+
+    Attributes:
+        path: The model file; it needs no ModelSpec yet.
+        row: Its format, with the bounds.
+        positive: Index of the positive class in the file's output.
+        remedy: What to do where it fails.
+    """
+
+    path: Path
+    row: Format
+    positive: int
+    remedy: str = AT_EXPORT
+
+    def failure(self, engine: engines.Engine, measured: str, bound: str) -> GateError:
+        """The error that says what was measured on an engine, and what was expected."""
+        return GateError(
+            f"{self.path.name} on {describe(engine)} has {measured} against the Keras model", bound, self.remedy
+        )
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A candidate on one engine, version and number of threads; loaded as often as the machine has room for."""
+
+    candidate: Candidate
+    copies: Sequence[engines.Engine]
+
+    @property
+    def engine(self) -> engines.Engine:
+        """The first copy; the others are like it."""
+        return self.copies[0]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a file says of images: probabilities of the positive class, float64 of shape (images,); and other outputs.
+
+    ``outputs`` are those that the reference has, too, by name: float32 of shape (images, ...).
+    """
+
+    scores: Scores
+    outputs: Mapping[str, _Values]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A file on one engine against the Keras model.
+
+    ``colour_response`` is how the probability changes when red and blue are exchanged in coloured images, as a multiple
+    of how it does in Keras, by least squares: 1 as there, -1 where the file exchanges them itself. ``max_auc_loss`` is
+    the upper end of a paired 95 % interval, drawn by patient; ``engine_difference`` is the largest difference of
+    probability from the first engine with one thread; ``output_difference`` and ``output_correlation`` are those of
+    the worst of the other outputs but for the components, which have ``components_correlation``
+    (:class:`pneumo_edge.formats.OutputBounds`). What is None was not measured: the order of the channels is
+    the file's, whatever runs it.
+    """
+
+    max_difference: float
+    mean_difference: float
+    agreement: float
+    images: int
+    colour_response: float | None = None
+    auc_loss: float | None = None
+    max_auc_loss: float | None = None
+    engine_difference: float | None = None
+    output_difference: float | None = None
+    output_correlation: float | None = None
+    components_correlation: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A file's answers beside those of the Keras model.
+
+    Attributes:
+        measured: Numbers for the record.
+        differences: Of the positive class's probability, at least 0, shape (images,).
+        changed: Which images are decided otherwise, bool of shape (images,); those that Keras itself is undecided of
+            (``Bounds.undecided``) are not counted.
+        strayed: Names of the outputs beside the probabilities that missed their bounds.
+    """
+
+    measured: Measured
+    differences: npt.NDArray[np.float64]
+    changed: npt.NDArray[np.bool_]
+    strayed: frozenset[str]
+
+
+def load(candidate: Candidate, info: engines.EngineInfo, threads: int) -> Loaded:
+    """Load a candidate into an engine.
+
+    Raises:
+        ModelFileError: The engine refuses the file.
+        MissingExtraError: The engine's library does not import.
+    """
+    # Some formats have no fast kernels, and those that engines fall back to use one core.
+    copies = max(1, cores.available() // threads)
+    return Loaded(candidate, [engines.load(candidate.path, info, threads) for _ in range(copies)])
+
+
+def describe(engine: engines.Engine) -> str:
+    """Name of an engine with its number of threads, as the record of the checks has it."""
+    return engine.name if engine.threads == 1 else f"{engine.name}, {engine.threads} threads"
+
+
+def ask(loaded: Loaded, reference: Reference) -> Answers:
+    """Run a file on the images of a reference.
+
+    Raises:
+        GateError: A value is not finite.
+        ModelFileError: The engine cannot run the file.
+    """
+    return _ask(loaded, reference, reference.pixels)
+
+
+def compare(
+    loaded: Loaded, reference: Reference, answers: Answers, threshold: float, first: Scores | None = None
+) -> Comparison:
+    """Compare a file's answers with those of the Keras model.
+
+    Args:
+        loaded: The file on an engine.
+        reference: The images, with what the Keras model says of them.
+        answers: What the file says of them.
+        threshold: The file's decision threshold.
+        first: Probabilities of the positive class of these images on the first engine. Without them this is the first
+            engine: what is the file's, whatever runs it, is measured as well.
+
+    Raises:
+        GateError: A value of an image in colour is not finite.
+        ModelFileError: The engine cannot run the file.
+    """
+    row, scores = loaded.candidate.row, answers.scores
+    differences = np.abs(scores - reference.scores)
+    other = (scores >= threshold) != (reference.scores >= reference.threshold)
+    changed = other & (np.abs(reference.scores - reference.threshold) > row.bounds.undecided)
+    is_first = first is None
+    loss = _auc_loss(reference, scores, threshold) if is_first and len(scores) >= _IMAGES_FOR_AUC else None
+    pairs = {name: (_flat(reference.outputs[name]), _flat(values)) for name, values in answers.outputs.items()}
+    components = pairs.pop(COMPONENTS, None)
+    # Over the images, because the file has a mean and a scale of its own for each.
+    components_correlation = _correlation(components[0].T, components[1].T) if components else None
+    measured = Measured(
+        max_difference=float(differences.max()),
+        mean_difference=float(differences.mean()),
+        agreement=float(1 - changed.mean()),
+        images=len(scores),
+        colour_response=_colour_response(loaded, reference) if is_first and len(reference.red) else None,
+        auc_loss=loss.value if loss else None,
+        max_auc_loss=loss.high if loss else None,
+        engine_difference=None if first is None else float(np.abs(scores - first).max()),
+        output_difference=max((_relative_difference(*pair) for pair in pairs.values()), default=None),
+        output_correlation=min((_correlation(*pair) for pair in pairs.values()), default=None),
+        components_correlation=components_correlation,
+    )
+    strayed = {name for name, pair in pairs.items() if not _is_faithful(row, *pair)}
+    if components_correlation is not None and components_correlation < row.output_bounds.min_components_correlation:
+        strayed.add(COMPONENTS)
+    return Comparison(measured, differences, changed, frozenset(strayed))
+
+
+def check(loaded: Loaded, comparison: Comparison, whole: Reference, images: Reference) -> None:
+    """Hold a file to the bounds of its format.
+
+    Args:
+        loaded: The file on an engine.
+        comparison: Its answers beside those of the Keras model.
+        whole: The reference.
+        images: Those of its images that were compared.
+
+    Raises:
+        GateError: A bound was missed.
+    """
+    differences, changed = comparison.differences, comparison.changed
+    _check_averages(loaded, differences, changed, whole.of)
+    _check_bounds(loaded, comparison.measured)
+    _check_outputs(loaded, comparison, whole)
+    if len(whole.labels) == whole.of:
+        # As a device will, that has no others; so that what passes here passes there.
+        travelling = np.isin(images.sha256, whole.sha256[whole.travelling])
+        _check_averages(loaded, differences[travelling], changed[travelling], whole.of)
+
+
+def _ask(loaded: Loaded, reference: Reference, images: npt.NDArray[np.uint8]) -> Answers:
+    candidate, engine = loaded.candidate, loaded.engine
+    what = f"Verifying {candidate.path.name} on {describe(engine)}"
+    tensors = (pixels[np.newaxis].astype(candidate.row.input_dtype) for pixels in images)
+    with engines.refusal(engine.name, candidate.path, "run"):
+        answers = list(track(side_by_side([each.run_all for each in loaded.copies], tensors), what, len(images)))
+    scores = np.array([answer[PROBABILITY][candidate.positive] for answer in answers], dtype=np.float64)
+    if not np.isfinite(scores).all():
+        raise candidate.failure(engine, "probabilities that are not finite", "finite ones")
+    shapes = {name: array.shape[1:] for name, array in reference.outputs.items()}
+    outputs = {
+        name: np.array([answer[name] for answer in answers]).reshape(-1, *shape)
+        for name, shape in shapes.items()
+        if name in engine.other_shapes
+    }
+    if not all(np.isfinite(values).all() for values in outputs.values()):
+        raise candidate.failure(engine, "values of another output that are not finite", "finite ones")
+    return Answers(scores, outputs)
+
+
+def _colour_response(loaded: Loaded, reference: Reference) -> float:
+    # Against each other, because quantization, with ranges of grey images, shifts all coloured ones alike.
+    red, blue = (_ask(loaded, reference, images).scores for images in (reference.red, reference.red[..., ::-1]))
+    expected = reference.red_scores - reference.blue_scores
+    scale = float(expected @ expected)
+    # A network that takes no notice of colour tells nothing, and loses nothing.
+    return float((red - blue) @ expected) / scale if scale else 1.0
+
+
+def _auc_loss(reference: Reference, scores: Scores, threshold: float) -> Interval:
+    return bootstrap_difference(
+        reference.labels,
+        Judged(reference.scores, reference.threshold),
+        Judged(scores, threshold),
+        reference.patients.astype(str).tolist(),
+        statistics=("auc",),
+        open_ends=False,
+    )["auc"]
+
+
+def _check_averages(
+    loaded: Loaded, differences: npt.NDArray[np.float64], changed: npt.NDArray[np.bool_], of: int
+) -> None:
+    """Hold a sample of the validation split, of ``of`` images, or all of it, to what the whole must keep."""
+    bounds, fail = loaded.candidate.row.bounds, loaded.candidate.failure
+    mean, most = float(differences.mean()), chance.most_mean(differences, of, bounds.mean_difference)
+    if mean > most + ROUNDING:
+        raise fail(loaded.engine, f"a mean difference of probability of {mean:.4g}", f"at most {most:.4g}")
+    count, allowed = int(changed.sum()), chance.most_changed(len(changed), of, 1 - bounds.min_agreement)
+    if count > allowed:
+        found = f"{count} changed decisions of {len(changed)} images"
+        raise fail(loaded.engine, found, f"at most {allowed}, where {bounds.min_agreement:.0%} are to be the same")
+
+
+def _check_bounds(loaded: Loaded, measured: Measured) -> None:
+    bounds, fail = loaded.candidate.row.bounds, loaded.candidate.failure
+    for what, value, most in (
+        ("largest difference of probability", measured.max_difference, bounds.max_difference),
+        ("loss of AUC that cannot be ruled out", measured.max_auc_loss, bounds.max_auc_loss),
+        ("largest difference from the first engine", measured.engine_difference, bounds.max_difference),
+    ):
+        if value is not None and value > most + ROUNDING:
+            raise fail(loaded.engine, f"a {what} of {value:.4g}", f"at most {most:.4g}")
+    if measured.colour_response is not None and measured.colour_response < 0:
+        raise fail(loaded.engine, "red and blue exchanged", "channels in the order red, green, blue")
+
+
+def _check_outputs(loaded: Loaded, comparison: Comparison, whole: Reference) -> None:
+    """A quantized file may have outputs that strayed: they are not used. No file may lack one."""
+    row, fail, measured = loaded.candidate.row, loaded.candidate.failure, comparison.measured
+    least = row.output_bounds
+    if comparison.strayed == {COMPONENTS} and not row.quantized:
+        found = f"a correlation of {measured.components_correlation:.4g} of {COMPONENTS}"
+        raise fail(loaded.engine, found, f"at least {least.min_components_correlation:g}")
+    if comparison.strayed and not row.quantized:
+        found = (
+            f"a difference of {measured.output_difference:.4g} and a correlation of "
+            f"{measured.output_correlation:.4g} of {' and '.join(sorted(comparison.strayed))}"
+        )
+        raise fail(
+            loaded.engine,
+            found,
+            f"at most {least.max_output_difference:g} and at least {least.min_output_correlation:g}",
+        )
+    missing = whole.outputs.keys() - loaded.engine.other_shapes.keys()
+    if missing:
+        raise fail(loaded.engine, f"no output {' or '.join(sorted(missing))}", "it")
+
+
+def _is_faithful(row: Format, expected: _Values, found: _Values) -> bool:
+    bounds = row.output_bounds
+    return (
+        _relative_difference(expected, found) <= bounds.max_output_difference
+        and _correlation(expected, found) >= bounds.min_output_correlation
+    )
+
+
+def _flat(array: _Values) -> _Values:
+    return array.reshape(len(array), -1)
+
+
+def _relative_difference(expected: _Values, found: _Values) -> float:
+    """Root mean square of the difference, as a multiple of the standard deviation of what is expected."""
+    return float(np.sqrt(np.mean((found - expected) ** 2)) / (expected.std() or 1.0))
+
+
+def _correlation(expected: _Values, found: _Values) -> float:
+    """Pearson's correlation along the last axis, the median over the first; 0 where all values found are alike.
+
+    Where all that are expected are alike there is nothing to correlate with, and a row of them does not count.
+    """
+    first, second = (array - array.mean(axis=-1, keepdims=True) for array in (expected, found))
+    lengths = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)
+    products = (first * second).sum(axis=-1)
+    correlations = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+    varied = np.ptp(expected, axis=-1) > 0
+    return float(np.median(correlations[varied])) if varied.any() else 1.0

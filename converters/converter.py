@@ -1,0 +1,87 @@
+"""The converters: functions from a trained Keras model to the bytes of a model file, each named by rows of the table.
+
+They run in the child process (:mod:`pneumo_edge.converters.isolated`).
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumo_edge.formats import Format
+
+#: Representative pixels, uint8 of shape (images, height, width, 3), where the format is calibrated.
+Calibration = npt.NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a converter made.
+
+    Attributes:
+        content: The model file without a ModelSpec: one input, ``image``, and the outputs of a model file,
+            ``probability`` first.
+        share: Of a feature map's values, the share that lies below the upper end of the range that it is quantized
+            with, and above the lower one; 1 where there are no such ranges.
+    """
+
+    content: bytes
+    share: float = 1.0
+
+
+class Converter(Protocol):
+    """The function that a row of the table names."""
+
+    def __call__(self, model: Path, calibration: Calibration) -> Converted:
+        """Convert a trained model.
+
+        Args:
+            model: A ``.keras`` file of a functional model.
+            calibration: See :data:`Calibration`.
+
+        Raises:
+            ConversionError: The file would not be one that a device can use.
+        """
+        ...
+
+
+def make(model: Path, row: Format, calibration: Calibration, target: Path) -> float:
+    """Convert a trained model to a file without a ModelSpec.
+
+    Args:
+        model: A ``.keras`` file of a functional model.
+        row: A row of the formats table.
+        calibration: See :data:`Calibration`.
+        target: The file to write.
+
+    Returns:
+        :attr:`Converted.share`.
+
+    Raises:
+        ConversionError: As the row's :class:`Converter`.
+    """
+    converted = _find(row)(model, calibration)
+    target.write_bytes(converted.content)
+    return converted.share
+
+
+def representative(calibration: Calibration) -> npt.NDArray[np.uint8]:
+    """The representative dataset of a converter that takes one.
+
+    Raises:
+        ValueError: There is none, because the row of the table does not say that the format is calibrated.
+    """
+    if calibration is None:
+        raise ValueError("this converter takes a representative dataset, and the format is not a calibrated one")
+    return calibration
+
+
+def _find(row: Format) -> Converter:
+    module, _, function = row.converter.partition(":")
+    found: Converter = getattr(importlib.import_module(module, __package__), function)
+    return found

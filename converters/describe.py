@@ -1,0 +1,87 @@
+"""Fourth step of an export: the ModelSpec of a file that passed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from pneumo_edge.backbones import BACKBONES
+from pneumo_edge.converters import convert, features, keras_model
+from pneumo_edge.converters.prepare import Prepared
+from pneumo_edge.converters.verify import Verified
+from pneumo_edge.evaluation import input_check
+from pneumo_edge.evaluation.conformal import COVERAGE, conformal_bounds, reachable
+from pneumo_edge.formats import Format
+from pneumo_edge.spec import (
+    COMPONENTS,
+    CalibrationSpec,
+    ConformalSpec,
+    DecodingSpec,
+    InputCheckSpec,
+    InputSpec,
+    ModelSpec,
+    OutputSpec,
+)
+
+
+def describe(prepared: Prepared, row: Format, verified: Verified, calibrated: CalibrationSpec | None) -> ModelSpec:
+    """Say of a file all that a device must know.
+
+    Args:
+        prepared: What the file follows from.
+        row: Its format.
+        verified: What was found of it.
+        calibrated: What it was calibrated on, where it was.
+    """
+    run = prepared.opened.run
+    return ModelSpec(
+        name=f"{run.backbone}-{row.name}",
+        backbone=run.backbone,
+        format=row.name,
+        class_names=run.class_names,
+        input=InputSpec(run.height, run.width, 3, row.input_dtype, "bilinear", decoding=_decoding(run.backbone)),
+        decision=replace(run.decision, threshold=verified.threshold),
+        temperature=run.temperature,
+        data=run.data,
+        training=run.training,
+        versions={**run.versions, **convert.versions()},
+        notice=run.notice,
+        verification=verified.verification,
+        calibration=calibrated,
+        outputs=_outputs(prepared, verified),
+        conformal=_conformal(prepared, verified),
+        input_check=_input_check(prepared, verified),
+    )
+
+
+def _decoding(backbone: str) -> DecodingSpec:
+    """What was measured of a backbone; images of another one are decoded in full."""
+    return DecodingSpec(BACKBONES[backbone].decoder_scale if backbone in BACKBONES else None)
+
+
+def _outputs(prepared: Prepared, verified: Verified) -> tuple[OutputSpec, ...]:
+    return tuple(
+        OutputSpec(name, array.shape[1:], keras_model.OTHER_OUTPUTS[name].description, name not in verified.strayed)
+        for name, array in prepared.reference.outputs.items()
+    )
+
+
+def _input_check(prepared: Prepared, verified: Verified) -> InputCheckSpec | None:
+    answers = verified.answers
+    if COMPONENTS not in answers.outputs or COMPONENTS in verified.strayed:
+        return None
+    components = answers.outputs[COMPONENTS].astype(np.float64)
+    parts = features.parts(prepared.opened.model)
+    return input_check.learn(components, parts, answers.patients.tolist(), prepared.described)
+
+
+def _conformal(prepared: Prepared, verified: Verified) -> ConformalSpec:
+    answers, task = verified.answers, prepared.opened.run.task
+    patients = {
+        name: len(np.unique(answers.patients[answers.labels == (name == task.positive_class)]))
+        for name in task.class_names
+    }
+    coverage = reachable(COVERAGE, min(patients.values()))
+    bounds = conformal_bounds(answers.labels, answers.scores, answers.patients.tolist(), coverage)
+    return ConformalSpec(coverage, bounds.least_positive, bounds.most_negative, patients, prepared.described)

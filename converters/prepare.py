@@ -1,0 +1,178 @@
+"""First step of an export: what every file of a run is made from and held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumo_edge import runs
+from pneumo_edge._util import files
+from pneumo_edge._util.progress import bar
+from pneumo_edge.converters import calibration, features, keras_model, provenance, reference
+from pneumo_edge.converters.calibration import Representative
+from pneumo_edge.converters.isolated import Child
+from pneumo_edge.converters.provenance import Validation
+from pneumo_edge.converters.reference import Reference
+from pneumo_edge.data.sources import open_source
+from pneumo_edge.data.splits import Manifest
+from pneumo_edge.data.tensors import Dataset
+from pneumo_edge.data.tensors import prepare as prepare_data
+from pneumo_edge.errors import ConversionError
+from pneumo_edge.evaluation.operating_point import ThresholdRule
+from pneumo_edge.formats import Format
+from pneumo_edge.runs import Run
+from pneumo_edge.spec import PROBABILITY
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A finished run with what it was trained on, and what training wrote of the validation images."""
+
+    folder: Path
+    run: Run
+    validation: Validation
+    dataset: Dataset
+
+    @property
+    def model(self) -> Path:
+        """The ``.keras`` file."""
+        return self.folder / runs.MODEL_NAME
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the files of a run follow from.
+
+    Attributes:
+        opened: The run.
+        out: Folder for the model files.
+        checkpoint: SHA-256 of the ``.keras`` file.
+        representative: The calibration images.
+        reference: What the Keras model says of the validation images.
+        reference_sha256: Of the reference's file in ``out``.
+    """
+
+    opened: Opened
+    out: Path
+    checkpoint: str
+    representative: Representative
+    reference: Reference
+    reference_sha256: str
+
+    @property
+    def described(self) -> str:
+        """What the reference's images are, for the record."""
+        return f"validation split of {self.opened.run.data.name}"
+
+    def path(self, row: Format) -> Path:
+        """Where a format's file belongs."""
+        return self.out / row.file_name(self.opened.run.backbone)
+
+
+def open_run(folder: Path, run: Run, cache: Path, data: Path | None) -> Opened:
+    """Make sure that a run's folder holds what training left, and open the data that it was trained on.
+
+    Raises:
+        ConversionError: It does not, or the data is other data.
+        DataError: The data cannot be opened.
+    """
+    validation = provenance.check(folder, run)
+    # Not drawn again: another version may draw otherwise, and files may have come to lie beside the run's own.
+    split = Manifest.load(folder / runs.MANIFEST_NAME)
+    source = open_source(data or Path(run.data_path), run.data.patient_pattern)
+    dataset = prepare_data(source, cache, run.height, run.width, split)
+    found = dataset.manifest.fingerprint
+    if found != run.data.fingerprint:
+        raise ConversionError(
+            f"the data has the fingerprint {found[:12]}",
+            f"{run.data.fingerprint[:12]}, that of the data the run was trained on",
+            "Give that data with --data",
+        )
+    return Opened(folder, run, validation, dataset)
+
+
+def prepare(opened: Opened, out: Path, child: Child) -> Prepared:
+    """Draw calibration images, fit components, and have the Keras model answer; what is there already is taken.
+
+    Args:
+        opened: The run; the components are written beside its ``.keras`` file.
+        out: Folder for calibration manifest and reference.
+        child: Where TensorFlow works.
+
+    Raises:
+        ConversionError: The child process failed, or the network says something else of the validation images than
+            training wrote.
+    """
+    run, dataset = opened.run, opened.dataset
+    checkpoint = files.sha256(opened.model)
+    representative = calibration.draw(dataset, out / f"{run.backbone}-calibration.json")
+    asked_for = (*keras_model.OUTPUTS, _fit_components(opened, checkpoint, child))
+    path = out / reference.file_name(run.backbone)
+    answers = _load_reference(path, opened, checkpoint, asked_for)
+    if answers is None:
+        with bar(f"Exporting {run.backbone}: what the Keras model says", 1) as advance:
+            answers = _make_reference(opened, checkpoint, asked_for, child)
+            advance(1, "")
+        reference.save(answers, path)
+    prepared = Prepared(opened, out, checkpoint, representative, answers, files.sha256(path))
+    provenance.check_scores(opened.folder, opened.validation, answers)
+    return prepared
+
+
+def _fit_components(opened: Opened, checkpoint: str, child: Child) -> str:
+    """Fit the components beside the checkpoint, unless they are there; what they follow from."""
+    chosen = features.choose(opened.dataset)
+    key = features.key(checkpoint, opened.dataset, chosen)
+    if not features.is_fitted(opened.model, key):
+        with bar(f"Exporting {opened.run.backbone}: components of training images", 1) as advance:
+            child.call(features.fit, opened.model, opened.dataset.grey[chosen], key)
+            advance(1, "")
+    return key
+
+
+def _load_reference(path: Path, opened: Opened, checkpoint: str, asked_for: tuple[str, ...]) -> Reference | None:
+    """The reference that is there, where the network would say the same again."""
+    try:
+        found = reference.load(path, opened.dataset)
+    except ConversionError:
+        return None
+    made_from = found.checkpoint, found.fingerprint, found.asked_for
+    return found if made_from == (checkpoint, opened.run.data.fingerprint, asked_for) else None
+
+
+def _make_reference(opened: Opened, checkpoint: str, asked_for: tuple[str, ...], child: Child) -> Reference:
+    run, dataset = opened.run, opened.dataset
+
+    def ask(pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
+        return child.call(keras_model.answers, opened.model, pixels)
+
+    indices = dataset.indices("val")
+    pixels, entries = dataset.rgb(indices), dataset.entries(indices)
+    spread = np.linspace(0, len(indices) - 1, min(len(indices), reference.TRAVELLING)).astype(int)
+    red = reference.red_alone(pixels[spread])
+    said = ask(pixels)
+    scores, red_scores, blue_scores = (
+        each[PROBABILITY][:, run.task.positive_index].astype(np.float64)
+        for each in (said, ask(red), ask(red[..., ::-1]))
+    )
+    # Those whose answer changes most when red and blue are exchanged.
+    telling = np.argsort(-np.abs(red_scores - blue_scores), kind="stable")[: reference.IN_COLOUR]
+    return Reference(
+        checkpoint=checkpoint,
+        fingerprint=run.data.fingerprint,
+        sha256=np.array([entry.sha256 for entry in entries]),
+        pixels=pixels,
+        labels=dataset.labels(indices),
+        patients=np.unique([entry.patient for entry in entries], return_inverse=True)[1],
+        scores=scores,
+        threshold=run.decision.threshold,
+        rule=ThresholdRule(run.decision.rule),
+        red=red[telling],
+        red_scores=red_scores[telling],
+        blue_scores=blue_scores[telling],
+        outputs={name: array for name, array in said.items() if name != PROBABILITY},
+        asked_for=asked_for,
+    )

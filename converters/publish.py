@@ -1,0 +1,72 @@
+"""Last step of an export: a file that passed gets its name, its ModelSpec and its proof; or is found there already."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+from pneumo_edge._util import extras, files, processor
+from pneumo_edge.converters import convert, metadata, proof
+from pneumo_edge.converters.prepare import Prepared
+from pneumo_edge.converters.proof import Origin, Proof
+from pneumo_edge.converters.verify import Verified
+from pneumo_edge.evaluation.conformal import COVERAGE
+from pneumo_edge.formats import Format
+from pneumo_edge.runtime import engines
+from pneumo_edge.spec import ModelSpec
+
+
+def is_up_to_date(prepared: Prepared, row: Format) -> bool:
+    """Whether a format's file is there with its proof, and would come out the same."""
+    return proof.still_holds(prepared.path(row), _origin(prepared, row))
+
+
+def remove(prepared: Prepared, row: Format) -> None:
+    """Remove a format's file and its proof, so that what lies in the folder has passed."""
+    for path in (prepared.path(row), proof.path(prepared.path(row))):
+        path.unlink(missing_ok=True)
+
+
+def publish(prepared: Prepared, row: Format, converted: Path, spec: ModelSpec, verified: Verified) -> ModelSpec:
+    """Put a file in its place, with its ModelSpec inside and its proof beside it.
+
+    Args:
+        prepared: What the file follows from.
+        row: Its format.
+        converted: The file without a ModelSpec.
+        spec: What to write into it.
+        verified: What was found of it.
+
+    Returns:
+        The spec that was written.
+    """
+    path = prepared.path(row)
+    with files.atomic(path) as temporary:
+        spec = metadata.write_spec(converted, temporary, spec)
+        Proof(
+            path.name,
+            temporary.stat().st_size,
+            files.sha256(temporary),
+            _origin(prepared, row),
+            verified.threshold,
+            verified.verification,
+            spec.calibration,
+        ).save(path)
+    return spec
+
+
+def _origin(prepared: Prepared, row: Format) -> Origin:
+    run = prepared.opened.run
+    rows = [engines.ENGINES[name] for name in row.engines]
+    versions = {engine.name: version(engine.library) for engine in rows if extras.is_installed(engine.library)}
+    return Origin(
+        run.backbone,
+        prepared.checkpoint,
+        run.data.fingerprint,
+        prepared.representative.manifest if row.calibrated else None,
+        prepared.reference_sha256,
+        row.record,
+        {**convert.versions(), **versions},
+        COVERAGE,
+        processor.kind() if row.by_processor else None,
+    )

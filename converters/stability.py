@@ -1,0 +1,81 @@
+"""Whether a calibrated file hangs on which images it was calibrated on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pneumo_edge.converters import acceptance, chance, convert
+from pneumo_edge.converters.acceptance import ROUNDING, Candidate
+from pneumo_edge.converters.convert import Conversions
+from pneumo_edge.converters.prepare import Prepared
+from pneumo_edge.converters.verify import IMAGES_FURTHER_ON, Verified, installed_engines
+from pneumo_edge.errors import GateError
+from pneumo_edge.formats import Format
+from pneumo_edge.spec import CalibrationSpec
+
+
+def check(prepared: Prepared, conversions: Conversions, share: float, verified: Verified) -> CalibrationSpec | None:
+    """Say what a file was calibrated on, and how well it agrees with one that was calibrated on other images.
+
+    Args:
+        prepared: What the file follows from.
+        conversions: The file, and the one to compare it with, which is waited for.
+        share: Of its ranges, see :attr:`pneumo_edge.converters.converter.Converted.share`.
+        verified: What was found of the file.
+
+    Returns:
+        None where the format is not calibrated.
+
+    Raises:
+        ConversionError: The other file could not be made.
+        GateError: They do not agree.
+        ModelFileError: The engine refused a file.
+    """
+    row, images = conversions.row, prepared.representative
+    if not row.calibrated:
+        return None
+    calibrated = CalibrationSpec(images.images, images.manifest, share)
+    if conversions.other is None:
+        return calibrated
+    convert.finish(conversions.other, f"{conversions.file.path.name} on other calibration images")
+    file, other = conversions.file.path, conversions.other.path
+    stability = compare_calibrations(file, other, row, verified, prepared.opened.run.task.positive_index)
+    return replace(calibrated, stability=stability)
+
+
+def compare_calibrations(path: Path, other: Path, row: Format, verified: Verified, positive: int) -> dict[str, float]:
+    """Hold a calibrated file against one whose ranges come from other images; they should hardly differ.
+
+    Args:
+        path: The model file.
+        other: The same network, calibrated on other images; it sees as many images as a further engine does.
+        row: Their format, whose bounds for the mean difference and the agreement both must keep to.
+        verified: What the gate found of the first file.
+        positive: Index of the positive class in the files' output.
+
+    Returns:
+        ``images``, ``agreement`` and ``mean_difference``.
+
+    Raises:
+        GateError: A bound was missed: the representative dataset is too small for this network.
+        ModelFileError: The engine refused a file.
+    """
+    answers, threshold = verified.answers.subset(IMAGES_FURTHER_ON), verified.threshold
+    loaded = acceptance.load(Candidate(other, row, positive), installed_engines(row)[0], threads=1)
+    first, second = answers.scores, acceptance.ask(loaded, answers).scores
+    differences = np.abs(first - second)
+    difference, changed = float(differences.mean()), int(np.sum((first >= threshold) != (second >= threshold)))
+    most_changed = chance.most_changed(len(first), answers.of, 1 - row.bounds.min_agreement)
+    most_mean = chance.most_mean(differences, answers.of, row.bounds.mean_difference)
+    agreement = 1 - changed / len(first)
+    if difference > most_mean + ROUNDING or changed > most_changed:
+        raise GateError(
+            f"{path.name} and the same network calibrated on other training images agree on {agreement:.1%} of "
+            f"{len(first)} decisions, with a mean difference of probability of {difference:.3g}",
+            f"at most {most_changed} changed ones and a mean difference of at most {most_mean:.3g}",
+            "Calibrate on more images, or use a format whose activations stay in float",
+        )
+    return {"images": float(len(first)), "agreement": agreement, "mean_difference": difference}
