@@ -153,10 +153,9 @@ def _make_reference(opened: Opened, checkpoint: str, asked_for: tuple[str, ...],
     pixels, entries = dataset.rgb(indices), dataset.entries(indices)
     spread = np.linspace(0, len(indices) - 1, min(len(indices), reference.TRAVELLING)).astype(int)
     red = reference.red_alone(pixels[spread])
-    said = ask(pixels)
+    said, positive = ask(pixels), run.task.positive_index
     scores, red_scores, blue_scores = (
-        each[PROBABILITY][:, run.task.positive_index].astype(np.float64)
-        for each in (said, ask(red), ask(red[..., ::-1]))
+        each[PROBABILITY][:, positive].astype(np.float64) for each in (said, ask(red), ask(red[..., ::-1]))
     )
     # Those whose answer changes most when red and blue are exchanged.
     telling = np.argsort(-np.abs(red_scores - blue_scores), kind="stable")[: reference.IN_COLOUR]

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pneumo_edge.converters.metadata.tflite import name_tensors
 
 from pneumo_edge._util import extras
 from pneumo_edge.converters import keras_model, ranges
 from pneumo_edge.converters.converter import Calibration, Converted, representative
+from pneumo_edge.converters.metadata.tflite import name_tensors
 from pneumo_edge.errors import ConversionError
 from pneumo_edge.spec import PROBABILITY
 

@@ -17,14 +17,14 @@ import numpy as np
 from pneumo_edge._util import extras, processor
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec
-from pneumo_edge.spec import PROBABILITY
+from pneumo_edge.spec import ONNX, PROBABILITY
 
 
 def _ask(model: Path, row: engines.EngineInfo, pixels: Any) -> Iterator[float]:
     spec = read_spec(model)
     answers: Iterator[Any]
     tensors = (image[np.newaxis].astype(spec.input.dtype) for image in pixels)
-    if model.suffix == ".onnx":
+    if model.suffix == ONNX.suffix:
         session = extras.need("onnxruntime", "onnx").InferenceSession(str(model), providers=["CPUExecutionProvider"])
         answers = (session.run([PROBABILITY], {spec.input.name: tensor})[0][0] for tensor in tensors)
     else:

@@ -13,7 +13,7 @@ from pneumo_edge._util.records import AtLeastOne, Share
 from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeError, printable
 from pneumo_edge.runtime import verified
 from pneumo_edge.runtime.classifier import read_spec
-from pneumo_edge.spec import MODEL_SUFFIXES, ModelSpec
+from pneumo_edge.spec import MODEL_SUFFIXES, SUFFIXES_IN_WORDS, ModelSpec
 from pneumo_edge.task import Task
 
 
@@ -74,7 +74,7 @@ def find_models(paths: Iterable[Path]) -> list[Path]:
             inside = sorted(p for p in path.rglob("*") if p.suffix in MODEL_SUFFIXES and not p.name.startswith("."))
             if not inside:
                 raise ModelFileError(
-                    f"the folder {path} holds no model file", ".tflite or .onnx files", "Give another folder"
+                    f"the folder {path} holds no model file", f"{SUFFIXES_IN_WORDS} files", "Give another folder"
                 )
         for file in inside:
             # Which, unlike `resolve`, takes a loop of links as it is: reading it says so.

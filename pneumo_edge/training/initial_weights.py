@@ -108,7 +108,7 @@ def build_base(backbone: Backbone, weights: InitialWeights, side: int) -> Any:
     if weights.path is None:
         return base
     try:
-        if weights.path.suffix == ".tflite":
+        if weights.path.suffix == spec.TFLITE.suffix:
             tflite_weights.take(base.layers, weights.path.read_bytes(), backbone.rescaling or (1.0, 0.0))
         else:
             weights_file.load(base, weights.path)
@@ -133,7 +133,7 @@ def _given(backbone: Backbone, given: Path) -> InitialWeights:
             f"Give another --weights, or leave it out{' to download them' if pretrained else ''}",
         )
     text = f"from {path.name} {_hash(path)}"
-    if path.suffix == ".tflite":
+    if path.suffix == spec.TFLITE.suffix:
         return InitialWeights(f"{text}, trained on {_spec_of(backbone, path).data.name}", path)
     known = pretrained is not None and files.sha256(path) in pretrained.sha256
     return InitialWeights(f"ImageNet, {text}" if known else text, path)

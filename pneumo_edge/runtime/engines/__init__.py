@@ -19,6 +19,7 @@ from pneumo_edge._util import cores, extras
 from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeError
 from pneumo_edge.runtime import forks
 from pneumo_edge.runtime.engines.graph import Graph
+from pneumo_edge.spec import ONNX, SUFFIXES_IN_WORDS, TFLITE
 
 Tensor = npt.NDArray[Any]
 Probabilities = npt.NDArray[np.float32]
@@ -90,9 +91,9 @@ class EngineInfo:
 ENGINES: dict[str, EngineInfo] = {
     row.name: row
     for row in (
-        EngineInfo("litert", "litert", "ai_edge_litert", "litert", ".tflite"),
-        EngineInfo("tflite-runtime", "tflite_runtime", "tflite_runtime", "tflite", ".tflite"),
-        EngineInfo("onnxruntime", "onnxruntime", "onnxruntime", "onnx", ".onnx"),
+        EngineInfo("litert", "litert", "ai_edge_litert", "litert", TFLITE.suffix),
+        EngineInfo("tflite-runtime", "tflite_runtime", "tflite_runtime", "tflite", TFLITE.suffix),
+        EngineInfo("onnxruntime", "onnxruntime", "onnxruntime", "onnx", ONNX.suffix),
     )
 }
 
@@ -123,7 +124,7 @@ def choose(path: Path, name: str | None = None) -> EngineInfo:
         for row in rows:
             if row.name == name:
                 return row
-        names = " or ".join(row.name for row in rows) or "a .tflite or .onnx file"
+        names = " or ".join(row.name for row in rows) or f"a {SUFFIXES_IN_WORDS} file"
         raise ModelFileError(
             f"the engine {name!r} does not run {path.name}", names, "Name an engine that runs this kind of file"
         )
@@ -132,7 +133,7 @@ def choose(path: Path, name: str | None = None) -> EngineInfo:
         return installed[0]
     if not rows:
         raise ModelFileError(
-            f"{path} is no model file", "a .tflite or .onnx file", "Give the path of an exported model"
+            f"{path} is no model file", f"a {SUFFIXES_IN_WORDS} file", "Give the path of an exported model"
         )
     raise none_installed(f"no engine for {path.suffix} files is installed", rows)
 

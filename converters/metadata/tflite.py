@@ -1,118 +1,39 @@
-"""Writes into a model file what it says of itself: its ModelSpec, and the ecosystem's own metadata."""
+"""TFLite files: tensors' names, TFLite Model Metadata, and the archive at the end with ModelSpec and labels."""
 
 from __future__ import annotations
 
 import functools
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
 from pneumo_edge._util import extras, records
 from pneumo_edge.converters import keras_model
-from pneumo_edge.converters import tflite_metadata as tfl
-from pneumo_edge.spec import PROBABILITY, SPEC_NAME, ModelSpec, model_sha256
+from pneumo_edge.converters.metadata import descriptions
+from pneumo_edge.converters.metadata import tflite_schema as tfl
+from pneumo_edge.converters.metadata.descriptions import MAKER, Output
+from pneumo_edge.spec import SPEC_NAME, TFLITE, ModelSpec, model_sha256
 
 #: A fixed date keeps the same model the same file, byte for byte.
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _TFLITE_IDENTIFIER = b"TFL3"
 #: Where a buffer's data must start: the engines map weights into memory and read them in place.
 _BUFFER_ALIGNMENT = 16
-_MAKER = "pneumo-edge"
 _LICENCE = "Apache-2.0"
 
 
-def write_spec(model: Path, target: Path, spec: ModelSpec) -> ModelSpec:
-    """Copy a model file with its ModelSpec inside, and with the metadata that other people's clients read.
-
-    The same model and spec give the same bytes, and a file that was written before gives the same as the
-    file it was made from. The graph stays as it is.
-
-    Args:
-        model: A ``.tflite`` or ``.onnx`` file with one input, and with the outputs of the spec, ``probability``
-            first. What it says of itself is replaced.
-        target: Where to write the copy; it may not be ``model``.
-        spec: What to write; its ``model_sha256`` is found here.
-
-    Returns:
-        The spec that was written.
-
-    Raises:
-        OSError: The target cannot be written.
-        MissingExtraError: The extra ``convert`` is not installed.
-    """
-    write = _write_onnx if model.suffix == ".onnx" else _write_tflite
-    return write(model, target, spec)
-
-
-def _write_tflite(model: Path, target: Path, spec: ModelSpec) -> ModelSpec:
+def write(model: Path, target: Path, spec: ModelSpec) -> ModelSpec:
+    """See :func:`pneumo_edge.converters.metadata.write_spec`."""
     content = _with_metadata(model.read_bytes(), spec)
-    spec = replace(spec, model_sha256=model_sha256(content, ".tflite"))
+    spec = replace(spec, model_sha256=model_sha256(content, TFLITE.suffix))
     target.write_bytes(content)
     with zipfile.ZipFile(target, "a", zipfile.ZIP_STORED) as archive:
-        for output in _outputs(spec):
+        for output in descriptions.outputs(spec):
             archive.writestr(zipfile.ZipInfo(output.labels_name, _ZIP_DATE), "\n".join(output.labels) + "\n")
         archive.writestr(zipfile.ZipInfo(SPEC_NAME, _ZIP_DATE), records.dumps(spec))
     return spec
-
-
-def _write_onnx(model: Path, target: Path, spec: ModelSpec) -> ModelSpec:
-    onnx = extras.need("onnx", "convert")
-    proto = onnx.load(str(model))
-    proto.producer_name = _MAKER
-    proto.producer_version = spec.versions.get(_MAKER, "")
-    proto.doc_string = _description(spec)
-    proto.graph.name = spec.name
-    proto.graph.input[0].doc_string = _input_description(spec)
-    descriptions = {output.name: output.description for output in _outputs(spec)}
-    for value in proto.graph.output:
-        value.doc_string = descriptions.get(value.name, "")
-    spec = replace(spec, model_sha256=model_sha256(proto.SerializeToString(), ".onnx"))
-    onnx.helper.set_model_props(proto, {SPEC_NAME: records.dumps(spec, indent=None)})
-    onnx.save(proto, str(target))
-    return spec
-
-
-def _description(spec: ModelSpec) -> str:
-    return (
-        f"Chest X-ray classifier: {spec.backbone}, {spec.format}. {spec.decision.positive_class} is reported where its "
-        f"probability is at least {spec.decision.threshold:.4f}. {spec.notice}"
-    )
-
-
-def _input_description(spec: ModelSpec) -> str:
-    return (
-        f"RGB pixels of {spec.input.minimum} to {spec.input.maximum} as they are, resized to {spec.input.width}x"
-        f"{spec.input.height} by the {spec.input.resize_filter} filter; every scaling is inside the graph."
-    )
-
-
-@dataclass(frozen=True)
-class _Output:
-    """What a file says of one of its outputs.
-
-    Every output has a label file, because MediaPipe takes each for the scores of a classification, and refuses to
-    filter by category where one has no labels.
-    """
-
-    name: str
-    description: str
-    labels_name: str
-    labels: tuple[str, ...]
-    stats: tfl.Stats | None = None
-
-
-def _outputs(spec: ModelSpec) -> list[_Output]:
-    """In their order."""
-    probability = f"Probability of each of {', '.join(spec.class_names)}, in this order."
-    outputs = [_Output(PROBABILITY, probability, "labels.txt", spec.class_names, tfl.Stats(max=(1.0,), min=(0.0,)))]
-    for each in spec.outputs:
-        labels = tuple(f"{each.name} {' '.join(map(str, place))}" for place in np.ndindex(*each.shape))
-        outputs.append(_Output(each.name, each.description, f"{each.name}-labels.txt", labels))
-    return outputs
 
 
 def name_tensors(content: bytes) -> bytes:
@@ -175,7 +96,7 @@ def _pack_buffer(schema: Any, data: bytes, builder: Any) -> int:
 def _tflite_metadata(spec: ModelSpec) -> tfl.ModelMetadata:
     image = tfl.TensorMetadata(
         name=spec.input.name,
-        description=_input_description(spec),
+        description=descriptions.image(spec),
         content=tfl.Content(
             content_properties_type=tfl.ContentPropertiesType.IMAGE_PROPERTIES,
             content_properties=tfl.ImageProperties(color_space=tfl.ColorSpaceType.RGB),
@@ -188,14 +109,14 @@ def _tflite_metadata(spec: ModelSpec) -> tfl.ModelMetadata:
         ),
         stats=tfl.Stats(max=(float(spec.input.maximum),), min=(float(spec.input.minimum),)),
     )
-    outputs = tuple(_output_metadata(output) for output in _outputs(spec))
+    outputs = tuple(_output_metadata(output) for output in descriptions.outputs(spec))
     graph = tfl.SubGraphMetadata(input_tensor_metadata=(image,), output_tensor_metadata=outputs)
     return tfl.ModelMetadata(
         name=spec.name,
-        description=_description(spec),
-        version=spec.versions.get(_MAKER),
+        description=descriptions.model(spec),
+        version=spec.versions.get(MAKER),
         subgraph_metadata=(graph,),
-        author=_MAKER,
+        author=MAKER,
         license=f"{_LICENCE}; training data: {spec.data.licence}",
         associated_files=(
             tfl.AssociatedFile(
@@ -207,7 +128,7 @@ def _tflite_metadata(spec: ModelSpec) -> tfl.ModelMetadata:
     )
 
 
-def _output_metadata(output: _Output) -> tfl.TensorMetadata:
+def _output_metadata(output: Output) -> tfl.TensorMetadata:
     labels = tfl.AssociatedFile(
         name=output.labels_name,
         description="Class names in the order of the output",
@@ -220,6 +141,6 @@ def _output_metadata(output: _Output) -> tfl.TensorMetadata:
             content_properties_type=tfl.ContentPropertiesType.FEATURE_PROPERTIES,
             content_properties=tfl.FeatureProperties(),
         ),
-        stats=output.stats,
+        stats=tfl.Stats(max=(output.span[1],), min=(output.span[0],)) if output.span else None,
         associated_files=(labels,),
     )

@@ -1,41 +1,26 @@
-"""ModelSpec: what a device must know to use a model file, written inside that file."""
+"""The records that travel inside a model file: what a device must know to use it."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hashlib
-import io
 import math
-import stat
-import zipfile
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge import bundled
-from pneumo_edge._util import protobuf, records
 from pneumo_edge._util.records import AtLeastOne, Count, Share, Text, Within
-from pneumo_edge.errors import ModelFileError
 from pneumo_edge.task import Task
 
 SCHEMA_VERSION = 1
 #: Names of a model's outputs. Every file has the first; which others it has, its ``ModelSpec.outputs`` says.
 PROBABILITY, HEATMAP, COMPONENTS = "probability", "heatmap", "components"
-#: Name of the file inside a TFLite file's metadata archive, and of the ONNX metadata property.
-SPEC_NAME = "pneumo_edge_spec.json"
 #: What ``TrainingSpec.initial_weights`` says where no pretrained weights were to be had.
 RANDOM_WEIGHTS = "random"
 #: ``DecodingSpec.least_scale`` by backbone in files from before there was a DecodingSpec. Nothing is added here.
 _LEAST_SCALE_BEFORE = {"mobilenetv2": 1.1, "efficientnetb0": 1.25}
-MODEL_SUFFIXES = frozenset({".tflite", ".onnx"})
 
-#: Larger model files are refused unread; those of the largest format have 17 million bytes.
-MAX_BYTES = 1_000_000_000
 #: Larger inputs are refused: neither backbone was ever trained on a tenth of their pixels.
 MAX_SIDE = 2048
 #: Of one output beside the probabilities; those of our files have a few hundred.
@@ -49,17 +34,6 @@ _LEAST_SCALE, _MOST_COMPONENT = 1e-12, 1e100
 _Component = Annotated[float, Within(-_MOST_COMPONENT, _MOST_COMPONENT)]
 #: A share that is aimed at: neither nothing nor everything.
 _Part = Annotated[float, Within(above=0, below=1)]
-
-_MAX_SPEC_BYTES = 1_000_000
-#: The archive at the end of a TFLite file begins within so many bytes of it.
-_MAX_ARCHIVE_BYTES = 2_000_000
-#: A spec in bzip2 or LZMA would be unpacked as a whole, whatever its size, by the standard library.
-_COMPRESSIONS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
-#: The most of a record's error that is quoted: it may hold a text of any length from the file.
-_MAX_REASON = 300
-#: Numbers of these fields in onnx.proto's ModelProto and StringStringEntryProto.
-_MODEL_METADATA_PROPS, _ENTRY_KEY, _ENTRY_VALUE = 14, 1, 2
-_TFLITE_IDENTIFIER = slice(4, 8)
 
 
 @dataclass(frozen=True)
@@ -275,8 +249,8 @@ class ModelSpec:
     validation and is already folded into the graph: a device does not apply it again. ``outputs`` are those
     that the model has beside the probabilities. ``conformal`` and ``input_check`` are None in a file that was made
     before there were such things, ``input_check`` also where the network has nothing to tell familiar images by.
-    ``model_sha256`` is that of the rest of the file, see :func:`model_sha256`; files from before it was written have
-    none.
+    ``model_sha256`` is that of the rest of the file, see :func:`pneumo_edge.spec.model_sha256`; files from before it
+    was written have none.
     """
 
     name: Text
@@ -337,152 +311,3 @@ class ModelSpec:
         if decoding.least_scale is None:
             return None
         return math.ceil(decoding.least_scale * max(self.input.height, self.input.width))
-
-
-def parse(text: str | bytes, path: Path) -> ModelSpec:
-    """Read a ModelSpec from its JSON text.
-
-    Raises:
-        ModelFileError: The text is not a valid ModelSpec, or one of a newer schema.
-    """
-    try:
-        return records.loads(ModelSpec, text)
-    except records.RecordError as error:
-        raise ModelFileError(
-            f"the ModelSpec inside {path} is not valid: {str(error)[:_MAX_REASON]}",
-            f"a ModelSpec of schema {SCHEMA_VERSION}",
-            "Export the model again, or install the version of pneumo-edge that made it",
-        ) from error
-
-
-def read(path: Path) -> ModelSpec:
-    """Read the ModelSpec inside a model file, with the standard library alone.
-
-    Where the spec holds the hash of the rest of the file, the file is held to it: what was damaged on its way, or
-    got the spec of another file, would give wrong verdicts with nobody the wiser, or crash an engine. It is no
-    signature. Who edits a file on purpose can write its hash as well; against that stands the hash of the whole
-    file in the proof beside it, which `pneumo-edge verify` checks.
-
-    Raises:
-        ModelFileError: The file is missing, no model file, cut short, carries no valid ModelSpec, or has another
-            hash than that says.
-    """
-    content = _read_file(path)
-    spec = parse(_text(content, path), path)
-    if spec.model_sha256 is not None:
-        found = model_sha256(content, path.suffix)
-        if found != spec.model_sha256:
-            raise ModelFileError(
-                f"the model inside {path} has the SHA-256 {found[:16]}",
-                f"{spec.model_sha256[:16]}, as its ModelSpec says: the file is damaged, or the spec is another file's",
-                "Copy it again from where it comes from, or export it again",
-            )
-    return spec
-
-
-def model_sha256(content: bytes, suffix: str) -> str:
-    """Hexadecimal SHA-256 of a model file but for the part of it that may hold a ModelSpec.
-
-    Of a TFLite file that is all before the archive at its end, or all where there is none; of an ONNX file, all
-    fields of its ``ModelProto`` but ``metadata_props``, in their order.
-
-    Args:
-        content: The file.
-        suffix: Its ending, ``".tflite"`` or ``".onnx"``.
-
-    Raises:
-        ValueError: The bytes are no whole ONNX file.
-    """
-    digest = hashlib.sha256()
-    for part in _model_parts(memoryview(content), suffix):
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def _read_file(path: Path) -> bytes:
-    """Read what may be a model file, and refuse what cannot be one."""
-    if path.suffix not in MODEL_SUFFIXES:
-        raise ModelFileError(
-            f"{path} is no model file",
-            f"a .tflite or .onnx file, or the name of a bundled model: {' or '.join(bundled.NAMES)}",
-            "Give the path of an exported model, or one of these names",
-        )
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("it is a folder, a device or a pipe")
-        if status.st_size > MAX_BYTES:
-            raise ValueError(f"it has {status.st_size:,} bytes, more than {MAX_BYTES:,}")
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise ModelFileError(
-            f"there is no file {path}", "the path of a model file", "Make one with: pneumo-edge export"
-        ) from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ModelFileError(
-            f"{path} cannot be read ({reason})", "a readable model file", "Check the path and its permissions"
-        ) from error
-    if not content or (path.suffix == ".tflite" and content[_TFLITE_IDENTIFIER] != b"TFL3"):
-        raise ModelFileError(
-            f"{path} does not hold a {path.suffix[1:]} model", "a whole model file", "Copy it again, or export it again"
-        )
-    return content
-
-
-def _model_parts(content: memoryview, suffix: str) -> Iterable[memoryview]:
-    if suffix == ".onnx":
-        return (field.whole for field in protobuf.fields(content) if field.number != _MODEL_METADATA_PROPS)
-    try:
-        with _archive(content) as (archive, start):
-            return [content[: start + min(info.header_offset for info in archive.infolist())]]
-    except (zipfile.BadZipFile, ValueError):
-        return [content]
-
-
-def _text(content: bytes, path: Path) -> bytes:
-    try:
-        text = _onnx_text(content) if path.suffix == ".onnx" else _tflite_text(content)
-    except Exception as error:  # zipfile promises no common base class for broken input
-        raise no_spec(path) from error
-    if text is None:
-        raise no_spec(path)
-    return text
-
-
-@contextlib.contextmanager
-def _archive(content: bytes | memoryview) -> Iterator[tuple[zipfile.ZipFile, int]]:
-    """Open the archive at the end of a TFLite file, and tell from where its offsets count.
-
-    Only the last part of the file is looked at, because all of an archive's directory is read to open it.
-    """
-    start = max(0, len(content) - _MAX_ARCHIVE_BYTES)
-    with zipfile.ZipFile(io.BytesIO(content[start:])) as archive:
-        yield archive, start
-
-
-def _tflite_text(content: bytes) -> bytes:
-    with _archive(content) as (archive, _):
-        info = archive.getinfo(SPEC_NAME)
-        if info.compress_type not in _COMPRESSIONS:
-            raise ValueError("packed in a way that cannot be unpacked in pieces")
-        with archive.open(info) as stream:
-            return stream.read(_MAX_SPEC_BYTES)
-
-
-def _onnx_text(content: bytes) -> bytes | None:
-    found = None
-    for entry in protobuf.values(memoryview(content), _MODEL_METADATA_PROPS):
-        (key,), (value,) = (tuple(protobuf.values(entry, number)) for number in (_ENTRY_KEY, _ENTRY_VALUE))
-        if key == SPEC_NAME.encode():
-            found = bytes(value[:_MAX_SPEC_BYTES])
-    return found
-
-
-def no_spec(path: Path) -> ModelFileError:
-    """The error for a model file without a ModelSpec."""
-    return ModelFileError(
-        f"{path} carries no ModelSpec: it comes from elsewhere or was cut short",
-        "a file made by `pneumo-edge export`",
-        "Copy it again, or export the model with pneumo-edge",
-    )

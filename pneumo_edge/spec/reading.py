@@ -1,0 +1,128 @@
+"""Reads the ModelSpec inside a model file, and holds the file to it, with the standard library alone."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from pathlib import Path
+
+from pneumo_edge import bundled
+from pneumo_edge._util import records
+from pneumo_edge.errors import ModelFileError
+from pneumo_edge.spec.containers import CONTAINERS, SUFFIXES_IN_WORDS
+from pneumo_edge.spec.model_spec import SCHEMA_VERSION, ModelSpec
+
+#: Larger model files are refused unread; those of the largest format have 17 million bytes.
+MAX_BYTES = 1_000_000_000
+#: The most of a record's error that is quoted: it may hold a text of any length from the file.
+_MAX_REASON = 300
+
+
+def parse(text: str | bytes, path: Path) -> ModelSpec:
+    """Read a ModelSpec from its JSON text.
+
+    Raises:
+        ModelFileError: The text is not a valid ModelSpec, or one of a newer schema.
+    """
+    try:
+        return records.loads(ModelSpec, text)
+    except records.RecordError as error:
+        raise ModelFileError(
+            f"the ModelSpec inside {path} is not valid: {str(error)[:_MAX_REASON]}",
+            f"a ModelSpec of schema {SCHEMA_VERSION}",
+            "Export the model again, or install the version of pneumo-edge that made it",
+        ) from error
+
+
+def read(path: Path) -> ModelSpec:
+    """Read the ModelSpec inside a model file, with the standard library alone.
+
+    Where the spec holds the hash of the rest of the file, the file is held to it: what was damaged on its way, or
+    got the spec of another file, would give wrong verdicts with nobody the wiser, or crash an engine. It is no
+    signature. Who edits a file on purpose can write its hash as well; against that stands the hash of the whole
+    file in the proof beside it, which `pneumo-edge verify` checks.
+
+    Raises:
+        ModelFileError: The file is missing, no model file, cut short, carries no valid ModelSpec, or has another
+            hash than that says.
+    """
+    content = _read_file(path)
+    spec = parse(_text(content, path), path)
+    if spec.model_sha256 is not None:
+        found = model_sha256(content, path.suffix)
+        if found != spec.model_sha256:
+            raise ModelFileError(
+                f"the model inside {path} has the SHA-256 {found[:16]}",
+                f"{spec.model_sha256[:16]}, as its ModelSpec says: the file is damaged, or the spec is another file's",
+                "Copy it again from where it comes from, or export it again",
+            )
+    return spec
+
+
+def model_sha256(content: bytes, suffix: str) -> str:
+    """Hexadecimal SHA-256 of a model file but for the part of it that may hold a ModelSpec.
+
+    Which part that is, the module of the kind of file says.
+
+    Args:
+        content: The file.
+        suffix: Its ending, ``".tflite"`` or ``".onnx"``.
+
+    Raises:
+        ValueError: The bytes are no whole ONNX file.
+    """
+    digest = hashlib.sha256()
+    for part in CONTAINERS[suffix].hashed_parts(memoryview(content)):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _read_file(path: Path) -> bytes:
+    """Read what may be a model file, and refuse what cannot be one."""
+    container = CONTAINERS.get(path.suffix)
+    if container is None:
+        raise ModelFileError(
+            f"{path} is no model file",
+            f"a {SUFFIXES_IN_WORDS} file, or the name of a bundled model: {' or '.join(bundled.NAMES)}",
+            "Give the path of an exported model, or one of these names",
+        )
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is a folder, a device or a pipe")
+        if status.st_size > MAX_BYTES:
+            raise ValueError(f"it has {status.st_size:,} bytes, more than {MAX_BYTES:,}")
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelFileError(
+            f"there is no file {path}", "the path of a model file", "Make one with: pneumo-edge export"
+        ) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ModelFileError(
+            f"{path} cannot be read ({reason})", "a readable model file", "Check the path and its permissions"
+        ) from error
+    if not content or not container.looks_right(content):
+        raise ModelFileError(
+            f"{path} does not hold a {path.suffix[1:]} model", "a whole model file", "Copy it again, or export it again"
+        )
+    return content
+
+
+def _text(content: bytes, path: Path) -> bytes:
+    try:
+        text = CONTAINERS[path.suffix].find_text(content)
+    except Exception as error:  # zipfile promises no common base class for broken input
+        raise no_spec(path) from error
+    if text is None:
+        raise no_spec(path)
+    return text
+
+
+def no_spec(path: Path) -> ModelFileError:
+    """The error for a model file without a ModelSpec."""
+    return ModelFileError(
+        f"{path} carries no ModelSpec: it comes from elsewhere or was cut short",
+        "a file made by `pneumo-edge export`",
+        "Copy it again, or export the model with pneumo-edge",
+    )
