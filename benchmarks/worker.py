@@ -6,10 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pneumo_edge._util import parent_watch, records
-from pneumo_edge._util.subprocesses import how_it_ended
+from pneumo_edge._util import children, records
 from pneumo_edge.benchmarks.measures import accuracy, latency, memory
 from pneumo_edge.benchmarks.measures.conditions import Watch
 from pneumo_edge.benchmarks.protocol import Job, Plan
@@ -60,50 +56,30 @@ def work(plan: Plan, done: Callable[[int], None]) -> Message:
         ResultsError: A unit cannot be measured, or the process crashed; the message says which and why.
     """
     doing = "starting"
-    with parent_watch.held() as held, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
-        # -P, because a folder called benchmarks where the user happens to be is not this package.
-        with subprocess.Popen(
-            [sys.executable, "-P", "-m", "pneumo_edge.benchmarks.worker", held.word],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            pass_fds=held.pass_fds,
-        ) as process:
-            try:
-                for line in _talk(process, records.dumps(plan, indent=None)):
-                    message = records.loads(Message, line)
-                    if message.error:
-                        raise ResultsError(*message.error)
-                    if message.accuracy or message.memory or message.latency:
-                        return message
-                    doing = message.doing or doing
-                    done(message.done)
-                code = process.wait()
-            finally:
-                process.kill()
-        stderr.seek(0)
-        last = ([line.strip() for line in stderr if line.strip()] or ["it left no message"])[-1]
+    with children.start("-m", "pneumo_edge.benchmarks.worker") as child:
+        for line in _talk(child, records.dumps(plan, indent=None)):
+            message = records.loads(Message, line)
+            if message.error:
+                raise ResultsError(*message.error)
+            if message.accuracy or message.memory or message.latency:
+                return message
+            doing = message.doing or doing
+            done(message.done)
+        ending, last = child.ending(), child.last_words() or "it left no message"
     raise ResultsError(
         f"the process that measured {', '.join(job.unit.name for job in plan.jobs)} "
-        f"ended with {how_it_ended(code)} while {doing} ({last})",
+        f"ended with {ending} while {doing} ({last})",
         "a process that lives until it has measured",
         "Leave out the file, or name other engines with --engine",
     )
 
 
-def main(word: str) -> None:
-    """Read a plan, carry it out, tell the samples.
-
-    Args:
-        word: For :func:`pneumo_edge._util.parent_watch.watch`.
-    """
-    parent_watch.watch(word)
-    # Native libraries print to standard output as they please, so the messages keep the pipe to themselves.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as stream:
-        os.dup2(2, 1)
+def main() -> None:
+    """Read a plan, carry it out, tell the samples."""
+    with children.answering() as stream:
 
         def send(message: Message) -> None:
-            stream.write(records.dumps(message, indent=None))
+            stream.write(records.dumps(message, indent=None).encode())
             stream.flush()
 
         try:
@@ -149,15 +125,13 @@ def _load(job: Job, send: Callable[[Message], None]) -> tuple[Classifier, int]:
     return classifier, time.perf_counter_ns() - started
 
 
-def _talk(process: subprocess.Popen[bytes], plan: str) -> Iterator[bytes]:
+def _talk(child: children.Child, plan: str) -> Iterator[bytes]:
     """Give the process its plan, and yield its lines until it ends."""
-    assert process.stdin
-    assert process.stdout
     # A process that died before it had read its plan is noticed by its silence.
-    with contextlib.suppress(BrokenPipeError), process.stdin:
-        process.stdin.write(plan.encode())
-    yield from process.stdout
+    with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
+        stdin.write(plan.encode())
+    yield from child.stdout
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

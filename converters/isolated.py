@@ -1,23 +1,24 @@
-"""Runs TensorFlow in a child process, so that its crash or its chatter does not reach the user."""
+"""Runs TensorFlow in a child process, so that its crash or its chatter does not reach the user.
+
+The child is ``python -m pneumo_edge.converters.isolated PLACE``: it reads pickled functions from its standard input,
+one after the other, and writes what each returned, or how it failed, to its standard output.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import multiprocessing
-import os
+import pickle
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import Connection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
-from typing import ParamSpec, TypeVar
+from typing import IO, Any, Literal, ParamSpec, TypeVar
 
-from pneumo_edge._util import scratch
+from pneumo_edge._util import children, scratch
 from pneumo_edge.errors import ConversionError, PneumoEdgeError
 
 Parameters = ParamSpec("Parameters")
@@ -25,6 +26,15 @@ Result = TypeVar("Result")
 
 #: What the system says where a disk, a quota or a limit on files is full.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: Keras reads its backend when it is imported; the converters take TensorFlow graphs.
+_ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
+
+#: How a function ended in the child: it returned, raised an error of ours, found no room, or failed.
+_Ending = Literal["returned", "refused", "no room", "failed"]
+
+
+class _DiedError(Exception):
+    """The child process died before it had answered."""
 
 
 class Child:
@@ -32,67 +42,100 @@ class Child:
 
     def __init__(self, log: Path, place: Path) -> None:
         self._log, self._place = log, place
-        self._pool = self._new_pool()
+        # One thread talks to the process, so that functions wait for their turn and this process goes on.
+        self._turns = ThreadPoolExecutor(1)
+        self._lock = threading.Lock()
+        self._process: children.Child | None = None
+        self._closed = False
 
     def start(
         self, function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
     ) -> Callable[[], Result]:
         """Have a function carried out while this process goes on.
 
+        Args:
+            function: A function at the top of a module other than ``__main__``, so that the child finds it.
+            *args: Its arguments, which can be pickled.
+            **kwargs: More of them.
+
         Returns:
             A function that waits for the result and returns it; it raises ConversionError where the
             function raised or the process died of it.
         """
-        future = self._submit(function, *args, **kwargs)
+        order = function, args, kwargs
+        future = self._turns.submit(self._carry_out, order)
 
         def wait() -> Result:
             try:
                 try:
-                    return future.result()
-                except BrokenProcessPool:
+                    ending, told = future.result()
+                except _DiedError:
                     # It may have been another function that the process died of: that one dies again.
-                    return self._submit(function, *args, **kwargs).result()
-            except PneumoEdgeError:
-                raise
-            except OSError as error:
-                if error.errno not in _NO_ROOM:
-                    raise _failed(_what(error), self._log) from error
-                raise OSError(error.errno, error.strerror, error.filename or str(self._place)) from error
-            except BrokenProcessPool as error:
+                    ending, told = self._turns.submit(self._carry_out, order).result()
+            except _DiedError as error:
                 died = "the converter's process died (out of memory, or a crash in native code)"
                 raise _failed(died, self._log) from error
-            except Exception as error:  # whatever TensorFlow, tf2onnx or onnx raise
-                raise _failed(_what(error), self._log) from error
+            result: Result = self._result(ending, told)
+            return result
 
         return wait
-
-    def close(self) -> None:
-        """End the child process; what was started and not waited for is dropped."""
-        self._end.close()
-        self._pool.shutdown(cancel_futures=True)
-
-    def _submit(
-        self, function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
-    ) -> Future[Result]:
-        with _program_unseen(function.__module__):
-            try:
-                return self._pool.submit(function, *args, **kwargs)
-            except BrokenProcessPool:
-                self._pool = self._new_pool()
-                return self._pool.submit(function, *args, **kwargs)
-
-    def _new_pool(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")
-        # It is closed with this process, too, which so could not say that it was killed.
-        ended, self._end = context.Pipe(duplex=False)
-        arguments = str(self._log), str(self._place), ended
-        return ProcessPoolExecutor(1, mp_context=context, initializer=_set_up, initargs=arguments)
 
     def call(
         self, function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
     ) -> Result:
         """Have a function carried out, and wait for its result; raises as :meth:`start`."""
         return self.start(function, *args, **kwargs)()
+
+    def close(self) -> None:
+        """End the child process; what was started and not waited for is dropped."""
+        with self._lock:
+            self._closed = True
+            if self._process:
+                self._process.process.kill()
+        self._turns.shutdown(cancel_futures=True)
+        if self._process:
+            self._process.close()
+
+    def _result(self, ending: _Ending, told: Any) -> Any:
+        match ending:
+            case "returned":
+                return told
+            case "refused":
+                raise told
+            case "no room":
+                number, text, name = told
+                raise OSError(number, text, name or str(self._place))
+            case "failed":
+                raise _failed(told, self._log)
+
+    def _carry_out(self, order: object) -> tuple[_Ending, Any]:
+        """In the thread: have the process carry out a function."""
+        try:
+            request = pickle.dumps(order)
+        except Exception as error:  # whatever the arguments raise
+            return "failed", _what(error)
+        process = self._running()
+        try:
+            _send(process.stdin, request)
+            answer: tuple[_Ending, Any] = pickle.load(process.stdout)
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            with self._lock:
+                self._process = None
+            process.close()
+            raise _DiedError from error
+        return answer
+
+    def _running(self) -> children.Child:
+        with self._lock:
+            if self._closed:
+                raise _DiedError
+            if not self._process:
+                program = "-m", "pneumo_edge.converters.isolated", str(self._place)
+                self._process = children.start(*program, errors=self._log, environment=_ENVIRONMENT)
+                # The functions are found by the names of their modules, so along the path of this process.
+                with contextlib.suppress(OSError):
+                    _send(self._process.stdin, sys.path)
+            return self._process
 
 
 @contextlib.contextmanager
@@ -115,37 +158,46 @@ def _what(error: Exception) -> str:
     return f"the converter failed ({type(error).__name__}: {str(error)[:200]})"
 
 
-@contextlib.contextmanager
-def _program_unseen(module: str) -> Iterator[None]:
-    """Keep a process that is started meanwhile from running the user's program once more, to find functions in it."""
-    program = sys.modules["__main__"]
-    if module == program.__name__:
-        yield
-        return
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = program
-
-
 def _failed(what: str, log: Path) -> ConversionError:
     return ConversionError(what, "a model it can convert", f"The converter's own messages are in {log}")
 
 
-def _end_with_parent(ended: Connection) -> None:
-    # Nothing ever comes, and a conversion that nobody waits for is not worth its minutes.
-    with contextlib.suppress(EOFError, OSError):
-        ended.recv()
-    os._exit(1)
+def _send(stream: IO[bytes], message: object) -> None:
+    pickle.dump(message, stream)
+    stream.flush()
 
 
-def _set_up(log: str, place: str, ended: Connection) -> None:
-    # Keras reads its backend when it is imported; the converters take TensorFlow graphs.
-    os.environ.update(KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="2", CUDA_VISIBLE_DEVICES="-1")
-    threading.Thread(target=_end_with_parent, args=(ended,), daemon=True).start()
-    # What a child leaves that was ended in its work goes with this folder.
+def main(place: str) -> None:
+    """Carry out functions until there are no more.
+
+    Args:
+        place: Folder for temporary files: what a child leaves that was ended in its work goes with it.
+    """
     tempfile.tempdir = place
-    stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(stream, 1)
-    os.dup2(stream, 2)
+    with children.answering() as stream:
+        sys.path[:] = pickle.load(sys.stdin.buffer)
+        with contextlib.suppress(EOFError):
+            while True:
+                stream.write(_answer(pickle.load(sys.stdin.buffer)))
+                stream.flush()
+
+
+def _answer(request: bytes) -> bytes:
+    """Carry out a pickled function; how it ended, and its result or what there is to say of its error, pickled."""
+    answer: tuple[_Ending, Any]
+    try:
+        function, args, kwargs = pickle.loads(request)
+        return pickle.dumps(("returned", function(*args, **kwargs)))
+    except PneumoEdgeError as error:
+        answer = "refused", error
+    except Exception as error:  # whatever TensorFlow, tf2onnx or onnx raise
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            answer = "no room", (error.errno, error.strerror, error.filename)
+        else:
+            traceback.print_exc()
+            answer = "failed", _what(error)
+    return pickle.dumps(answer)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -5,6 +5,7 @@ A program of its own and not a module of the tests, so that the converters' chil
 
 from __future__ import annotations
 
+import importlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -115,4 +116,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    # The child process finds functions by the name of their module, and its own is __main__, too.
+    importlib.import_module("tiny_model").main(Path(sys.argv[1]))

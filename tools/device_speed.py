@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from pneumo_edge import bundled
-from pneumo_edge._util import cores, extras
+from pneumo_edge._util import children, cores, extras
 from pneumo_edge._util.pages import put_table
 from pneumo_edge._util.progress import track
 from pneumo_edge.errors import DataError, PneumoEdgeError, ResultsError
@@ -90,44 +90,37 @@ class Agreement:
         )
 
 
+@dataclass(frozen=True)
 class _Contestant:
     """A child process that judges files one by one."""
 
-    def __init__(self, name: str, python: str, model: Path) -> None:
-        self.name = name
-        self._files = contextlib.ExitStack()
-        stream = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 (it lives as long as this)
-        self._errors = self._files.enter_context(stream)
-        # -P, because the folder of the program holds modules whose names are anybody's.
-        command = [python, "-P", contestants.__file__, name, str(model)]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
-        )
-        self._answer()
+    name: str
+    child: children.Child
 
     def judge(self, path: Path) -> tuple[float, float]:
         """Seconds from file to probability, and the probability."""
-        assert self._process.stdin
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(f"{path}\n")
-            self._process.stdin.flush()
-        answer = json.loads(self._answer())
+            self.child.stdin.write(f"{path}\n".encode())
+            self.child.stdin.flush()
+        answer = json.loads(self.answer())
         return answer["ns"] / 1e9, answer["probability"]
 
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.communicate()
-        self._files.close()
-
-    def _answer(self) -> str:
-        assert self._process.stdout
-        if line := self._process.stdout.readline():
+    def answer(self) -> bytes:
+        """The next line that it says."""
+        if line := self.child.stdout.readline():
             return line
-        self._errors.seek(0)
-        last = ([line.strip() for line in self._errors if line.strip()] or ["it left no message"])[-1]
-        self.close()
+        self.child.process.wait()
+        last = self.child.last_words() or "it left no message"
         raise ResultsError(f"{self.name} ended ({last})", "an answer", "Leave it out, or install what it needs")
+
+
+@contextlib.contextmanager
+def _started(name: str, python: str, model: Path) -> Iterator[_Contestant]:
+    """A contestant that is ready, until the block ends."""
+    with children.start(contestants.__file__, name, str(model), python=python) as child:
+        contestant = _Contestant(name, child)
+        contestant.answer()
+        yield contestant
 
 
 def compare_verdicts(
@@ -152,8 +145,7 @@ def compare_verdicts(
     with contextlib.ExitStack() as stack:
         started = {}
         for name, (python, model) in models.items():
-            started[name] = _Contestant(name, python, model)
-            stack.callback(started[name].close)
+            started[name] = stack.enter_context(_started(name, python, model))
             answers[name] = tuple(started[name].judge(path)[1] for path in paths)
         for number in track(range(rounds), "Judging by turns"):
             for path in paths:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
+from pneumo_edge._util import children
 from pneumo_edge.benchmarks.supplement.records import Reading
 from pneumo_edge.benchmarks.supplement.task import Task
 from pneumo_edge.errors import ResultsError
@@ -21,13 +20,14 @@ def measure(task: Task) -> Reading:
         ResultsError: The command failed.
     """
     report = task.out / "litert-benchmark.json"
-    command = [sys.executable, "-P", "-m", _MODULE, "--model", task.path, "--num_threads", str(task.unit.threads)]
-    command += ["--num_runs", str(task.calls), "--warmup_runs", str(task.warmups), "--result_json", str(report)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode or not report.exists():
-        last = ([line.strip() for line in done.stderr.splitlines() if line.strip()] or ["it left no message"])[-1]
+    options = ["--model", task.path, "--num_threads", str(task.unit.threads), "--num_runs", str(task.calls)]
+    options += ["--warmup_runs", str(task.warmups), "--result_json", str(report)]
+    with children.start("-m", _MODULE, *options) as child:
+        child.process.communicate()
+        code, last = child.process.returncode, child.last_words() or "it left no message"
+    if code or not report.exists():
         raise ResultsError(
-            f"litert-benchmark ended with exit code {done.returncode} ({last})",
+            f"litert-benchmark ended with exit code {code} ({last})",
             "a command that times the file",
             "Compare with another instrument",
         )

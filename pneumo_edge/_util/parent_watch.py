@@ -6,42 +6,43 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-#: Where a command of ours finds the pipe, as its descriptor.
-VARIABLE = "PNEUMO_EDGE_LIFELINE"
+#: Where a child of ours finds the pipe, as its descriptor.
+_VARIABLE = "PNEUMO_EDGE_LIFELINE"
 
 
 @dataclass(frozen=True)
 class Lifeline:
-    """The child's end of the pipe: what :class:`subprocess.Popen` gets as ``pass_fds``, and a word for the child."""
+    """The child's end of the pipe: what :class:`subprocess.Popen` gets as ``pass_fds``, and variables for the child."""
 
     pass_fds: tuple[int, ...]
-    word: str
+    environment: Mapping[str, str]
 
 
 @contextlib.contextmanager
 def held() -> Iterator[Lifeline]:
-    """Hold the parent's end while the block runs; the child is given the word, and calls :func:`watch` with it."""
+    """Hold the parent's end while the block runs; the child calls :func:`watch`."""
     if os.name != "posix":  # where a child inherits no descriptors
-        yield Lifeline((), "")
+        yield Lifeline((), {})
         return
     reader, writer = os.pipe()
     try:
-        yield Lifeline((reader,), str(reader))
+        yield Lifeline((reader,), {_VARIABLE: str(reader)})
     finally:
         os.close(writer)
         os.close(reader)
 
 
-def watch(word: str, number: int = getattr(signal, "SIGKILL", signal.SIGTERM)) -> None:
-    """End this process by a signal when the parent has ended.
+def watch(number: int = getattr(signal, "SIGKILL", signal.SIGTERM)) -> None:
+    """End this process by a signal when its parent has ended, if the parent holds a pipe for it.
 
     Args:
-        word: From the parent; without one, nothing is watched.
         number: The signal.
     """
+    # It is taken away, because children of this process do not inherit the descriptor.
+    word = os.environ.pop(_VARIABLE, "")
     if not word:
         return
 

@@ -2,15 +2,13 @@
 
 Whatever becomes of that process, this one goes on and can say so: the native code of an engine crashes on many a
 hostile model file, tflite-runtime's more often than not. :func:`call` runs it as
-``python -m pneumo_edge._util.subprocesses MODULE FUNCTION MEMORY LIFELINE``.
+``python -m pneumo_edge._util.subprocesses MODULE FUNCTION MEMORY``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import os
-import signal
 import subprocess
 import sys
 import typing
@@ -18,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pneumo_edge import errors
-from pneumo_edge._util import parent_watch, records
+from pneumo_edge._util import children, records
 from pneumo_edge.errors import ExitCode, ModelFileError, PneumoEdgeError
 
 Argument = typing.TypeVar("Argument")
@@ -62,35 +60,24 @@ def call(
     Raises:
         PneumoEdgeError: Of the class that the function raised, with the same words; or that of ``crashed``.
     """
-    # -P, because a folder of the user's that is called as a package of ours is not that package.
-    command = [sys.executable, "-P", "-m", __name__, function.__module__, function.__name__, str(memory)]
+    program = "-m", __name__, function.__module__, function.__name__, str(memory)
     # What nobody sees is kept, for the last words of a crash.
-    stderr = None if progress and sys.stderr.isatty() else subprocess.PIPE
-    try:
-        with parent_watch.held() as held:
-            done = subprocess.run(
-                [*command, held.word],
-                input=records.dumps(argument, indent=None),
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-                errors="replace",
-                timeout=seconds,
-                check=False,
-                pass_fds=held.pass_fds,
-                env={**os.environ, **(environment or {})},
-            )
-    except subprocess.TimeoutExpired as error:
-        raise crashed(f"no answer within {seconds:.0f} s") from error
+    shown: children.Errors = "shown" if progress and sys.stderr.isatty() else "kept"
+    with children.start(*program, errors=shown, environment=environment) as child:
+        try:
+            output, _ = child.process.communicate(records.dumps(argument, indent=None).encode(), seconds)
+        except subprocess.TimeoutExpired as error:
+            raise crashed(f"no answer within {seconds:.0f} s") from error
+        code = child.process.returncode
+        last_words = [words] if code > 0 and (words := child.last_words()) else []
     with contextlib.suppress(records.RecordError):
-        if done.returncode == ExitCode.OK:
-            answer: Answer = records.loads(typing.get_type_hints(function)["return"], done.stdout)
+        if code == ExitCode.OK:
+            answer: Answer = records.loads(typing.get_type_hints(function)["return"], output)
             return answer
-        if done.returncode == ExitCode.FAILED:
-            told = records.loads(_Told, done.stdout)
+        if code == ExitCode.FAILED:
+            told = records.loads(_Told, output)
             raise _known_errors().get(told.kind, PneumoEdgeError)(told.given, told.expected, told.remedy)
-    last_words = (done.stderr or "").strip().splitlines()[-1:] if done.returncode > 0 else []
-    raise crashed(": ".join([how_it_ended(done.returncode), *last_words]))
+    raise crashed(": ".join([children.how_it_ended(code), *last_words]))
 
 
 def call_untrusted(function: Callable[[Argument], Answer], argument: Argument, blamed: str, seconds: float) -> Answer:
@@ -117,16 +104,6 @@ def call_untrusted(function: Callable[[Argument], Answer], argument: Argument, b
     return call(function, argument, crashed, seconds=seconds, memory=MAX_MEMORY, progress=True)
 
 
-def how_it_ended(code: int) -> str:
-    """In words, how a process ended, from its exit code as :mod:`subprocess` gives it."""
-    if code >= 0:
-        return f"exit code {code}"
-    # Not every signal has a name.
-    with contextlib.suppress(ValueError):
-        return f"signal {signal.Signals(-code).name}"
-    return f"signal {-code}"
-
-
 def _known_errors() -> dict[str, type[PneumoEdgeError]]:
     return {
         name: value
@@ -135,23 +112,22 @@ def _known_errors() -> dict[str, type[PneumoEdgeError]]:
     }
 
 
-def main(module: str, name: str, memory: str, word: str) -> int:
+def main(module: str, name: str, memory: str) -> int:
     """Carry out a function with the record on standard input; its answer is all that standard output gets."""
-    parent_watch.watch(word)
-    if int(memory):
-        _limit_memory(int(memory))
-    # Native libraries print to standard output as they please.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as stream:
-        os.dup2(2, 1)
+    with children.answering() as stream:
+        if int(memory):
+            _limit_memory(int(memory))
         function = getattr(importlib.import_module(module), name)
         (kind,) = (hint for name, hint in typing.get_type_hints(function).items() if name != "return")
         try:
-            stream.write(records.dumps(function(records.loads(kind, sys.stdin.buffer.read())), indent=None))
+            answer = function(records.loads(kind, sys.stdin.buffer.read()))
         except PneumoEdgeError as error:
-            stream.write(records.dumps(_Told(type(error).__name__, error.given, error.expected, error.remedy)))
+            told = _Told(type(error).__name__, error.given, error.expected, error.remedy)
+            stream.write(records.dumps(told).encode())
             return ExitCode.FAILED
         except KeyboardInterrupt:
             return ExitCode.INTERRUPTED
+        stream.write(records.dumps(answer, indent=None).encode())
     return ExitCode.OK
 
 

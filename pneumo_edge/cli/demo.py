@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import subprocess
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pneumo_edge._util import files, jobs, parent_watch
+from pneumo_edge._util import children, files, jobs
 from pneumo_edge.backbones import BACKBONES
 from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
@@ -101,21 +98,19 @@ def _some_images(source: Source, folder: Path) -> list[Path]:
 def _run(*words: str | Path, allowed: Iterable[ExitCode] = (ExitCode.OK,)) -> int:
     arguments = [str(word) for word in words]
     typer.echo(f"\n$ pneumo-edge {shlex.join(arguments)}")
-    code = _call([sys.executable, "-m", "pneumo_edge", *arguments])
+    code = _call(["-m", "pneumo_edge", *arguments])
     if code not in tuple(allowed):
         raise typer.Exit(code)
     return code
 
 
-def _call(command: list[str]) -> int:
-    with parent_watch.held() as held:
-        environment = {**os.environ, parent_watch.VARIABLE: held.word}
-        with subprocess.Popen(command, env=environment, pass_fds=held.pass_fds) as process:
-            try:
-                return process.wait()
-            except KeyboardInterrupt as error:
-                # Ctrl-C reaches both, a signal to this process does not; either way it has something to keep.
-                process.terminate()
-                process.wait()
-                error.add_note(jobs.SAME_COMMAND)
-                raise
+def _call(program: Sequence[str]) -> int:
+    with children.start(*program, errors="shown", piped=False) as child:
+        try:
+            return child.process.wait()
+        except KeyboardInterrupt as error:
+            # Ctrl-C reaches both, a signal to this process does not; either way it has something to keep.
+            child.process.terminate()
+            child.process.wait()
+            error.add_note(jobs.SAME_COMMAND)
+            raise

@@ -63,7 +63,7 @@ def test_a_file_that_it_refuses_is_refused_in_the_same_words(
 
 
 def test_where_the_process_dies_the_file_is_named(elsewhere: Classifier) -> None:
-    process = elsewhere.engine._process  # type: ignore[attr-defined]
+    process = elsewhere.engine._child.process  # type: ignore[attr-defined]
     process.kill()
     process.wait()
     with pytest.raises(ModelFileError, match=r"tflite-runtime crashed on .*tiny-fp32.tflite \(signal SIGKILL\)"):
@@ -72,7 +72,7 @@ def test_where_the_process_dies_the_file_is_named(elsewhere: Classifier) -> None
 
 def test_its_process_ends_with_it(tiny_models: Path, beside_tensorflow: None) -> None:
     engine: Any = engines.load(tiny_models / "tiny-fp32.tflite", engines.ENGINES["tflite-runtime"])
-    process = engine._process
+    process = engine._child.process
     del engine
     assert process.wait(60) == 0
 

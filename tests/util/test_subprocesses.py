@@ -87,13 +87,6 @@ def test_what_takes_too_much_memory_is_refused(run: Run) -> None:
         run("bytearray(subprocesses.MAX_MEMORY)")
 
 
-@pytest.mark.parametrize(
-    ("code", "how"), [(0, "exit code 0"), (3, "exit code 3"), (-11, "signal SIGSEGV"), (-200, "signal 200")]
-)
-def test_how_a_process_ended_is_told_whether_its_signal_has_a_name_or_not(code: int, how: str) -> None:
-    assert subprocesses.how_it_ended(code) == how
-
-
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it takes /proc to see whether a process lives")
 def test_a_process_apart_ends_with_its_killed_parent(tmp_path: Path) -> None:
     (tmp_path / "the_work.py").write_text(

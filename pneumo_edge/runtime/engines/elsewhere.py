@@ -7,7 +7,6 @@ then answers tensors on standard input with the arrays of all outputs on standar
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 import weakref
@@ -18,8 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from pneumo_edge._util import records
-from pneumo_edge._util.subprocesses import how_it_ended
+from pneumo_edge._util import children, records
 from pneumo_edge.errors import ModelFileError, PneumoEdgeError
 from pneumo_edge.runtime.engines import ENGINES, Delegation, Engine, Outputs, Probabilities, Tensor, load
 from pneumo_edge.runtime.engines.graph import Graph
@@ -45,16 +43,11 @@ class _Loaded:
 class EngineElsewhere:
     """A model file in another process; it answers as the engine itself does, a fraction of a millisecond later.
 
-    Raises:
-        ModelFileError: The engine refuses the file, or its process died.
+    It raises ModelFileError where the process died, or the engine cannot do what it is asked.
     """
 
-    def __init__(self, name: str, path: Path, threads: int) -> None:
-        self.name, self.threads, self._path = name, threads, path
-        # -P, because a folder of the user's that is called as a package of ours is not that package.
-        command = [sys.executable, "-P", "-m", __name__, str(path.absolute()), name, str(threads)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        weakref.finalize(self, _end, self._process)
+    def __init__(self, name: str, path: Path, threads: int, child: children.Child) -> None:
+        self.name, self.threads, self._path, self._child = name, threads, path, child
         told = self._told()
         self.version, self.input_dtype = told.version, told.input_dtype
         self.input_shape, self.output_shape = told.input_shape, told.output_shape
@@ -71,7 +64,7 @@ class EngineElsewhere:
         self._told()
         with self._blaming_the_process():
             shapes = {PROBABILITY: self.output_shape, **self.other_shapes}
-            return {name: _read_array(self._stdout, shape[1:], "float32") for name, shape in shapes.items()}
+            return {name: _read_array(self._child.stdout, shape[1:], "float32") for name, shape in shapes.items()}
 
     def read_graph(self) -> Graph:
         """Look inside the file; see :class:`pneumo_edge.runtime.engines.Engine`."""
@@ -80,22 +73,16 @@ class EngineElsewhere:
         assert told.graph
         return told.graph
 
-    @property
-    def _stdout(self) -> IO[bytes]:
-        assert self._process.stdout
-        return self._process.stdout
-
     def _ask(self, what: bytes, tensor: Tensor | None = None) -> None:
-        assert self._process.stdin
         with self._blaming_the_process():
-            self._process.stdin.write(what)
+            self._child.stdin.write(what)
             if tensor is not None:
-                self._process.stdin.write(np.ascontiguousarray(tensor, self.input_dtype).data)
-            self._process.stdin.flush()
+                self._child.stdin.write(np.ascontiguousarray(tensor, self.input_dtype).data)
+            self._child.stdin.flush()
 
     def _told(self) -> _Loaded:
         with self._blaming_the_process():
-            told = records.loads(_Loaded, self._stdout.readline())
+            told = records.loads(_Loaded, self._child.stdout.readline())
         if told.error:
             raise ModelFileError(*told.error)
         return told
@@ -105,8 +92,8 @@ class EngineElsewhere:
         try:
             yield
         except (OSError, ValueError, records.RecordError) as error:
-            self._process.kill()
-            how = how_it_ended(self._process.wait())
+            self._child.process.kill()
+            how = self._child.ending()
             raise ModelFileError(
                 f"{self.name} crashed on {self._path} ({how})",
                 "a whole model file that this engine supports",
@@ -114,16 +101,29 @@ class EngineElsewhere:
             ) from error
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for stream in (process.stdin, process.stdout):
-        with contextlib.suppress(OSError):
-            if stream:
-                stream.close()
+def load_elsewhere(path: Path, name: str, threads: int) -> EngineElsewhere:
+    """Load a model file on an engine, by name, in a process that lives as long as what is returned.
+
+    Raises:
+        ModelFileError: The engine refuses the file, or its process died.
+    """
+    child = children.start("-m", __name__, str(path.absolute()), name, str(threads), errors="shown")
     try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        engine = EngineElsewhere(name, path, threads, child)
+    except BaseException:
+        _end(child)
+        raise
+    weakref.finalize(engine, _end, child)
+    return engine
+
+
+def _end(child: children.Child) -> None:
+    """Let the process end by itself, which it does when its input ends; end it where it does not."""
+    with contextlib.suppress(OSError):
+        child.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.process.wait(5)
+    child.close()
 
 
 def _read_array(stream: IO[bytes], shape: tuple[int, ...], dtype: str) -> Any:
@@ -135,9 +135,7 @@ def _read_array(stream: IO[bytes], shape: tuple[int, ...], dtype: str) -> Any:
 
 def main(path: str, name: str, threads: str) -> None:
     """Load a model file, and answer until standard input ends."""
-    # Native libraries print to standard output as they please.
-    with os.fdopen(os.dup(1), "wb") as stream:
-        os.dup2(2, 1)
+    with children.answering() as stream:
         try:
             engine = load(Path(path), ENGINES[name], int(threads))
         except PneumoEdgeError as error:

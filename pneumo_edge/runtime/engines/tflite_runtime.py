@@ -26,5 +26,5 @@ def load(path: Path, threads: int) -> InterpreterEngine | EngineElsewhere:
         # It would fail with "vector::reserve": the two libraries' symbols meet in one process.
         from pneumo_edge.runtime.engines import elsewhere
 
-        return elsewhere.EngineElsewhere("tflite-runtime", path, threads)
+        return elsewhere.load_elsewhere(path, "tflite-runtime", threads)
     return InterpreterEngine("tflite-runtime", __version__, Interpreter, path, threads)
