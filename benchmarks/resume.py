@@ -86,7 +86,7 @@ class Measurements:
 
         self._journal.begin(asdict(identity), self._resume, is_piece)
 
-    def work(self, plan: Plan, done: Callable[[int], None]) -> Message:
+    def work(self, plan: Plan, done: Callable[[int], None], stop: threading.Event | None = None) -> Message:
         """Carry out a plan, or give what came of it before the interruption; as :func:`worker.work`."""
         twin = " again" if plan.twin else ""
         name = f"{plan.measure} {plan.process}{twin}: {', '.join(job.unit.name for job in plan.jobs)}"
@@ -100,7 +100,7 @@ class Measurements:
             steps += more
             done(more)
 
-        message = work(plan, count)
+        message = work(plan, count, stop)
         with self._lock:
             self._journal.append(asdict(_Piece(name, steps, message, self.started, self.elapsed_s)))
         return message

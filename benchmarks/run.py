@@ -4,40 +4,53 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from pneumo_edge._util import extras
 from pneumo_edge._util.progress import bar
-from pneumo_edge._util.scratch import scratch
+from pneumo_edge._util.scratch import Scratch, scratch
 from pneumo_edge.benchmarks import machine, testset
 from pneumo_edge.benchmarks.measures.conditions import together
 from pneumo_edge.benchmarks.measures.latency import STEPS, expected_seconds
-from pneumo_edge.benchmarks.protocol import Job, Plan, Settings, Unit
+from pneumo_edge.benchmarks.protocol import Job, Measure, Plan, Settings, TimedImage, Unit
 from pneumo_edge.benchmarks.results import (
     AccuracySamples,
     Conditions,
     LatencySamples,
+    Machine,
     MemorySample,
     Results,
+    TestSet,
     Twin,
     UnitResult,
 )
 from pneumo_edge.benchmarks.resume import Identity, Measurements
 from pneumo_edge.benchmarks.testset import PreparedTestSet
+from pneumo_edge.benchmarks.worker import Message
 from pneumo_edge.data.sources import Source
 from pneumo_edge.errors import MissingExtraError, ResultsError
 from pneumo_edge.runtime.engines import ENGINES, engines_for, import_engine
 from pneumo_edge.scoring.decoding import InputSize
-from pneumo_edge.scoring.models import ModelFile, Skipped, find_models, read_models
+from pneumo_edge.scoring.models import Model, ModelFile, Skipped, find_models, read_models
 
 #: Images that a unit judges while its memory is measured, and processes that measure it.
 _MEMORY_IMAGES, _MEMORY_PROCESSES = 5, 3
 #: About how long a process takes until it begins to warm up.
 _START_SECONDS = 0.7
+
+
+@dataclass(frozen=True)
+class _Benchmark:
+    """What its steps have in common."""
+
+    settings: Settings
+    prepared: PreparedTestSet
+    measurements: Measurements
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,14 @@ class _Judged:
 
 #: The units of one engine and number of threads, timed side by side; the last is the A/A unit.
 _Group = tuple[_Judged, ...]
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """A group with the latency of each of its units, by process."""
+
+    units: _Group
+    latency: tuple[tuple[LatencySamples, ...], ...]
 
 
 def run(
@@ -82,7 +103,7 @@ def run(
         DataError: The data set has too few test images.
         MissingExtraError: psutil or py-cpuinfo is not installed.
     """
-    described = machine.describe()
+    here = machine.describe()
     skipped: list[Skipped] = []
 
     def skip(one: Skipped) -> None:
@@ -90,62 +111,34 @@ def run(
         tell(one)
 
     models = read_models(find_models(paths), skip, source.task)
-    threads = sorted(set(threads))
-    units = _make_units(models, set(engines), threads, skip)
-    versions = machine.library_versions()
-    judged: list[_Judged] = []
+    units = _make_units(models, set(engines), sorted(set(threads)), skip)
+    if not units:
+        raise _nothing_measured()
     with scratch() as place:
-        if units:
-            sizes = [InputSize.of(file.spec) for _, file in units]
-            prepared = testset.prepare(source, sizes, place, settings)
-            jobs = [
-                Job(unit, str(file.path.resolve()), str(prepared.pixels[input_size]))
-                for (unit, file), input_size in zip(units, sizes, strict=True)
-            ]
-            measurements.begin(
-                Identity(
-                    settings,
-                    described,
-                    versions
-                    | {row.name: version(row.library) for row in ENGINES.values() if extras.is_installed(row.library)},
-                    tuple(file.model for file in models),
-                    tuple(unit for unit, _ in units),
-                    prepared.test_set.fingerprint,
-                )
-            )
-            judged = _judge(jobs, prepared, settings, max(1, described.cores // threads[0]), measurements, skip)
+        benchmark, jobs = _prepare(units, source, settings, measurements, place)
+        measurements.begin(_identity(benchmark, here, models, jobs))
+        judged = _judge(jobs, benchmark, max(1, here.cores // min(threads)), skip)
         if not judged:
-            raise ResultsError(
-                "none of the model files can be measured here", "at least one that can", "See the reason for each"
-            )
-        groups = _group(judged)
-        timed, conditions = _time(groups, prepared, settings, measurements)
+            raise _nothing_measured()
+        timed, conditions = _time(_group(judged), benchmark)
     return Results(
         started=measurements.started,
         duration_s=measurements.elapsed_s,
-        machine=described,
-        versions=versions,
+        machine=here,
+        versions=machine.library_versions(),
         settings=settings,
-        test_set=prepared.test_set,
-        models=tuple(file.model for file in models if any(each.job.unit.model == file.model.file for each in judged)),
-        units=tuple(
-            UnitResult(
-                each.job.unit,
-                each.accuracy.engine_version,
-                each.accuracy.delegate,
-                each.accuracy.partitions,
-                dict(zip(prepared.test_set.labels, each.accuracy.probabilities, strict=True)),
-                each.memory,
-                latency,
-                each.accuracy.operators,
-                each.accuracy.delegated,
-            )
-            for group, timings in zip(groups, timed, strict=True)
-            for each, latency in zip(group[:-1], timings[:-1], strict=True)
-        ),
-        twins=tuple(Twin(group[-1].job.unit, timings[-1]) for group, timings in zip(groups, timed, strict=True)),
+        test_set=benchmark.prepared.test_set,
+        models=_measured_models(models, judged),
+        units=tuple(_unit_results(timed, benchmark.prepared.test_set)),
+        twins=tuple(Twin(group.units[-1].job.unit, group.latency[-1]) for group in timed),
         conditions=conditions,
         skipped=tuple(skipped),
+    )
+
+
+def _nothing_measured() -> ResultsError:
+    return ResultsError(
+        "none of the model files can be measured here", "at least one that can", "See the reason for each"
     )
 
 
@@ -167,45 +160,51 @@ def _make_units(
     return units
 
 
-def _judge(
-    jobs: list[Job],
-    prepared: PreparedTestSet,
+def _prepare(
+    units: Sequence[tuple[Unit, ModelFile]],
+    source: Source,
     settings: Settings,
-    at_once: int,
     measurements: Measurements,
-    skip: Callable[[Skipped], None],
-) -> list[_Judged]:
+    place: Scratch,
+) -> tuple[_Benchmark, list[Job]]:
+    """Decode the test set once for all units, and say what each is measured with."""
+    sizes = [InputSize.of(file.spec) for _, file in units]
+    prepared = testset.prepare(source, sizes, place, settings)
+    jobs = [
+        Job(unit, str(file.path.resolve()), str(prepared.pixels[input_size]))
+        for (unit, file), input_size in zip(units, sizes, strict=True)
+    ]
+    return _Benchmark(settings, prepared, measurements), jobs
+
+
+def _identity(benchmark: _Benchmark, here: Machine, models: Sequence[ModelFile], jobs: Sequence[Job]) -> Identity:
+    """What must be the same for measurements of an interrupted benchmark to be used."""
+    engines = {row.name: version(row.library) for row in ENGINES.values() if extras.is_installed(row.library)}
+    return Identity(
+        benchmark.settings,
+        here,
+        machine.library_versions() | engines,
+        tuple(file.model for file in models),
+        tuple(job.unit for job in jobs),
+        benchmark.prepared.test_set.fingerprint,
+    )
+
+
+def _judge(jobs: Iterable[Job], benchmark: _Benchmark, at_once: int, skip: Callable[[Skipped], None]) -> list[_Judged]:
     """Accuracy and memory of each unit; several at once, because neither depends on the time it takes."""
-    ended = threading.Event()
     by_file: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
         by_file.setdefault((job.path, job.unit.engine), []).append(job)
-    with bar("Judging the test images", len(by_file) * len(prepared.test_set.labels)) as show:
-
-        def judge(same: list[Job]) -> list[_Judged] | ResultsError:
-            def done(steps: int) -> None:
-                if ended.is_set():
-                    raise KeyboardInterrupt
-                show(steps, same[0].unit.name)
-
-            def memory(job: Job, number: int) -> MemorySample:
-                plan = Plan("memory", (job,), prepared.timed[:_MEMORY_IMAGES], settings, number)
-                sample = measurements.work(plan, done).memory
-                assert sample
-                return sample
-
-            try:
-                accuracy = measurements.work(Plan("accuracy", (same[0],), (), settings), done).accuracy
-                assert accuracy
-                return [_Judged(job, accuracy, tuple(memory(job, i) for i in range(_MEMORY_PROCESSES))) for job in same]
-            except ResultsError as error:
-                return error
-
-        with ThreadPoolExecutor(at_once) as pool:
-            try:
-                answers = list(pool.map(judge, by_file.values()))
-            finally:
-                ended.set()
+    stop = threading.Event()
+    with (
+        bar("Judging the test images", len(by_file) * len(benchmark.prepared.test_set.labels)) as show,
+        ThreadPoolExecutor(at_once) as pool,
+    ):
+        try:
+            answers = list(pool.map(lambda same: _judge_file(same, benchmark, show, stop), by_file.values()))
+        finally:
+            # However this ends, the pool waits for its threads.
+            stop.set()
     for same, answer in zip(by_file.values(), answers, strict=True):
         if isinstance(answer, ResultsError):
             unit = same[0].unit
@@ -213,7 +212,34 @@ def _judge(
     return [each for answer in answers if not isinstance(answer, ResultsError) for each in answer]
 
 
-def _group(judged: list[_Judged]) -> list[_Group]:
+def _judge_file(
+    same: Sequence[Job], benchmark: _Benchmark, show: Callable[[int, str], None], stop: threading.Event
+) -> list[_Judged] | ResultsError:
+    """Accuracy and memory of the units of one file on one engine, which differ in their threads; or why there is none.
+
+    Raises:
+        StoppedError: It was to stop.
+    """
+
+    def work(measure: Measure, job: Job, images: tuple[TimedImage, ...] = (), number: int = 0) -> Message:
+        plan = Plan(measure, (job,), images, benchmark.settings, number)
+        return benchmark.measurements.work(plan, lambda steps: show(steps, same[0].unit.name), stop)
+
+    def weigh(job: Job, number: int) -> MemorySample:
+        sample = work("memory", job, benchmark.prepared.timed[:_MEMORY_IMAGES], number).memory
+        assert sample
+        return sample
+
+    try:
+        # Answers do not depend on the number of threads.
+        accuracy = work("accuracy", same[0]).accuracy
+        assert accuracy
+        return [_Judged(job, accuracy, tuple(weigh(job, i) for i in range(_MEMORY_PROCESSES))) for job in same]
+    except ResultsError as error:
+        return error
+
+
+def _group(judged: Iterable[_Judged]) -> list[_Group]:
     """Units by engine and threads, each group with its fastest unit once more: there noise is largest beside time."""
     groups: dict[tuple[str, int], list[_Judged]] = {}
     for each in judged:
@@ -221,9 +247,7 @@ def _group(judged: list[_Judged]) -> list[_Group]:
     return [(*group, min(group, key=lambda each: each.accuracy.inference_ms)) for group in groups.values()]
 
 
-def _time(
-    groups: list[_Group], prepared: PreparedTestSet, settings: Settings, measurements: Measurements
-) -> tuple[list[list[tuple[LatencySamples, ...]]], tuple[Conditions, ...]]:
+def _time(groups: Sequence[_Group], benchmark: _Benchmark) -> tuple[list[_Timed], tuple[Conditions, ...]]:
     """Latency, in one fresh process after the other, each with the units of one group.
 
     Groups take turns, so that a drift of the machine meets all. Engines do not share a process, because
@@ -231,53 +255,87 @@ def _time(
     each a process of its own, in an order that is drawn.
 
     Returns:
-        For each group and each of its units the samples by process; and what went on meanwhile.
+        Each group with the samples of its units by process; and what went on meanwhile.
     """
-    timed: list[list[tuple[LatencySamples, ...]]] = [[] for _ in groups]
+    processes = benchmark.settings.processes
+    plans = [[_plan_processes(group, benchmark, number) for group in groups] for number in range(processes)]
+    in_all = sum(len(of_group) for of_process in plans for of_group in of_process)
+    by_group: list[list[tuple[LatencySamples, ...]]] = [[] for _ in groups]
     conditions: list[Conditions] = []
-    calls_ms = [each.accuracy.inference_ms for group in groups for each in group]
-    seconds = settings.processes * sum(expected_seconds(settings, call_ms) for call_ms in calls_ms)
-    plans = [[_plan_processes(group, prepared, settings, i) for group in groups] for i in range(settings.processes)]
-    processes_in_all = sum(len(of_group) for of_process in plans for of_group in of_process)
-    seconds += _START_SECONDS * processes_in_all
-    with bar("Timing", STEPS * processes_in_all, expected_s=seconds) as show:
+    with bar("Timing", STEPS * in_all, expected_s=_expected_seconds(groups, benchmark.settings, in_all)) as show:
         for number, of_process in enumerate(plans):
-            for group, of_group, processes in zip(groups, of_process, timed, strict=True):
-                note = f"process {number + 1} of {settings.processes}, {group[0].job.unit.engine}"
-
-                def done(steps: int, note: str = note) -> None:
-                    show(steps, note)
-
-                samples: dict[int, LatencySamples] = {}
-                meanwhile: list[Conditions] = []
-                for places, plan in of_group:
-                    answer = measurements.work(plan, done)
-                    assert answer.conditions
-                    samples |= zip(places, answer.latency, strict=True)
-                    meanwhile.append(answer.conditions)
-                processes.append(tuple(samples[place] for place in range(len(group))))
-                conditions.append(together(meanwhile))
-    return [list(zip(*processes, strict=True)) for processes in timed], tuple(conditions)
+            for group, of_group, samples in zip(groups, of_process, by_group, strict=True):
+                note = f"process {number + 1} of {processes}, {group[0].job.unit.engine}"
+                latency, meanwhile = _time_once(of_group, benchmark.measurements, partial(_show, show, note))
+                samples.append(latency)
+                conditions.append(meanwhile)
+    timed = [_Timed(group, tuple(zip(*samples, strict=True))) for group, samples in zip(groups, by_group, strict=True)]
+    return timed, tuple(conditions)
 
 
-def _plan_processes(
-    group: _Group, prepared: PreparedTestSet, settings: Settings, number: int
-) -> list[tuple[range, Plan]]:
+def _show(show: Callable[[int, str], None], note: str, steps: int) -> None:
+    show(steps, note)
+
+
+def _expected_seconds(groups: Sequence[_Group], settings: Settings, processes: int) -> float:
+    """About how long timing takes."""
+    calls_ms = [each.accuracy.inference_ms for group in groups for each in group]
+    calling = settings.processes * sum(expected_seconds(settings, call_ms) for call_ms in calls_ms)
+    return calling + _START_SECONDS * processes
+
+
+def _time_once(
+    plans: Iterable[tuple[range, Plan]], measurements: Measurements, done: Callable[[int], None]
+) -> tuple[tuple[LatencySamples, ...], Conditions]:
+    """The latency of each unit of a group, in its order; and what went on meanwhile."""
+    samples: dict[int, LatencySamples] = {}
+    conditions: list[Conditions] = []
+    for places, plan in plans:
+        answer = measurements.work(plan, done)
+        assert answer.conditions
+        samples |= zip(places, answer.latency, strict=True)
+        conditions.append(answer.conditions)
+    return tuple(samples[place] for place in sorted(samples)), together(conditions)
+
+
+def _plan_processes(group: _Group, benchmark: _Benchmark, number: int) -> list[tuple[range, Plan]]:
     """The plans that time each unit of a group once, with the places in the group of the units of each."""
     places = range(len(group))
     by_process = [places] if group[0].job.unit.threads == 1 else [places[i : i + 1] for i in places]
-    random.Random(f"{settings.seed} {number}").shuffle(by_process)
+    random.Random(f"{benchmark.settings.seed} {number}").shuffle(by_process)
     return [
         (
             chosen,
             Plan(
                 "latency",
                 tuple(group[place].job for place in chosen),
-                prepared.timed,
-                settings,
+                benchmark.prepared.timed,
+                benchmark.settings,
                 number,
                 twin=chosen == places[-1:],
             ),
         )
         for chosen in by_process
     ]
+
+
+def _measured_models(models: Iterable[ModelFile], judged: Sequence[_Judged]) -> tuple[Model, ...]:
+    measured = {each.job.unit.model for each in judged}
+    return tuple(file.model for file in models if file.model.file in measured)
+
+
+def _unit_results(timed: Iterable[_Timed], test_set: TestSet) -> Iterator[UnitResult]:
+    """Everything of each unit; the A/A units are not among them."""
+    for group in timed:
+        for each, latency in zip(group.units[:-1], group.latency[:-1], strict=True):
+            yield UnitResult(
+                unit=each.job.unit,
+                engine_version=each.accuracy.engine_version,
+                delegate=each.accuracy.delegate,
+                partitions=each.accuracy.partitions,
+                probabilities=dict(zip(test_set.labels, each.accuracy.probabilities, strict=True)),
+                memory=each.memory,
+                latency=latency,
+                operators=each.accuracy.operators,
+                delegated=each.accuracy.delegated,
+            )

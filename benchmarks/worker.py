@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -41,23 +42,31 @@ class Message:
     error: tuple[str, ...] = ()
 
 
-def work(plan: Plan, done: Callable[[int], None]) -> Message:
+class StoppedError(Exception):
+    """The caller wanted a plan to stop before it was carried out."""
+
+
+def work(plan: Plan, done: Callable[[int], None], stop: threading.Event | None = None) -> Message:
     """Carry out a plan in a fresh process.
 
     Args:
         plan: What to measure.
         done: Called with the number of steps done since the last call: images judged, or steps through
             the rounds. Where it raises, the process is ended.
+        stop: Once it is set, the process is ended with the next step.
 
     Returns:
         The message that holds the samples.
 
     Raises:
         ResultsError: A unit cannot be measured, or the process crashed; the message says which and why.
+        StoppedError: ``stop`` was set.
     """
     doing = "starting"
     with children.start("-m", "pneumo_edge.benchmarks.worker") as child:
         for line in _talk(child, records.dumps(plan, indent=None)):
+            if stop and stop.is_set():
+                raise StoppedError
             message = records.loads(Message, line)
             if message.error:
                 raise ResultsError(*message.error)

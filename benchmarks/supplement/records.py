@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 from pneumo_edge._util.records import AtLeastOne, Count, Within
 from pneumo_edge.benchmarks.protocol import MOST_SECONDS, Unit
@@ -18,6 +19,8 @@ _PositiveSeconds = Annotated[float, Within(1e-9, MOST_SECONDS)]
 OWN_NAME = "pneumo-edge"
 
 Arithmetic = Literal["float32", "int8"]
+#: A field of :class:`Supplement` that a measure fills.
+Part = Literal["installations", "limits", "graphs", "profiles", "energy", "throughput", "cross_checks"]
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,24 @@ class Supplement:
     @property
     def models(self) -> set[str]:
         """Names of the model files that anything in it is of."""
-        parts = (self.profiles, self.energy, self.throughput, self.cross_checks)
-        of_units: set[str] = {each.unit.model for part in parts for each in part}
-        return of_units | {each.model for each in self.graphs}
+        entries = (*self.graphs, *self.profiles, *self.energy, *self.throughput, *self.cross_checks)
+        return {name for each in entries if (name := _model_of(each)) is not None}
+
+    def with_parts(self, parts: Iterable[Part], found: Supplement, models: Collection[str]) -> Supplement:
+        """The same with what was found in some parts, instead of what they held of some files or of the machine."""
+        others: dict[Part, tuple[Any, ...]] = {
+            part: tuple(each for each in getattr(self, part) if _model_of(each) not in {None, *models})
+            for part in parts
+        }
+        return replace(self, **{part: (*kept, *getattr(found, part)) for part, kept in others.items()})
+
+
+def _model_of(entry: object) -> str | None:
+    """The name of the model file that an entry is of; None where it is of the machine."""
+    match entry:
+        case ModelGraph():
+            return entry.model
+        case OperatorProfile() | EnergySample() | ThroughputSample() | CrossCheck():
+            return entry.unit.model
+        case _:
+            return None

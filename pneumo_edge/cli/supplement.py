@@ -39,10 +39,11 @@ def supplement(
     from pneumo_edge.api.datasets import open_data
     from pneumo_edge.benchmarks import results as raw
     from pneumo_edge.benchmarks.supplement import cross_check, run
+    from pneumo_edge.benchmarks.supplement.measures import MEASURES
 
     for name in measure or ():
-        if name not in run.MEASURES:
-            raise typer.BadParameter(f"{name!r} is not one of {', '.join(run.MEASURES)}", param_hint="--measure")
+        if name not in MEASURES:
+            raise typer.BadParameter(f"{name!r} is not one of {', '.join(MEASURES)}", param_hint="--measure")
     raw.read(results)
     paths = [bundled.find(model) for model in models]
     with jobs.alone(results, "supplement", "Run the command again with --measure for what is still missing"):
@@ -50,12 +51,12 @@ def supplement(
             raw.read(results),
             paths,
             open_data(data, "", tell=options.tell),
-            measure or run.MEASURES,
+            measure or MEASURES,
             results.parent / "loadgen",
             keep=lambda each: raw.write(results, each),
             tell=_tell,
         )
-    if measured.supplement and "cross-check" in (measure or run.MEASURES):
+    if measured.supplement and "cross-check" in (measure or MEASURES):
         for check in measured.supplement.cross_checks:
             for each in cross_check.agreements(check):
                 ratio = f"{each.ratio.value:.2f} times [{each.ratio.low:.2f}, {each.ratio.high:.2f}]"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from pneumo_edge.benchmarks.measures.memory import peak_rss
 from pneumo_edge.benchmarks.protocol import Job, Measure, Plan, Settings, Unit
-from pneumo_edge.benchmarks.worker import work
+from pneumo_edge.benchmarks.worker import StoppedError, work
 from pneumo_edge.errors import ResultsError
 
 _MEBI = 2**20
@@ -78,6 +79,13 @@ def test_an_interrupt_ends_the_worker(fake_model: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         work(plan_for(fake_model, "accuracy"), interrupted)
+
+
+def test_a_worker_that_is_to_stop_ends_with_its_next_step(fake_model: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(StoppedError):
+        work(plan_for(fake_model, "accuracy"), lambda done: pytest.fail("it went on"), stop)
 
 
 def test_peak_memory_sees_what_was_allocated_and_given_back() -> None:
