@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from pneumo_edge._util import markdown, pages
+from pneumo_edge._util import markdown
 from pneumo_edge._util.document import Cell, Table
 from pneumo_edge.benchmarks import comparison, report, results, verdict
 from pneumo_edge.benchmarks.report import cells
@@ -22,6 +22,7 @@ from pneumo_edge.benchmarks.verdict import Claim
 from pneumo_edge.errors import PneumoEdgeError
 from pneumo_edge.evaluation.evidence import Outcome
 from pneumo_edge.scoring import scores
+from tools import pages
 from tools.answer import answer
 
 FULL = Path("results/benchmark/results.json.gz")

@@ -22,7 +22,6 @@ import numpy as np
 
 from pneumo_edge import bundled
 from pneumo_edge._util import children, cores, extras
-from pneumo_edge._util.pages import put_table
 from pneumo_edge._util.progress import track
 from pneumo_edge.errors import DataError, PneumoEdgeError, ResultsError
 from pneumo_edge.imaging import images
@@ -32,6 +31,7 @@ from pneumo_edge.runtime.batch import predict_each
 from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.spec import HEATMAP
 from tools import contestants
+from tools.pages import put_table
 
 _OURS, _EQUAL, _FULL = "pneumo_edge", "equal", "full"
 #: X-rays, and turns of a round, by which inference alone is compared: it takes little time.

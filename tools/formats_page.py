@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pneumo_edge import bundled
-from pneumo_edge._util import pages
 from pneumo_edge.converters import proof
 from pneumo_edge.converters.proof import Proof
 from pneumo_edge.errors import PneumoEdgeError
 from pneumo_edge.formats import FORMATS, Format
+from tools import pages
 
 RESULTS = Path("results/formats")
 PAGE = Path("docs/formats.md")

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from pneumo_edge import formats
-from pneumo_edge._util import files, pages, records
+from pneumo_edge._util import files, records
 from pneumo_edge._util.progress import track
 from pneumo_edge.converters import reference
 from pneumo_edge.errors import ConversionError, PneumoEdgeError
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import MODEL_SUFFIXES
-from tools import formats_page
+from tools import formats_page, pages
 
 RESULTS = formats_page.RESULTS / "processors.json"
 QEMU = "qemu-x86_64-static"

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pneumo_edge._util import extras, files, pages
+from pneumo_edge._util import extras, files
 from pneumo_edge.backbones import backbone_title
 from pneumo_edge.errors import PneumoEdgeError, TrainingError
 from pneumo_edge.training.report_recipes import PUBLISHED, REPRODUCTIONS, Correction, Published
 from pneumo_edge.training.reproduction import RECORD_NAME, ReportEpoch, Result, load, read_history
+from tools import pages
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

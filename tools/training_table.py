@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pneumo_edge._util import pages, records
+from pneumo_edge._util import records
 from pneumo_edge.errors import PneumoEdgeError, TrainingError
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc_interval, confusion
 from pneumo_edge.evaluation.operating_point import choose_threshold, log_loss
@@ -20,6 +20,7 @@ from pneumo_edge.runs import VALIDATION_NAME
 from pneumo_edge.training.curves import CSV_NAME
 from pneumo_edge.training.fit import Settings, shift_metrics
 from pneumo_edge.training.settings import SETTINGS_NAME
+from tools import pages
 
 RESULTS = Path("results/training")
 PAGE = Path("docs/training.md")

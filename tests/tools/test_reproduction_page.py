@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pneumo_edge._util import files, pages, records
+from pneumo_edge._util import files, records
 from pneumo_edge.errors import ResultsError, TrainingError
 from pneumo_edge.training.report_recipes import PUBLISHED, REPRODUCTIONS
 from pneumo_edge.training.reproduction import Judged, Modes, ReportEpoch, Result
+from tools import pages
 from tools import reproduction_page as page
 
 _ROOT = Path(__file__).parents[2]

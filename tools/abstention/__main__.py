@@ -11,13 +11,14 @@ import numpy as np
 from PIL import Image
 
 from pneumo_edge import bundled
-from pneumo_edge._util import files, pages
+from pneumo_edge._util import files
 from pneumo_edge._util.cache import cache_folder
 from pneumo_edge._util.progress import track
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import ModelFileError, PneumoEdgeError
 from pneumo_edge.runtime.classifier import Classifier, Prediction
+from tools import pages
 from tools.abstention import foreign, results
 from tools.abstention.page import tables
 from tools.abstention.results import FileResults, ForeignImages, JudgedImages
