@@ -55,7 +55,7 @@ def made(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Made
         # Beside a bundled model, so that there are claims of one beside the other.
         tflite = [file.path for file in files if file.path.suffix == ".tflite"]
         little: dict[str, Any] = {"preset": "rapid", "processes": 2, "queries": 5, "seconds": 0.1}
-        models = [*tflite, "mobilenetv2"]
+        models: list[str | Path] = [*tflite, "mobilenetv2"]
         measured = pneumo_edge.benchmark(models, data, engines="litert", out=folder / "report", **little)
         pneumo_edge.evaluate(tflite, data, split="test", engine="litert", out=folder / "evaluation")
         yield _Made(run, files, measured, folder / "evaluation")
