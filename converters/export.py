@@ -79,6 +79,7 @@ def export(
         place = stack.enter_context(scratch.folder(folder))
         child = stack.enter_context(isolated.child_process(folder / _LOG_NAME))
         prepared = prepare(opened, out, child)
+        # All before the first is waited for: the child converts the next while this process verifies one.
         started: dict[str, Conversions] = {}
         for row in [row for row in rows if not publish.is_up_to_date(prepared, row)]:
             publish.remove(prepared, row)

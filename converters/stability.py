@@ -1,4 +1,4 @@
-"""Whether a calibrated file hangs on which images it was calibrated on."""
+"""Verification of calibrated files: whether one depends on which images it was calibrated on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verification: no file leaves unverified, and none is taken on trust where it is used.
+"""Third step of an export: no file leaves unverified. ``pneumo-edge verify`` repeats it where a file is used.
 
 :func:`verify` runs a file on the engines that its format promises, one after the other. The first with one thread sees
 every validation image, and its answers decide the threshold of a quantized file; the others see fewer images, and must

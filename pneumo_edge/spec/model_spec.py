@@ -29,7 +29,7 @@ MAX_OUTPUT_VALUES = 2**24
 MAX_TEMPERATURE = 1e6
 #: A component's standard deviation is no less than this, and its distance from the mean no more than the other: beyond
 #: that, a distance is none that a float64 holds.
-_LEAST_SCALE, _MOST_COMPONENT = 1e-12, 1e100
+_LEAST_DEVIATION, _MOST_COMPONENT = 1e-12, 1e100
 
 _Component = Annotated[float, Within(-_MOST_COMPONENT, _MOST_COMPONENT)]
 #: A share that is aimed at: neither nothing nor everything.
@@ -139,7 +139,7 @@ class InputCheckSpec:
     """
 
     mean: tuple[_Component, ...]
-    scale: tuple[Annotated[float, Within(_LEAST_SCALE, _MOST_COMPONENT)], ...]
+    scale: tuple[Annotated[float, Within(_LEAST_DEVIATION, _MOST_COMPONENT)], ...]
     parts: tuple[AtLeastOne, ...]
     limit: Annotated[float, Within(0, _MOST_COMPONENT)]
     share: _Part

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pytest
 
 from pneumo_edge import bundled
-from pneumo_edge.converters.metadata import write_spec
+from pneumo_edge.converters.metadata import WRITERS, write_spec
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec
+from pneumo_edge.spec import CONTAINERS
 
 _NAMED = "TFLITE_METADATA"
 _ALIGNMENT = 16
@@ -52,6 +53,10 @@ def _assert_the_same_outputs(first: Path, second: Path, pixels: list[npt.NDArray
         for image in pixels:
             tensor = image[np.newaxis].astype(one.input_dtype)
             np.testing.assert_array_equal(one.run(tensor), other.run(tensor))
+
+
+def test_every_kind_of_model_file_that_is_read_is_written() -> None:
+    assert WRITERS.keys() == CONTAINERS.keys()
 
 
 @_each
