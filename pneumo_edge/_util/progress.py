@@ -78,7 +78,7 @@ def _in_notebook(description: str, total: int, done: int) -> Iterator[Advance]:
     from IPython.display import display
     from rich.console import Console
 
-    console = Console(file=io.StringIO(), width=_NOTEBOOK_WIDTH, force_jupyter=False)
+    console = Console(file=io.StringIO(), width=_NOTEBOOK_WIDTH, force_jupyter=False, color_system=None)
     progress, task = _progress(console, description, total, done)
 
     def rendered() -> dict[str, str]:

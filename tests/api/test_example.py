@@ -60,7 +60,7 @@ def executed(tmp_path: Path, sample_pack: Path) -> list[dict[str, Any]]:
 
 def test_the_notebook_runs_and_shows_progress(executed: list[dict[str, Any]]) -> None:
     shown = "\n".join(_texts(executed))
-    assert "'auc': 0.9" in shown
+    assert "'auc': '0.9" in shown
     assert "mobilenetv2-int8.tflite on litert: " in shown
     # A bar for each job, which is full in the end, as on a terminal.
     assert re.search(r"^Timing +━+ (\d+)/\1 ", shown, re.MULTILINE)

@@ -47,3 +47,19 @@ def test_a_terminal_shows_a_bar_on_stderr_alone() -> None:
     assert done.stdout == "result\n"
     for part in ("Training", "6/7", "loss 0.25"):
         assert part in shown
+
+
+@pytest.mark.slow
+def test_a_notebook_shows_a_bar_that_replaces_itself() -> None:
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    code = (
+        "from pneumo_edge._util import progress\n"
+        "with progress.bar('Training', 7, done=4) as advance:\n"
+        "    advance(3, 'loss 0.25')\n"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbclient.NotebookClient(notebook, timeout=60).execute()
+    (output,) = notebook.cells[0].outputs
+    assert re.fullmatch(r"Training ━+ 7/7 \S+ \S+ loss 0.25", output["data"]["text/plain"])
