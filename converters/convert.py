@@ -53,12 +53,12 @@ def start(prepared: Prepared, row: Format, place: Path, child: Child) -> Convers
         place: Folder for the file, which has its own name already, because engines and messages name it.
         child: Where the converter works.
     """
-    model, backbone = prepared.opened.model, prepared.opened.run.backbone
+    network, backbone = prepared.opened.network, prepared.opened.run.backbone
     images = prepared.representative
 
     def begin(pixels: converter.Calibration, name: str) -> Conversion:
         path = place / row.file_name(name)
-        return Conversion(path, child.start(converter.make, model, row, pixels, path))
+        return Conversion(path, child.start(converter.make, network, row, pixels, path))
 
     file = begin(images.pixels if row.calibrated else None, backbone)
     if not row.calibrated or images.other_pixels is None:

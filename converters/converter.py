@@ -14,9 +14,23 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge.formats import Format
+from pneumo_edge.task import Task
 
 #: Representative pixels, uint8 of shape (images, height, width, 3), where the format is calibrated.
 Calibration = npt.NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a converter takes.
+
+    Attributes:
+        file: The ``.keras`` file of a functional model.
+        task: What it was asked in training.
+    """
+
+    file: Path
+    task: Task
 
 
 @dataclass(frozen=True)
@@ -37,11 +51,11 @@ class Converted:
 class Converter(Protocol):
     """The function that a row of the table names."""
 
-    def __call__(self, model: Path, calibration: Calibration) -> Converted:
+    def __call__(self, network: Network, calibration: Calibration) -> Converted:
         """Convert a trained model.
 
         Args:
-            model: A ``.keras`` file of a functional model.
+            network: The trained model.
             calibration: See :data:`Calibration`.
 
         Raises:
@@ -50,11 +64,11 @@ class Converter(Protocol):
         ...
 
 
-def make(model: Path, row: Format, calibration: Calibration, target: Path) -> float:
+def make(network: Network, row: Format, calibration: Calibration, target: Path) -> float:
     """Convert a trained model to a file without a ModelSpec.
 
     Args:
-        model: A ``.keras`` file of a functional model.
+        network: The trained model.
         row: A row of the formats table.
         calibration: See :data:`Calibration`.
         target: The file to write.
@@ -65,7 +79,7 @@ def make(model: Path, row: Format, calibration: Calibration, target: Path) -> fl
     Raises:
         ConversionError: As the row's :class:`Converter`.
     """
-    converted = _find(row)(model, calibration)
+    converted = _find(row)(network, calibration)
     target.write_bytes(converted.content)
     return converted.share
 

@@ -62,7 +62,12 @@ def _decoding(backbone: str) -> DecodingSpec:
 
 def _outputs(prepared: Prepared, verified: Verified) -> tuple[OutputSpec, ...]:
     return tuple(
-        OutputSpec(name, array.shape[1:], keras_model.OTHER_OUTPUTS[name].description, name not in verified.strayed)
+        OutputSpec(
+            name,
+            array.shape[1:],
+            keras_model.OTHER_OUTPUTS[name].describe(prepared.opened.run.task),
+            name not in verified.strayed,
+        )
         for name, array in prepared.reference.outputs.items()
     )
 

@@ -14,15 +14,16 @@ import numpy.typing as npt
 
 from pneumo_edge._util import extras
 from pneumo_edge.converters import features
+from pneumo_edge.converters.converter import Network
 from pneumo_edge.spec import COMPONENTS, HEATMAP, PROBABILITY
-from pneumo_edge.task import PNEUMONIA
+from pneumo_edge.task import Task
 
 _BATCH = 64
 
 
 @functools.lru_cache(maxsize=1)
-def load(model: Path) -> Any:
-    """Load a ``.keras`` file as a network with the outputs of a model file; the last one is kept.
+def load(network: Network) -> Any:
+    """Load a trained model as a network with the outputs of a model file; the last one is kept.
 
     Returns:
         A ``keras.Model`` from pixels to a dictionary of outputs by name: the probabilities and, where the network
@@ -30,7 +31,9 @@ def load(model: Path) -> Any:
         take every output for a vector of scores; the layer of its name flattens it.
     """
     keras = extras.need("keras", "convert")
-    trained = Trained(*features.expose(keras.saving.load_model(model, compile=False)), model)
+    trained = Trained(
+        *features.expose(keras.saving.load_model(network.file, compile=False)), network.file, network.task
+    )
     outputs = {PROBABILITY: trained.network.output}
     for name, other in OTHER_OUTPUTS.items():
         tensor = other.build(trained)
@@ -41,11 +44,12 @@ def load(model: Path) -> Any:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network, a ``keras.Model``; symbolic feature maps in its middle; and the file that it comes from."""
+    """A trained network, a ``keras.Model``; symbolic feature maps in its middle; its file, and what it was asked."""
 
     network: Any
     maps: list[Any]
     file: Path
+    task: Task
 
 
 def _heatmap(trained: Trained) -> Any:
@@ -65,7 +69,7 @@ def _heatmap(trained: Trained) -> Any:
     if [type(layer) for layer in head] != list(expected):
         return None
     pooling, dense, _ = head
-    weights, bias = map(_against_others, dense.get_weights())
+    weights, bias = (_against_others(array, trained.task.positive_index) for array in dense.get_weights())
     _, height, width, _ = pooling.input.shape
     evidence = layers.Conv2D(1, 1, name="evidence")
     tensor = layers.Reshape((height, width))(evidence(pooling.input))
@@ -73,9 +77,8 @@ def _heatmap(trained: Trained) -> Any:
     return tensor
 
 
-def _against_others(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _against_others(weights: npt.NDArray[np.float32], positive: int) -> npt.NDArray[np.float32]:
     """Of an array whose last axis is that of the classes: the positive one less the mean of the others."""
-    positive = PNEUMONIA.positive_index
     return np.asarray(weights[..., positive] - np.delete(weights, positive, axis=-1).mean(axis=-1))
 
 
@@ -84,20 +87,24 @@ class OtherOutput:
     """How an output is made from a trained network, a tensor of shape (batch, ...) or None; and what it is."""
 
     build: Callable[[Trained], Any]
-    description: str
+    describe: Callable[[Task], str]
 
 
 #: What a model file has beside the probabilities, by name and in this order.
 OTHER_OUTPUTS = {
     HEATMAP: OtherOutput(
         _heatmap,
-        f"What each cell of a grid over the image, row by row, adds to the logit of {PNEUMONIA.positive_class}, less "
-        "that of the others; their mean is the difference of the logits.",
+        lambda task: (
+            f"What each cell of a grid over the image, row by row, adds to the logit of {task.positive_class}, less "
+            "that of the others; their mean is the difference of the logits."
+        ),
     ),
     COMPONENTS: OtherOutput(
         lambda trained: features.build(trained.network.inputs[0], trained.maps, trained.file),
-        "Principal components of what the middle of the network sees and of the brightness of the image, by which an "
-        "image that is unlike the training images is told.",
+        lambda task: (
+            "Principal components of what the middle of the network sees and of the brightness of the image, by which "
+            "an image that is unlike the training images is told."
+        ),
     ),
 }
 #: Names of the outputs of model files, in their order; a file may have no more than the first.
@@ -105,14 +112,14 @@ OUTPUTS = (PROBABILITY, *OTHER_OUTPUTS)
 
 
 @functools.lru_cache(maxsize=1)
-def saved_model(model: Path) -> tempfile.TemporaryDirectory[str]:
-    """Export a ``.keras`` file as a SavedModel with a batch of 1, for TensorFlow's own converters.
+def saved_model(network: Network) -> tempfile.TemporaryDirectory[str]:
+    """Export a trained model as a SavedModel with a batch of 1, for TensorFlow's own converters.
 
     Returns:
         The folder of the last one that was asked for; it is removed when the process ends.
     """
     keras = extras.need("keras", "convert")
-    loaded = load(model)
+    loaded = load(network)
     folder = tempfile.TemporaryDirectory()
     # A batch fixed to 1 keeps EfficientNetB0's squeeze-and-excite shapes static, so that one delegate
     # partition takes the whole graph. A SavedModel, because converting the concrete function of a Keras 3
@@ -122,20 +129,20 @@ def saved_model(model: Path) -> tempfile.TemporaryDirectory[str]:
     return folder
 
 
-def answers(model: Path, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
+def answers(network: Network, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
     """What the Keras model says, which every converted file is held against.
 
     Args:
-        model: A ``.keras`` file.
+        network: The trained model.
         pixels: uint8 of shape (images, height, width, 3), values 0 to 255.
 
     Returns:
         By name of output, float32: the probabilities of shape (images, classes), and the others each in its own
         shape, (images, ...).
     """
-    network = load(model)
+    loaded = load(network)
     batches = (pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH))
-    said = [network.predict_on_batch(batch.astype(np.float32)) for batch in batches]
+    said = [loaded.predict_on_batch(batch.astype(np.float32)) for batch in batches]
     whole = {name: np.concatenate([each[name] for each in said]) for name in said[0]}
-    shapes = {name: network.get_layer(name).input.shape[1:] for name in whole if name != PROBABILITY}
+    shapes = {name: loaded.get_layer(name).input.shape[1:] for name in whole if name != PROBABILITY}
     return {name: array.reshape((-1, *shapes.get(name, array.shape[1:]))) for name, array in whole.items()}

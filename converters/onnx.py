@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pneumo_edge._util import extras
 from pneumo_edge.converters import keras_model, ranges
-from pneumo_edge.converters.converter import Calibration, Converted, representative
+from pneumo_edge.converters.converter import Calibration, Converted, Network, representative
 from pneumo_edge.converters.keras_model import OUTPUTS
 from pneumo_edge.converters.tflite import SMALL_LAYER
 from pneumo_edge.errors import ConversionError
@@ -26,20 +26,20 @@ _INPUT = "image"
 _IN_FLOAT = frozenset({"Softmax"})
 
 
-def fp32(model: Path, calibration: Calibration) -> Converted:
+def fp32(network: Network, calibration: Calibration) -> Converted:
     """Every number in float32."""
-    return _checked(_float32(model).SerializeToString())
+    return _checked(_float32(network).SerializeToString())
 
 
-def fp16(model: Path, calibration: Calibration) -> Converted:
+def fp16(network: Network, calibration: Calibration) -> Converted:
     """Weights in float16, but for depthwise convolutions and small layers, as in :func:`.tflite.fp16`."""
-    return _checked(_half_weights(_float32(model)).SerializeToString())
+    return _checked(_half_weights(_float32(network)).SerializeToString())
 
 
-def dynamic(model: Path, calibration: Calibration) -> Converted:
+def dynamic(network: Network, calibration: Calibration) -> Converted:
     """Weights in int8, but for depthwise convolutions; activations are quantized as they come."""
     quantization = extras.need("onnxruntime.quantization", "convert")
-    with _prepared(model) as prepared:
+    with _prepared(network) as prepared:
         made = prepared.with_name("quantized.onnx")
         # The one scale that this mode has for a layer's weights is too coarse for a depthwise convolution.
         depthwise = [node.name for node in _nodes(prepared) if _is_depthwise(node)]
@@ -47,9 +47,9 @@ def dynamic(model: Path, calibration: Calibration) -> Converted:
         return _checked(made.read_bytes())
 
 
-def int8(model: Path, calibration: Calibration) -> Converted:
+def int8(network: Network, calibration: Calibration) -> Converted:
     """Weights in 8 bits per channel and activations in 8 bits, both uint8 (QDQ); softmax in float32."""
-    with _prepared(model) as prepared:
+    with _prepared(network) as prepared:
         in_float = [node.name for node in _nodes(prepared) if node.op_type in _IN_FLOAT]
         share, content = _quantize_static(
             prepared, representative(calibration), nodes_to_exclude=in_float, **_weights()
@@ -101,10 +101,10 @@ def _without_shape(graph: Any) -> list[str]:
 
 
 @functools.lru_cache(maxsize=1)
-def _float32(model: Path) -> Any:
+def _float32(network: Network) -> Any:
     tensorflow = extras.need("tensorflow", "convert")
     tf2onnx = extras.need("tf2onnx", "convert")
-    loaded = keras_model.load(model)
+    loaded = keras_model.load(network)
     signature = tensorflow.TensorSpec((1, *loaded.input_shape[1:]), tensorflow.float32, name=_INPUT)
     # Of tf2onnx's entries only this one freezes EfficientNetB0's normalization constants.
     proto, _ = tf2onnx.convert.from_keras(loaded, input_signature=[signature], opset=OPSET)
@@ -139,13 +139,13 @@ def _half_weights(proto: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _prepared(model: Path) -> Iterator[Path]:
+def _prepared(network: Network) -> Iterator[Path]:
     """Give the float file as quantization takes it, alone in a folder that lives until the block ends."""
     onnx = extras.need("onnx", "convert")
     shapes = extras.need("onnxruntime.quantization.shape_inference", "convert")
     with tempfile.TemporaryDirectory() as folder:
         plain, prepared = Path(folder) / "plain.onnx", Path(folder) / "prepared.onnx"
-        onnx.save(_float32(model), str(plain))
+        onnx.save(_float32(network), str(plain))
         # It folds batch norm and gives every tensor a shape; its symbolic part would take another library.
         shapes.quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
         yield prepared

@@ -13,6 +13,7 @@ from pneumo_edge._util import files
 from pneumo_edge._util.progress import bar
 from pneumo_edge.converters import calibration, features, keras_model, provenance, reference
 from pneumo_edge.converters.calibration import Representative
+from pneumo_edge.converters.converter import Network
 from pneumo_edge.converters.isolated import Child
 from pneumo_edge.converters.provenance import Validation
 from pneumo_edge.converters.reference import Reference
@@ -40,6 +41,11 @@ class Opened:
     def model(self) -> Path:
         """The ``.keras`` file."""
         return self.folder / runs.MODEL_NAME
+
+    @property
+    def network(self) -> Network:
+        """What is converted."""
+        return Network(self.model, self.run.task)
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,7 @@ def _make_reference(opened: Opened, checkpoint: str, asked_for: tuple[str, ...],
     run, dataset = opened.run, opened.dataset
 
     def ask(pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
-        return child.call(keras_model.answers, opened.model, pixels)
+        return child.call(keras_model.answers, opened.network, pixels)
 
     indices = dataset.indices("val")
     pixels, entries = dataset.rgb(indices), dataset.entries(indices)

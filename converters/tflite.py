@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from pneumo_edge._util import extras
 from pneumo_edge.converters import keras_model, ranges
-from pneumo_edge.converters.converter import Calibration, Converted, representative
+from pneumo_edge.converters.converter import Calibration, Converted, Network, representative
 from pneumo_edge.converters.metadata.tflite import name_tensors
 from pneumo_edge.errors import ConversionError
 from pneumo_edge.spec import PROBABILITY
@@ -24,50 +23,50 @@ SMALL_LAYER = 4096
 IN_FLOAT = ("SOFTMAX",)
 
 
-def fp32(model: Path, calibration: Calibration) -> Converted:
+def fp32(network: Network, calibration: Calibration) -> Converted:
     """Every number in float32."""
-    return _finished(_float32(model))
+    return _finished(_float32(network))
 
 
-def fp16(model: Path, calibration: Calibration) -> Converted:
+def fp16(network: Network, calibration: Calibration) -> Converted:
     """Weights in float16, but for depthwise convolutions and small layers, which feed large maps of features.
 
     They are few weights that cost most of the accuracy. TensorFlow's own float16 mode takes them too.
     """
-    return _finished(_half_weights(_float32(model)))
+    return _finished(_half_weights(_float32(network)))
 
 
-def dynamic(model: Path, calibration: Calibration) -> Converted:
+def dynamic(network: Network, calibration: Calibration) -> Converted:
     """Weights in int8; activations are quantized as they come."""
-    converter = _converter(model)
+    converter = _converter(network)
     converter.optimizations = [extras.need("tensorflow", "convert").lite.Optimize.DEFAULT]
     # Per channel, the dense layer is FULLY_CONNECTED version 12, which tflite-runtime 2.14 does not have.
     converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     return _finished(bytes(converter.convert()))
 
 
-def weight_only(model: Path, calibration: Calibration) -> Converted:
+def weight_only(network: Network, calibration: Calibration) -> Converted:
     """Weights in int8 per channel; arithmetic in float32."""
     # TensorFlow's converter has no such mode.
     recipe = extras.need("ai_edge_quantizer.recipe", "convert")
     quantizer = extras.need("ai_edge_quantizer.quantizer", "convert")
-    quantized = quantizer.Quantizer(bytearray(_float32(model)), recipe.weight_only_wi8_afp32()).quantize()
+    quantized = quantizer.Quantizer(bytearray(_float32(network)), recipe.weight_only_wi8_afp32()).quantize()
     return _finished(bytes(quantized.quantized_model))
 
 
-def int8(model: Path, calibration: Calibration) -> Converted:
+def int8(network: Network, calibration: Calibration) -> Converted:
     """Weights and activations in int8, from uint8 pixels to probabilities in float32."""
-    return _full_integer(model, calibration, _int8)
+    return _full_integer(network, calibration, _int8)
 
 
-def integer_only(model: Path, calibration: Calibration) -> Converted:
+def integer_only(network: Network, calibration: Calibration) -> Converted:
     """As :func:`int8`, softmax too: uint8 pixels in, uint8 probabilities out."""
-    return _full_integer(model, calibration, lambda with_ranges: _quantized(with_ranges, "uint8"))
+    return _full_integer(network, calibration, lambda with_ranges: _quantized(with_ranges, "uint8"))
 
 
-def int16x8(model: Path, calibration: Calibration) -> Converted:
+def int16x8(network: Network, calibration: Calibration) -> Converted:
     """Weights in int8 per channel and activations in int16."""
-    converter = _converter(model)
+    converter = _converter(network)
     opsets = extras.need("tensorflow", "convert").lite.OpsSet
     _calibrate(
         converter, representative(calibration), opsets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
@@ -79,21 +78,21 @@ def _finished(content: bytes, share: float = 1.0) -> Converted:
     return Converted(name_tensors(content), share)
 
 
-def _full_integer(model: Path, calibration: Calibration, quantize: Callable[[bytes], bytes]) -> Converted:
+def _full_integer(network: Network, calibration: Calibration, quantize: Callable[[bytes], bytes]) -> Converted:
     images = representative(calibration)
-    share, with_ranges = _with_ranges(model, images.tobytes(), images.shape)
+    share, with_ranges = _with_ranges(network, images.tobytes(), images.shape)
     content = quantize(with_ranges)
     _check_input(content)
     return _finished(content, share)
 
 
-def _converter(model: Path) -> Any:
+def _converter(network: Network) -> Any:
     tensorflow = extras.need("tensorflow", "convert")
-    return tensorflow.lite.TFLiteConverter.from_saved_model(keras_model.saved_model(model).name)
+    return tensorflow.lite.TFLiteConverter.from_saved_model(keras_model.saved_model(network).name)
 
 
-def _float32(model: Path) -> bytes:
-    return bytes(_converter(model).convert())
+def _float32(network: Network) -> bytes:
+    return bytes(_converter(network).convert())
 
 
 def _half_weights(float32: bytes) -> bytes:
@@ -142,10 +141,10 @@ def _quantized(with_ranges: bytes, output: str, in_float: tuple[str, ...] = ()) 
 
 # Two, because each file is made a second time, on other images.
 @functools.lru_cache(maxsize=2)
-def _with_ranges(model: Path, pixels: bytes, shape: tuple[int, ...]) -> tuple[float, bytes]:
+def _with_ranges(network: Network, pixels: bytes, shape: tuple[int, ...]) -> tuple[float, bytes]:
     """The share of :class:`Converted`; and the float file with ranges, from which the quantizer takes them."""
     images = np.frombuffer(pixels, np.uint8).reshape(shape)
-    converter = _converter(model)
+    converter = _converter(network)
     _calibrate(converter, images, extras.need("tensorflow", "convert").lite.OpsSet.TFLITE_BUILTINS_INT8)
     converter._experimental_calibrate_only = True
     whole = bytes(converter.convert())

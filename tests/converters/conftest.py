@@ -13,6 +13,7 @@ import pytest
 from pneumo_edge import runs
 from pneumo_edge._util import files
 from pneumo_edge.converters import keras_model
+from pneumo_edge.converters.converter import Network
 from pneumo_edge.converters.export import export
 from pneumo_edge.converters.isolated import child_process
 from pneumo_edge.data.phantom import make_phantom
@@ -127,4 +128,4 @@ def _ask(model: Path, dataset: Dataset, split: SplitName, folder: Path) -> npt.N
     """Probabilities of a Keras model; TensorFlow stays out of this process."""
     with child_process(folder / "keras.log") as child:
         pixels = dataset.rgb(dataset.indices(split))
-        return child.call(keras_model.answers, model, pixels)["probability"]
+        return child.call(keras_model.answers, Network(model, PNEUMONIA), pixels)["probability"]

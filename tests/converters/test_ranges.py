@@ -14,6 +14,7 @@ from pneumo_edge.converters import converter, ranges
 from pneumo_edge.converters.isolated import child_process
 from pneumo_edge.formats import FORMATS
 from pneumo_edge.runtime import engines
+from pneumo_edge.task import PNEUMONIA
 
 _MAPS = st.lists(arrays(np.float32, (4, 8), elements=st.floats(-100, 100, width=32)), min_size=1, max_size=3)
 
@@ -99,7 +100,7 @@ def _images(seed: int) -> Pixels:
 
 def _convert(model: Path, row: str, images: Pixels, target: Path, most_left: float) -> float:
     ranges._MOST_LEFT = most_left
-    return converter.make(model, FORMATS[row], images, target)
+    return converter.make(converter.Network(model, PNEUMONIA), FORMATS[row], images, target)
 
 
 def _probabilities(path: Path, row: str, images: Pixels) -> Any:

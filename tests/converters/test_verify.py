@@ -27,6 +27,7 @@ from pneumo_edge.evaluation.operating_point import ThresholdRule
 from pneumo_edge.formats import FORMATS, Format
 from pneumo_edge.imaging.images import Pixels
 from pneumo_edge.runtime.classifier import read_spec
+from pneumo_edge.task import PNEUMONIA
 
 pytestmark = pytest.mark.slow
 
@@ -159,7 +160,7 @@ def _break_and_convert(model: Path, fault: Callable[[Any], Any], row: Format, pi
     image = keras.Input(whole.input_shape[1:], name="image")
     broken = target.with_suffix(".keras")
     keras.Model(image, keras.layers.Identity(name="probability")(whole(fault(image)))).save(broken)
-    converter.make(broken, row, pixels if row.calibrated else None, target)
+    converter.make(converter.Network(broken, PNEUMONIA), row, pixels if row.calibrated else None, target)
 
 
 def _leave_variables(model: Path, target: Path) -> None:
