@@ -38,7 +38,7 @@ from pneumo_edge.runtime.engines import ENGINES, engines_for, import_engine
 from pneumo_edge.scoring.decoding import InputSize
 from pneumo_edge.scoring.models import Model, ModelFile, Skipped, find_models, read_models
 
-#: Images that a unit judges while its memory is measured, and processes that measure it.
+#: Images that a unit classifies while its memory is measured, and processes that measure it.
 _MEMORY_IMAGES, _MEMORY_PROCESSES = 5, 3
 #: About how long a process takes until it begins to warm up.
 _START_SECONDS = 0.7
@@ -54,7 +54,7 @@ class _Benchmark:
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _Classified:
     """A job that works, with its accuracy and memory."""
 
     job: Job
@@ -63,7 +63,7 @@ class _Judged:
 
 
 #: The units of one engine and number of threads, timed side by side; the last is the A/A unit.
-_Group = tuple[_Judged, ...]
+_Group = tuple[_Classified, ...]
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,10 @@ def run(
     with scratch() as place:
         benchmark, jobs = _prepare(units, source, settings, measurements, place)
         measurements.begin(_identity(benchmark, here, models, jobs))
-        judged = _judge(jobs, benchmark, max(1, here.cores // min(threads)), skip)
-        if not judged:
+        classified = _classify(jobs, benchmark, max(1, here.cores // min(threads)), skip)
+        if not classified:
             raise _nothing_measured()
-        timed, conditions = _time(_group(judged), benchmark)
+        timed, conditions = _time(_group(classified), benchmark)
     return Results(
         started=measurements.started,
         duration_s=measurements.elapsed_s,
@@ -128,7 +128,7 @@ def run(
         versions=machine.library_versions(),
         settings=settings,
         test_set=benchmark.prepared.test_set,
-        models=_measured_models(models, judged),
+        models=_measured_models(models, classified),
         units=tuple(_unit_results(timed, benchmark.prepared.test_set)),
         twins=tuple(Twin(group.units[-1].job.unit, group.latency[-1]) for group in timed),
         conditions=conditions,
@@ -190,7 +190,9 @@ def _identity(benchmark: _Benchmark, here: Machine, models: Sequence[ModelFile],
     )
 
 
-def _judge(jobs: Iterable[Job], benchmark: _Benchmark, at_once: int, skip: Callable[[Skipped], None]) -> list[_Judged]:
+def _classify(
+    jobs: Iterable[Job], benchmark: _Benchmark, at_once: int, skip: Callable[[Skipped], None]
+) -> list[_Classified]:
     """Accuracy and memory of each unit; several at once, because neither depends on the time it takes."""
     by_file: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
@@ -201,7 +203,7 @@ def _judge(jobs: Iterable[Job], benchmark: _Benchmark, at_once: int, skip: Calla
         ThreadPoolExecutor(at_once) as pool,
     ):
         try:
-            answers = list(pool.map(lambda same: _judge_file(same, benchmark, show, stop), by_file.values()))
+            answers = list(pool.map(lambda same: _classify_file(same, benchmark, show, stop), by_file.values()))
         finally:
             # However this ends, the pool waits for its threads.
             stop.set()
@@ -212,9 +214,9 @@ def _judge(jobs: Iterable[Job], benchmark: _Benchmark, at_once: int, skip: Calla
     return [each for answer in answers if not isinstance(answer, ResultsError) for each in answer]
 
 
-def _judge_file(
+def _classify_file(
     same: Sequence[Job], benchmark: _Benchmark, show: Callable[[int, str], None], stop: threading.Event
-) -> list[_Judged] | ResultsError:
+) -> list[_Classified] | ResultsError:
     """Accuracy and memory of the units of one file on one engine, which differ in their threads; or why there is none.
 
     Raises:
@@ -234,15 +236,15 @@ def _judge_file(
         # Answers do not depend on the number of threads.
         accuracy = work("accuracy", same[0]).accuracy
         assert accuracy
-        return [_Judged(job, accuracy, tuple(weigh(job, i) for i in range(_MEMORY_PROCESSES))) for job in same]
+        return [_Classified(job, accuracy, tuple(weigh(job, i) for i in range(_MEMORY_PROCESSES))) for job in same]
     except ResultsError as error:
         return error
 
 
-def _group(judged: Iterable[_Judged]) -> list[_Group]:
+def _group(classified: Iterable[_Classified]) -> list[_Group]:
     """Units by engine and threads, each group with its fastest unit once more: there noise is largest beside time."""
-    groups: dict[tuple[str, int], list[_Judged]] = {}
-    for each in judged:
+    groups: dict[tuple[str, int], list[_Classified]] = {}
+    for each in classified:
         groups.setdefault((each.job.unit.engine, each.job.unit.threads), []).append(each)
     return [(*group, min(group, key=lambda each: each.accuracy.inference_ms)) for group in groups.values()]
 
@@ -319,8 +321,8 @@ def _plan_processes(group: _Group, benchmark: _Benchmark, number: int) -> list[t
     ]
 
 
-def _measured_models(models: Iterable[ModelFile], judged: Sequence[_Judged]) -> tuple[Model, ...]:
-    measured = {each.job.unit.model for each in judged}
+def _measured_models(models: Iterable[ModelFile], classified: Sequence[_Classified]) -> tuple[Model, ...]:
+    measured = {each.job.unit.model for each in classified}
     return tuple(file.model for file in models if file.model.file in measured)
 
 
