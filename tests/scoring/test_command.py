@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 from pneumo_edge import Classifier
-from pneumo_edge.benchmarks.measures import accuracy
 from pneumo_edge.data import tensors
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.errors import ExitCode
-from pneumo_edge.scoring import run, scores
+from pneumo_edge.scoring import classification, run, scores
 
 _FILES = ("metrics.json", "evaluation.md")
 
@@ -120,24 +119,24 @@ def test_an_interrupted_run_goes_on(
 ) -> None:
     target, source = tmp_path / "scores.json", open_source(phantom)
     judged: list[str] = []
-    measure = accuracy.measure
+    classify = classification.classify
 
     def interrupt_after_one(classifier: Classifier, *rest: Any) -> Any:
         if len(judged) == 1:
             raise KeyboardInterrupt
         judged.append(classifier.path.name)
-        return measure(classifier, *rest)
+        return classify(classifier, *rest)
 
-    monkeypatch.setattr(accuracy, "measure", interrupt_after_one)
+    monkeypatch.setattr(run, "classify", interrupt_after_one)
     with pytest.raises(KeyboardInterrupt):
         run.score([tiny_folder], source, "test", target)
     assert [file.model.file for file in scores.read(target).files] == judged == ["tiny-fp32.onnx"]
 
     def note(classifier: Classifier, *rest: Any) -> Any:
         judged.append(classifier.path.name)
-        return measure(classifier, *rest)
+        return classify(classifier, *rest)
 
-    monkeypatch.setattr(accuracy, "measure", note)
+    monkeypatch.setattr(run, "classify", note)
     found = run.score([tiny_folder], source, "test", target)
     assert judged == ["tiny-fp32.onnx", "tiny-fp32.tflite", "tiny-int8.tflite"]
     assert found == scores.read(target)
