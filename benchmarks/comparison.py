@@ -54,7 +54,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Compared:
+class UnitComparison:
     """A unit in two runs, with what was found of each measure."""
 
     before: Row
@@ -83,7 +83,7 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """Two runs side by side.
 
     Attributes:
@@ -95,7 +95,7 @@ class Comparison:
         without_noise: Engines, with their threads, whose noise is not known, for want of an A/A unit in a run.
     """
 
-    units: tuple[Compared, ...]
+    units: tuple[UnitComparison, ...]
     only_before: tuple[Unit, ...]
     only_after: tuple[Unit, ...]
     same_images: bool
@@ -112,7 +112,7 @@ class Comparison:
         return not self.worse and not self.only_before and not any(each.untold for each in self.units)
 
 
-def compare(before: Summary, after: Summary, allowed: float = 0.0) -> Comparison:
+def compare(before: Summary, after: Summary, allowed: float = 0.0) -> RunComparison:
     """Compare the units that two runs have in common, by the name of the file, the engine and the threads.
 
     Time and memory are worse where the whole interval of their ratio lies above one plus the share allowed, and
@@ -146,8 +146,8 @@ def compare(before: Summary, after: Summary, allowed: float = 0.0) -> Comparison
     judge = _Judge(before, after, allowed, 1 - FALSE_ALARMS / (len(COSTS + QUALITIES) * len(pairs)))
     later = {row.result.unit for row in after.rows}
     places = dict.fromkeys((one.result.unit.engine, one.result.unit.threads) for one, _ in pairs)
-    return Comparison(
-        tuple(Compared(one, other, dict(judge.findings(one, other))) for one, other in pairs),
+    return RunComparison(
+        tuple(UnitComparison(one, other, dict(judge.findings(one, other))) for one, other in pairs),
         tuple(unit for unit in known if unit not in later),
         tuple(row.result.unit for row in after.rows if row.result.unit not in known),
         judge.same_images,
@@ -193,7 +193,7 @@ class _Judge:
         wall = statistics.unpaired_ratio(after.wall_medians_ms, before.wall_medians_ms, confidence=self._confidence)
         if (
             found.outcome == "no regression"
-            and statistics.judge(wall, max(self._allowed, _WALL_ALONE, noise)) == "more"
+            and statistics.relation(wall, max(self._allowed, _WALL_ALONE, noise)) == "more"
         ):
             return Finding(found.interval, "cannot tell", f"wall time is {wall.value:.2f} times, CPU time is not")
         return found
@@ -204,7 +204,7 @@ class _Judge:
             return Finding(None, "cannot tell", "it is not above that of the imports")
         ratio = statistics.unpaired_ratio(after, before)
         strict = statistics.unpaired_ratio(after, before, confidence=self._confidence)
-        if statistics.judge(strict, max(allowed, noise)) == "more":
+        if statistics.relation(strict, max(allowed, noise)) == "more":
             return Finding(ratio, "worse")
         if np.isinf(ratio.high):
             return Finding(ratio, "cannot tell", "no interval from one process")

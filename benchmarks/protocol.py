@@ -65,7 +65,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchmarkSettings:
     """How often everything is run.
 
     Attributes:
@@ -108,7 +108,7 @@ class Settings:
         queries: int | None = None,
         seconds: float | None = None,
         seed: int = 0,
-    ) -> Settings:
+    ) -> BenchmarkSettings:
         """The settings of a preset, with some replaced; fewer than it asks for make a result that does not count."""
         row = PRESETS[preset]
         seconds = row.seconds if seconds is None else seconds
@@ -162,12 +162,12 @@ class Plan:
     measure: Measure
     jobs: tuple[Job, ...]
     images: tuple[TimedImage, ...]
-    settings: Settings
+    settings: BenchmarkSettings
     process: int = 0
     twin: bool = False
 
 
-def plan_turns(settings: Settings, kind: CallKind, call_ns: float) -> int:
+def plan_turns(settings: BenchmarkSettings, kind: CallKind, call_ns: float) -> int:
     """How many turns a call gets in one process, from the time that one call takes in nanoseconds."""
     call_ns = max(call_ns, 1.0)
     wanted = math.ceil(settings.queries / settings.processes)

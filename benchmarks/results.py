@@ -12,7 +12,7 @@ from typing import Annotated
 from pneumo_edge._util import files, records
 from pneumo_edge._util.records import AtLeastOne, Count, Share, Within
 from pneumo_edge._util.result_files import read_record
-from pneumo_edge.benchmarks.protocol import MOST_SECONDS, Settings, Unit
+from pneumo_edge.benchmarks.protocol import MOST_SECONDS, BenchmarkSettings, Unit
 from pneumo_edge.benchmarks.supplement.records import Supplement
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.scoring.classes import check_classes
@@ -160,7 +160,7 @@ class Conditions:
 
 
 @dataclass(frozen=True)
-class Twin:
+class AAUnit:
     """The A/A unit of an engine and number of threads: a unit's file loaded once more, and timed beside it."""
 
     unit: Unit
@@ -200,11 +200,11 @@ class Results:
     duration_s: _Seconds
     machine: Machine
     versions: dict[str, str]
-    settings: Settings
+    settings: BenchmarkSettings
     test_set: TestSet
     models: tuple[Model, ...]
     units: tuple[UnitResult, ...]
-    twins: tuple[Twin, ...]
+    twins: tuple[AAUnit, ...]
     conditions: tuple[Conditions, ...]
     skipped: tuple[Skipped, ...]
     supplement: Supplement | None = None
@@ -218,7 +218,7 @@ class Results:
             raise ValueError("there are no units")
         self._check_units()
         self._check_times()
-        self._check_twins()
+        self._check_aa_units()
         self._check_conditions()
 
     def _check_units(self) -> None:
@@ -248,7 +248,7 @@ class Results:
                 if not any(found.get(_INFERENCE, ())):
                     raise ValueError(f"the {name} has no time in the stage {_INFERENCE!r} of its files to verdict")
 
-    def _check_twins(self) -> None:
+    def _check_aa_units(self) -> None:
         units = {result.unit for result in self.units}
         for twin in self.twins:
             if twin.unit not in units:

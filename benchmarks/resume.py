@@ -12,7 +12,7 @@ from pathlib import Path
 from pneumo_edge._util import records
 from pneumo_edge._util.journal import Journal
 from pneumo_edge._util.records import RecordError
-from pneumo_edge.benchmarks.protocol import Plan, Settings, Unit
+from pneumo_edge.benchmarks.protocol import BenchmarkSettings, Plan, Unit
 from pneumo_edge.benchmarks.results import Machine
 from pneumo_edge.benchmarks.worker import Message, work
 from pneumo_edge.scoring.models import Model
@@ -26,7 +26,7 @@ class Identity:
     test set.
     """
 
-    settings: Settings
+    settings: BenchmarkSettings
     machine: Machine
     versions: dict[str, str]
     models: tuple[Model, ...]

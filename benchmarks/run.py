@@ -17,8 +17,9 @@ from pneumo_edge._util.scratch import Scratch, scratch
 from pneumo_edge.benchmarks import machine, testset
 from pneumo_edge.benchmarks.measures.conditions import together
 from pneumo_edge.benchmarks.measures.latency import STEPS, expected_seconds
-from pneumo_edge.benchmarks.protocol import Job, Measure, Plan, Settings, TimedImage, Unit
+from pneumo_edge.benchmarks.protocol import BenchmarkSettings, Job, Measure, Plan, TimedImage, Unit
 from pneumo_edge.benchmarks.results import (
+    AAUnit,
     AccuracySamples,
     Conditions,
     LatencySamples,
@@ -26,7 +27,6 @@ from pneumo_edge.benchmarks.results import (
     MemorySample,
     Results,
     TestSet,
-    Twin,
     UnitResult,
 )
 from pneumo_edge.benchmarks.resume import Identity, Measurements
@@ -48,7 +48,7 @@ _START_SECONDS = 0.7
 class _Benchmark:
     """What its steps have in common."""
 
-    settings: Settings
+    settings: BenchmarkSettings
     prepared: PreparedTestSet
     measurements: Measurements
 
@@ -77,7 +77,7 @@ class _Timed:
 def run(
     paths: Sequence[Path],
     source: Source,
-    settings: Settings,
+    settings: BenchmarkSettings,
     measurements: Measurements,
     *,
     engines: Iterable[str] = tuple(ENGINES),
@@ -130,7 +130,7 @@ def run(
         test_set=benchmark.prepared.test_set,
         models=_measured_models(models, classified),
         units=tuple(_unit_results(timed, benchmark.prepared.test_set)),
-        twins=tuple(Twin(group.units[-1].job.unit, group.latency[-1]) for group in timed),
+        twins=tuple(AAUnit(group.units[-1].job.unit, group.latency[-1]) for group in timed),
         conditions=conditions,
         skipped=tuple(skipped),
     )
@@ -163,7 +163,7 @@ def _make_units(
 def _prepare(
     units: Sequence[tuple[Unit, ModelFile]],
     source: Source,
-    settings: Settings,
+    settings: BenchmarkSettings,
     measurements: Measurements,
     place: Scratch,
 ) -> tuple[_Benchmark, list[Job]]:
@@ -279,7 +279,7 @@ def _show(show: Callable[[int, str], None], note: str, steps: int) -> None:
     show(steps, note)
 
 
-def _expected_seconds(groups: Sequence[_Group], settings: Settings, processes: int) -> float:
+def _expected_seconds(groups: Sequence[_Group], settings: BenchmarkSettings, processes: int) -> float:
     """About how long timing takes."""
     calls_ms = [each.accuracy.inference_ms for group in groups for each in group]
     calling = settings.processes * sum(expected_seconds(settings, call_ms) for call_ms in calls_ms)

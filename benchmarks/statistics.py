@@ -79,7 +79,7 @@ def reach(ratio: Interval) -> float:
     return max(ratio.high, 1 / ratio.low) - 1
 
 
-def judge(ratio: Interval, noise_floor: float) -> Relation:
+def relation(ratio: Interval, noise_floor: float) -> Relation:
     """Tell whether the numerator is less or more than the denominator.
 
     Args:

@@ -136,7 +136,7 @@ class Ratio(Ratios):
     @property
     def relation(self) -> statistics.Relation:
         """Whether inference takes the numerator less or more time."""
-        return statistics.judge(self.decided, self.band)
+        return statistics.relation(self.decided, self.band)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from pneumo_edge._util.scratch import Scratch
-from pneumo_edge.benchmarks.protocol import Settings, TimedImage
+from pneumo_edge.benchmarks.protocol import BenchmarkSettings, TimedImage
 from pneumo_edge.benchmarks.results import TestSet
 from pneumo_edge.data.sources import Sample, Source
 from pneumo_edge.scoring.decoding import InputSize, decode
@@ -25,7 +25,7 @@ class PreparedTestSet:
     timed: tuple[TimedImage, ...]
 
 
-def prepare(source: Source, sizes: Iterable[InputSize], place: Scratch, settings: Settings) -> PreparedTestSet:
+def prepare(source: Source, sizes: Iterable[InputSize], place: Scratch, settings: BenchmarkSettings) -> PreparedTestSet:
     """Decode the test split.
 
     Args:
@@ -64,7 +64,7 @@ def _copy(content: bytes, stream: IO[bytes]) -> None:
 
 
 def _write_timed(
-    source: Source, usable: Sequence[Sample], place: Scratch, settings: Settings
+    source: Source, usable: Sequence[Sample], place: Scratch, settings: BenchmarkSettings
 ) -> tuple[TimedImage, ...]:
     chosen = random.Random(settings.seed).sample(range(len(usable)), min(settings.images, len(usable)))
     timed = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pneumo_edge.benchmarks.protocol import MIN_PROCESSES, PRESETS, Settings
+from pneumo_edge.benchmarks.protocol import MIN_PROCESSES, PRESETS, BenchmarkSettings
 from pneumo_edge.benchmarks.results import Conditions, LatencySamples, Machine
 
 #: Above these, a process was disturbed. Wall over CPU time is the median over inference calls at one thread.
@@ -14,7 +14,7 @@ MOST_WALL_OVER_CPU = 1.05
 MOST_THROTTLED_SHARE = 0.01
 
 
-def shortfalls(settings: Settings, latency: Sequence[LatencySamples]) -> tuple[str, ...]:
+def shortfalls(settings: BenchmarkSettings, latency: Sequence[LatencySamples]) -> tuple[str, ...]:
     """What a unit's result lacks of what its preset asks for, a few words each; a result that lacks any cannot win.
 
     Args:

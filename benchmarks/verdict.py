@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 
 from pneumo_edge.benchmarks import statistics
-from pneumo_edge.benchmarks.beside_float import float_of
+from pneumo_edge.benchmarks.float_baseline import float_baseline
 from pneumo_edge.benchmarks.summary import CLOCK_TITLES, Clock, Ratio, Row, Summary, deciding_clock
-from pneumo_edge.evaluation.bootstrap import Judged, bootstrap_difference
+from pneumo_edge.evaluation.bootstrap import Predictions, bootstrap_difference
 from pneumo_edge.evaluation.comparison import compare_auc, mcnemar
 from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, Outcome, settle
 from pneumo_edge.evaluation.metrics import Interval
@@ -63,7 +63,7 @@ class _Finding:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class BenchmarkVerdict:
     """What the results settle.
 
     Attributes:
@@ -78,7 +78,7 @@ class Verdict:
     unranked: tuple[tuple[Row, str], ...]
 
 
-def decide(summary: Summary) -> Verdict:
+def decide(summary: Summary) -> BenchmarkVerdict:
     """Judge every claim that the results can speak to."""
     judge = _Judge(summary)
     claims = [claim for ratio in summary.ratios for claim in judge.claims(ratio)]
@@ -88,7 +88,7 @@ def decide(summary: Summary) -> Verdict:
             order.append(claim.property)
     unranked = [(row, why) for row in summary.rows if (why := judge.why_unranked(row))]
     out = [id(row) for row, _ in unranked]
-    return Verdict(
+    return BenchmarkVerdict(
         tuple(_distinct(sorted(claims, key=lambda claim: order.index(claim.property)))),
         pareto([row for row in summary.rows if id(row) not in out]),
         tuple(unranked),
@@ -245,7 +245,7 @@ class _Judge:
         """Whether the subject's AUC loses less from float to its format than the other's does."""
         if subject.model.format == FLOAT32:
             return None
-        floats = [float_of(row, self._summary) for row in (subject, other)]
+        floats = [float_baseline(row, self._summary) for row in (subject, other)]
         if floats[0] is None or floats[1] is None:
             return None
         scores = self._summary.scores
@@ -264,8 +264,8 @@ class _Judge:
             return _Finding("not separable", f"{evidence}; {self._shortage}", effect)
         return _Finding(settle(found, least), evidence, effect)
 
-    def _judged(self, row: Row) -> Judged:
-        return Judged(self._summary.scores(row), row.model.threshold)
+    def _judged(self, row: Row) -> Predictions:
+        return Predictions(self._summary.scores(row), row.model.threshold)
 
 
 def _too_little(row: Row) -> str:

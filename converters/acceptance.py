@@ -14,7 +14,7 @@ from pneumo_edge._util.progress import track
 from pneumo_edge.converters import chance
 from pneumo_edge.converters.reference import Reference
 from pneumo_edge.errors import GateError
-from pneumo_edge.evaluation.bootstrap import Judged, bootstrap_difference
+from pneumo_edge.evaluation.bootstrap import Predictions, bootstrap_difference
 from pneumo_edge.evaluation.metrics import Interval, Scores
 from pneumo_edge.formats import Format
 from pneumo_edge.runtime import engines
@@ -249,8 +249,8 @@ def _colour_response(loaded: Loaded, reference: Reference) -> float:
 def _auc_loss(reference: Reference, scores: Scores, threshold: float) -> Interval:
     return bootstrap_difference(
         reference.labels,
-        Judged(reference.scores, reference.threshold),
-        Judged(scores, threshold),
+        Predictions(reference.scores, reference.threshold),
+        Predictions(scores, threshold),
         reference.patients.astype(str).tolist(),
         statistics=("auc",),
         open_ends=False,

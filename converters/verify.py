@@ -201,7 +201,7 @@ def _passed_with(verification: VerificationSpec) -> str:
     return f"{versions} on {verification.processor}" if verification.processor else versions
 
 
-def verify_apart(model: Path, data: Path | None, cache: Path) -> VerificationSpec:
+def verify_in_subprocess(model: Path, data: Path | None, cache: Path) -> VerificationSpec:
     """Do as :func:`verify_again` in a process of its own, because a file that is verified is not trusted yet.
 
     Raises:

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pneumo_edge.benchmarks.beside_float import BesideFloat, beside_float
+from pneumo_edge.benchmarks.float_baseline import FloatComparison, compare_with_float
 from pneumo_edge.benchmarks.report.sections.claims import where
 from pneumo_edge.benchmarks.summary import CLOCK_TITLES, Summary, deciding_clock
-from pneumo_edge.benchmarks.verdict import Claim, Property, Verdict
+from pneumo_edge.benchmarks.verdict import BenchmarkVerdict, Claim, Property
 from pneumo_edge.evaluation.comparison import paired_auc
 from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, Outcome, settle
 from pneumo_edge.evaluation.metrics import Interval
 from pneumo_edge.evaluation.seeds import over_seeds
-from pneumo_edge.scoring.scores import FileScores, Scores
+from pneumo_edge.scoring.scores import EvaluationScores, FileScores
 
 _SUBJECT, _OTHER = "mobilenetv2", "efficientnetb0"
 #: The formats that were scored for every training.
@@ -46,7 +46,7 @@ class OverTrainings:
     outcome: Outcome
 
 
-def over_trainings(scores: Scores, file_format: str) -> OverTrainings:
+def over_trainings(scores: EvaluationScores, file_format: str) -> OverTrainings:
     """Compare the trainings of both backbones that share their seed.
 
     Args:
@@ -73,7 +73,7 @@ def _by_seed(files: Iterable[FileScores], backbone: str, file_format: str) -> di
     }
 
 
-def answer(summary: Summary, verdict: Verdict, scores: Scores) -> str:
+def answer(summary: Summary, verdict: BenchmarkVerdict, scores: EvaluationScores) -> str:
     """At most six sentences.
 
     Args:
@@ -162,7 +162,7 @@ def _one_training(claims: Sequence[Claim], summary: Summary) -> str:
     )
 
 
-def _quantization(summary: Summary, verdict: Verdict) -> str:
+def _quantization(summary: Summary, verdict: BenchmarkVerdict) -> str:
     missed = dict.fromkeys(row.model.format for claim in verdict.claims for row, _ in claim.ineligible)
     gate = f"{', '.join(missed)} files are small and fast but not eligible, for they miss their accuracy gate"
     if (slowest := _slow_int8(summary)) is None:
@@ -173,11 +173,11 @@ def _quantization(summary: Summary, verdict: Verdict) -> str:
     )
 
 
-def _slow_int8(summary: Summary) -> BesideFloat | None:
+def _slow_int8(summary: Summary) -> FloatComparison | None:
     """MobileNetV2's int8 unit of one thread that takes longest beside its fp32 file, where the reason is known."""
     found = (
         each
-        for each in beside_float(summary).values()
+        for each in compare_with_float(summary).values()
         if each.why and (each.row.model.backbone, each.row.model.format) == (_SUBJECT, "int8")
         if each.row.result.unit.threads == 1
     )

@@ -76,7 +76,7 @@ def _effect(claim: Claim | None) -> Cell:
 
 def repeated_table(summaries: Sequence[Summary]) -> Table:
     """Each run's conclusions, and how it compares with the run before."""
-    compared: list[tuple[comparison.Compared, ...]] = [()]
+    compared: list[tuple[comparison.UnitComparison, ...]] = [()]
     compared += [comparison.compare(before, after, ALLOWED).units for before, after in pairwise(summaries)]
     rows = []
     for summary, others in zip(summaries, compared, strict=True):

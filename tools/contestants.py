@@ -13,10 +13,10 @@ import sys
 import time
 from collections.abc import Callable
 
-Judge = Callable[[str], float]
+Predict = Callable[[str], float]
 
 
-def pneumo_edge(model: str) -> Judge:
+def pneumo_edge(model: str) -> Predict:
     """This project's classifier."""
     from pneumo_edge import Classifier
 
@@ -25,12 +25,12 @@ def pneumo_edge(model: str) -> Judge:
     return lambda path: classifier.predict(path).probabilities[positive]
 
 
-def full(model: str) -> Judge:
+def full(model: str) -> Predict:
     """The shortest script there is with Pillow and the bare interpreter: every pixel of the file is decoded."""
     return _script(model, None)
 
 
-def equal(model: str) -> Judge:
+def equal(model: str) -> Predict:
     """The same, decoded no further than the classifier does."""
     from pathlib import Path
 
@@ -39,7 +39,7 @@ def equal(model: str) -> Judge:
     return _script(model, read_spec(Path(model)).smallest_decoded)
 
 
-def _script(model: str, smallest: int | None) -> Judge:
+def _script(model: str, smallest: int | None) -> Predict:
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter
     from PIL import Image
@@ -49,7 +49,7 @@ def _script(model: str, smallest: int | None) -> Judge:
     given, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]["index"]
     _, height, width, _ = given["shape"]
 
-    def judge(path: str) -> float:
+    def predict(path: str) -> float:
         image = Image.open(path)
         if smallest and min(image.size) >= 2 * smallest:
             image.draft("L", (smallest, smallest))
@@ -58,10 +58,10 @@ def _script(model: str, smallest: int | None) -> Judge:
         interpreter.invoke()
         return float(interpreter.get_tensor(answer)[0, 1])
 
-    return judge
+    return predict
 
 
-def mediapipe(model: str) -> Judge:
+def mediapipe(model: str) -> Predict:
     """MediaPipe Tasks' ImageClassifier, which takes no grey image."""
     import mediapipe as mp
     import numpy as np
@@ -72,16 +72,16 @@ def mediapipe(model: str) -> Judge:
     options = ImageClassifierOptions(base_options=BaseOptions(model_asset_path=model))
     classifier = ImageClassifier.create_from_options(options)
 
-    def judge(path: str) -> float:
+    def predict(path: str) -> float:
         pixels = np.asarray(Image.open(path).convert("RGB"))
         image = mp.Image(image_format=mp.ImageFormat.SRGB, data=pixels)
         categories = classifier.classify(image).classifications[0].categories
         return float({category.index: category.score for category in categories}[1])
 
-    return judge
+    return predict
 
 
-def keras(model: str) -> Judge:
+def keras(model: str) -> Predict:
     """Keras's own way on the trained model, as its guides have it."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import keras as library
@@ -89,15 +89,15 @@ def keras(model: str) -> Judge:
     network = library.models.load_model(model)
     _, height, width, _ = network.input_shape
 
-    def judge(path: str) -> float:
+    def predict(path: str) -> float:
         image = library.utils.load_img(path, target_size=(height, width), interpolation="bilinear")
         pixels = library.utils.img_to_array(image)[None]
         return float(network.predict(pixels, verbose=0)[0, 1])
 
-    return judge
+    return predict
 
 
-CONTESTANTS: dict[str, Callable[[str], Judge]] = {
+CONTESTANTS: dict[str, Callable[[str], Predict]] = {
     row.__name__: row for row in (pneumo_edge, full, equal, mediapipe, keras)
 }
 
@@ -107,12 +107,12 @@ def main(name: str, model: str) -> None:
     if hasattr(os, "sched_setaffinity"):
         # One core for everyone, because not every library takes a number of threads.
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    judge = CONTESTANTS[name](model)
+    predict = CONTESTANTS[name](model)
     print(flush=True)
     for line in sys.stdin:
         path = line.rstrip("\n")
         started = time.perf_counter_ns()
-        probability = judge(path)
+        probability = predict(path)
         print(json.dumps({"ns": time.perf_counter_ns() - started, "probability": probability}), flush=True)
 
 

@@ -54,7 +54,7 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SpeedComparison:
     """A row of the table: seconds of each round, of ours and of what it is compared with."""
 
     what: str
@@ -178,7 +178,7 @@ def compare_calls(
 
 def measure(
     model: Path, paths: Sequence[Path], rounds: int, mediapipe: Path | None, keras: Path | None
-) -> tuple[list[Comparison], Agreement]:
+) -> tuple[list[SpeedComparison], Agreement]:
     """Make all comparisons that can be made here.
 
     Args:
@@ -206,7 +206,7 @@ def measure(
     seconds, answers = compare_verdicts(models, paths, rounds)
     per_image = {name: tuple(each / len(paths) for each in of_rounds) for name, of_rounds in seconds.items()}
     rows = [
-        Comparison("file to verdict", words, per_image[_OURS], per_image[name], bound)
+        SpeedComparison("file to verdict", words, per_image[_OURS], per_image[name], bound)
         for name, (words, bound) in against.items()
     ]
     classifier = Classifier(model)
@@ -219,7 +219,7 @@ def measure(
     return [*rows, *_compare_folder(classifier, paths, rounds), *_compare_starts(model, paths[0], rounds)], agreement
 
 
-def _compare_heatmap(classifier: Classifier, paths: Sequence[Path], rounds: int) -> Iterator[Comparison]:
+def _compare_heatmap(classifier: Classifier, paths: Sequence[Path], rounds: int) -> Iterator[SpeedComparison]:
     """What the heatmap costs: inference alone, with it and in a file that has none."""
     if not classifier.spec.output(HEATMAP):
         return
@@ -241,7 +241,7 @@ def _compare_heatmap(classifier: Classifier, paths: Sequence[Path], rounds: int)
     with_it, without = (
         tuple((np.reshape(each, (rounds, _TURNS)).mean(axis=1) / len(tensors)).tolist()) for each in (ours, theirs)
     )
-    yield Comparison("inference with the heatmap", "the same network without it", with_it, without, Bound(1.02))
+    yield SpeedComparison("inference with the heatmap", "the same network without it", with_it, without, Bound(1.02))
 
 
 def _remove_other_outputs(model: Path, target: Path) -> None:
@@ -262,7 +262,7 @@ def _remove_other_outputs(model: Path, target: Path) -> None:
     target.write_bytes(builder.Output())
 
 
-def _compare_folder(classifier: Classifier, paths: Sequence[Path], rounds: int) -> Iterator[Comparison]:
+def _compare_folder(classifier: Classifier, paths: Sequence[Path], rounds: int) -> Iterator[SpeedComparison]:
     if cores.available() < 2:
         return
 
@@ -271,10 +271,10 @@ def _compare_folder(classifier: Classifier, paths: Sequence[Path], rounds: int) 
 
     pair = compare_calls(with_workers(2), with_workers(1), rounds, "Judging a folder")
     ours, theirs = (tuple(each / len(paths) for each in of_rounds) for of_rounds in pair)
-    yield Comparison("a folder with 2 workers", "with 1 worker", ours, theirs, Bound(1.8, at_least=True))
+    yield SpeedComparison("a folder with 2 workers", "with 1 worker", ours, theirs, Bound(1.8, at_least=True))
 
 
-def _compare_starts(model: Path, image: Path, rounds: int) -> Iterator[Comparison]:
+def _compare_starts(model: Path, image: Path, rounds: int) -> Iterator[SpeedComparison]:
     def run(*words: object) -> Callable[[], object]:
         command = [sys.executable, *map(str, words)]
         return lambda: subprocess.run(command, check=True, capture_output=True)
@@ -285,10 +285,10 @@ def _compare_starts(model: Path, image: Path, rounds: int) -> Iterator[Compariso
     ):
         shown = f"pneumo-edge {' '.join(map(str, ours[:1]))}"
         pair = compare_calls(run("-m", "pneumo_edge", *ours), run("-c", theirs), rounds, f"Starting {shown}")
-        yield Comparison(f"`{shown}`, cold", f'`python -c "{theirs}"`', *pair, Bound(3))
+        yield SpeedComparison(f"`{shown}`, cold", f'`python -c "{theirs}"`', *pair, Bound(3))
 
 
-def render(rows: Sequence[Comparison], agreement: Agreement) -> str:
+def render(rows: Sequence[SpeedComparison], agreement: Agreement) -> str:
     """The table and the agreement, Markdown."""
     lines = [
         "| what | against | ms | ms of that | ratio | over the rounds | bound | |",

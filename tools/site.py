@@ -50,7 +50,7 @@ DOCUMENTS: dict[str, tuple[type, str]] = {
     "run": (Run, "is `run.json` in the folder of a training run"),
     "proof": (Proof, "is `FILE.proof.json` beside an exported model file"),
     "benchmark-results": (results.Results, "is `results.json`, which `pneumo-edge benchmark` writes"),
-    "scores": (scores.Scores, "is `scores.json`, which `pneumo-edge evaluate` writes"),
+    "scores": (scores.EvaluationScores, "is `scores.json`, which `pneumo-edge evaluate` writes"),
 }
 #: A role of Sphinx, as docstrings use them, after Markdown has made code of its name.
 _ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):<code>(~?)([\w.]+)</code>")

@@ -18,7 +18,7 @@ from pneumo_edge.evaluation.metrics import Labels, Scores, auc_interval, confusi
 from pneumo_edge.evaluation.operating_point import choose_threshold, log_loss
 from pneumo_edge.runs import VALIDATION_NAME
 from pneumo_edge.training.curves import CSV_NAME
-from pneumo_edge.training.fit import Settings, shift_metrics
+from pneumo_edge.training.fit import TrainingSettings, shift_metrics
 from pneumo_edge.training.settings import SETTINGS_NAME
 from tools import pages
 
@@ -54,7 +54,7 @@ def table(folder: Path) -> str:
 
 def _row(run: Path) -> tuple[str, ...]:
     try:
-        settings = records.loads(Settings, (run / SETTINGS_NAME).read_bytes())
+        settings = records.loads(TrainingSettings, (run / SETTINGS_NAME).read_bytes())
         with (run / CSV_NAME).open(newline="") as stream:
             history = list(csv.DictReader(stream))
         heads = sum(epoch["phase"] == "head" for epoch in history)

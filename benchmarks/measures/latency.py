@@ -12,7 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from pneumo_edge.benchmarks import statistics
-from pneumo_edge.benchmarks.protocol import CALL_KINDS, WARMUP_SECONDS, CallKind, Settings, plan_turns, schedule
+from pneumo_edge.benchmarks.protocol import (
+    CALL_KINDS,
+    WARMUP_SECONDS,
+    BenchmarkSettings,
+    CallKind,
+    plan_turns,
+    schedule,
+)
 from pneumo_edge.benchmarks.results import Calls, LatencySamples
 from pneumo_edge.imaging.images import Pixels
 from pneumo_edge.runtime.classifier import Classifier, Prediction, Timings
@@ -97,7 +104,7 @@ class _Timer:
         sample = self._samples[number] = self.call(image)
         self.spent_ns += sample.wall_ns
 
-    def falls_short(self, settings: Settings) -> bool:
+    def falls_short(self, settings: BenchmarkSettings) -> bool:
         """Whether it has taken less time than it ought to."""
         return self.kind == "inference" and self.spent_ns < settings.least_ns
 
@@ -118,7 +125,7 @@ class _Timer:
         return partial(classifier.predict, self._unit.files[image])
 
 
-def expected_seconds(settings: Settings, call_ms: float) -> float:
+def expected_seconds(settings: BenchmarkSettings, call_ms: float) -> float:
     """About how long a unit's warm-up and calls take in one process.
 
     Args:
@@ -131,7 +138,7 @@ def expected_seconds(settings: Settings, call_ms: float) -> float:
 
 
 def measure(
-    units: Sequence[LoadedUnit], settings: Settings, process: int, done: Callable[[], None]
+    units: Sequence[LoadedUnit], settings: BenchmarkSettings, process: int, done: Callable[[], None]
 ) -> tuple[LatencySamples, ...]:
     """Warm up all units, then time them in rounds.
 

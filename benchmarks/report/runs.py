@@ -8,7 +8,7 @@ from string import ascii_uppercase
 
 from pneumo_edge.benchmarks import verdict
 from pneumo_edge.benchmarks.summary import Row, Summary
-from pneumo_edge.benchmarks.verdict import Verdict
+from pneumo_edge.benchmarks.verdict import BenchmarkVerdict
 from pneumo_edge.errors import ResultsError
 
 
@@ -18,7 +18,7 @@ class Run:
 
     letter: str
     summary: Summary
-    verdict: Verdict
+    verdict: BenchmarkVerdict
 
 
 Runs = tuple[Run, ...]

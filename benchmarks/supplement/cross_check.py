@@ -21,7 +21,7 @@ ROUNDS = 5
 #: Instruments agree where the ratio of their medians is this near to 1.
 TOLERANCE = 0.10
 
-Outcome = Literal["agrees", "differs", "not separable"]
+AgreementOutcome = Literal["agrees", "differs", "not separable"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Agreement:
     ratio: Interval
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> AgreementOutcome:
         """Whether the whole interval of the ratio lies within :data:`TOLERANCE` of 1, or the whole of it outside."""
         low, high = 1 - TOLERANCE, 1 + TOLERANCE
         if low <= self.ratio.low and self.ratio.high <= high:

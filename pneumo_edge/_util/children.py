@@ -97,7 +97,7 @@ def start(
     command = [python, "-P", *program]
     stream = subprocess.PIPE if piped else None
     with contextlib.ExitStack() as resources:
-        held = resources.enter_context(parent_watch.held())
+        held = resources.enter_context(parent_watch.lifeline())
         kept = resources.enter_context(_open(errors))
         process = subprocess.Popen(
             command,

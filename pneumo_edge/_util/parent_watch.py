@@ -22,7 +22,7 @@ class Lifeline:
 
 
 @contextlib.contextmanager
-def held() -> Iterator[Lifeline]:
+def lifeline() -> Iterator[Lifeline]:
     """Hold the parent's end while the block runs; the child calls :func:`watch`."""
     if os.name != "posix":  # where a child inherits no descriptors
         yield Lifeline((), {})

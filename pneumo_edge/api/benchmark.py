@@ -11,13 +11,13 @@ from pneumo_edge.api import arguments, datasets
 from pneumo_edge.api.arguments import Models, PathArgument, Tell
 from pneumo_edge.api.evaluate import describe_skipped
 from pneumo_edge.benchmarks import report, results
-from pneumo_edge.benchmarks.protocol import MIN_PROCESSES, PRESETS, Settings
+from pneumo_edge.benchmarks.protocol import MIN_PROCESSES, PRESETS, BenchmarkSettings
 from pneumo_edge.benchmarks.report.runs import gather
 from pneumo_edge.benchmarks.results import Results
 from pneumo_edge.benchmarks.resume import Measurements
 from pneumo_edge.benchmarks.run import run
 from pneumo_edge.benchmarks.summary import Summary, summarise
-from pneumo_edge.benchmarks.verdict import Verdict
+from pneumo_edge.benchmarks.verdict import BenchmarkVerdict
 from pneumo_edge.runtime.engines import ENGINES
 
 
@@ -35,7 +35,7 @@ class Benchmark:
 
     results: Results
     summary: Summary
-    verdict: Verdict
+    verdict: BenchmarkVerdict
     results_file: Path
     reports: tuple[Path, ...]
 
@@ -129,7 +129,7 @@ def _settings(
     queries: int | None,
     seconds: float | None,
     seed: int,
-) -> Settings:
+) -> BenchmarkSettings:
     for name in engines:
         arguments.check_name("engines", name, ENGINES)
     for number in threads or (0,):
@@ -138,7 +138,7 @@ def _settings(
     arguments.check_least("processes", processes, 1)
     arguments.check_least("queries", 1 if queries is None else queries, 1)
     arguments.check_least("seconds", 0 if seconds is None else seconds, 0)
-    return Settings.of(preset, processes=processes, queries=queries, seconds=seconds, seed=seed)
+    return BenchmarkSettings.of(preset, processes=processes, queries=queries, seconds=seconds, seed=seed)
 
 
 def _report(measured: Results, target: Path) -> Benchmark:

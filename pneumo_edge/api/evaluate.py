@@ -16,7 +16,7 @@ from pneumo_edge.runtime.engines import ENGINES
 from pneumo_edge.scoring import Paths, run
 from pneumo_edge.scoring import scores as scores_file
 from pneumo_edge.scoring.models import Skipped
-from pneumo_edge.scoring.scores import Scores
+from pneumo_edge.scoring.scores import EvaluationScores
 from pneumo_edge.scoring.summary import Metrics
 
 _SCORES_NAME = "scores.json"
@@ -34,7 +34,7 @@ class Evaluation:
     """
 
     metrics: Metrics
-    scores: Scores
+    scores: EvaluationScores
     skipped: tuple[Skipped, ...]
     files: Paths
 
@@ -142,6 +142,6 @@ def _alone_in(folder: Path, *inputs: Path) -> Iterator[None]:
         yield
 
 
-def _write(scores: Scores, folder: Path, skipped: Sequence[Skipped]) -> Evaluation:
+def _write(scores: EvaluationScores, folder: Path, skipped: Sequence[Skipped]) -> Evaluation:
     metrics, files = scoring.write(scores, folder)
     return Evaluation(metrics, scores, tuple(skipped), files)

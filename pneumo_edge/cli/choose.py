@@ -49,7 +49,7 @@ def choose(
     the highest. Exit code 3 where none fits; then, as always, each file is
     named with the limits that rule it out.
     """
-    from pneumo_edge.benchmarks import beside_float, choice
+    from pneumo_edge.benchmarks import choice, float_baseline
     from pneumo_edge.benchmarks import results as raw
     from pneumo_edge.benchmarks.summary import summarise
 
@@ -60,7 +60,7 @@ def choose(
         typer.secho("These are PHANTOM images, not X-rays: of pneumonia the numbers say nothing.", fg="red", err=True)
     if summary.shortage:
         typer.echo(f"warning: {summary.shortage}", err=True)
-    beside = beside_float.beside_float(summary)
+    beside = float_baseline.compare_with_float(summary)
 
     def warning(row: Row) -> str:
         """What a slow file's delegate did not take, behind everything else."""

@@ -12,7 +12,7 @@ from pneumo_edge.cli.benchmark import print_table
 from pneumo_edge.errors import ExitCode
 
 if TYPE_CHECKING:
-    from pneumo_edge.benchmarks.comparison import Comparison
+    from pneumo_edge.benchmarks.comparison import RunComparison
 
 
 def _share(text: str) -> float:
@@ -65,7 +65,7 @@ def compare(
         raise typer.Exit(ExitCode.GATE_MISSED)
 
 
-def _failure(compared: Comparison, allowed: float) -> str:
+def _failure(compared: RunComparison, allowed: float) -> str:
     """Why a comparison does not pass, in one line."""
     parts = []
     if worse := dict.fromkeys(name for each in compared.units for name in each.regressions):

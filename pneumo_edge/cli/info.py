@@ -61,7 +61,7 @@ def _decision_rows(spec: ModelSpec) -> dict[str, str]:
         "decision": f"{spec.decision.positive_class} where its probability is at least {spec.decision.threshold:.4f}",
         "threshold by": f"{spec.decision.rule}; {spec.decision.chosen_on}",
         "uncertain": _uncertain_text(spec),
-        "foreign": _foreign_text(spec),
+        "foreign": _input_check_text(spec),
         "temperature": f"{spec.temperature:.3f}, inside the graph",
     }
 
@@ -128,7 +128,7 @@ def _uncertain_text(spec: ModelSpec) -> str:
     )
 
 
-def _foreign_text(spec: ModelSpec) -> str:
+def _input_check_text(spec: ModelSpec) -> str:
     check = spec.input_check
     if check is None:
         return "not checked: an image of anything is judged like an X-ray; export the model again to have it checked"

@@ -21,9 +21,9 @@ from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode, ImageError, printable
 
 if TYPE_CHECKING:
-    from pneumo_edge.cli.verdicts import Verdict
+    from pneumo_edge.cli.predictions import ImageVerdict
     from pneumo_edge.runtime.classifier import Classifier, Prediction
-    from pneumo_edge.runtime.judge import Judge
+    from pneumo_edge.runtime.identity import PredictorIdentity
 
 _PNG = ".png"
 _STEM_BYTES = 200
@@ -81,7 +81,7 @@ def predict(
     where it is foreign: unlike the X-rays that the model was trained on.
     """
     from pneumo_edge._util import cores
-    from pneumo_edge.runtime.judge import Judge
+    from pneumo_edge.runtime.identity import PredictorIdentity
 
     chosen = _text_format(as_json, as_jsonl, as_csv, out)
     _check_out(out, resume)
@@ -96,7 +96,7 @@ def predict(
     if strict:
         classifier.check_checks_input()
     workers = min(workers or cores.workers(threads), max(1, len(found)))
-    work = _Work(found, pictures, classifier, workers, Judge.of(classifier, strict))
+    work = _Work(found, pictures, classifier, workers, PredictorIdentity.of(classifier, strict))
     counts = _write(out, resume, work) if out else _print(chosen, work)
     _tell(counts, work, unread)
     if counts[_UNJUDGED]:
@@ -114,7 +114,7 @@ class _Work:
     pictures: Sequence[Path]
     classifier: Classifier
     workers: int
-    judge: Judge
+    predictor: PredictorIdentity
 
 
 def _text_format(as_json: bool, as_jsonl: bool, as_csv: bool, out: Path | None) -> str:
@@ -127,7 +127,7 @@ def _text_format(as_json: bool, as_jsonl: bool, as_csv: bool, out: Path | None) 
 
 def _check_out(out: Path | None, resume: bool) -> None:
     from pneumo_edge._util import extras
-    from pneumo_edge.cli.verdicts import PARQUET, TEXTS
+    from pneumo_edge.cli.predictions import PARQUET, TEXTS
 
     if resume and not out:
         raise typer.BadParameter("goes with --out", param_hint="--resume")
@@ -153,13 +153,13 @@ def _load(model: str, engine: str | None, threads: int) -> Classifier:
 def _write(out: Path, resume: bool, work: _Work) -> Counter[str]:
     """Judge into a file, and print a summary; how many images there are of each label, and with each remark."""
     from pneumo_edge._util import jobs
-    from pneumo_edge.cli import verdicts
+    from pneumo_edge.cli import predictions
 
     with jobs.alone(out, "prediction", jobs.WITH_RESUME):
-        counts = _judge_into(out, resume, work)
+        counts = _predict_into(out, resume, work)
     images = "1 image" if len(work.found) == 1 else f"{len(work.found):,} images"
-    labels = {what: count for what, count in counts.items() if what not in verdicts.REMARKS}
-    remarks = {what: counts[what] for what in verdicts.REMARKS if what in counts}
+    labels = {what: count for what, count in counts.items() if what not in predictions.REMARKS}
+    remarks = {what: counts[what] for what in predictions.REMARKS if what in counts}
     text = ", ".join(f"{count:,} {what}" for what, count in labels.items())
     text += f"; of these {', '.join(f'{count:,} {what}' for what, count in remarks.items())}" if remarks else ""
     typer.echo(f"{out}: {images}: {text}")
@@ -168,14 +168,14 @@ def _write(out: Path, resume: bool, work: _Work) -> Counter[str]:
 
 def _print(chosen: str, work: _Work) -> Counter[str]:
     """Judge, and print each verdict as soon as it is known; the counts are as of :func:`_write`."""
-    from pneumo_edge.cli import verdicts
+    from pneumo_edge.cli import predictions
 
-    write = verdicts.TEXTS[chosen] if chosen else verdicts.table
+    write = predictions.TEXTS[chosen] if chosen else predictions.table
     counts: Counter[str] = Counter()
-    judged = _count(_judge(work, 0), counts)
+    judged = _count(_predict(work, 0), counts)
     # A bar and a table would be written over each other.
     shown = judged if sys.stdout and sys.stdout.isatty() else _show_progress(judged, len(work.found), 0)
-    for text in write(shown, work.judge):
+    for text in write(shown, work.predictor):
         # By itself, click takes what looks like a colour out of names on their way into a pipe.
         typer.echo(text, nl=False, color=True)
     return counts
@@ -184,43 +184,45 @@ def _print(chosen: str, work: _Work) -> Counter[str]:
 def _tell(counts: Counter[str], work: _Work, unread: Sequence[str]) -> None:
     """Say what the remarks mean, and what in the folders was no image."""
     if counts["foreign"]:
-        _tell_foreign(counts["foreign"], len(work.found), work.classifier)
+        _tell_out_of_distribution(counts["foreign"], len(work.found), work.classifier)
     with native_output.stderr_is_heard():
         for line in unread:
             typer.echo(f"note: {line}", err=True)
 
 
-def _judge_into(out: Path, resume: bool, work: _Work) -> Counter[str]:
+def _predict_into(out: Path, resume: bool, work: _Work) -> Counter[str]:
     """Judge, and write the file; the counts are as of :func:`_write`."""
     from pneumo_edge._util import records
     from pneumo_edge._util.journal import Journal
-    from pneumo_edge.cli import kept, verdicts
+    from pneumo_edge.cli import journal_entries, predictions
 
     def is_next(number: int, line: bytes) -> bool:
         found = work.found
-        return number < len(found) and kept.is_verdict_on(line, records.encodable(str(found[number][0])), work.judge)
+        return number < len(found) and journal_entries.is_entry_of(
+            line, records.encodable(str(found[number][0])), work.predictor
+        )
 
     journal = Journal(out, "verdicts", "model or engine")
-    done = journal.begin(asdict(work.judge), resume, is_next)
-    with contextlib.closing(_show_progress(_judge(work, done), len(work.found), done)) as judged:
+    done = journal.begin(asdict(work.predictor), resume, is_next)
+    with contextlib.closing(_show_progress(_predict(work, done), len(work.found), done)) as judged:
         for verdict in judged:
             journal.append(verdict)
     counts: Counter[str] = Counter()
-    verdicts.write(_count(journal.documents(), counts), work.judge, out)
+    predictions.write(_count(journal.documents(), counts), work.predictor, out)
     journal.remove()
     return counts
 
 
-def _count(judged: Iterable[Verdict], counts: Counter[str]) -> Generator[Verdict, None, None]:
-    from pneumo_edge.cli import verdicts
+def _count(judged: Iterable[ImageVerdict], counts: Counter[str]) -> Generator[ImageVerdict, None, None]:
+    from pneumo_edge.cli import predictions
 
     for verdict in judged:
         counts[verdict.get("label", _UNJUDGED)] += 1
-        counts.update(verdicts.remarks_on(verdict))
+        counts.update(predictions.remarks_on(verdict))
         yield verdict
 
 
-def _show_progress(verdicts: Iterable[Verdict], total: int, done: int) -> Generator[Verdict, None, None]:
+def _show_progress(verdicts: Iterable[ImageVerdict], total: int, done: int) -> Generator[ImageVerdict, None, None]:
     """Pass verdicts through, and show on a terminal how many there are."""
     if not (sys.stderr and sys.stderr.isatty()):
         yield from verdicts
@@ -233,7 +235,7 @@ def _show_progress(verdicts: Iterable[Verdict], total: int, done: int) -> Genera
             advance(1, "")
 
 
-def _judge(work: _Work, done: int) -> Generator[Verdict, None, None]:
+def _predict(work: _Work, done: int) -> Generator[ImageVerdict, None, None]:
     """Judge the images behind those that are done, and draw each where that is asked for."""
     from pneumo_edge._util.records import encodable
     from pneumo_edge.runtime.batch import predict_each
@@ -244,8 +246,8 @@ def _judge(work: _Work, done: int) -> Generator[Verdict, None, None]:
     with contextlib.closing(results):
         for (path, problem), picture in zip_longest(found, pictures):
             result = problem or next(results)
-            if work.judge.strict and not isinstance(result, ImageError):
-                result = _refuse_foreign(result)
+            if work.predictor.strict and not isinstance(result, ImageError):
+                result = _refuse_out_of_distribution(result)
             if picture and not isinstance(result, ImageError):
                 result = _draw(path, result, picture)
             if isinstance(result, ImageError):
@@ -301,8 +303,8 @@ def _different_names(stems: Iterable[str]) -> Iterator[str]:
         yield f"{name}{_PNG}"
 
 
-def _refuse_foreign(prediction: Prediction) -> Prediction | ImageError:
-    if not prediction.foreign:
+def _refuse_out_of_distribution(prediction: Prediction) -> Prediction | ImageError:
+    if not prediction.out_of_distribution:
         return prediction
     return ImageError(
         "the image is foreign: unlike the X-rays that the model was trained on",
@@ -311,10 +313,10 @@ def _refuse_foreign(prediction: Prediction) -> Prediction | ImageError:
     )
 
 
-def _tell_foreign(foreign: int, images: int, classifier: Classifier) -> None:
+def _tell_out_of_distribution(flagged: int, images: int, classifier: Classifier) -> None:
     """Say in words what the remark means, beside whatever was printed or written."""
     check = classifier.spec.input_check
-    which = "the image is" if images == 1 else f"{foreign:,} of {images:,} images are"
+    which = "the image is" if images == 1 else f"{flagged:,} of {images:,} images are"
     usual = f" (of images like those, 1 in {round(1 / (1 - check.share)):,} is)" if check else ""
     with native_output.stderr_is_heard():
         typer.echo(

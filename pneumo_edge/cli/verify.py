@@ -40,13 +40,13 @@ def verify(
     bound, else 3 where one cannot be verified.
     """
     from pneumo_edge._util.cache import cache_folder
-    from pneumo_edge.converters.verify import verify_apart
+    from pneumo_edge.converters.verify import verify_in_subprocess
 
     worst = ExitCode.OK
     for path in map(bundled.find, models):
         try:
             # A user without a home verifies a file by its reference set all the same.
-            verification = verify_apart(path, data, cache_folder() if data else Path())
+            verification = verify_in_subprocess(path, data, cache_folder() if data else Path())
         except PneumoEdgeError as error:
             worst = max(worst, error.exit_code)
             # Most errors name the file themselves.

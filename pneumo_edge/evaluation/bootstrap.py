@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge.evaluation.calibration import brier_scores, calibration_errors
 from pneumo_edge.evaluation.intervals import Interval, open_difference, open_share
 from pneumo_edge.evaluation.metrics import Labels, Scores, placements
+from pneumo_edge.evaluation.reliability import brier_scores, calibration_errors
 from pneumo_edge.evaluation.tally import Counts, Tally, tally
 
 REPLICATES = 2000
@@ -28,14 +28,14 @@ _BLOCK = 250
 
 
 @dataclass(frozen=True)
-class Judged:
+class Predictions:
     """What a model said of some images: probabilities of class 1, shape (images,), and its decision threshold."""
 
     scores: Scores
     threshold: float
 
 
-class Outcome:
+class DecisionCounts:
     """Counts of decisions against labels, each of shape (weightings,).
 
     Args:
@@ -70,7 +70,7 @@ def _share(part: Counts, rest: Counts) -> Scores:
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
 
 
-def _auc(outcome: Outcome) -> Scores:
+def _auc(outcome: DecisionCounts) -> Scores:
     positives, negatives = outcome.counted.positives, outcome.counted.negatives
     # Twice, so that ties are counted in whole numbers.
     twice_below = 2 * negatives.cumsum(axis=1) - negatives
@@ -79,7 +79,7 @@ def _auc(outcome: Outcome) -> Scores:
 
 
 #: Each takes the decisions of all replicates at once. PPV and NPV are NaN where nothing is called so.
-STATISTICS: dict[str, Callable[[Outcome], Scores]] = {
+STATISTICS: dict[str, Callable[[DecisionCounts], Scores]] = {
     "accuracy": lambda o: _share(o.true_positives + o.true_negatives, o.false_positives + o.false_negatives),
     "balanced_accuracy": lambda o: (o.sensitivity + o.specificity) / 2,
     "sensitivity": lambda o: o.sensitivity,
@@ -95,7 +95,7 @@ STATISTICS: dict[str, Callable[[Outcome], Scores]] = {
 
 def bootstrap(
     labels: Labels,
-    judged: Judged,
+    predictions: Predictions,
     patients: Sequence[str],
     *,
     statistics: Iterable[str] = tuple(STATISTICS),
@@ -110,7 +110,7 @@ def bootstrap(
 
     Args:
         labels: 0 or 1, shape (images,).
-        judged: The model's probabilities and threshold.
+        predictions: The model's probabilities and threshold.
         patients: Whose image each is.
         statistics: Names out of :data:`STATISTICS`.
         replicates: How often the patients are drawn.
@@ -119,15 +119,15 @@ def bootstrap(
     Raises:
         ValueError: The shapes do not fit, a class is missing, or a label, score or argument is out of range.
     """
-    once, drawn = _evaluate(labels, (judged,), patients, tuple(statistics), replicates, seed)
-    units = _Units(labels, patients, judged)
+    once, drawn = _evaluate(labels, (predictions,), patients, tuple(statistics), replicates, seed)
+    units = _Units(labels, patients, predictions)
     return {name: open_share(_interval(once[0][name], drawn[0][name]), units.of(name)) for name in once[0]}
 
 
 def bootstrap_difference(
     labels: Labels,
-    first: Judged,
-    second: Judged,
+    first: Predictions,
+    second: Predictions,
     patients: Sequence[str],
     *,
     statistics: Iterable[str] = tuple(STATISTICS),
@@ -161,12 +161,12 @@ def bootstrap_difference(
 class _Units:
     """How many patients stand behind a statistic, and in how many of them two models differ."""
 
-    def __init__(self, labels: Labels, patients: Sequence[str], *judged: Judged) -> None:
+    def __init__(self, labels: Labels, patients: Sequence[str], *predictions: Predictions) -> None:
         self._positive = np.asarray(labels) == 1
         self._patient_of = np.unique(np.asarray(patients, dtype=np.str_), return_inverse=True)[1]
         self._labels = np.asarray(labels)
-        self._judged = judged
-        self._called = [np.asarray(each.scores) >= each.threshold for each in judged]
+        self._judged = predictions
+        self._called = [np.asarray(each.scores) >= each.threshold for each in predictions]
 
     def of(self, name: str) -> int:
         """Independent patients, or pairs of them, behind a statistic of one model."""
@@ -200,10 +200,10 @@ class _Units:
         }
         return looked_at[name] if name in looked_at else np.ones(len(called), dtype=np.bool_)
 
-    def _placements(self, judged: Judged) -> Scores:
+    def _placements(self, predictions: Predictions) -> Scores:
         """DeLong's structural component of each image."""
         found = np.empty(len(self._positive))
-        found[self._positive], found[~self._positive] = placements(self._labels, judged.scores)
+        found[self._positive], found[~self._positive] = placements(self._labels, predictions.scores)
         return found
 
     def _count(self, chosen: npt.NDArray[np.bool_]) -> int:
@@ -212,7 +212,7 @@ class _Units:
 
 def _evaluate(
     labels: Labels,
-    models: Sequence[Judged],
+    models: Sequence[Predictions],
     patients: Sequence[str],
     statistics: tuple[str, ...],
     replicates: int,
@@ -233,7 +233,7 @@ def _evaluate(
 
 
 def _check(
-    labels: Labels, models: Sequence[Judged], patients: Sequence[str], statistics: tuple[str, ...], replicates: int
+    labels: Labels, models: Sequence[Predictions], patients: Sequence[str], statistics: tuple[str, ...], replicates: int
 ) -> None:
     if len(np.unique(labels)) < 2:
         raise ValueError("the bootstrap takes images of both classes")
@@ -248,7 +248,7 @@ def _check(
 
 
 def _statistics(counted: Tally, threshold: float, names: tuple[str, ...]) -> dict[str, Scores]:
-    outcome = Outcome(counted, threshold)
+    outcome = DecisionCounts(counted, threshold)
     return {name: STATISTICS[name](outcome) for name in names}
 
 

@@ -23,6 +23,9 @@ from pneumo_edge.spec import COMPONENTS, HEATMAP, PROBABILITY, ModelSpec
 
 #: How far the probabilities of an answer may sum from 1: an int8 output holds multiples of 1/256.
 _SUM_TOLERANCE = 0.02
+#: Properties of a prediction that are true where its label is not to be taken as it stands, false where it may be, and
+#: None where the model file does not say; by the names that JSON, tables and metrics have for them.
+REMARKS = ("uncertain", "foreign")
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,18 @@ class Prediction:
         return None if self.prediction_set is None else self.prediction_set != (self.label,)
 
     @property
-    def foreign(self) -> bool | None:
+    def out_of_distribution(self) -> bool | None:
         """Whether the image is unlike those that the model was trained on; None where the file does not check."""
         return None if self.distance is None or self.limit is None else self.distance > self.limit
 
+    @property
+    def foreign(self) -> bool | None:
+        """The earlier name of :attr:`out_of_distribution`, which JSON and tables still have."""
+        return self.out_of_distribution
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON: the fields as they are but for the heatmap, the remarks, and the total time."""
-        remarks = {"uncertain": self.uncertain, "foreign": self.foreign}
+        remarks = {name: getattr(self, name) for name in REMARKS}
         document = {**asdict(self), **remarks, "total_ms": self.timings.total}
         del document["heatmap"]
         return document

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pneumo_edge._util import files
 from pneumo_edge.scoring import figures, page, summary
-from pneumo_edge.scoring.scores import Scores
+from pneumo_edge.scoring.scores import EvaluationScores
 from pneumo_edge.scoring.summary import Metrics
 
 
@@ -26,7 +26,7 @@ def paths(folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in ("metrics.json", "evaluation.md", "roc.png", "reliability.png"))
 
 
-def write(scores: Scores, folder: Path) -> tuple[Metrics, Paths]:
+def write(scores: EvaluationScores, folder: Path) -> tuple[Metrics, Paths]:
     """Compute every metric of scores, and write metrics, page and figures, each whole or not at all.
 
     Raises:

@@ -17,7 +17,7 @@ from pneumo_edge.data.figures import PHANTOM_WARNING
 from pneumo_edge.evaluation import metrics
 from pneumo_edge.evaluation.metrics import Labels
 from pneumo_edge.evaluation.metrics import Scores as Probabilities
-from pneumo_edge.scoring.scores import FileScores, ScoredModel, Scores
+from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ScoredModel
 from pneumo_edge.scoring.summary import Metrics, ModelMetrics
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def draw_roc(scores: Scores, computed: Metrics, path: Path) -> None:
+def draw_roc(scores: EvaluationScores, computed: Metrics, path: Path) -> None:
     """ROC curves of every model file and every shortcut, whole and enlarged; a dot marks a file's threshold.
 
     A colour is a backbone with a recipe, a style of line a format on an engine; seeds share both.
@@ -110,7 +110,7 @@ def _save(figure: Figure, path: Path) -> None:
         drawing.save(figure, temporary)
 
 
-def _groups(scores: Scores, computed: Metrics) -> list[list[FileScores]]:
+def _groups(scores: EvaluationScores, computed: Metrics) -> list[list[FileScores]]:
     """Files that differ in their seed alone together, in the order of the tables."""
     by_key = {(file.model.sha256, file.model.engine): file for file in scores.files}
     groups: dict[tuple[str, ...], list[FileScores]] = {}
@@ -120,7 +120,7 @@ def _groups(scores: Scores, computed: Metrics) -> list[list[FileScores]]:
     return list(groups.values())
 
 
-def _draw_curves(axes: Axes, scores: Scores, labels: Labels, groups: list[list[FileScores]]) -> None:
+def _draw_curves(axes: Axes, scores: EvaluationScores, labels: Labels, groups: list[list[FileScores]]) -> None:
     axes.plot((0, 1), (0, 1), color=_RULE, linewidth=1, zorder=1)
     firsts = [members[0].model for members in groups]
     trained = list(dict.fromkeys((model.backbone, model.recipe) for model in firsts))

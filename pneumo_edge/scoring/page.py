@@ -10,11 +10,11 @@ from pneumo_edge.backbones import backbone_title
 from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN
 from pneumo_edge.evaluation.metrics import Interval
 from pneumo_edge.evaluation.seeds import OverSeeds
-from pneumo_edge.scoring.scores import ScoredModel, Scores
+from pneumo_edge.scoring.scores import EvaluationScores, ScoredModel
 from pneumo_edge.scoring.summary import (
     METRIC_TITLES,
-    Comparison,
     Metrics,
+    ModelComparison,
     ModelMetrics,
     SeedComparison,
     SeedGroup,
@@ -30,7 +30,7 @@ _GROUP_COLUMNS = ("Backbone", "Recipe", "Format", "Engine", "Seeds")
 _NONE = Cell("")
 
 
-def render(scores: Scores, computed: Metrics) -> str:
+def render(scores: EvaluationScores, computed: Metrics) -> str:
     """Write the page.
 
     Args:
@@ -257,7 +257,7 @@ def _bracket_note(computed: Metrics) -> str:
     )
 
 
-def _comparison_cells(each: Comparison) -> tuple[Cell, ...]:
+def _comparison_cells(each: ModelComparison) -> tuple[Cell, ...]:
     names = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "brier")
     return (
         Cell(f"{backbone_title(each.first.backbone)}, {each.first.recipe}"),
@@ -355,7 +355,7 @@ def _file_cells(each: ModelMetrics) -> tuple[Cell, ...]:
     )
 
 
-def _left_out(scores: Scores) -> Section | None:
+def _left_out(scores: EvaluationScores) -> Section | None:
     left_out = scores.data.left_out
     if not left_out:
         return None

@@ -27,7 +27,7 @@ from pneumo_edge.scoring import decoding, scores
 from pneumo_edge.scoring.classification import classify
 from pneumo_edge.scoring.decoding import DecodedImages, InputSize
 from pneumo_edge.scoring.models import ModelFile, Skipped, find_models, read_models
-from pneumo_edge.scoring.scores import FileScores, ImageSet, ScoredImage, ScoredModel, Scores, ShortcutValues
+from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ImageSet, ScoredImage, ScoredModel, ShortcutValues
 from pneumo_edge.spec import ModelSpec
 
 
@@ -50,7 +50,7 @@ def score(
     threads: int = 1,
     tell: Callable[[Skipped], None] = lambda skipped: None,
     warn: Callable[[str], None] = lambda text: None,
-) -> Scores:
+) -> EvaluationScores:
     """Score model files on a split of a data set.
 
     A file that ``target`` holds already, with the same content on the same version of the same engine, is
@@ -110,7 +110,7 @@ def _can_run(model: ModelFile, engine: str | None, tell: Callable[[Skipped], Non
 
 def _prepare(
     source: Source, split: SplitName, specs: Sequence[ModelSpec], place: Scratch, warn: Callable[[str], None]
-) -> tuple[Scores, DecodedImages]:
+) -> tuple[EvaluationScores, DecodedImages]:
     """The images of the split as pixels, and scores that hold no model yet."""
     looks: dict[str, _Look] = {}
     unreadable: dict[str, str] = {}
@@ -135,7 +135,7 @@ def _prepare(
             for each in decoded.samples
         ),
     )
-    return Scores(data, _measure_shortcuts(source, decoded.samples, looks), ()), decoded
+    return EvaluationScores(data, _measure_shortcuts(source, decoded.samples, looks), ()), decoded
 
 
 def _look(data: bytes) -> _Look:
@@ -188,7 +188,7 @@ def _measure_shortcuts(
     )
 
 
-def _join(earlier: Scores, found: Scores, target: Path) -> Scores:
+def _join(earlier: EvaluationScores, found: EvaluationScores, target: Path) -> EvaluationScores:
     same = (earlier.data.split, earlier.data.fingerprint, earlier.data.images) == (
         found.data.split, found.data.fingerprint, found.data.images,
     )  # fmt: skip
@@ -202,13 +202,13 @@ def _join(earlier: Scores, found: Scores, target: Path) -> Scores:
 
 
 def _score(
-    found: Scores,
+    found: EvaluationScores,
     file: ModelFile,
     decoded: DecodedImages,
     engine: str | None,
     threads: int,
     show: Callable[[int, str], None],
-) -> Scores:
+) -> EvaluationScores:
     """The scores with those of one more file, unless they hold it already."""
     classifier = Classifier(file.path, engine=engine, threads=threads)
     model = _describe(file, classifier)

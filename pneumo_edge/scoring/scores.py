@@ -94,7 +94,7 @@ class FileScores:
 
 
 @dataclass(frozen=True)
-class Scores:
+class EvaluationScores:
     """Everything that was scored on one split of one data set."""
 
     data: ImageSet
@@ -114,18 +114,18 @@ class Scores:
             raise ValueError("a file stands twice on one engine")
 
 
-def write(path: Path, scores: Scores) -> None:
+def write(path: Path, scores: EvaluationScores) -> None:
     """Write scores as JSON on one line, whole or not at all."""
     files.write_text(path, records.document(scores, indent=None))
 
 
-def read(path: Path) -> Scores:
+def read(path: Path) -> EvaluationScores:
     """Read scores.
 
     Raises:
         ResultsError: The file is missing, damaged, of a newer schema, empty, or contradicts itself.
     """
-    scores = read_record(Scores, path, SCHEMA_VERSION, "scores", "evaluate")
+    scores = read_record(EvaluationScores, path, SCHEMA_VERSION, "scores", "evaluate")
     if not scores.files:
         raise ResultsError(f"{path} holds no model file", "scores of at least one", "Score again")
     return scores

@@ -18,16 +18,16 @@ from pneumo_edge._util.result_files import read_record
 from pneumo_edge.data import shortcuts
 from pneumo_edge.data.shortcuts import Direction
 from pneumo_edge.data.sources import SplitName
-from pneumo_edge.evaluation import calibration, metrics
-from pneumo_edge.evaluation.bootstrap import REPLICATES, STATISTICS, Judged, bootstrap, bootstrap_difference
-from pneumo_edge.evaluation.calibration import Bin
+from pneumo_edge.evaluation import metrics, reliability
+from pneumo_edge.evaluation.bootstrap import REPLICATES, STATISTICS, Predictions, bootstrap, bootstrap_difference
 from pneumo_edge.evaluation.comparison import AucDifference, McNemar, compare_auc, mcnemar
 from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, Outcome, settle, too_few
 from pneumo_edge.evaluation.metrics import Confusion, Interval, Labels
 from pneumo_edge.evaluation.metrics import Scores as Probabilities
+from pneumo_edge.evaluation.reliability import Bin
 from pneumo_edge.evaluation.seeds import OverSeeds, over_seeds
 from pneumo_edge.evaluation.subgroups import KindSensitivity, sensitivity_by_kind
-from pneumo_edge.scoring.scores import FileScores, ScoredModel, Scores
+from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ScoredModel
 
 SCHEMA_VERSION = 1
 
@@ -83,7 +83,7 @@ class Majority:
 
 
 @dataclass(frozen=True)
-class Baseline:
+class ShortcutBaseline:
     """A shortcut alone as a score; ``direction`` says which values speak for the positive class."""
 
     measure: str
@@ -92,7 +92,7 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Reliability:
     """``by_chance`` is the error that a perfectly calibrated model with these probabilities would show."""
 
     ece: float
@@ -112,7 +112,7 @@ class ModelMetrics:
     metrics: dict[str, Interval | None]
     confusion: Confusion
     sensitivity_by_kind: dict[str, KindSensitivity]
-    calibration: Calibration
+    calibration: Reliability
 
     def __post_init__(self) -> None:
         _check_names("metrics", self.metrics, METRIC_TITLES)
@@ -141,7 +141,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModelComparison:
     """Two backbones in one format, of one seed and on one engine: the first less the second.
 
     ``differences`` are those of the metrics, with the percentile interval of the paired bootstrap by patient.
@@ -183,9 +183,9 @@ class Metrics:
     bootstrap_replicates: int
     bootstrap_seed: int
     models: tuple[ModelMetrics, ...]
-    baselines: tuple[Baseline, ...]
+    baselines: tuple[ShortcutBaseline, ...]
     over_seeds: tuple[SeedGroup, ...]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[ModelComparison, ...]
     comparisons_over_seeds: tuple[SeedComparison, ...]
     notes: tuple[str, ...]
     schema_version: int = SCHEMA_VERSION
@@ -206,7 +206,7 @@ def read(path: Path) -> Metrics:
     return read_record(Metrics, path, SCHEMA_VERSION, "metrics", "evaluate")
 
 
-def compute(scores: Scores) -> Metrics:
+def compute(scores: EvaluationScores) -> Metrics:
     """Compute every metric."""
     images = _Images(scores)
     ordered = sorted(scores.files, key=_order)
@@ -220,7 +220,7 @@ def compute(scores: Scores) -> Metrics:
         bootstrap_seed=_SEED,
         models=models,
         baselines=tuple(
-            Baseline(
+            ShortcutBaseline(
                 shortcut.measure,
                 shortcut.direction,
                 metrics.auc_interval(
@@ -261,7 +261,7 @@ def _check_names(what: str, given: Iterable[str], needed: Iterable[str]) -> None
 class _Images:
     """The images that every model was scored on."""
 
-    def __init__(self, scores: Scores) -> None:
+    def __init__(self, scores: EvaluationScores) -> None:
         images = scores.data.images
         self.labels: Labels = np.array([image.label for image in images], dtype=np.int64)
         self.patients = [image.patient for image in images]
@@ -269,22 +269,22 @@ class _Images:
 
     def measure(self, file: FileScores) -> ModelMetrics:
         probabilities, decisions = _probabilities(file), _decisions(file)
-        resampled = bootstrap(self.labels, _judged(file), self.patients, statistics=_RESAMPLED, seed=_SEED)
+        resampled = bootstrap(self.labels, _predictions(file), self.patients, statistics=_RESAMPLED, seed=_SEED)
         return ModelMetrics(
             model=file.model,
             metrics=_defined({"auc": metrics.auc_interval(self.labels, probabilities), **resampled}),
             confusion=metrics.confusion(self.labels, decisions),
             sensitivity_by_kind=sensitivity_by_kind(self.labels, decisions, self.kinds),
-            calibration=Calibration(
-                calibration.expected_calibration_error(self.labels, probabilities),
-                calibration.calibration_error_by_chance(probabilities, seed=_SEED),
-                calibration.reliability(self.labels, probabilities),
+            calibration=Reliability(
+                reliability.expected_calibration_error(self.labels, probabilities),
+                reliability.calibration_error_by_chance(probabilities, seed=_SEED),
+                reliability.reliability(self.labels, probabilities),
             ),
         )
 
-    def compare(self, first: FileScores, second: FileScores) -> Comparison:
+    def compare(self, first: FileScores, second: FileScores) -> ModelComparison:
         right = [_decisions(file) == (self.labels == 1) for file in (first, second)]
-        return Comparison(
+        return ModelComparison(
             first=_side(first.model),
             second=_side(second.model),
             format=first.model.format,
@@ -292,7 +292,12 @@ class _Images:
             engine=first.model.engine,
             differences=_defined(
                 bootstrap_difference(
-                    self.labels, _judged(first), _judged(second), self.patients, statistics=_COMPARED, seed=_SEED
+                    self.labels,
+                    _predictions(first),
+                    _predictions(second),
+                    self.patients,
+                    statistics=_COMPARED,
+                    seed=_SEED,
                 )
             ),
             delong=compare_auc(self.labels, _probabilities(first), _probabilities(second)),
@@ -308,8 +313,8 @@ def _decisions(file: FileScores) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     return _probabilities(file) >= file.model.threshold
 
 
-def _judged(file: FileScores) -> Judged:
-    return Judged(_probabilities(file), file.model.threshold)
+def _predictions(file: FileScores) -> Predictions:
+    return Predictions(_probabilities(file), file.model.threshold)
 
 
 def _defined(intervals: Mapping[str, Interval]) -> dict[str, Interval | None]:
@@ -354,8 +359,8 @@ def _values(measured: ModelMetrics) -> dict[str, float]:
     return values | {f"sensitivity_{kind}": part.sensitivity.value for kind, part in by_kind.items()}
 
 
-def _group_comparisons(comparisons: Iterable[Comparison]) -> Iterator[SeedComparison]:
-    groups: dict[tuple[str, str, str, str, str, str], list[Comparison]] = defaultdict(list)
+def _group_comparisons(comparisons: Iterable[ModelComparison]) -> Iterator[SeedComparison]:
+    groups: dict[tuple[str, str, str, str, str, str], list[ModelComparison]] = defaultdict(list)
     for each in comparisons:
         sides = each.first.backbone, each.first.recipe, each.second.backbone, each.second.recipe
         groups[*sides, each.format, each.engine].append(each)
@@ -373,7 +378,7 @@ def _over_seeds(runs: list[dict[str, float]]) -> dict[str, OverSeeds]:
     return {name: over_seeds([run[name] for run in runs]) for name in runs[0] if all(name in run for run in runs)}
 
 
-def _describe(scores: Scores) -> Data:
+def _describe(scores: EvaluationScores) -> Data:
     data = scores.data
     labels = Counter(image.label for image in data.images)
     kinds = Counter(image.kind for image in data.images if image.label == 1 and image.kind)
@@ -391,7 +396,7 @@ def _describe(scores: Scores) -> Data:
     )
 
 
-def _majority(scores: Scores) -> Majority:
+def _majority(scores: EvaluationScores) -> Majority:
     labels = Counter(image.label for image in scores.data.images)
     commoner = max((0, 1), key=labels.__getitem__)
     return Majority(scores.data.class_names[commoner], metrics.wilson(labels[commoner], len(scores.data.images)))

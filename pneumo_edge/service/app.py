@@ -21,7 +21,7 @@ from starlette.routing import Route
 from pneumo_edge.errors import ImageError
 from pneumo_edge.runtime.batch import Workers
 from pneumo_edge.runtime.classifier import Classifier
-from pneumo_edge.runtime.judge import Judge
+from pneumo_edge.runtime.identity import PredictorIdentity
 from pneumo_edge.service import openapi, page, problems
 from pneumo_edge.service.arrivals import Arrivals
 from pneumo_edge.service.explanation import explain
@@ -55,12 +55,12 @@ def create_app(
     Returns:
         The application; its ``state.metrics`` are the :class:`~pneumo_edge.service.metrics.Metrics`.
     """
-    judge = Judge.of(classifier)
+    predictor = PredictorIdentity.of(classifier)
     limits = limits or Limits()
     description = openapi.describe(limits, token is not None)
     desk = _Desk(classifier, workers, limits)
-    metrics = _make_metrics(judge, desk)
-    desk.judged = metrics.judged
+    metrics = _make_metrics(predictor, desk)
+    desk.count_prediction = metrics.count_prediction
 
     @asynccontextmanager
     async def closing(app: Starlette) -> AsyncIterator[None]:
@@ -69,7 +69,7 @@ def create_app(
 
     files = page.render(classifier, limits, token is not None)
     routes = [
-        *_make_routes(judge, desk, metrics, description),
+        *_make_routes(predictor, desk, metrics, description),
         *(Route(path, functools.partial(_send_file, file)) for path, file in files.items()),
     ]
     # None of these tells of an image; a browser and an orchestrator ask for them without a token.
@@ -87,9 +87,9 @@ def create_app(
     return app
 
 
-def _make_metrics(judge: Judge, desk: _Desk) -> Metrics:
+def _make_metrics(predictor: PredictorIdentity, desk: _Desk) -> Metrics:
     return Metrics(
-        judge,
+        predictor,
         {
             ("places", "Images that are taken on at a time: those being judged, and those waiting."): lambda: (
                 desk.places
@@ -100,12 +100,14 @@ def _make_metrics(judge: Judge, desk: _Desk) -> Metrics:
     )
 
 
-def _make_routes(judge: Judge, desk: _Desk, metrics: Metrics, description: dict[str, Any]) -> list[Route]:
+def _make_routes(
+    predictor: PredictorIdentity, desk: _Desk, metrics: Metrics, description: dict[str, Any]
+) -> list[Route]:
     async def health(request: Request) -> Response:
-        return JSONResponse({"status": "ok", **asdict(judge)})
+        return JSONResponse({"status": "ok", **asdict(predictor)})
 
     async def ready(request: Request) -> Response:
-        desk.check_room()
+        desk.check_capacity()
         return JSONResponse({"status": "ready"})
 
     async def tell_metrics(request: Request) -> Response:
@@ -133,7 +135,7 @@ class _Job:
     wants_explanation: bool
 
 
-def _judge(classifier: Classifier, job: _Job) -> dict[str, Any] | ImageError:
+def _predict(classifier: Classifier, job: _Job) -> dict[str, Any] | ImageError:
     """The answer to a request, in a worker."""
     has_heatmap = classifier.spec.output(HEATMAP) is not None
     try:
@@ -153,11 +155,11 @@ class _Desk:
 
     def __init__(self, classifier: Classifier, workers: int, limits: Limits) -> None:
         classifiers = (classifier, *(classifier.copy() for _ in range(workers - 1)))
-        self._workers = Workers([functools.partial(_judge, each) for each in classifiers])
+        self._workers = Workers([functools.partial(_predict, each) for each in classifiers])
         self._limits = limits
         self.arrivals = Arrivals(limits)
         self.places = self.free = workers + limits.waiting
-        self.judged: Callable[[dict[str, Any]], None] = lambda verdict: None
+        self.count_prediction: Callable[[dict[str, Any]], None] = lambda verdict: None
 
     def close(self) -> None:
         self.free = 0
@@ -168,23 +170,23 @@ class _Desk:
         _check_headers(request)
         job = _Job(await self.arrivals.read(request), _is_asked_for(request, openapi.EXPLAIN))
         # A place is for a body that is there: who sends slowly keeps none.
-        self.check_room()
+        self.check_capacity()
         self.free -= 1
         try:
             judged = self._workers.submit(job)
         except BaseException:
-            self._make_room()
+            self._free_place()
             raise
         # A thread cannot be stopped: it keeps its place after its time is up, until it is done.
         loop = asyncio.get_running_loop()
-        judged.add_done_callback(lambda _: loop.call_soon_threadsafe(self._make_room))
+        judged.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free_place))
         verdict = await self._wait_for(judged)
         if isinstance(verdict, ImageError):
             return problems.respond(problems.status_of(verdict), str(verdict))
-        self.judged(verdict)
+        self.count_prediction(verdict)
         return JSONResponse(verdict)
 
-    def check_room(self) -> None:
+    def check_capacity(self) -> None:
         """Refuse where there is no place for another image."""
         if self.free <= 0:
             raise RequestError(
@@ -192,7 +194,7 @@ class _Desk:
                 "a free place", LATER, {"Retry-After": "1"},
             )  # fmt: skip
 
-    def _make_room(self) -> None:
+    def _free_place(self) -> None:
         self.free += 1
 
     async def _wait_for(self, judged: Future[dict[str, Any] | ImageError]) -> dict[str, Any] | ImageError:

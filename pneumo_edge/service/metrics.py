@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from pneumo_edge import __version__
-from pneumo_edge.runtime.judge import Judge
+from pneumo_edge.runtime.identity import PredictorIdentity
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX = "pneumo_edge"
@@ -20,17 +20,17 @@ class Metrics:
     """The service's metrics, in a registry of their own.
 
     Args:
-        judge: What classifies.
+        predictor: What classifies.
         gauges: What is read when the metrics are asked for, by name and description.
     """
 
-    def __init__(self, judge: Judge, gauges: Mapping[tuple[str, str], Callable[[], float]]) -> None:
+    def __init__(self, predictor: PredictorIdentity, gauges: Mapping[tuple[str, str], Callable[[], float]]) -> None:
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         Info(f"{_PREFIX}_model", "What classifies the images.", registry=registry).info(
             {
-                "model": judge.model, "sha256": judge.sha256, "engine": judge.engine,
-                "engine_version": judge.version, "version": __version__,
+                "model": predictor.model, "sha256": predictor.sha256, "engine": predictor.engine,
+                "engine_version": predictor.version, "version": __version__,
             }
         )  # fmt: skip
         self._requests = Counter(
@@ -48,7 +48,7 @@ class Metrics:
             f"{_PREFIX}_stage_seconds", "Time that each stage took for an image.", ("stage",), buckets=_SECONDS,
             registry=registry,
         )  # fmt: skip
-        for label in judge.class_names:
+        for label in predictor.class_names:
             self._verdicts.labels(label)
         for remark in ("uncertain", "foreign"):
             self._remarks.labels(remark)
@@ -64,8 +64,8 @@ class Metrics:
         self._requests.labels(method, path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
 
-    def judged(self, verdict: Mapping[str, Any]) -> None:
-        """An image has a verdict, as the service answers it."""
+    def count_prediction(self, verdict: Mapping[str, Any]) -> None:
+        """Count an image that has a verdict, as the service answers it."""
         self._verdicts.labels(verdict["label"]).inc()
         for remark in ("uncertain", "foreign"):
             if verdict.get(remark):

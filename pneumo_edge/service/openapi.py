@@ -9,8 +9,8 @@ from typing import Any
 
 from pneumo_edge import __version__
 from pneumo_edge._util import records
-from pneumo_edge.runtime.classifier import Prediction
-from pneumo_edge.runtime.judge import Judge
+from pneumo_edge.runtime.classifier import REMARKS, Prediction
+from pneumo_edge.runtime.identity import PredictorIdentity
 from pneumo_edge.service import problems
 from pneumo_edge.service.explanation import Explanation
 from pneumo_edge.service.limits import Limits
@@ -129,7 +129,7 @@ def _schemas() -> dict[str, Any]:
     return {
         "Prediction": _verdict(),
         "Explanation": records.schema(Explanation),
-        "Health": _with(records.schema(Judge), status={"const": "ok"}),
+        "Health": _with(records.schema(PredictorIdentity), status={"const": "ok"}),
         "Ready": {
             "type": "object",
             "properties": {"status": {"const": "ready"}},
@@ -143,9 +143,7 @@ def _schemas() -> dict[str, Any]:
 def _verdict() -> dict[str, Any]:
     """What ``Prediction.to_dict`` gives, and an explanation where it was asked for."""
     derived = {
-        name: records.schema(typing.get_type_hints(member.fget)["return"])
-        for name, member in vars(Prediction).items()
-        if isinstance(member, property)
+        name: records.schema(typing.get_type_hints(getattr(Prediction, name).fget)["return"]) for name in REMARKS
     }
     total = {"type": "number", "description": "The sum of the timings, in milliseconds."}
     schema = _with(records.schema(Prediction, without=("heatmap",)), **derived, total_ms=total)

@@ -40,7 +40,7 @@ _PREDICT_BATCH = 64
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """What a run was started with; an interrupted run goes on only with the same."""
 
     backbone: str
@@ -81,7 +81,9 @@ def train(
     Raises:
         TrainingError: The folder holds a run with other settings, or the weights do not fit.
     """
-    settings = Settings(backbone.name, recipe.name, seed, weights.description, dataset.manifest.fingerprint, recipe)
+    settings = TrainingSettings(
+        backbone.name, recipe.name, seed, weights.description, dataset.manifest.fingerprint, recipe
+    )
     check_settings(folder, settings)
     if (folder / runs.RECORD_NAME).exists():
         run = runs.load(folder)
@@ -214,7 +216,7 @@ def _scores(model: Any, grey: npt.NDArray[np.uint8], task: Task) -> Scores:
 
 
 def _finish(
-    model: Any, recipe: Recipe, settings: Settings, dataset: Dataset, data_path: Path, epochs: int, folder: Path
+    model: Any, recipe: Recipe, settings: TrainingSettings, dataset: Dataset, data_path: Path, epochs: int, folder: Path
 ) -> Run:
     """Choose temperature and threshold on validation, and fold the temperature into the last layer."""
     val_indices = dataset.indices("val")

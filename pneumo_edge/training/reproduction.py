@@ -48,7 +48,7 @@ _Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Settings:
+class ReproductionSettings:
     """What a reproduction was started with; None for ``epochs`` or ``images`` is as many as in the report."""
 
     backbone: str
@@ -73,7 +73,7 @@ class ReportEpoch(Epoch):
 
 
 @dataclass(frozen=True)
-class Judged:
+class LossAndAccuracy:
     """Mean cross-entropy in nats, None where it is not finite, and accuracy."""
 
     loss: float | None
@@ -89,8 +89,8 @@ class Modes:
     """
 
     images: int
-    training: Judged
-    inference: Judged
+    training: LossAndAccuracy
+    inference: LossAndAccuracy
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def reproduce(
         TrainingError: The folder holds a run with other settings, the weights do not fit, or there are not
             that many images.
     """
-    settings = Settings(
+    settings = ReproductionSettings(
         recipe.backbone, recipe.name, seed, weights.description, dataset.manifest.fingerprint, epochs, images
     )
     check_settings(folder, settings)
@@ -438,12 +438,14 @@ def _compare_modes(net: Network, feed: Feed) -> Modes:
     inference, training = (
         _flatten(np.concatenate([net.logits(pixels, training=mode) for pixels, _ in batches])) for mode in (False, True)
     )
-    return Modes(len(labels), training=_judge(labels, training), inference=_judge(labels, inference))
+    return Modes(
+        len(labels), training=_loss_and_accuracy(labels, training), inference=_loss_and_accuracy(labels, inference)
+    )
 
 
-def _judge(labels: Labels, logits: Scores) -> Judged:
+def _loss_and_accuracy(labels: Labels, logits: Scores) -> LossAndAccuracy:
     loss = _cross_entropy(labels, logits)
-    return Judged(loss if math.isfinite(loss) else None, _accuracy(labels, logits))
+    return LossAndAccuracy(loss if math.isfinite(loss) else None, _accuracy(labels, logits))
 
 
 def _flatten(outputs: Any) -> Scores:

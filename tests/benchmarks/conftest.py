@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pneumo_edge.benchmarks.protocol import MIN_PROCESSES, Settings, Unit
+from pneumo_edge.benchmarks.protocol import MIN_PROCESSES, BenchmarkSettings, Unit
 from pneumo_edge.benchmarks.results import (
+    AAUnit,
     Calls,
     Conditions,
     LatencySamples,
@@ -16,7 +17,6 @@ from pneumo_edge.benchmarks.results import (
     MemorySample,
     Results,
     TestSet,
-    Twin,
     UnitResult,
 )
 from pneumo_edge.converters.metadata import write_spec
@@ -61,7 +61,7 @@ def _make_results(
     processes: int = MIN_PROCESSES,
 ) -> Results:
     """Results of two backbones in fp32 and int8 on one engine, with samples drawn around known medians."""
-    settings = Settings.of("rapid", processes=processes)
+    settings = BenchmarkSettings.of("rapid", processes=processes)
     labels = {f"test/{index}": index % 2 for index in range(40)}
     generator = np.random.default_rng(0)
     speeds = speeds or {"efficientnetb0": 8.0, "mobilenetv2": 4.0}
@@ -95,7 +95,7 @@ def _make_results(
         ),
         models=tuple(models),
         units=tuple(units),
-        twins=(Twin(units[-1].unit, _make_latency(list(speeds.values())[-1], processes, 99)),),
+        twins=(AAUnit(units[-1].unit, _make_latency(list(speeds.values())[-1], processes, 99)),),
         conditions=tuple(Conditions(process, "litert", 1, 60.0, 0.0, 10, 0.5, "") for process in range(processes)),
         skipped=(Skipped("other.onnx", "onnxruntime", "it is not installed", failed=False),),
     )

@@ -23,16 +23,16 @@ from typer.testing import CliRunner
 from pneumo_edge import bundled, runs, spec
 from pneumo_edge._util import drawing, records
 from pneumo_edge.benchmarks import results as raw
-from pneumo_edge.cli import app, kept, verdicts
+from pneumo_edge.cli import app, journal_entries, predictions
 from pneumo_edge.converters import proof
 from pneumo_edge.data.splits import Entry, Manifest
 from pneumo_edge.errors import DataError, ExitCode, PneumoEdgeError, ResultsError, TrainingError
-from pneumo_edge.runtime.judge import Judge
+from pneumo_edge.runtime.identity import PredictorIdentity
 from pneumo_edge.scoring import scores as scoring
 from pneumo_edge.scoring import summary
-from pneumo_edge.scoring.scores import FileScores, ImageSet, ScoredImage, ScoredModel, Scores, ShortcutValues
+from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ImageSet, ScoredImage, ScoredModel, ShortcutValues
 from pneumo_edge.training import reproduction
-from pneumo_edge.training.fit import Settings
+from pneumo_edge.training.fit import TrainingSettings
 from pneumo_edge.training.phases import Epoch, restore_state
 from pneumo_edge.training.recipes import RECIPES
 from pneumo_edge.training.settings import SETTINGS_NAME, check_settings
@@ -217,7 +217,7 @@ def test_results_that_contradict_themselves_are_refused_by_name(
 # Scores and metrics: evaluate --scores, card
 
 
-def _small_scores() -> Scores:
+def _small_scores() -> EvaluationScores:
     images = tuple(ScoredImage(f"test/{i}", i % 2, f"person{i // 2}", "virus" if i % 2 else "") for i in range(8))
     models = (
         ScoredModel(
@@ -228,7 +228,7 @@ def _small_scores() -> Scores:
     )  # fmt: skip
     files = tuple(FileScores(model, tuple(0.1 * i + 0.05 for i in range(8))) for model in models)
     data = ImageSet("X-rays", True, "none", ("NORMAL", "PNEUMONIA"), "test", True, "f" * 64, {"x": "no image"}, images)
-    return Scores(data, (ShortcutValues("file size", "higher", tuple(map(float, range(8)))),), files)
+    return EvaluationScores(data, (ShortcutValues("file size", "higher", tuple(map(float, range(8)))),), files)
 
 
 _SCORES = json.loads(records.dumps(_small_scores()))
@@ -295,7 +295,7 @@ _SPEC = spec.read(bundled.find("mobilenetv2"))
 _RUN = runs.Run(
     "mobilenetv2", _SPEC.class_names, 224, 224, _SPEC.decision, 1.2, _SPEC.data, _SPEC.training, _SPEC.versions, "", "x"
 )  # fmt: skip
-_SETTINGS = Settings("mobilenetv2", "best", 0, "random", "f" * 64, RECIPES["best"])
+_SETTINGS = TrainingSettings("mobilenetv2", "best", 0, "random", "f" * 64, RECIPES["best"])
 _MANIFEST = Manifest(
     "X-rays", True, "none", "by patient", "f" * 64,
     tuple(Entry(f"{s}/{i}", s, i % 2, f"person{i}", "", "0" * 64) for s in ("train", "val") for i in range(2)), {},
@@ -414,7 +414,9 @@ def test_a_spec_with_a_number_that_cannot_be_is_refused_by_name(field: str, valu
 # predict's journal
 
 
-_JUDGE = Judge("m", "0" * 64, "litert", "2.1", ("NORMAL", "PNEUMONIA"), "PNEUMONIA", remarks=True, strict=False)
+_JUDGE = PredictorIdentity(
+    "m", "0" * 64, "litert", "2.1", ("NORMAL", "PNEUMONIA"), "PNEUMONIA", remarks=True, strict=False
+)
 _VERDICT = {
     "source": "a.png", "label": "NORMAL", "probabilities": {"NORMAL": 0.9, "PNEUMONIA": 0.1}, "threshold": 0.5,
     "timings": dict.fromkeys(("read", "decode", "resize", "tensor", "inference", "decision"), 1.0),
@@ -427,9 +429,9 @@ _VERDICT = {
 def test_a_line_of_a_journal_is_a_verdict_that_can_be_written_or_none(data: st.DataObject, tmp_path: Path) -> None:
     base = data.draw(st.sampled_from([_VERDICT, {"source": "a.png", "error": "it is no image"}]))
     line = data.draw(mutated(base))
-    if kept.is_verdict_on(line, "a.png", _JUDGE):
+    if journal_entries.is_entry_of(line, "a.png", _JUDGE):
         for suffix in (".csv", ".json", ".jsonl", ".parquet"):
-            verdicts.write([json.loads(line)], _JUDGE, tmp_path / f"x{suffix}")
+            predictions.write([json.loads(line)], _JUDGE, tmp_path / f"x{suffix}")
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 
 from pneumo_edge.benchmarks.measures import conditions, latency
 from pneumo_edge.benchmarks.measures.latency import LoadedUnit
-from pneumo_edge.benchmarks.protocol import Settings, Unit
+from pneumo_edge.benchmarks.protocol import BenchmarkSettings, Unit
 from pneumo_edge.benchmarks.results import Conditions
 from pneumo_edge.runtime.classifier import Classifier, Prediction, Timings
 
@@ -39,7 +39,7 @@ def unit_that(run: Callable[[int], None]) -> LoadedUnit:
 
 
 def test_calls_faster_than_the_warm_up_let_expect_still_take_their_time() -> None:
-    settings = Settings(processes=1, queries=3, seconds=0.05, warmups=2)
+    settings = BenchmarkSettings(processes=1, queries=3, seconds=0.05, warmups=2)
     fast = unit_that(lambda call: time.sleep(0.02 if call < 2 else 0.001))
     (samples,) = latency.measure([fast], settings, 0, lambda: None)
     assert sum(samples.inference.wall_ns) >= settings.least_ns
@@ -50,7 +50,7 @@ def test_calls_faster_than_the_warm_up_let_expect_still_take_their_time() -> Non
 
 
 def test_a_slow_unit_is_bounded_by_time_and_not_by_count() -> None:
-    settings = Settings(processes=1, queries=1000, seconds=0.01, most_seconds=0.06, warmups=2)
+    settings = BenchmarkSettings(processes=1, queries=1000, seconds=0.01, most_seconds=0.06, warmups=2)
     (samples,) = latency.measure([unit_that(lambda call: time.sleep(0.005))], settings, 0, lambda: None)
     assert 5 <= len(samples.inference.rounds) <= 12
 
@@ -58,18 +58,18 @@ def test_a_slow_unit_is_bounded_by_time_and_not_by_count() -> None:
 def test_progress_is_told_in_as_many_steps_whatever_the_rounds() -> None:
     for queries in (3, 250):
         steps: list[int] = []
-        settings = Settings(processes=1, queries=queries, seconds=0.0, warmups=1)
+        settings = BenchmarkSettings(processes=1, queries=queries, seconds=0.0, warmups=1)
         latency.measure([unit_that(lambda call: None)], settings, 0, lambda: steps.append(1))  # noqa: B023
         assert len(steps) == latency.STEPS
 
 
 def test_a_bound_on_the_tail_takes_enough_calls() -> None:
-    settings = Settings(processes=1, queries=64, seconds=0.0)
+    settings = BenchmarkSettings(processes=1, queries=64, seconds=0.0)
     (samples,) = latency.measure([unit_that(lambda call: None)], settings, 0, lambda: None)
     summary = latency.summarise([samples.inference])
     assert summary.p90_bound_ms == pytest.approx(max(samples.inference.wall_ns) / 1e6)
     assert summary.p90_ms <= summary.p99_ms <= max(samples.inference.wall_ns) / 1e6
-    few = Settings(processes=1, queries=10, seconds=0.0)
+    few = BenchmarkSettings(processes=1, queries=10, seconds=0.0)
     (samples,) = latency.measure([unit_that(lambda call: None)], few, 0, lambda: None)
     assert latency.summarise([samples.inference]).p90_bound_ms is None
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pneumo_edge.benchmarks.protocol import MIN_TURNS, PRESETS, Settings, plan_turns, schedule
+from pneumo_edge.benchmarks.protocol import MIN_TURNS, PRESETS, BenchmarkSettings, plan_turns, schedule
 
 
 @given(st.data(), st.integers(1, 60))
@@ -46,7 +46,7 @@ def test_every_call_stands_at_every_place_of_a_round_equally_often() -> None:
     [(2, 550, 13), (50, 22, 13), (200, 13, 13), (1000, 6, 6), (10_000, MIN_TURNS, MIN_TURNS), (0, 10**9, 13)],
 )
 def test_turns_are_bounded_by_count_and_by_time(call_ms: float, inference: int, file_to_verdict: int) -> None:
-    settings = Settings.of("quick")
+    settings = BenchmarkSettings.of("quick")
     assert plan_turns(settings, "inference", 1e6 * call_ms) == pytest.approx(inference, rel=0.2, abs=0.5)
     assert plan_turns(settings, "file_to_verdict", 1e6 * call_ms) == file_to_verdict
 
@@ -55,7 +55,7 @@ def test_turns_are_bounded_by_count_and_by_time(call_ms: float, inference: int, 
 def test_what_is_planned_is_what_the_preset_asks_for_where_time_allows(
     preset: str, processes: int, call_ms: float
 ) -> None:
-    settings, row = Settings.of(preset, processes=processes), PRESETS[preset]
+    settings, row = BenchmarkSettings.of(preset, processes=processes), PRESETS[preset]
     turns = processes * plan_turns(settings, "inference", 1e6 * call_ms)
     if processes * MIN_TURNS < row.queries and 1.1 * row.queries * call_ms / 1e3 < row.most_seconds / 2:
         assert turns >= row.queries
@@ -64,7 +64,7 @@ def test_what_is_planned_is_what_the_preset_asks_for_where_time_allows(
 
 
 def test_settings_may_ask_for_less_than_their_preset() -> None:
-    settings = Settings.of("quick", processes=2, queries=6, seconds=0)
+    settings = BenchmarkSettings.of("quick", processes=2, queries=6, seconds=0)
     assert (settings.preset, settings.queries, settings.seconds) == ("quick", 6, 0)
     assert plan_turns(settings, "inference", 1e6) == 3
 
@@ -72,10 +72,10 @@ def test_settings_may_ask_for_less_than_their_preset() -> None:
 @pytest.mark.parametrize("field", ["processes", "queries", "warmups", "images"])
 def test_settings_without_any_run_are_refused(field: str) -> None:
     with pytest.raises(ValueError, match=field):
-        Settings(**{field: 0})  # type: ignore[arg-type]
+        BenchmarkSettings(**{field: 0})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("wrong", [{"preset": "slow"}, {"seconds": -1}, {"seconds": 61}])
 def test_settings_that_contradict_themselves_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        Settings(**wrong)  # type: ignore[arg-type]
+        BenchmarkSettings(**wrong)  # type: ignore[arg-type]

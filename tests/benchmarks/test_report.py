@@ -16,7 +16,7 @@ from pneumo_edge.benchmarks import report
 from pneumo_edge.benchmarks import results as raw
 from pneumo_edge.benchmarks.report.runs import gather
 from pneumo_edge.benchmarks.report.sections import claims, tradeoff
-from pneumo_edge.benchmarks.results import LatencySamples, Results, Twin, UnitResult
+from pneumo_edge.benchmarks.results import AAUnit, LatencySamples, Results, UnitResult
 from pneumo_edge.benchmarks.summary import summarise
 from pneumo_edge.cli import app
 from pneumo_edge.errors import MissingExtraError
@@ -144,7 +144,7 @@ def test_every_aa_unit_that_shows_a_difference_is_named(tmp_path: Path, make_res
             for each in twin.latency
         )
 
-    def on(engine: str, share: float) -> tuple[list[UnitResult], Twin]:
+    def on(engine: str, share: float) -> tuple[list[UnitResult], AAUnit]:
         units = [replace(unit, unit=replace(unit.unit, engine=engine)) for unit in results.units]
         return units, replace(twin, unit=replace(twin.unit, engine=engine), latency=later(share))
 

@@ -73,7 +73,7 @@ def relations(true: float, shift: Draw, processes: int = 10) -> list[str]:
     generator = np.random.default_rng(4)
     one, other, twin = (cpu_medians(generator, value, processes, shift) for value in (true, 1.0, 1.0))
     return [
-        statistics.judge(statistics.paired_ratio(a, b), statistics.reach(statistics.paired_ratio(b, c)))
+        statistics.relation(statistics.paired_ratio(a, b), statistics.reach(statistics.paired_ratio(b, c)))
         for a, b, c in zip(one, other, twin, strict=True)
     ]
 
@@ -93,25 +93,25 @@ def test_a_true_difference_of_three_per_cent_is_found() -> None:
 
 
 def test_a_difference_inside_the_band_is_none_however_certain() -> None:
-    assert statistics.judge(Interval(1.008, 1.007, 1.009), noise_floor=0.0) == "not separable"
-    assert statistics.judge(Interval(1.03, 1.02, 1.04), noise_floor=0.03) == "not separable"
-    assert statistics.judge(Interval(1.05, 1.04, 1.06), noise_floor=0.03) == "more"
-    assert statistics.judge(Interval(0.9, 0.8, 0.95), noise_floor=0.03) == "less"
+    assert statistics.relation(Interval(1.008, 1.007, 1.009), noise_floor=0.0) == "not separable"
+    assert statistics.relation(Interval(1.03, 1.02, 1.04), noise_floor=0.03) == "not separable"
+    assert statistics.relation(Interval(1.05, 1.04, 1.06), noise_floor=0.03) == "more"
+    assert statistics.relation(Interval(0.9, 0.8, 0.95), noise_floor=0.03) == "less"
 
 
 def test_the_band_is_as_wide_downwards_as_upwards() -> None:
     assert statistics.reach(Interval(1.0, 1 / 1.03, 1.02)) == pytest.approx(0.03)
     assert statistics.reach(Interval(1.0, 0.99, 1.05)) == pytest.approx(0.05)
     up, down = Interval(1.06, 1.051, 1.07), Interval(1 / 1.06, 1 / 1.07, 1 / 1.051)
-    assert (statistics.judge(up, 0.05), statistics.judge(down, 0.05)) == ("more", "less")
+    assert (statistics.relation(up, 0.05), statistics.relation(down, 0.05)) == ("more", "less")
 
 
 def test_one_process_settles_nothing() -> None:
     ratio = statistics.paired_ratio([9.0], [1.0])
     assert ratio.value == pytest.approx(9.0)
-    assert statistics.judge(ratio, 0.0) == "not separable"
-    assert statistics.judge(Interval(9.0, 8.9, 9.1), statistics.reach(ratio)) == "not separable"
-    assert statistics.judge(statistics.unpaired_ratio([9.0, 9.1], [1.0]), 0.0) == "not separable"
+    assert statistics.relation(ratio, 0.0) == "not separable"
+    assert statistics.relation(Interval(9.0, 8.9, 9.1), statistics.reach(ratio)) == "not separable"
+    assert statistics.relation(statistics.unpaired_ratio([9.0, 9.1], [1.0]), 0.0) == "not separable"
 
 
 values = st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=12)

@@ -16,13 +16,13 @@ from pneumo_edge.benchmarks.report.compose import compose
 from pneumo_edge.benchmarks.report.runs import gather
 from pneumo_edge.benchmarks.results import LatencySamples, MemorySample, Results
 from pneumo_edge.benchmarks.summary import Row, summarise
-from pneumo_edge.benchmarks.verdict import Verdict
+from pneumo_edge.benchmarks.verdict import BenchmarkVerdict
 from pneumo_edge.evaluation.comparison import compare_auc
 
 MakeResults = Callable[..., Results]
 
 
-def decide(results: Results) -> Verdict:
+def decide(results: Results) -> BenchmarkVerdict:
     return verdict.decide(summarise(results))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pneumo_edge.benchmarks.measures.memory import peak_rss
-from pneumo_edge.benchmarks.protocol import Job, Measure, Plan, Settings, Unit
+from pneumo_edge.benchmarks.protocol import BenchmarkSettings, Job, Measure, Plan, Unit
 from pneumo_edge.benchmarks.worker import StoppedError, work
 from pneumo_edge.errors import ResultsError
 
@@ -18,7 +18,7 @@ _MEBI = 2**20
 
 def plan_for(model: Path, measure: Measure, *more: str) -> Plan:
     jobs = tuple(Job(Unit(name, "litert", 1), str(model), "none.npy") for name in ("fake.tflite", *more))
-    return Plan(measure, jobs, (), Settings())
+    return Plan(measure, jobs, (), BenchmarkSettings())
 
 
 def library_that(behaviour: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,7 +211,7 @@ def _partial(folder: Path, out: Path) -> Path:
         raise OSError(5, "Input/output error", str(out))
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("pneumo_edge.cli.verdicts.write", fail)
+        monkeypatch.setattr("pneumo_edge.cli.predictions.write", fail)
         assert CliRunner().invoke(app, ["predict", str(folder), "--out", str(out)]).exit_code == 3
     return out.with_name(out.name + ".partial")
 

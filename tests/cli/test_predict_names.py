@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from pneumo_edge._util import tabular
 from pneumo_edge._util.records import encodable
-from pneumo_edge.cli import app, verdicts
+from pneumo_edge.cli import app, predictions
 
 _NAMES = [
     b"caf\xe9.png", b"\xff\xfe.png", b"=1+1.png", b"+1.png", b"-1.png", b"@sum.png", b"\tt.png", b"\rr.png", b"'q.png",
@@ -111,7 +111,7 @@ def _head(out: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[byte
         raise OSError(28, "No space left on device", str(other))
 
     with monkeypatch.context() as patch:
-        patch.setattr(verdicts, "write", fail)
+        patch.setattr(predictions, "write", fail)
         assert CliRunner().invoke(app, ["predict", ".", "--out", str(other)]).exit_code == 3
     lines = other.with_name(f"{other.name}.partial").read_bytes().splitlines(keepends=True)
     assert len(lines) == 1 + len(_written(folder))

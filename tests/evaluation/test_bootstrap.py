@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats  # noqa: TID253
 
-from pneumo_edge.evaluation import calibration
-from pneumo_edge.evaluation.bootstrap import STATISTICS, Judged, Outcome, bootstrap, bootstrap_difference
+from pneumo_edge.evaluation import reliability
+from pneumo_edge.evaluation.bootstrap import STATISTICS, DecisionCounts, Predictions, bootstrap, bootstrap_difference
 from pneumo_edge.evaluation.metrics import Interval, Labels, Scores, auc, confusion
 from pneumo_edge.evaluation.tally import tally
 
@@ -30,7 +30,7 @@ _THEIRS: dict[str, Callable[[Any, Any, Any], float]] = {
     "f1": lambda y, s, d: sklearn.metrics.f1_score(y, d),
     "auc": lambda y, s, d: sklearn.metrics.roc_auc_score(y, s),
     "brier": lambda y, s, d: sklearn.metrics.brier_score_loss(y, s),
-    "ece": lambda y, s, d: calibration.expected_calibration_error(y, s),
+    "ece": lambda y, s, d: reliability.expected_calibration_error(y, s),
 }
 
 
@@ -67,7 +67,7 @@ def test_each_statistic_of_weighted_images_is_that_of_scikit_learn_on_the_repeat
     times = st.lists(st.integers(0, 3), min_size=len(labels), max_size=len(labels))
     both_classes = times.filter(lambda drawn: len(set(np.repeat(labels, drawn).tolist())) == 2)
     weights = np.array(data.draw(st.lists(both_classes, min_size=1, max_size=3)))
-    outcome = Outcome(tally(labels, scores, weights), threshold)
+    outcome = DecisionCounts(tally(labels, scores, weights), threshold)
     assert _THEIRS.keys() == STATISTICS.keys()
     for name, statistic in STATISTICS.items():
         theirs = []
@@ -81,7 +81,7 @@ def test_each_statistic_of_weighted_images_is_that_of_scikit_learn_on_the_repeat
 @settings(max_examples=30)
 def test_values_are_those_of_all_images_once(sample: Sample, threshold: float) -> None:
     labels, scores = sample
-    found = bootstrap(labels, Judged(scores, threshold), alone(labels), replicates=20)
+    found = bootstrap(labels, Predictions(scores, threshold), alone(labels), replicates=20)
     counts = confusion(labels, scores >= threshold)
     assert list(found) == list(STATISTICS)
     assert found["accuracy"].value == pytest.approx(counts.accuracy.value)
@@ -90,7 +90,7 @@ def test_values_are_those_of_all_images_once(sample: Sample, threshold: float) -
     assert found["npv"].value == pytest.approx(counts.npv.value, nan_ok=True)
     assert found["f1"].value == pytest.approx(counts.f1)
     assert found["auc"].value == pytest.approx(auc(labels, scores))
-    assert found["brier"].value == pytest.approx(calibration.brier_score(labels, scores))
+    assert found["brier"].value == pytest.approx(reliability.brier_score(labels, scores))
     for name in ("accuracy", "sensitivity", "specificity", "auc", "brier", "ece"):
         assert 0 <= found[name].low <= found[name].high <= 1
 
@@ -98,7 +98,7 @@ def test_values_are_those_of_all_images_once(sample: Sample, threshold: float) -
 def test_single_patients_give_the_plain_bootstrap_of_scipy() -> None:
     labels = np.repeat(np.array([0, 1]), (60, 90))
     scores = make_scores(labels, seed=3)
-    found = bootstrap(labels, Judged(scores, 0.4), alone(labels), replicates=10_000)
+    found = bootstrap(labels, Predictions(scores, 0.4), alone(labels), replicates=10_000)
 
     def theirs(compute: Callable[..., Any], *groups: npt.NDArray[Any]) -> tuple[float, float]:
         interval = stats.bootstrap(
@@ -127,11 +127,11 @@ def test_single_patients_give_the_plain_bootstrap_of_scipy() -> None:
 def test_copies_of_images_from_the_same_patient_tell_nothing_new() -> None:
     labels = np.repeat(np.array([0, 1]), (20, 30))
     scores = make_scores(labels, seed=5)
-    once = bootstrap(labels, Judged(scores, 0.5), alone(labels), replicates=200)
-    copied = bootstrap(np.tile(labels, 4), Judged(np.tile(scores, 4), 0.5), alone(labels) * 4, replicates=200)
+    once = bootstrap(labels, Predictions(scores, 0.5), alone(labels), replicates=200)
+    copied = bootstrap(np.tile(labels, 4), Predictions(np.tile(scores, 4), 0.5), alone(labels) * 4, replicates=200)
     for name in STATISTICS:
         assert ends(copied[name]) == pytest.approx(ends(once[name]), abs=1e-12)
-    as_if_independent = bootstrap(np.tile(labels, 4), Judged(np.tile(scores, 4), 0.5), alone(np.tile(labels, 4)))
+    as_if_independent = bootstrap(np.tile(labels, 4), Predictions(np.tile(scores, 4), 0.5), alone(np.tile(labels, 4)))
     assert as_if_independent["auc"].high - as_if_independent["auc"].low < 0.7 * (once["auc"].high - once["auc"].low)
 
 
@@ -143,8 +143,8 @@ def test_the_order_of_images_does_not_matter(seed: int) -> None:
     scores = np.round(make_scores(labels, seed), 1)
     patients = [f"{label}-{random.integers(6)}" for label in labels]
     order = random.permutation(len(labels))
-    found = bootstrap(labels, Judged(scores, 0.5), patients, replicates=50)
-    shuffled = bootstrap(labels[order], Judged(scores[order], 0.5), [patients[i] for i in order], replicates=50)
+    found = bootstrap(labels, Predictions(scores, 0.5), patients, replicates=50)
+    shuffled = bootstrap(labels[order], Predictions(scores[order], 0.5), [patients[i] for i in order], replicates=50)
     assert found == shuffled
 
 
@@ -152,8 +152,8 @@ def test_the_other_class_as_the_positive_one_swaps_the_statistics() -> None:
     labels = np.repeat(np.array([0, 1]), (25, 40))
     scores = make_scores(labels, seed=7)
     patients = [f"patient {number // 2}" for number in range(len(labels))]
-    found = bootstrap(labels, Judged(scores, 0.45), patients, replicates=300)
-    swapped = bootstrap(1 - labels, Judged(1 - scores, 0.55), patients, replicates=300)
+    found = bootstrap(labels, Predictions(scores, 0.45), patients, replicates=300)
+    swapped = bootstrap(1 - labels, Predictions(1 - scores, 0.55), patients, replicates=300)
     pairs = {"sensitivity": "specificity", "specificity": "sensitivity", "ppv": "npv", "npv": "ppv"}
     # F1 looks at one class alone; an image right between two bins of the calibration error goes to the upper one.
     for name in STATISTICS.keys() - {"f1", "ece"}:
@@ -162,14 +162,14 @@ def test_the_other_class_as_the_positive_one_swaps_the_statistics() -> None:
 
 def test_perfect_and_constant_scores() -> None:
     labels = np.array([0, 0, 0, 1, 1])
-    perfect = bootstrap(labels, Judged(labels.astype(float), 0.5), alone(labels))
+    perfect = bootstrap(labels, Predictions(labels.astype(float), 0.5), alone(labels))
     # What five images show without an error is no certainty: the exact intervals of so many patients.
     behind = {"sensitivity": 2, "ppv": 2, "f1": 2, "auc": 2, "balanced_accuracy": 2, "specificity": 3, "npv": 3}
     for name in STATISTICS:
         exact = 0.025 ** (1 / behind.get(name, 5))
         expected = (0, 0, 1 - exact) if name in ("brier", "ece") else (1, exact, 1)
         assert ends(perfect[name]) == pytest.approx(expected)
-    constant = bootstrap(labels, Judged(np.full(5, 0.3), 0.5), alone(labels))
+    constant = bootstrap(labels, Predictions(np.full(5, 0.3), 0.5), alone(labels))
     assert ends(constant["auc"])[0] == 0.5
     assert ends(constant["sensitivity"]) == pytest.approx((0, 0, 1 - 0.025 ** (1 / 2)))
     assert ends(constant["specificity"]) == pytest.approx((1, 0.025 ** (1 / 3), 1))
@@ -180,9 +180,9 @@ def test_perfect_and_constant_scores() -> None:
 def test_no_interval_is_without_width(images: int) -> None:
     labels = np.repeat(np.array([0, 1]), images)
     for scores in (labels.astype(float), 1.0 - labels, np.full(2 * images, 0.5), np.linspace(0, 1, 2 * images)):
-        found = bootstrap(labels, Judged(scores, 0.5), alone(labels), replicates=200)
+        found = bootstrap(labels, Predictions(scores, 0.5), alone(labels), replicates=200)
         other = bootstrap_difference(
-            labels, Judged(scores, 0.5), Judged(np.sqrt(scores), 0.5), alone(labels), replicates=200
+            labels, Predictions(scores, 0.5), Predictions(np.sqrt(scores), 0.5), alone(labels), replicates=200
         )
         for interval in (*found.values(), *other.values()):
             assert math.isnan(interval.value) or interval.low < interval.high
@@ -193,14 +193,14 @@ def test_no_replicate_lacks_a_class() -> None:
     # One positive among many, and a patient with images of both classes.
     labels = np.array([1, 0, 0, 0, 0, 0, 0, 0, 0])
     patients = ["a", "a", "b", "c", "d", "e", "f", "g", "h"]
-    found = bootstrap(labels, Judged(np.linspace(1, 0, 9), 0.5), patients, replicates=2000)
+    found = bootstrap(labels, Predictions(np.linspace(1, 0, 9), 0.5), patients, replicates=2000)
     assert not any(math.isnan(end) for name in STATISTICS for end in ends(found[name]))
     assert ends(found["sensitivity"]) == pytest.approx((1, 0.025, 1))
 
 
 def test_the_seed_chooses_the_draws() -> None:
     labels = np.repeat(np.array([0, 1]), (30, 30))
-    judged = Judged(make_scores(labels, seed=11), 0.5)
+    judged = Predictions(make_scores(labels, seed=11), 0.5)
     first, again, other = (bootstrap(labels, judged, alone(labels), seed=seed)["brier"] for seed in (0, 0, 1))
     assert first == again
     assert first != other
@@ -209,7 +209,7 @@ def test_the_seed_chooses_the_draws() -> None:
 
 def test_more_replicates_than_fit_into_a_block_are_all_drawn() -> None:
     labels = np.repeat(np.array([0, 1]), (30, 30))
-    judged = Judged(make_scores(labels, seed=13), 0.5)
+    judged = Predictions(make_scores(labels, seed=13), 0.5)
     few, many = (bootstrap(labels, judged, alone(labels), replicates=n)["brier"] for n in (250, 251))
     assert few != many
 
@@ -225,7 +225,7 @@ def test_the_cluster_interval_covers_the_truth_where_the_plain_one_does_not() ->
         # Variance 1 in all, three quarters of it between patients.
         between = dict(zip(dict.fromkeys(patients), random.normal(0, math.sqrt(0.75), 50), strict=True))
         noise = np.array([between[patient] for patient in patients]) + random.normal(0, 0.5, len(labels))
-        judged = Judged(1 / (1 + np.exp(-(2.0 * labels - 1 + noise))), 0.5)
+        judged = Predictions(1 / (1 + np.exp(-(2.0 * labels - 1 + noise))), 0.5)
         for name, clusters in (("cluster", patients), ("plain", alone(labels))):
             found = bootstrap(labels, judged, clusters, statistics=["accuracy"], replicates=300)["accuracy"]
             covered[name] += found.low <= truth <= found.high
@@ -235,7 +235,7 @@ def test_the_cluster_interval_covers_the_truth_where_the_plain_one_does_not() ->
 
 def test_a_model_does_not_differ_from_itself() -> None:
     labels = np.repeat(np.array([0, 1]), (20, 30))
-    judged = Judged(make_scores(labels, seed=17), 0.5)
+    judged = Predictions(make_scores(labels, seed=17), 0.5)
     found = bootstrap_difference(labels, judged, judged, alone(labels), replicates=100)
     # That fifty patients showed no difference leaves open what one in fourteen may show.
     assert ends(found["accuracy"]) == pytest.approx((0, 0.025 ** (1 / 50) - 1, 1 - 0.025 ** (1 / 50)))
@@ -247,7 +247,7 @@ def test_a_model_does_not_differ_from_itself() -> None:
 
 def test_the_difference_turns_its_sign_with_the_order_of_models() -> None:
     labels = np.repeat(np.array([0, 1]), (20, 30))
-    first, second = (Judged(make_scores(labels, seed), 0.5) for seed in (19, 23))
+    first, second = (Predictions(make_scores(labels, seed), 0.5) for seed in (19, 23))
     patients = [f"patient {number // 3}" for number in range(len(labels))]
     found = bootstrap_difference(labels, first, second, patients)
     turned = bootstrap_difference(labels, second, first, patients)
@@ -258,7 +258,7 @@ def test_the_difference_turns_its_sign_with_the_order_of_models() -> None:
 
 def test_the_difference_of_paired_accuracies_is_that_of_scipy() -> None:
     labels = np.repeat(np.array([0, 1]), (80, 120))
-    models = [Judged(make_scores(labels, seed, noise), 0.5) for seed, noise in ((29, 0.6), (31, 1.2))]
+    models = [Predictions(make_scores(labels, seed, noise), 0.5) for seed, noise in ((29, 0.6), (31, 1.2))]
     first, second = models
     found = bootstrap_difference(labels, first, second, alone(labels), replicates=10_000)["accuracy"]
     gains = np.subtract(*(((model.scores >= 0.5) == (labels == 1)).astype(float) for model in models))
@@ -299,4 +299,4 @@ def test_what_cannot_be_resampled_is_refused(
     labels: Labels, scores: Scores, threshold: float, patients: str, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        bootstrap(labels, Judged(scores, threshold), list(patients), **options)
+        bootstrap(labels, Predictions(scores, threshold), list(patients), **options)

@@ -7,13 +7,13 @@ import sklearn.metrics
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pneumo_edge.evaluation.calibration import (
+from pneumo_edge.evaluation.metrics import Labels, Scores, wilson
+from pneumo_edge.evaluation.reliability import (
     brier_score,
     calibration_error_by_chance,
     expected_calibration_error,
     reliability,
 )
-from pneumo_edge.evaluation.metrics import Labels, Scores, wilson
 
 Sample = tuple[Labels, Scores]
 

@@ -23,15 +23,15 @@ from pneumo_edge.evaluation.subgroups import KindSensitivity
 from pneumo_edge.scoring import cards, summary
 from pneumo_edge.scoring.scores import ScoredModel
 from pneumo_edge.scoring.summary import (
-    Baseline,
-    Calibration,
-    Comparison,
     Data,
     Majority,
     Metrics,
+    ModelComparison,
     ModelMetrics,
+    Reliability,
     SeedComparison,
     SeedGroup,
+    ShortcutBaseline,
     Side,
 )
 from pneumo_edge.spec import (
@@ -95,7 +95,7 @@ def _measure(model: Path, backbone: str) -> ModelMetrics:
         {name: _interval(0.801 + 0.017 * number) for number, name in enumerate(_METRICS)},
         Confusion(true_positives=373, false_negatives=17, true_negatives=203, false_positives=31),
         {"bacteria": KindSensitivity(243, _interval(0.713)), "virus": KindSensitivity(147, _interval(0.727))},
-        Calibration(0.0417, _interval(0.0233), ()),
+        Reliability(0.0417, _interval(0.0233), ()),
     )
 
 
@@ -117,7 +117,10 @@ def _evaluation(*measured: ModelMetrics) -> Metrics:
         bootstrap_replicates=2000,
         bootstrap_seed=0,
         models=measured,
-        baselines=(Baseline("file size", "lower", _interval(0.687)), Baseline("contrast", "higher", _interval(0.519))),
+        baselines=(
+            ShortcutBaseline("file size", "lower", _interval(0.687)),
+            ShortcutBaseline("contrast", "higher", _interval(0.519)),
+        ),
         over_seeds=tuple(
             SeedGroup(
                 each.model.backbone,
@@ -296,7 +299,7 @@ def test_the_index_links_to_the_cards_and_compares_the_models(make_model: MakeMo
     measured = [_measure(model, name) for name, model in models.items()]
     first, second = (Side(e.model.file, e.model.sha256, e.model.backbone, "a-recipe") for e in measured)
     differences: dict[str, Interval | None] = {name: _interval(0.021) for name in _METRICS}
-    compared = Comparison(
+    compared = ModelComparison(
         first,
         second,
         *("int8", 7, "litert"),

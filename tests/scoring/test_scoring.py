@@ -15,12 +15,12 @@ from PIL import Image
 
 from pneumo_edge import scoring
 from pneumo_edge.errors import ResultsError
-from pneumo_edge.evaluation import calibration, comparison, metrics
-from pneumo_edge.evaluation.bootstrap import Judged, bootstrap, bootstrap_difference
+from pneumo_edge.evaluation import comparison, metrics, reliability
+from pneumo_edge.evaluation.bootstrap import Predictions, bootstrap, bootstrap_difference
 from pneumo_edge.evaluation.seeds import over_seeds
 from pneumo_edge.evaluation.subgroups import sensitivity_by_kind
 from pneumo_edge.scoring import page, scores, summary
-from pneumo_edge.scoring.scores import FileScores, ImageSet, ScoredImage, ScoredModel, Scores, ShortcutValues
+from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ImageSet, ScoredImage, ScoredModel, ShortcutValues
 from pneumo_edge.scoring.summary import ModelMetrics
 
 _IMAGES = tuple(
@@ -59,7 +59,7 @@ def make_file(
     return FileScores(model, tuple(probabilities.tolist()))
 
 
-def make_scores(*files: FileScores, **data: Any) -> Scores:
+def make_scores(*files: FileScores, **data: Any) -> EvaluationScores:
     image_set = ImageSet(
         title="some images",
         real=True,
@@ -72,11 +72,13 @@ def make_scores(*files: FileScores, **data: Any) -> Scores:
         images=_IMAGES,
     )
     sizes = np.random.default_rng(0).normal(9000 - 900 * _LABELS, 800)
-    return Scores(replace(image_set, **data), (ShortcutValues("file size", "lower", tuple(sizes.tolist())),), files)
+    return EvaluationScores(
+        replace(image_set, **data), (ShortcutValues("file size", "lower", tuple(sizes.tolist())),), files
+    )
 
 
 @pytest.fixture
-def two_backbones_three_seeds() -> Scores:
+def two_backbones_three_seeds() -> EvaluationScores:
     return make_scores(
         *(make_file(backbone, seed) for backbone in ("efficientnetb0", "mobilenetv2") for seed in range(3))
     )
@@ -87,15 +89,15 @@ def test_every_number_of_a_model_is_that_of_the_evaluation_room() -> None:
     (measured,) = summary.compute(make_scores(file)).models
     probabilities = np.array(file.probabilities)
     decisions = probabilities >= 0.4
-    resampled = bootstrap(_LABELS, Judged(probabilities, 0.4), _PATIENTS)
+    resampled = bootstrap(_LABELS, Predictions(probabilities, 0.4), _PATIENTS)
     assert measured.metrics.pop("auc") == metrics.auc_interval(_LABELS, probabilities)
     names = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv", "npv", "f1", "brier")
     assert measured.metrics == {name: resampled[name] for name in names}
     assert measured.confusion == metrics.confusion(_LABELS, decisions)
     kinds = [image.kind for image in _IMAGES]
     assert measured.sensitivity_by_kind == sensitivity_by_kind(_LABELS, decisions, kinds)
-    assert measured.calibration.ece == calibration.expected_calibration_error(_LABELS, probabilities)
-    assert measured.calibration.bins == calibration.reliability(_LABELS, probabilities)
+    assert measured.calibration.ece == reliability.expected_calibration_error(_LABELS, probabilities)
+    assert measured.calibration.bins == reliability.reliability(_LABELS, probabilities)
     assert measured.model == file.model
 
 
@@ -111,7 +113,7 @@ def test_the_images_and_what_needs_no_model() -> None:
     assert baseline.auc.value > 0.5
 
 
-def test_files_that_differ_in_their_seed_alone_are_summarised(two_backbones_three_seeds: Scores) -> None:
+def test_files_that_differ_in_their_seed_alone_are_summarised(two_backbones_three_seeds: EvaluationScores) -> None:
     computed = summary.compute(two_backbones_three_seeds)
     assert [(group.backbone, group.seeds) for group in computed.over_seeds] == [
         ("efficientnetb0", (0, 1, 2)),
@@ -129,7 +131,7 @@ def test_files_that_differ_in_their_seed_alone_are_summarised(two_backbones_thre
     assert spread["sensitivity_virus"] == over_seeds(viral)
 
 
-def test_backbones_are_compared_with_the_same_seed_and_format(two_backbones_three_seeds: Scores) -> None:
+def test_backbones_are_compared_with_the_same_seed_and_format(two_backbones_three_seeds: EvaluationScores) -> None:
     files = (*two_backbones_three_seeds.files, make_file("mobilenetv2", 0, file_format="fp32"))
     computed = summary.compute(replace(two_backbones_three_seeds, files=files))
     assert [each.seed for each in computed.comparisons] == [0, 1, 2]
@@ -139,7 +141,7 @@ def test_backbones_are_compared_with_the_same_seed_and_format(two_backbones_thre
             next(np.array(f.probabilities) for f in files if f.model.sha256 == side.sha256)
             for side in (each.first, each.second)
         )
-        expected = bootstrap_difference(_LABELS, Judged(first, 0.4), Judged(second, 0.4), _PATIENTS)
+        expected = bootstrap_difference(_LABELS, Predictions(first, 0.4), Predictions(second, 0.4), _PATIENTS)
         assert "ece" not in each.differences
         assert all(expected[name] == difference for name, difference in each.differences.items())
         assert each.delong == comparison.compare_auc(_LABELS, first, second)
@@ -161,7 +163,9 @@ def test_two_files_of_one_seed_are_no_sample_of_seeds() -> None:
     assert computed.notes[0] in page.render(make_scores(*files), computed)
 
 
-def test_metrics_do_not_depend_on_the_order_of_scoring(two_backbones_three_seeds: Scores, tmp_path: Path) -> None:
+def test_metrics_do_not_depend_on_the_order_of_scoring(
+    two_backbones_three_seeds: EvaluationScores, tmp_path: Path
+) -> None:
     turned = replace(two_backbones_three_seeds, files=two_backbones_three_seeds.files[::-1])
     for name, found in (("first", two_backbones_three_seeds), ("again", two_backbones_three_seeds), ("turned", turned)):
         scoring.write(found, tmp_path / name)
@@ -184,7 +188,9 @@ def test_a_predictive_value_that_is_not_defined_is_null(tmp_path: Path) -> None:
     assert "not defined" in (tmp_path / "evaluation.md").read_text(encoding="utf-8")
 
 
-def test_metrics_are_read_as_they_were_written_to_ten_digits(two_backbones_three_seeds: Scores, tmp_path: Path) -> None:
+def test_metrics_are_read_as_they_were_written_to_ten_digits(
+    two_backbones_three_seeds: EvaluationScores, tmp_path: Path
+) -> None:
     computed, paths = scoring.write(two_backbones_three_seeds, tmp_path)
     read_back = summary.read(paths.metrics)
     assert read_back.data == computed.data
@@ -198,7 +204,7 @@ def test_metrics_are_read_as_they_were_written_to_ten_digits(two_backbones_three
     assert again.read_bytes() == paths.metrics.read_bytes()
 
 
-def test_the_page_says_what_the_numbers_are(two_backbones_three_seeds: Scores) -> None:
+def test_the_page_says_what_the_numbers_are(two_backbones_three_seeds: EvaluationScores) -> None:
     text = page.render(two_backbones_three_seeds, summary.compute(two_backbones_three_seeds))
     assert text.startswith("# Evaluation on the test split of some images\n")
     assert "scored once for each final model" in text
@@ -234,7 +240,9 @@ def test_phantoms_and_random_weights_are_warned_of() -> None:
     assert "1 of 1 files had no pretrained weights" in text
 
 
-def test_figures_are_pictures_whatever_the_number_of_files(two_backbones_three_seeds: Scores, tmp_path: Path) -> None:
+def test_figures_are_pictures_whatever_the_number_of_files(
+    two_backbones_three_seeds: EvaluationScores, tmp_path: Path
+) -> None:
     for number, count in enumerate((1, 2, 6)):
         found = replace(two_backbones_three_seeds, files=two_backbones_three_seeds.files[:count])
         _, paths = scoring.write(found, tmp_path / str(number))
@@ -245,7 +253,7 @@ def test_figures_are_pictures_whatever_the_number_of_files(two_backbones_three_s
                 assert len(set(figure.convert("L").resize((64, 64)).tobytes())) > 20
 
 
-def test_scores_survive_their_file(two_backbones_three_seeds: Scores, tmp_path: Path) -> None:
+def test_scores_survive_their_file(two_backbones_three_seeds: EvaluationScores, tmp_path: Path) -> None:
     scores.write(tmp_path / "scores.json", two_backbones_three_seeds)
     assert scores.read(tmp_path / "scores.json") == two_backbones_three_seeds
 

@@ -9,10 +9,10 @@ from PIL import Image
 
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.spec import ConformalSpec, InputCheckSpec
-from tools.abstention import foreign, results
+from tools.abstention import out_of_distribution, results
 from tools.abstention.__main__ import PAGE, RESULTS
 from tools.abstention.page import tables
-from tools.abstention.results import FileResults, ForeignImages, JudgedImages
+from tools.abstention.results import FileResults, OutOfDistributionImages, PredictedImages
 
 _REPOSITORY = Path(__file__).parents[2]
 _FOUND = FileResults(
@@ -26,8 +26,8 @@ _FOUND = FileResults(
     threshold=0.5,
     conformal=ConformalSpec(0.95, 0.6, 0.4, {"NORMAL": 20, "PNEUMONIA": 20}, "validation"),
     input_check=InputCheckSpec((0.0,), (1.0,), (1,), 2.0, 0.99, "validation"),
-    test=JudgedImages((0, 0, 1, 1, 1), (0.1, 0.45, 0.55, 0.9, 0.2), (1.0, 1.5, 2.5, 1.0, 3.0)),
-    foreign=(ForeignImages("cats", False, (5.0, 6.0, 1.0, 9.0)),),
+    test=PredictedImages((0, 0, 1, 1, 1), (0.1, 0.45, 0.55, 0.9, 0.2), (1.0, 1.5, 2.5, 1.0, 3.0)),
+    foreign=(OutOfDistributionImages("cats", False, (5.0, 6.0, 1.0, 9.0)),),
 )
 
 
@@ -73,15 +73,15 @@ def test_the_page_follows_from_the_raw_results() -> None:
     assert tables(found) in (_REPOSITORY / PAGE).read_text()
 
 
-@pytest.mark.parametrize("kind", foreign.KINDS, ids=lambda kind: kind.name)
-def test_every_kind_is_made_the_same_again_of_grey_images(kind: foreign.Kind) -> None:
+@pytest.mark.parametrize("kind", out_of_distribution.KINDS, ids=lambda kind: kind.name)
+def test_every_kind_is_made_the_same_again_of_grey_images(kind: out_of_distribution.Kind) -> None:
     random = np.random.default_rng(0)
     x_rays = [Image.fromarray(random.integers(0, 256, (60, 50), dtype=np.uint8)) for _ in range(5)]
     first, second = (list(kind.make(np.random.default_rng(1), x_rays)) for _ in range(2))
     assert {image.mode for image in first} == {"L"}
     assert [image.tobytes() for image in first] == [image.tobytes() for image in second]
     changed = kind.name.startswith(("X-rays", "another", "mirrored"))
-    assert len(first) == (5 if changed else 7 if kind.name.startswith("CT") else foreign.COUNT)
+    assert len(first) == (5 if changed else 7 if kind.name.startswith("CT") else out_of_distribution.COUNT)
     if changed:
         assert all(image.size == (50, 60) or image.size == (60, 50) for image in first)
         originals = {image.tobytes() for image in x_rays}

@@ -17,7 +17,7 @@ from pneumo_edge.runtime import engines
 from tools.device_speed import (
     Agreement,
     Bound,
-    Comparison,
+    SpeedComparison,
     _remove_other_outputs,
     compare_calls,
     compare_verdicts,
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_ratio_is_of_one_round_and_its_median_counts() -> None:
-    row = Comparison("a", "b", (1.0, 2.0, 9.0), (2.0, 2.0, 3.0), Bound(1.05))
+    row = SpeedComparison("a", "b", (1.0, 2.0, 9.0), (2.0, 2.0, 3.0), Bound(1.05))
     assert row.ratios == pytest.approx((0.5, 1.0, 3.0))
     assert row.ratio == 1.0
     assert row.bound.keeps(row.ratio)
@@ -46,15 +46,15 @@ def test_a_ratio_is_of_one_round_and_its_median_counts() -> None:
 
 
 def test_a_speed_up_is_theirs_over_ours() -> None:
-    row = Comparison("a", "b", (1.0, 1.0), (1.9, 1.7), Bound(1.8, at_least=True))
+    row = SpeedComparison("a", "b", (1.0, 1.0), (1.9, 1.7), Bound(1.8, at_least=True))
     assert row.ratio == pytest.approx(1.8)
     assert not row.bound.keeps(1.79)
 
 
 def test_the_table_says_what_was_kept_and_what_was_missed() -> None:
     rows = [
-        Comparison("ours", "theirs", (0.004, 0.005), (0.005, 0.005), Bound(0.75)),
-        Comparison("two", "one", (0.002,), (0.004,), Bound(1.8, at_least=True)),
+        SpeedComparison("ours", "theirs", (0.004, 0.005), (0.005, 0.005), Bound(0.75)),
+        SpeedComparison("two", "one", (0.002,), (0.004,), Bound(1.8, at_least=True)),
     ]
     text = render(rows, Agreement(120, 1.0, 0.00197))
     assert "| ours | theirs | 4.50 | 5.00 | 0.90 | 0.80 to 1.00 | at most 0.75 | MISSED |" in text

@@ -12,7 +12,7 @@ import pytest
 from pneumo_edge._util import files, records
 from pneumo_edge.errors import ResultsError, TrainingError
 from pneumo_edge.training.report_recipes import PUBLISHED, REPRODUCTIONS
-from pneumo_edge.training.reproduction import Judged, Modes, ReportEpoch, Result
+from pneumo_edge.training.reproduction import LossAndAccuracy, Modes, ReportEpoch, Result
 from tools import pages
 from tools import reproduction_page as page
 
@@ -29,7 +29,7 @@ def _result(name: str) -> Result:
         train_images_sha256="ab" * 32,
         validation_images={"NORMAL": 234, "PNEUMONIA": 374},
         test_images=624,
-        modes=Modes(128, Judged(0.1, 0.98), Judged(None, 0.61)),
+        modes=Modes(128, LossAndAccuracy(0.1, 0.98), LossAndAccuracy(None, 0.61)),
         data="folder chest_xray",
         real=True,
         fingerprint="cd" * 32,

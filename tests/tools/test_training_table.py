@@ -9,7 +9,7 @@ import pytest
 
 from pneumo_edge._util import files, records
 from pneumo_edge.errors import TrainingError
-from pneumo_edge.training.fit import Settings
+from pneumo_edge.training.fit import TrainingSettings
 from pneumo_edge.training.recipes import RECIPES
 from tools import training_table
 
@@ -18,7 +18,7 @@ _ROOT = Path(__file__).parents[2]
 
 def _write(folder: Path, shifted: bool = True) -> None:
     recipe = RECIPES["best"]
-    settings = Settings("mobilenetv2", "best", 3, "random", "ab" * 32, recipe)
+    settings = TrainingSettings("mobilenetv2", "best", 3, "random", "ab" * 32, recipe)
     files.write_text(folder / "settings.json", records.dumps(settings))
     files.write_text(folder / "history.csv", "phase,seconds\nhead,30\nfine-tune-1,90\n")
     labels = [0] * 50 + [1] * 100

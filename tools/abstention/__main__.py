@@ -21,7 +21,7 @@ from pneumo_edge.runtime.classifier import Classifier, Prediction
 from tools import pages
 from tools.abstention import foreign, results
 from tools.abstention.page import tables
-from tools.abstention.results import FileResults, ForeignImages, JudgedImages
+from tools.abstention.results import FileResults, OutOfDistributionImages, PredictedImages
 
 RESULTS = Path("results/uncertain")
 PAGE = Path("docs/uncertain.md")
@@ -50,7 +50,7 @@ def measure(model: str | Path, data: Path, cache: Path) -> FileResults:
     x_rays = _pictures(dataset, dataset.indices("val"))
     random = np.random.default_rng(_SEED)
     unlike = [
-        ForeignImages(
+        OutOfDistributionImages(
             kind.name, kind.subtle, _distances(_judge(classifier, list(kind.make(random, x_rays)), kind.name))
         )
         for kind in (foreign.KINDS if spec.input_check else ())
@@ -66,7 +66,7 @@ def measure(model: str | Path, data: Path, cache: Path) -> FileResults:
         threshold=spec.decision.threshold,
         conformal=spec.conformal,
         input_check=spec.input_check,
-        test=JudgedImages(
+        test=PredictedImages(
             tuple(dataset.labels(test).tolist()),
             tuple(each.probabilities[spec.decision.positive_class] for each in said),
             _distances(said),

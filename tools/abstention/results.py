@@ -22,7 +22,7 @@ _Distance = Annotated[float, Within(0)]
 
 
 @dataclass(frozen=True)
-class JudgedImages:
+class PredictedImages:
     """The test split, image by image: 1 for the positive class, its probability, and the distance of the input check.
 
     ``distances`` is empty where the file has no input check.
@@ -40,7 +40,7 @@ class JudgedImages:
 
 
 @dataclass(frozen=True)
-class ForeignImages:
+class OutOfDistributionImages:
     """Images of a kind that the model was not made for: their distances, and whether they are X-rays of children."""
 
     kind: str
@@ -66,8 +66,8 @@ class FileResults:
     threshold: Share
     conformal: ConformalSpec
     input_check: InputCheckSpec | None
-    test: JudgedImages
-    foreign: tuple[ForeignImages, ...]
+    test: PredictedImages
+    foreign: tuple[OutOfDistributionImages, ...]
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:

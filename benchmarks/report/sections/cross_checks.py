@@ -10,12 +10,12 @@ from pneumo_edge.benchmarks.instruments import OTHERS, OWN
 from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.runs import Run, Runs, units
 from pneumo_edge.benchmarks.summary import Row
-from pneumo_edge.benchmarks.supplement.cross_check import ROUNDS, TOLERANCE, Agreement, Outcome, agreements
+from pneumo_edge.benchmarks.supplement.cross_check import ROUNDS, TOLERANCE, Agreement, AgreementOutcome, agreements
 from pneumo_edge.benchmarks.supplement.records import Reading, Supplement
 
 _LOADGEN = "MLPerf LoadGen"
 _VALID = re.compile(r"^Result is\s*: VALID", re.MULTILINE)
-_TONES: dict[Outcome, Tone] = {"agrees": "good", "differs": "bad", "not separable": "open"}
+_TONES: dict[AgreementOutcome, Tone] = {"agrees": "good", "differs": "bad", "not separable": "open"}
 
 
 def section(runs: Runs) -> Section | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from pneumo_edge._util.document import Block, Cell, Paragraph, Section, Table, Tone
 from pneumo_edge.benchmarks import comparison
-from pneumo_edge.benchmarks.comparison import Compared, Comparison, Finding
+from pneumo_edge.benchmarks.comparison import Finding, RunComparison, UnitComparison
 from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.runs import Runs
 from pneumo_edge.errors import ResultsError
@@ -38,7 +38,7 @@ def section(runs: Runs) -> Section | None:
     return Section("Run beside run", tuple(blocks))
 
 
-def remarks(compared: Comparison, before: str, after: str) -> Iterator[str]:
+def remarks(compared: RunComparison, before: str, after: str) -> Iterator[str]:
     """What a reader has to know of two runs beside the table, one sentence each.
 
     Args:
@@ -58,7 +58,7 @@ def remarks(compared: Comparison, before: str, after: str) -> Iterator[str]:
         yield f"Without an A/A unit in both runs, so that noise is not known: {', '.join(compared.without_noise)}."
 
 
-def comparison_table(compared: Iterable[Compared]) -> Table:
+def comparison_table(compared: Iterable[UnitComparison]) -> Table:
     """One row for each unit that two runs have in common: ratios of the second to the first."""
     return Table(
         (
@@ -108,14 +108,14 @@ def _change(before: Interval, after: Interval, found: Finding | None) -> Cell:
     return Cell(text, f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]", after.value)
 
 
-def _worse(each: Compared) -> Iterator[str]:
+def _worse(each: UnitComparison) -> Iterator[str]:
     """What is worse, and by how much where no column says it."""
     for name in each.regressions:
         change = each.findings[name].interval
         yield f"{name} ({change.value:+.3f})" if change and name in ("sensitivity", "specificity") else name
 
 
-def _found(each: Compared) -> Cell:
+def _found(each: UnitComparison) -> Cell:
     parts = [f"worse in {', '.join(_worse(each))}"] if each.regressions else []
     if each.untold:
         reasons: dict[str, list[str]] = {}

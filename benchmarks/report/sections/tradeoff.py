@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from pneumo_edge._util.document import Cell, Figure, Folded, Paragraph, Points, Section, Table
-from pneumo_edge.benchmarks.beside_float import BesideFloat, beside_float
+from pneumo_edge.benchmarks.float_baseline import FloatComparison, compare_with_float
 from pneumo_edge.benchmarks.report import cells, figures
 from pneumo_edge.benchmarks.report.runs import Runs, units
 
@@ -51,7 +51,7 @@ def section(runs: Runs) -> Section:
     )
 
 
-def _beside(found: BesideFloat | None) -> Cell:
+def _beside(found: FloatComparison | None) -> Cell:
     """How many times as long as the float file, and of a slow one why."""
     if found is None:
         return Cell("")
@@ -79,7 +79,7 @@ def _slow(runs: Runs) -> Iterator[Folded]:
     told = tuple(
         f"{f'Run {run.letter}. ' if run.letter else ''}{cells.unit_title(each.row)}: {each.warning}."
         for run in runs
-        for each in beside_float(run.summary).values()
+        for each in compare_with_float(run.summary).values()
         if each.slow
     )
     if told:
@@ -90,7 +90,7 @@ def main_table(runs: Runs) -> Table:
     """One row for each unit: what it is, what it weighs, how well it judges, how long it takes."""
     labels = cells.unit_columns(runs)
     ranked = {run.letter: [id(row) for row in run.verdict.pareto] for run in runs}
-    beside = {run.letter: beside_float(run.summary) for run in runs}
+    beside = {run.letter: compare_with_float(run.summary) for run in runs}
     return Table(
         (
             *labels,

@@ -49,14 +49,14 @@ def inspect(path: Path) -> Inspection:
     Args:
         path: The model file. It may be damaged: what an engine says of it is part of the result.
     """
-    found = [_inspect_apart(path, row) for row in engines.installed_engines_for(path)]
+    found = [_inspect_in_subprocess(path, row) for row in engines.installed_engines_for(path)]
     return Inspection(
         graph=next((each.graph for each in found if each.graph), None),
         engines={name: report for each in found for name, report in each.engines.items()},
     )
 
 
-def _inspect_apart(path: Path, row: EngineInfo) -> Inspection:
+def _inspect_in_subprocess(path: Path, row: EngineInfo) -> Inspection:
     try:
         return subprocesses.call_untrusted(_inspect, _Question(str(path), row.name), f"{row.name} on {path}", _SECONDS)
     except PneumoEdgeError as error:

@@ -19,8 +19,8 @@ from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.scoring.cards import tables
 from pneumo_edge.scoring.summary import (
-    Comparison,
     Metrics,
+    ModelComparison,
     ModelMetrics,
     SeedComparison,
     SeedGroup,
@@ -151,7 +151,7 @@ def render_index(cards: Sequence[tuple[Card, Path]], index: Path) -> str:
     )
 
 
-def _over_seeds(comparison: Comparison, evaluation: Metrics) -> SeedComparison | None:
+def _over_seeds(comparison: ModelComparison, evaluation: Metrics) -> SeedComparison | None:
     first, second = comparison.first, comparison.second
     key = first.backbone, first.recipe, second.backbone, second.recipe, comparison.format, comparison.engine
     for each in evaluation.comparisons_over_seeds:

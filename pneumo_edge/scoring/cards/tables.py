@@ -11,9 +11,9 @@ from pneumo_edge.evaluation.metrics import Confusion, Interval
 from pneumo_edge.evaluation.seeds import OverSeeds
 from pneumo_edge.scoring.summary import (
     METRIC_TITLES,
-    Comparison,
     Data,
     Metrics,
+    ModelComparison,
     ModelMetrics,
     SeedComparison,
     SeedGroup,
@@ -87,7 +87,7 @@ def index(rows: Sequence[tuple[ModelMetrics, str]]) -> str:
     )
 
 
-def comparison(each: Comparison, seeds: SeedComparison | None) -> str:
+def comparison(each: ModelComparison, seeds: SeedComparison | None) -> str:
     """Two models on the same images, and over the seeds of their recipes."""
     discordant = f"{each.mcnemar.only_first_right} images right in the first alone, {each.mcnemar.only_second_right}"
     tests = {

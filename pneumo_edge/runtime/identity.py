@@ -9,7 +9,7 @@ from pneumo_edge.runtime.classifier import Classifier
 
 
 @dataclass(frozen=True)
-class Judge:
+class PredictorIdentity:
     """What gave the verdicts: a model file, by its SHA-256, on an engine."""
 
     model: str
@@ -24,7 +24,7 @@ class Judge:
     strict: bool
 
     @classmethod
-    def of(cls, classifier: Classifier, strict: bool = False) -> Judge:
+    def of(cls, classifier: Classifier, strict: bool = False) -> PredictorIdentity:
         """The judge that a classifier is."""
         spec, engine = classifier.spec, classifier.engine
         sha256 = files.sha256(classifier.path)

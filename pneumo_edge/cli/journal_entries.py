@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pneumo_edge._util import records
 from pneumo_edge._util.records import Share, Text, Within
-from pneumo_edge.runtime.judge import Judge
+from pneumo_edge.runtime.identity import PredictorIdentity
 
 _Milliseconds = Annotated[float, Within(0)]
 
@@ -25,7 +25,7 @@ class _Stages:
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _PredictionEntry:
     """A verdict on an image that was judged, as a journal holds it."""
 
     source: str
@@ -40,25 +40,25 @@ class _Judged:
     uncertain: bool | None = None
     foreign: bool | None = None
 
-    def is_of(self, judge: Judge) -> bool:
+    def is_of(self, predictor: PredictorIdentity) -> bool:
         """Whether a judge with these classes can have given it."""
-        return self.label in judge.class_names and set(self.probabilities) == set(judge.class_names)
+        return self.label in predictor.class_names and set(self.probabilities) == set(predictor.class_names)
 
 
 @dataclass(frozen=True)
-class _Unjudged:
+class _FailureEntry:
     """The reason why an image was not judged, as a journal holds it."""
 
     source: str
     error: Text
 
 
-def is_verdict_on(line: bytes, source: str, judge: Judge) -> bool:
+def is_entry_of(line: bytes, source: str, predictor: PredictorIdentity) -> bool:
     """Whether a line of a journal is that judge's verdict on that image."""
     try:
         if b'"error"' in line:
-            return records.loads(_Unjudged, line).source == source
-        judged = records.loads(_Judged, line)
+            return records.loads(_FailureEntry, line).source == source
+        judged = records.loads(_PredictionEntry, line)
     except records.RecordError:
         return False
-    return judged.source == source and judged.is_of(judge)
+    return judged.source == source and judged.is_of(predictor)

@@ -41,7 +41,7 @@ class Delegated:
 
 
 @dataclass(frozen=True)
-class BesideFloat:
+class FloatComparison:
     """A unit beside the float file of its backbone, on the same engine and threads.
 
     Attributes:
@@ -73,12 +73,12 @@ class BesideFloat:
         return f"it takes {self.times:.1f} times as long as {self.reference.model.file} there{because}"
 
 
-def beside_float(summary: Summary) -> dict[int, BesideFloat]:
+def compare_with_float(summary: Summary) -> dict[int, FloatComparison]:
     """Every unit of another format whose float file was measured beside it, by the ``id`` of its row."""
     return {id(each.row): each for each in _each(summary)}
 
 
-def float_of(row: Row, summary: Summary) -> Row | None:
+def float_baseline(row: Row, summary: Summary) -> Row | None:
     """The fp32 unit of a unit's backbone and kind of file, on the same engine and threads."""
     unit = row.result.unit
     wanted = (row.model.backbone, FLOAT32, unit.engine, unit.threads)
@@ -90,13 +90,13 @@ def float_of(row: Row, summary: Summary) -> Row | None:
     return next(found, None)
 
 
-def _each(summary: Summary) -> Iterator[BesideFloat]:
+def _each(summary: Summary) -> Iterator[FloatComparison]:
     for row in summary.rows:
-        reference = float_of(row, summary)
+        reference = float_baseline(row, summary)
         if reference is None or row.model.format == FLOAT32:
             continue
         times = row.inference.median_ms / reference.inference.median_ms
-        yield BesideFloat(row, reference, times, *(_why(summary, row, reference) if times > SLOW else ("", "")))
+        yield FloatComparison(row, reference, times, *(_why(summary, row, reference) if times > SLOW else ("", "")))
 
 
 def _why(summary: Summary, row: Row, reference: Row) -> tuple[str, str]:

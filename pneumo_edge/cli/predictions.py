@@ -14,9 +14,9 @@ from typing import Any
 
 from pneumo_edge._util import extras, files
 from pneumo_edge.errors import printable
-from pneumo_edge.runtime.judge import Judge
+from pneumo_edge.runtime.identity import PredictorIdentity
 
-Verdict = Mapping[str, Any]
+ImageVerdict = Mapping[str, Any]
 
 #: Rows that a Parquet file holds in memory before it writes them.
 _ROWS_AT_ONCE = 1000
@@ -26,53 +26,53 @@ REMARKS = ("uncertain", "foreign")
 _REMARK_WIDTH = max(map(len, REMARKS))
 
 
-def table(verdicts: Iterable[Verdict], judge: Judge) -> Iterator[str]:
+def table(verdicts: Iterable[ImageVerdict], predictor: PredictorIdentity) -> Iterator[str]:
     """Lines for a person, without the images that could not be judged."""
-    width, positive = max(map(len, judge.class_names)), judge.positive_class
-    remarks = f"{'remark':<{_REMARK_WIDTH}}  " if judge.remarks else ""
+    width, positive = max(map(len, predictor.class_names)), predictor.positive_class
+    remarks = f"{'remark':<{_REMARK_WIDTH}}  " if predictor.remarks else ""
     yield f"{'label':<{width}}  p({positive})  threshold  {'ms':>6}  {remarks}image\n"
     for verdict in verdicts:
         if "error" not in verdict:
             probability = f"{verdict['probabilities'][positive]:>{len(positive) + 3}.4f}"
             # The last is the gravest: how sure a model is of what it does not know says nothing.
             remark = ["-", *remarks_on(verdict)][-1]
-            remarks = f"{remark:<{_REMARK_WIDTH}}  " if judge.remarks else ""
+            remarks = f"{remark:<{_REMARK_WIDTH}}  " if predictor.remarks else ""
             yield (
                 f"{verdict['label']:<{width}}  {probability}  {verdict['threshold']:>9.4f}  "
                 f"{verdict['total_ms']:>6.1f}  {remarks}{printable(verdict['source'])}\n"
             )
 
 
-def remarks_on(verdict: Verdict) -> list[str]:
+def remarks_on(verdict: ImageVerdict) -> list[str]:
     """Why the label of a verdict is not to be taken as it stands, those of :data:`REMARKS` that apply."""
     return [name for name in REMARKS if verdict.get(name)]
 
 
-def as_csv(verdicts: Iterable[Verdict], judge: Judge) -> Iterator[str]:
+def as_csv(verdicts: Iterable[ImageVerdict], predictor: PredictorIdentity) -> Iterator[str]:
     """CSV with a header; of an image that could not be judged, its name and the reason.
 
     No name becomes a formula: see :mod:`pneumo_edge._util.tabular`.
     """
     from pneumo_edge._util import tabular
 
-    yield tabular.row(columns(judge))
+    yield tabular.row(columns(predictor))
     for verdict in verdicts:
-        yield tabular.row(map(_csv_cell, cells(verdict, judge)))
+        yield tabular.row(map(_csv_cell, cells(verdict, predictor)))
 
 
-def as_json(verdicts: Iterable[Verdict], judge: Judge) -> Iterator[str]:
+def as_json(verdicts: Iterable[ImageVerdict], predictor: PredictorIdentity) -> Iterator[str]:
     """One JSON document, in one piece."""
-    document = {"model": judge.model, "engine": judge.engine, "images": list(verdicts)}
+    document = {"model": predictor.model, "engine": predictor.engine, "images": list(verdicts)}
     yield json.dumps(document, indent=2) + "\n"
 
 
-def as_json_lines(verdicts: Iterable[Verdict], judge: Judge) -> Iterator[str]:
+def as_json_lines(verdicts: Iterable[ImageVerdict], predictor: PredictorIdentity) -> Iterator[str]:
     """A JSON document on each line, one for each image."""
     yield from map(_json_line, verdicts)
 
 
 #: Endings of a file of verdicts, and what writes its text.
-TEXTS: dict[str, Callable[[Iterable[Verdict], Judge], Iterator[str]]] = {
+TEXTS: dict[str, Callable[[Iterable[ImageVerdict], PredictorIdentity], Iterator[str]]] = {
     ".csv": as_csv,
     ".json": as_json,
     ".jsonl": as_json_lines,
@@ -80,7 +80,7 @@ TEXTS: dict[str, Callable[[Iterable[Verdict], Judge], Iterator[str]]] = {
 PARQUET = ".parquet"
 
 
-def write(verdicts: Iterable[Verdict], judge: Judge, path: Path) -> None:
+def write(verdicts: Iterable[ImageVerdict], predictor: PredictorIdentity, path: Path) -> None:
     """Write a file in the format that its ending says, :data:`PARQUET` or one of :data:`TEXTS`.
 
     Raises:
@@ -89,22 +89,22 @@ def write(verdicts: Iterable[Verdict], judge: Judge, path: Path) -> None:
     """
     with files.atomic(path) as temporary:
         if path.suffix == PARQUET:
-            _write_parquet(verdicts, judge, temporary)
+            _write_parquet(verdicts, predictor, temporary)
             return
         with temporary.open("w", encoding="utf-8", newline="") as stream:
-            stream.writelines(TEXTS[path.suffix](verdicts, judge))
+            stream.writelines(TEXTS[path.suffix](verdicts, predictor))
 
 
-def columns(judge: Judge) -> list[str]:
+def columns(predictor: PredictorIdentity) -> list[str]:
     """Names of the columns of CSV and Parquet."""
-    return ["image", "label", *judge.class_names, "threshold", "total_ms", "error", *REMARKS]
+    return ["image", "label", *predictor.class_names, "threshold", "total_ms", "error", *REMARKS]
 
 
-def cells(verdict: Verdict, judge: Judge) -> list[Any]:
+def cells(verdict: ImageVerdict, predictor: PredictorIdentity) -> list[Any]:
     """A row under :func:`columns`; None where there is nothing to say."""
     shares = verdict.get("probabilities", {})
     label, *others = (verdict.get(name) for name in ("label", "threshold", "total_ms", "error", *REMARKS))
-    return [verdict["source"], label, *map(shares.get, judge.class_names), *others]
+    return [verdict["source"], label, *map(shares.get, predictor.class_names), *others]
 
 
 def _json_line(document: Mapping[str, Any]) -> str:
@@ -115,16 +115,20 @@ def _csv_cell(cell: Any) -> Any:
     return str(cell).lower() if isinstance(cell, bool) else cell
 
 
-def _write_parquet(verdicts: Iterable[Verdict], judge: Judge, path: Path) -> None:
+def _write_parquet(verdicts: Iterable[ImageVerdict], predictor: PredictorIdentity, path: Path) -> None:
     pyarrow = extras.need("pyarrow", "parquet")
     parquet = extras.need("pyarrow.parquet", "parquet")
     types = dict.fromkeys(("image", "label", "error"), pyarrow.string()) | dict.fromkeys(REMARKS, pyarrow.bool_())
-    names = columns(judge)
+    names = columns(predictor)
     schema = pyarrow.schema(
         [(name, types.get(name, pyarrow.float64())) for name in names],
-        metadata={"model": judge.model, "sha256": judge.sha256, "engine": f"{judge.engine} {judge.version}"},
+        metadata={
+            "model": predictor.model,
+            "sha256": predictor.sha256,
+            "engine": f"{predictor.engine} {predictor.version}",
+        },
     )
-    rows = (cells(verdict, judge) for verdict in verdicts)
+    rows = (cells(verdict, predictor) for verdict in verdicts)
     # Not by its path, which Arrow takes in UTF-8 alone.
     with path.open("wb") as stream, parquet.ParquetWriter(stream, schema) as writer:
         while batch := list(islice(rows, _ROWS_AT_ONCE)):

@@ -58,12 +58,12 @@ def test_familiar_images_pass_and_foreign_ones_are_told(
     checked: dict[str, Path], familiar: list[Image.Image], name: str
 ) -> None:
     classifier = Classifier(checked[name])
-    assert np.mean([bool(classifier.predict(image).foreign) for image in familiar]) <= 0.1
+    assert np.mean([bool(classifier.predict(image).out_of_distribution) for image in familiar]) <= 0.1
     halves = Image.new("L", (224, 224), 255)
     halves.paste(0, (0, 0, 112, 224))
     for image in (Image.new("L", (224, 224), 255), halves):
         result = classifier.predict(image)
-        assert result.foreign
+        assert result.out_of_distribution and result.foreign
         assert result.distance is not None and result.limit is not None
         assert result.distance > result.limit
         assert result.probabilities["PNEUMONIA"] > 0, "the numbers are given all the same"
@@ -122,7 +122,7 @@ def test_a_file_without_the_check_is_not_strict(tiny_models: Path, tmp_path: Pat
     model = tiny_models / "tiny-fp32.tflite"
     Image.new("L", (64, 64)).save(tmp_path / "x.png")
     result = Classifier(model).predict(tmp_path / "x.png")
-    assert result.foreign is result.distance is None
+    assert result.out_of_distribution is result.distance is None
     strict = CliRunner().invoke(app, ["predict", str(tmp_path), "--model", str(model), "--strict"])
     assert strict.exit_code == 3
     assert "has no input check to be strict by" in strict.stderr
