@@ -14,15 +14,13 @@ from typing import Any
 
 from pneumo_edge._util import extras, files
 from pneumo_edge.errors import printable
+from pneumo_edge.runtime.classifier import REMARKS as REMARKS
 from pneumo_edge.runtime.identity import PredictorIdentity
 
 ImageVerdict = Mapping[str, Any]
 
 #: Rows that a Parquet file holds in memory before it writes them.
 _ROWS_AT_ONCE = 1000
-#: Fields of a verdict that are true where its label is not to be taken as it stands, false where it may be, and
-#: missing or None where the model file does not say.
-REMARKS = ("uncertain", "foreign")
 _REMARK_WIDTH = max(map(len, REMARKS))
 
 

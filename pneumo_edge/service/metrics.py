@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from pneumo_edge import __version__
+from pneumo_edge.runtime.classifier import REMARKS
 from pneumo_edge.runtime.identity import PredictorIdentity
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -50,7 +51,7 @@ class Metrics:
         )  # fmt: skip
         for label in predictor.class_names:
             self._verdicts.labels(label)
-        for remark in ("uncertain", "foreign"):
+        for remark in REMARKS:
             self._remarks.labels(remark)
         for (name, description), read in gauges.items():
             Gauge(f"{_PREFIX}_{name}", description, registry=registry).set_function(read)
@@ -67,7 +68,7 @@ class Metrics:
     def count_prediction(self, verdict: Mapping[str, Any]) -> None:
         """Count an image that has a verdict, as the service answers it."""
         self._verdicts.labels(verdict["label"]).inc()
-        for remark in ("uncertain", "foreign"):
+        for remark in REMARKS:
             if verdict.get(remark):
                 self._remarks.labels(remark).inc()
         for stage, milliseconds in verdict["timings"].items():
