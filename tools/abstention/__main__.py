@@ -19,7 +19,7 @@ from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import ModelFileError, PneumoEdgeError
 from pneumo_edge.runtime.classifier import Classifier, Prediction
 from tools import pages
-from tools.abstention import foreign, results
+from tools.abstention import out_of_distribution, results
 from tools.abstention.page import tables
 from tools.abstention.results import FileResults, OutOfDistributionImages, PredictedImages
 
@@ -53,7 +53,7 @@ def measure(model: str | Path, data: Path, cache: Path) -> FileResults:
         OutOfDistributionImages(
             kind.name, kind.subtle, _distances(_judge(classifier, list(kind.make(random, x_rays)), kind.name))
         )
-        for kind in (foreign.KINDS if spec.input_check else ())
+        for kind in (out_of_distribution.KINDS if spec.input_check else ())
     ]
     return FileResults(
         file=classifier.path.name,
