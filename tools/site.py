@@ -65,8 +65,9 @@ def urls() -> dict[str, str]:
 
 def on_config(config: MkDocsConfig) -> None:
     """Set the addresses."""
-    config.repo_url, config.site_url = urls()["Source"], urls()["Documentation"]
-    config.repo_name = config.site_name
+    config.site_url = urls()["Documentation"]
+    # Not as `repo_url`: of that the theme asks GitHub for stars, in each reader's browser.
+    config.extra["social"] = [{"icon": "material/source-repository", "link": urls()["Source"], "name": "Source"}]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:

@@ -75,12 +75,15 @@ def test_the_reference_has_every_verb_class_and_schema(built: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1280])
-def test_no_page_is_wider_than_its_screen(built: Path, browser: Browser, width: int) -> None:
+def test_no_page_is_wider_than_its_screen_or_asks_another_host(built: Path, browser: Browser, width: int) -> None:
     page = browser.new_page(viewport={"width": width, "height": 800})
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     for name in ("index", "tutorial", "how-to/classify", "reference/commands", "reference/api", "models", "formats"):
         page.goto((built / f"{name}.html").as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
     page.close()
+    assert asked and not [url for url in asked if not url.startswith(("file:", "data:"))]
 
 
 def _documents() -> Iterator[tuple[str, str]]:
