@@ -8,24 +8,28 @@ from typing import Literal
 
 import numpy as np
 
+from pneumo_edge.benchmarks import claims as claims_asked
 from pneumo_edge.benchmarks import statistics
+from pneumo_edge.benchmarks.claims import AskedClaim, Property
 from pneumo_edge.benchmarks.float_baseline import float_baseline
 from pneumo_edge.benchmarks.summary import CLOCK_TITLES, Clock, Ratio, Row, Summary, deciding_clock
 from pneumo_edge.evaluation.bootstrap import Predictions, bootstrap_difference
 from pneumo_edge.evaluation.comparison import compare_auc, mcnemar
-from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, Outcome, settle
+from pneumo_edge.evaluation.evidence import Outcome, settle
 from pneumo_edge.evaluation.metrics import Interval
 from pneumo_edge.formats import FLOAT32
 
-#: What is claimed of one backbone beside another.
-Property = Literal[
-    "faster", "smaller", "lighter in memory", "as accurate", "faster and as accurate", "keeps more AUC when quantized"
-]
-
-#: The backbone that was designed to be the efficient one; the claims are made for it.
-_CHALLENGER = "mobilenetv2"
 #: MLPerf's closed division asks for this share of the float model's quality.
 GATE_SHARE = 0.99
+#: What a claim depends on: two files alone, the engine besides, or the number of threads, too.
+_SCOPES: dict[Property, Literal["file", "engine", "unit"]] = {
+    "faster": "unit",
+    "smaller": "file",
+    "lighter in memory": "unit",
+    "as accurate": "engine",
+    "faster and as accurate": "unit",
+    "keeps more AUC when quantized": "engine",
+}
 _SEED = 0
 
 
@@ -78,15 +82,20 @@ class BenchmarkVerdict:
     unranked: tuple[tuple[Row, str], ...]
 
 
-def decide(summary: Summary) -> BenchmarkVerdict:
-    """Judge every claim that the results can speak to."""
-    judge = _Judge(summary)
-    claims = [claim for ratio in summary.ratios for claim in judge.claims(ratio)]
+def decide(summary: Summary, asked: Sequence[AskedClaim] | None = None) -> BenchmarkVerdict:
+    """Decide every claim that is asked, of all files that the results hold of its two backbones.
+
+    Args:
+        summary: The results in numbers.
+        asked: The claims; by default those of :data:`pneumo_edge.benchmarks.claims.CLAIMS`.
+    """
+    decision = _Decision(summary, claims_asked.CLAIMS if asked is None else asked)
+    claims = [claim for ratio in summary.ratios for claim in decision.claims(ratio)]
     order: list[Property] = []
     for claim in claims:
         if claim.property not in order:
             order.append(claim.property)
-    unranked = [(row, why) for row in summary.rows if (why := judge.why_unranked(row))]
+    unranked = [(row, why) for row in summary.rows if (why := decision.why_unranked(row))]
     out = [id(row) for row, _ in unranked]
     return BenchmarkVerdict(
         tuple(_distinct(sorted(claims, key=lambda claim: order.index(claim.property)))),
@@ -133,49 +142,63 @@ def gate_failure(row: Row, summary: Summary) -> str:
     )
 
 
-class _Judge:
-    def __init__(self, summary: Summary) -> None:
-        self._summary = summary
+class _Decision:
+    def __init__(self, summary: Summary, asked: Sequence[AskedClaim]) -> None:
+        self._summary, self._asked = summary, asked
         self._labels, self._patients = summary.labels, summary.patients
         self._shortage = summary.shortage
-        self._accuracy: dict[tuple[str, str, str], _Finding] = {}
+        self._accuracy: dict[tuple[str, str, str, float], _Finding] = {}
 
     def claims(self, ratio: Ratio) -> Iterator[Claim]:
-        """All claims about two units that differ in their backbone alone."""
-        swap = ratio.numerator.model.backbone == _CHALLENGER or ratio.denominator.model.backbone != _CHALLENGER
-        subject, other = (ratio.numerator, ratio.denominator)[:: 1 if swap else -1]
-        unit = subject.result.unit
-        missed = tuple((row, why) for row in (subject, other) if (why := self._gate_failure(row)))
+        """The claims that are asked of two units that differ in their backbone alone."""
+        for subject, other, inverted in (
+            (ratio.numerator, ratio.denominator, True),
+            (ratio.denominator, ratio.numerator, False),
+        ):
+            for asked in self._asked:
+                if asked.is_of(subject.model.backbone, other.model.backbone) and (
+                    found := self._finding(asked, subject, other, ratio, inverted=inverted)
+                ):
+                    yield self._claim(asked.property, subject, other, found)
 
-        def claim(name: Property, found: _Finding, *, of: Literal["file", "engine", "unit"]) -> Claim:
-            engine, threads = "" if of == "file" else unit.engine, unit.threads if of == "unit" else 0
-            # What a file lost by its format does not speak for or against how much it kept of it.
-            ineligible = () if name in ("as accurate", "keeps more AUC when quantized") else missed
-            return Claim(
-                subject,
-                other,
-                name,
-                engine,
-                threads,
-                found.outcome,
-                found.evidence,
-                found.effect,
-                found.by_clock,
-                ineligible,
-            )
+    def _claim(self, name: Property, subject: Row, other: Row, found: _Finding) -> Claim:
+        unit, scope = subject.result.unit, _SCOPES[name]
+        # What a file lost by its format does not speak for or against how much it kept of it.
+        of_accuracy = name in ("as accurate", "keeps more AUC when quantized")
+        rows = () if of_accuracy else (subject, other)
+        return Claim(
+            subject,
+            other,
+            name,
+            "" if scope == "file" else unit.engine,
+            unit.threads if scope == "unit" else 0,
+            found.outcome,
+            found.evidence,
+            found.effect,
+            found.by_clock,
+            tuple((row, why) for row in rows if (why := self._gate_failure(row))),
+        )
 
-        speed = self._faster(subject, other, ratio, inverted=swap)
-        yield claim("faster", speed, of="unit")
-        yield claim("smaller", self._smaller(subject, other), of="file")
-        yield claim("lighter in memory", self._lighter(subject, other), of="unit")
+    def _finding(self, asked: AskedClaim, subject: Row, other: Row, ratio: Ratio, *, inverted: bool) -> _Finding | None:
+        """What the evidence says of a claim; None where the results cannot speak to it."""
+        match asked.property:
+            case "faster":
+                return self._faster(subject, other, ratio, asked.margin, inverted=inverted)
+            case "smaller":
+                return self._smaller(subject, other, asked.margin)
+            case "lighter in memory":
+                return self._lighter(subject, other, asked.margin)
         if not self._summary.accuracy_counts:
-            return
-        accuracy = self._as_accurate(subject, other)
-        yield claim("as accurate", accuracy, of="engine")
-        both = _Finding(_both(speed.outcome, accuracy.outcome), "both of the claims above", None)
-        yield claim("faster and as accurate", both, of="unit")
-        if kept := self._keeps_more(subject, other):
-            yield claim("keeps more AUC when quantized", kept, of="engine")
+            return None
+        match asked.property:
+            case "as accurate":
+                return self._as_accurate(subject, other, asked.margin)
+            case "faster and as accurate":
+                speed = self._faster(subject, other, ratio, statistics.LEAST_DIFFERENCE, inverted=inverted)
+                accuracy = self._as_accurate(subject, other, asked.margin)
+                return _Finding(_both(speed.outcome, accuracy.outcome), "both of the claims above", None)
+            case "keeps more AUC when quantized":
+                return self._keeps_more(subject, other, asked.margin)
 
     def why_unranked(self, row: Row) -> str:
         """Why a unit cannot rank; "" where it can."""
@@ -184,7 +207,7 @@ class _Judge:
     def _gate_failure(self, row: Row) -> str:
         return gate_failure(row, self._summary) if self._summary.accuracy_counts else ""
 
-    def _faster(self, subject: Row, other: Row, ratio: Ratio, *, inverted: bool) -> _Finding:
+    def _faster(self, subject: Row, other: Row, ratio: Ratio, margin: float, *, inverted: bool) -> _Finding:
         threads = subject.result.unit.threads
         by_clock: dict[Clock, Interval] = {"cpu": ratio.inference, "wall": ratio.wall_inference}
         if inverted:
@@ -196,19 +219,20 @@ class _Judge:
             f"({by_clock[beside].value:.2f} {_brackets(by_clock[beside])} in {CLOCK_TITLES[beside]}), "
             f"{len(subject.result.latency)} processes; {_band(ratio)}"
         )
-        outcome = settle(found, 1 + ratio.band, 1 / (1 + ratio.band))
+        band = max(margin, ratio.band)
+        outcome = settle(found, 1 + band, 1 / (1 + band))
         winner = {"supported": subject, "refuted": other}.get(outcome)
         if winner and (why := _too_little(winner)):
             outcome, evidence = "not separable", f"{evidence}; but {winner.model.file} cannot win: {why}"
         return _Finding(outcome, evidence, found.value, {clock: each.value for clock, each in by_clock.items()})
 
-    def _smaller(self, subject: Row, other: Row) -> _Finding:
+    def _smaller(self, subject: Row, other: Row, margin: float) -> _Finding:
         # Bytes are counted, not estimated: files of one size are settled, too.
         one, two = subject.model.size_bytes, other.model.size_bytes
         evidence = f"{one / 2**20:.2f} against {two / 2**20:.2f} MiB, {one / two:.2f} times"
-        return _Finding("supported" if one < two else "refuted", evidence, one / two)
+        return _Finding("supported" if one * (1 + margin) < two else "refuted", evidence, one / two)
 
-    def _lighter(self, subject: Row, other: Row) -> _Finding:
+    def _lighter(self, subject: Row, other: Row, margin: float) -> _Finding:
         if min(*subject.memory_bytes, *other.memory_bytes) <= 0:
             return _Finding("not separable", "a process's imports took more memory than its model", None)
         # Turned round, so that more speaks for the claim, as everywhere.
@@ -218,16 +242,15 @@ class _Judge:
             f"{subject.peak_bytes / 2**20:.1f} against {other.peak_bytes / 2**20:.1f} MiB over the imports, "
             f"{heavier.value:.2f} times {_brackets(heavier)}, {len(subject.memory_bytes)} processes each"
         )
-        band = statistics.LEAST_DIFFERENCE
-        return _Finding(settle(ratio, 1 + band, 1 / (1 + band)), evidence, heavier.value)
+        return _Finding(settle(ratio, 1 + margin, 1 / (1 + margin)), evidence, heavier.value)
 
-    def _as_accurate(self, subject: Row, other: Row) -> _Finding:
-        key = (subject.model.file, other.model.file, subject.result.unit.engine)
+    def _as_accurate(self, subject: Row, other: Row, margin: float) -> _Finding:
+        key = (subject.model.file, other.model.file, subject.result.unit.engine, margin)
         if key not in self._accuracy:
-            self._accuracy[key] = self._compare_accuracy(subject, other)
+            self._accuracy[key] = self._compare_accuracy(subject, other, margin)
         return self._accuracy[key]
 
-    def _compare_accuracy(self, subject: Row, other: Row) -> _Finding:
+    def _compare_accuracy(self, subject: Row, other: Row, margin: float) -> _Finding:
         one, two = self._judged(subject), self._judged(other)
         found = bootstrap_difference(self._labels, one, two, self._patients, statistics=("auc", "accuracy"), seed=_SEED)
         auc = found["auc"]
@@ -237,11 +260,11 @@ class _Judge:
         evidence = (
             f"AUC {_signed(auc)} (bootstrap by patient; DeLong {_p(delong.p)}), accuracy {_signed(found['accuracy'])} "
             f"(McNemar {_p(test.p)}: {test.only_first_right} images right in it alone, {test.only_second_right} in "
-            f"the other); margin {ACCURACY_MARGIN:g} of AUC"
+            f"the other); margin {margin:g} of AUC"
         )
-        return self._settled(auc, -ACCURACY_MARGIN, evidence, auc.value)
+        return self._settled(auc, -margin, evidence, auc.value)
 
-    def _keeps_more(self, subject: Row, other: Row) -> _Finding | None:
+    def _keeps_more(self, subject: Row, other: Row, margin: float) -> _Finding | None:
         """Whether the subject's AUC loses less from float to its format than the other's does."""
         if subject.model.format == FLOAT32:
             return None
@@ -256,7 +279,7 @@ class _Judge:
         weights = zip((-1, 1, 1, -1), (floats[0], subject, floats[1], other), strict=True)
         kept = statistics.auc_contrast(self._labels, [(weight, scores(row)) for weight, row in weights])
         evidence = f"AUC lost {_signed(losses[0])} against {_signed(losses[1])}: kept {_signed(kept)} (DeLong, paired)"
-        return self._settled(kept, 0.0, evidence, kept.value)
+        return self._settled(kept, margin, evidence, kept.value)
 
     def _settled(self, found: Interval, least: float, evidence: str, effect: float) -> _Finding:
         """The outcome of a claim on accuracy, which takes images enough."""

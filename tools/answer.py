@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pneumo_edge.benchmarks.claims import Property
 from pneumo_edge.benchmarks.float_baseline import FloatComparison, compare_with_float
 from pneumo_edge.benchmarks.report.sections.claims import where
 from pneumo_edge.benchmarks.summary import CLOCK_TITLES, Summary, deciding_clock
-from pneumo_edge.benchmarks.verdict import BenchmarkVerdict, Claim, Property
+from pneumo_edge.benchmarks.verdict import BenchmarkVerdict, Claim
 from pneumo_edge.evaluation.comparison import paired_auc
 from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, Outcome, settle
 from pneumo_edge.evaluation.metrics import Interval

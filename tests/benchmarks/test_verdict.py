@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pneumo_edge._util import markdown
-from pneumo_edge.benchmarks import verdict
+from pneumo_edge.benchmarks import claims, verdict
 from pneumo_edge.benchmarks.report.compose import compose
 from pneumo_edge.benchmarks.report.runs import gather
 from pneumo_edge.benchmarks.results import LatencySamples, MemorySample, Results
@@ -231,6 +231,35 @@ def with_threads(results: Results, cpu: dict[str, float], threads: int = 2) -> R
     )
     twins = tuple(replace(twin, unit=replace(twin.unit, threads=threads)) for twin in results.twins)
     return replace(results, units=units, twins=twins)
+
+
+def test_the_subject_of_a_claim_is_never_chosen_by_the_alphabet(make_results: MakeResults) -> None:
+    """A third backbone is held against the reference, wherever its name stands."""
+    for third in ("aardvark", "zebra"):
+        results = make_results(speeds={"efficientnetb0": 8, "mobilenetv2": 4, third: 2})
+        pairs = {(claim.subject.model.backbone, claim.other.model.backbone) for claim in decide(results).claims}
+        assert pairs == {("mobilenetv2", "efficientnetb0"), (third, "efficientnetb0")}
+        told = markdown.render(compose(gather([summarise(results)])))
+        assert "Claims are asked of every other backbone beside EfficientNetB0, and of no other pair." in told
+    without = make_results(speeds={"mobilenetv2": 8, "zebra": 4})
+    assert decide(without).claims == ()
+    told = markdown.render(compose(gather([summarise(without)])))
+    assert "The claims asked are of every other backbone beside EfficientNetB0, so nothing is claimed." in told
+
+
+def test_a_claim_is_added_by_one_record(make_results: MakeResults, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Places touched: one, the table of claims; decision, report and evidence follow."""
+    results = make_results(speeds={"mobilenetv2": 8, "zebra": 4})
+    added = claims.AskedClaim("zebra", "mobilenetv2", "faster", margin=0.05)
+    monkeypatch.setattr(claims, "CLAIMS", (*claims.CLAIMS, added))
+    (claim, _) = decide(results).claims
+    assert (claim.subject.model.backbone, claim.other.model.backbone) == ("zebra", "mobilenetv2")
+    assert (claim.property, claim.outcome) == ("faster", "supported")
+    told = markdown.render(compose(gather([summarise(results)])))
+    assert "zebra's file is faster than MobileNetV2's: supported in both comparisons" in told
+    # What the evidence has to clear is in the record, too.
+    monkeypatch.setattr(claims, "CLAIMS", (replace(added, margin=1.5),))
+    assert {claim.outcome for claim in decide(results).claims} == {"not separable"}
 
 
 def test_with_several_threads_faster_rests_on_wall_time_and_both_times_are_given(make_results: MakeResults) -> None:

@@ -18,10 +18,11 @@ from pneumo_edge._util.document import (
 )
 from pneumo_edge.backbones import backbone_title
 from pneumo_edge.benchmarks import statistics, verdict
+from pneumo_edge.benchmarks.claims import Property, asked
 from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.runs import Run, Runs, engine_title
 from pneumo_edge.benchmarks.summary import CLOCK_TITLES, deciding_clock
-from pneumo_edge.benchmarks.verdict import Claim, Property
+from pneumo_edge.benchmarks.verdict import Claim
 from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, LEAST_IMAGES, LEAST_PATIENTS, Outcome
 
 #: What an effect is, after its number.
@@ -42,6 +43,8 @@ def section(runs: Runs) -> Section:
     blocks: list[Block] = []
     if told := tuple(sentences(runs)):
         blocks += [Paragraph(scope) for run in runs if (scope := _scope(run))]
+        if any(len(run.summary.trainings) > 2 for run in runs):
+            blocks.append(Paragraph(f"Claims are asked of {asked()}, and of no other pair."))
         blocks.append(Points(told))
         blocks.append(
             Paragraph(
@@ -52,7 +55,12 @@ def section(runs: Runs) -> Section:
         )
         blocks.append(_matrix(runs))
     else:
-        blocks.append(Paragraph("No two files differ in their backbone alone, so nothing is claimed."))
+        why = (
+            f"The claims asked are of {asked()}"
+            if any(run.summary.ratios for run in runs)
+            else "No two files differ in their backbone alone"
+        )
+        blocks.append(Paragraph(f"{why}, so nothing is claimed."))
     blocks.append(
         Paragraph(
             "Faster: supported where the whole interval of the ratio of times lies above the band of "
