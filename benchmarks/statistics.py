@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge.evaluation.intervals import Interval, open_difference
-from pneumo_edge.evaluation.metrics import Labels, Scores, placements
+from pneumo_edge.evaluation.metrics import Labels, Scores, delong_error, placements
 
 #: A difference of less than this share is none, however narrow the interval (criterion.rs has the same).
 LEAST_DIFFERENCE = 0.01
@@ -144,7 +144,7 @@ def auc_contrast(labels: Labels, weighted: Sequence[tuple[float, Scores]]) -> In
     for weight, scores in weighted:
         parts = [part + weight * one for part, one in zip(parts, placements(labels, scores), strict=True)]
     value = float(parts[0].mean())
-    error = math.sqrt(sum(part.var(ddof=1) / len(part) for part in parts))
+    error = delong_error(parts)
     found = Interval(value, value - 1.959964 * error, value + 1.959964 * error)
     differing = sum(int(np.count_nonzero(part)) for part in parts)
     return open_difference(found, differing, sum(map(len, parts)), reach=sum(abs(weight) for weight, _ in weighted) / 2)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge.evaluation.intervals import Interval, open_difference
-from pneumo_edge.evaluation.metrics import Labels, Scores, placements
+from pneumo_edge.evaluation.metrics import Labels, Scores, delong_error, placements
 
 _Z95 = NormalDist().inv_cdf(0.975)
 
@@ -88,7 +88,7 @@ def compare_auc(labels: Labels, first: Scores, second: Scores) -> AucDifference:
     if min(map(len, by_class)) < 2:
         raise ValueError("a comparison of AUCs takes at least two images of each class")
     value = float(by_class[0].mean())
-    error = math.sqrt(sum(part.var(ddof=1) / len(part) for part in by_class))
+    error = delong_error(by_class)
     found = Interval(value, max(-1.0, value - _Z95 * error), min(1.0, value + _Z95 * error))
     differing = sum(int(np.count_nonzero(part)) for part in by_class)
     difference = open_difference(found, differing, sum(map(len, by_class)))

@@ -6,6 +6,7 @@ Labels are 0 or 1, scores are probabilities of class 1; both are arrays of shape
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -119,8 +120,7 @@ def auc_interval(labels: Labels, scores: Scores) -> Interval:
     if min(len(above_negatives), len(above_positives)) < 2:
         raise ValueError("an interval of the AUC takes at least two images of each class")
     value = float(above_negatives.mean())
-    variance = above_negatives.var(ddof=1) / len(above_negatives) + above_positives.var(ddof=1) / len(above_positives)
-    spread = _Z95 * math.sqrt(variance)
+    spread = _Z95 * delong_error((above_negatives, above_positives))
     found = Interval(value, max(0.0, value - spread), min(1.0, value + spread))
     return open_share(found, min(len(above_negatives), len(above_positives)))
 
@@ -156,6 +156,16 @@ def placements(labels: Labels, scores: Scores) -> tuple[Scores, Scores]:
     """
     positives, negatives = _by_class(labels, scores)
     return _share_below(np.sort(negatives), positives), 1 - _share_below(np.sort(positives), negatives)
+
+
+def delong_error(components: Sequence[Scores]) -> float:
+    """The standard error of an AUC, or of a weighted sum of AUCs, by DeLong, DeLong and Clarke-Pearson (1988).
+
+    Args:
+        components: For each class the structural components of its images (:func:`placements`), or their weighted sum
+            over models, which is the paper's ``L S L'`` with its covariance inside.
+    """
+    return math.sqrt(sum(part.var(ddof=1) / len(part) for part in components))
 
 
 def _share_below(sorted_scores: Scores, scores: Scores) -> Scores:
