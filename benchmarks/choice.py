@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pneumo_edge.benchmarks import sentences
 from pneumo_edge.benchmarks.summary import Row, Summary
-from pneumo_edge.benchmarks.verdict import gate_failure
+from pneumo_edge.benchmarks.verdict import missed_gate
 from pneumo_edge.evaluation.comparison import paired_auc
 from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, settle
 
@@ -100,7 +101,7 @@ def _reasons(row: Row, summary: Summary, limits: Limits) -> Iterator[str]:
     ):
         if least is not None and share.value < least:
             yield f"its {what} is {share}, under {least:g}"
-    if failure := gate_failure(row, summary):
-        yield failure
+    if missed := missed_gate(row, summary):
+        yield sentences.missed_gate(missed)
     if row.accuracy.auc.value <= 0.5:
         yield f"its AUC is {row.accuracy.auc}, no better than chance"

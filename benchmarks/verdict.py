@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -11,11 +12,24 @@ import numpy as np
 from pneumo_edge.benchmarks import claims as claims_asked
 from pneumo_edge.benchmarks import statistics
 from pneumo_edge.benchmarks.claims import AskedClaim, Property
+from pneumo_edge.benchmarks.findings import (
+    AccuracyEvidence,
+    Estimate,
+    Evidence,
+    FewImages,
+    MemoryEvidence,
+    MissedGate,
+    QuantizationEvidence,
+    SizeEvidence,
+    TimeEvidence,
+    TooLittleTimed,
+    WhyOpen,
+)
 from pneumo_edge.benchmarks.float_baseline import float_baseline
-from pneumo_edge.benchmarks.summary import CLOCK_TITLES, Clock, Ratio, Row, Summary, deciding_clock
+from pneumo_edge.benchmarks.summary import Clock, Ratio, Row, Summary, deciding_clock
 from pneumo_edge.evaluation.bootstrap import Predictions, bootstrap_difference
 from pneumo_edge.evaluation.comparison import compare_auc, mcnemar
-from pneumo_edge.evaluation.evidence import Outcome, settle
+from pneumo_edge.evaluation.evidence import Outcome, settle, smaller_class
 from pneumo_edge.evaluation.metrics import Interval
 from pneumo_edge.formats import FLOAT32
 
@@ -37,23 +51,41 @@ _SEED = 0
 class Claim:
     """A claim that ``subject`` has a property beside ``other``; both are model files, each of one training.
 
-    ``engine`` is "" and ``threads`` 0 where the claim does not depend on them. ``effect`` is what the claim is about:
+    ``engine`` is "" and ``threads`` 0 where the claim does not depend on them. ``estimate`` is what the claim is about:
     how many times as fast, large or heavy the subject is; or the difference in AUC, or in its loss, in favour of the
-    subject where it is positive. None where the claim is made of two others. ``by_clock`` holds how many times as fast
-    the subject is on each clock, where the claim is about time. ``ineligible`` names the files of the two that miss
-    their accuracy gate, with the reason: whatever the outcome, those are not to be taken.
+    subject where it is positive. None where the claim is made of two others. ``why_open`` says why it is not
+    separable, where it is not. ``ineligible`` holds the files of the two that miss their accuracy gate: whatever the
+    outcome, those are not to be taken.
     """
 
+    asked: AskedClaim
     subject: Row
     other: Row
-    property: Property
     engine: str
     threads: int
     outcome: Outcome
-    evidence: str
-    effect: float | None
-    by_clock: dict[Clock, float] = field(default_factory=dict)
-    ineligible: tuple[tuple[Row, str], ...] = ()
+    why_open: WhyOpen | None
+    evidence: Evidence
+    estimate: Estimate | None
+    ineligible: tuple[tuple[Row, MissedGate], ...] = ()
+
+    @property
+    def property(self) -> Property:
+        """What is claimed."""
+        return self.asked.property
+
+    @builtins.property
+    def effect(self) -> float | None:
+        """The value of the estimate."""
+        return self.estimate.value if self.estimate else None
+
+    @builtins.property
+    def by_clock(self) -> dict[Clock, float]:
+        """How many times as fast the subject is on each clock, where the claim is about time alone."""
+        if self.property != "faster" or self.evidence.time is None:
+            return {}
+        clocks: tuple[Clock, ...] = ("cpu", "wall")
+        return {clock: self.evidence.time.by_clock[clock].value for clock in clocks}
 
 
 @dataclass(frozen=True)
@@ -61,9 +93,9 @@ class _Finding:
     """The outcome of a claim, with its evidence and its effect."""
 
     outcome: Outcome
-    evidence: str
-    effect: float | None
-    by_clock: dict[Clock, float] = field(default_factory=dict)
+    why_open: WhyOpen | None
+    evidence: Evidence
+    estimate: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -74,12 +106,13 @@ class BenchmarkVerdict:
         claims: By property, then in the order of the units.
         pareto: Units that no other beats or equals in AUC, time of inference, file size and peak memory
             together and beats in one of them.
-        unranked: Units that cannot rank, with the reasons.
+        unranked: Units that cannot rank; the reasons are what of their timing falls short of the preset, which the
+            row has, and the gate that is missed, or None.
     """
 
     claims: tuple[Claim, ...]
     pareto: tuple[Row, ...]
-    unranked: tuple[tuple[Row, str], ...]
+    unranked: tuple[tuple[Row, MissedGate | None], ...]
 
 
 def decide(summary: Summary, asked: Sequence[AskedClaim] | None = None) -> BenchmarkVerdict:
@@ -95,7 +128,8 @@ def decide(summary: Summary, asked: Sequence[AskedClaim] | None = None) -> Bench
     for claim in claims:
         if claim.property not in order:
             order.append(claim.property)
-    unranked = [(row, why) for row in summary.rows if (why := decision.why_unranked(row))]
+    gates = [(row, decision.missed_gate(row)) for row in summary.rows]
+    unranked = [(row, missed) for row, missed in gates if missed or row.shortfalls]
     out = [id(row) for row, _ in unranked]
     return BenchmarkVerdict(
         tuple(_distinct(sorted(claims, key=lambda claim: order.index(claim.property)))),
@@ -119,8 +153,8 @@ def non_dominated(costs: Sequence[tuple[float, ...]]) -> list[int]:
     ]
 
 
-def gate_failure(row: Row, summary: Summary) -> str:
-    """Why a file fails its accuracy gate; "" where it passes, or where no float file is there to hold it against.
+def missed_gate(row: Row, summary: Summary) -> MissedGate | None:
+    """How a file misses its accuracy gate; None where it passes, or where no float file is there to hold it against.
 
     A file must keep :data:`GATE_SHARE` of the AUC of its backbone's fp32 file on the same images, on the same
     engine where that was measured. That is a bound on what was measured here, not a claim: it holds for few images as
@@ -130,23 +164,24 @@ def gate_failure(row: Row, summary: Summary) -> str:
         other for other in summary.rows if (other.model.backbone, other.model.format) == (row.model.backbone, FLOAT32)
     ]
     if not references:
-        return ""
+        return None
     reference = min(references, key=lambda other: other.result.unit.engine != row.result.unit.engine)
-    if row.accuracy.auc.value >= GATE_SHARE * reference.accuracy.auc.value:
-        return ""
-    share = row.accuracy.auc.value / reference.accuracy.auc.value
-    few = f" ({summary.shortage})" if summary.shortage else ""
-    return (
-        f"it misses its accuracy gate: AUC {row.accuracy.auc.value:.3f} is {share:.1%} of the "
-        f"{reference.accuracy.auc.value:.3f} of {reference.model.file}, less than {GATE_SHARE:.0%}{few}"
-    )
+    own, whole = row.accuracy.auc.value, reference.accuracy.auc.value
+    if own >= GATE_SHARE * whole:
+        return None
+    return MissedGate(row.model.file, own, reference.model.file, whole, GATE_SHARE, few_images(summary))
+
+
+def few_images(summary: Summary) -> FewImages | None:
+    """The test images, where they are too few for a claim on accuracy."""
+    return FewImages(*smaller_class(summary.labels, summary.patients)) if summary.shortage else None
 
 
 class _Decision:
     def __init__(self, summary: Summary, asked: Sequence[AskedClaim]) -> None:
         self._summary, self._asked = summary, asked
         self._labels, self._patients = summary.labels, summary.patients
-        self._shortage = summary.shortage
+        self._few = few_images(summary)
         self._accuracy: dict[tuple[str, str, str, float], _Finding] = {}
 
     def claims(self, ratio: Ratio) -> Iterator[Claim]:
@@ -159,24 +194,24 @@ class _Decision:
                 if asked.is_of(subject.model.backbone, other.model.backbone) and (
                     found := self._finding(asked, subject, other, ratio, inverted=inverted)
                 ):
-                    yield self._claim(asked.property, subject, other, found)
+                    yield self._claim(asked, subject, other, found)
 
-    def _claim(self, name: Property, subject: Row, other: Row, found: _Finding) -> Claim:
-        unit, scope = subject.result.unit, _SCOPES[name]
+    def _claim(self, asked: AskedClaim, subject: Row, other: Row, found: _Finding) -> Claim:
+        unit, scope = subject.result.unit, _SCOPES[asked.property]
         # What a file lost by its format does not speak for or against how much it kept of it.
-        of_accuracy = name in ("as accurate", "keeps more AUC when quantized")
+        of_accuracy = asked.property in ("as accurate", "keeps more AUC when quantized")
         rows = () if of_accuracy else (subject, other)
         return Claim(
+            asked,
             subject,
             other,
-            name,
             "" if scope == "file" else unit.engine,
             unit.threads if scope == "unit" else 0,
             found.outcome,
+            found.why_open,
             found.evidence,
-            found.effect,
-            found.by_clock,
-            tuple((row, why) for row in rows if (why := self._gate_failure(row))),
+            found.estimate,
+            tuple((row, missed) for row in rows if (missed := self.missed_gate(row))),
         )
 
     def _finding(self, asked: AskedClaim, subject: Row, other: Row, ratio: Ratio, *, inverted: bool) -> _Finding | None:
@@ -196,16 +231,15 @@ class _Decision:
             case "faster and as accurate":
                 speed = self._faster(subject, other, ratio, statistics.LEAST_DIFFERENCE, inverted=inverted)
                 accuracy = self._as_accurate(subject, other, asked.margin)
-                return _Finding(_both(speed.outcome, accuracy.outcome), "both of the claims above", None)
+                outcome = _both(speed.outcome, accuracy.outcome)
+                evidence = Evidence(time=speed.evidence.time, accuracy=accuracy.evidence.accuracy)
+                return _Finding(outcome, "a part is open" if outcome == "not separable" else None, evidence, None)
             case "keeps more AUC when quantized":
                 return self._keeps_more(subject, other, asked.margin)
 
-    def why_unranked(self, row: Row) -> str:
-        """Why a unit cannot rank; "" where it can."""
-        return "; ".join(filter(None, [_too_little(row), self._gate_failure(row)]))
-
-    def _gate_failure(self, row: Row) -> str:
-        return gate_failure(row, self._summary) if self._summary.accuracy_counts else ""
+    def missed_gate(self, row: Row) -> MissedGate | None:
+        """How a unit's file misses its accuracy gate, where the accuracies say anything."""
+        return missed_gate(row, self._summary) if self._summary.accuracy_counts else None
 
     def _faster(self, subject: Row, other: Row, ratio: Ratio, margin: float, *, inverted: bool) -> _Finding:
         threads = subject.result.unit.threads
@@ -213,36 +247,41 @@ class _Decision:
         if inverted:
             by_clock = {clock: _inverted(found) for clock, found in by_clock.items()}
         decides = deciding_clock(threads)
-        found, (beside,) = by_clock[decides], [clock for clock in by_clock if clock != decides]
-        evidence = (
-            f"{found.value:.2f} times as fast {_brackets(found)} in {CLOCK_TITLES[decides]} "
-            f"({by_clock[beside].value:.2f} {_brackets(by_clock[beside])} in {CLOCK_TITLES[beside]}), "
-            f"{len(subject.result.latency)} processes; {_band(ratio)}"
-        )
-        band = max(margin, ratio.band)
+        found, band = by_clock[decides], max(margin, ratio.band)
         outcome = settle(found, 1 + band, 1 / (1 + band))
         winner = {"supported": subject, "refuted": other}.get(outcome)
-        if winner and (why := _too_little(winner)):
-            outcome, evidence = "not separable", f"{evidence}; but {winner.model.file} cannot win: {why}"
-        return _Finding(outcome, evidence, found.value, {clock: each.value for clock, each in by_clock.items()})
+        cannot_win = TooLittleTimed(winner.model.file, winner.shortfalls) if winner and winner.shortfalls else None
+        evidence = TimeEvidence(
+            by_clock={clock: Estimate.of(each) for clock, each in by_clock.items()},
+            deciding=decides,
+            processes=len(subject.result.latency),
+            aa_unit=ratio.null_test is not None,
+            aa_band=ratio.band if np.isfinite(ratio.band) else None,
+            cannot_win=cannot_win,
+        )
+        why: WhyOpen = "interval" if np.isfinite(ratio.band) else "noise not known"
+        if cannot_win:
+            outcome, why = "not separable", "too little timed"
+        return _finding(outcome, why, Evidence(time=evidence), found)
 
     def _smaller(self, subject: Row, other: Row, margin: float) -> _Finding:
         # Bytes are counted, not estimated: files of one size are settled, too.
         one, two = subject.model.size_bytes, other.model.size_bytes
-        evidence = f"{one / 2**20:.2f} against {two / 2**20:.2f} MiB, {one / two:.2f} times"
-        return _Finding("supported" if one * (1 + margin) < two else "refuted", evidence, one / two)
+        evidence, times = Evidence(size=SizeEvidence(one, two, one / two)), Estimate(one / two, one / two, one / two)
+        return _Finding("supported" if one * (1 + margin) < two else "refuted", None, evidence, times)
 
     def _lighter(self, subject: Row, other: Row, margin: float) -> _Finding:
+        def evidence(times: Estimate | None) -> Evidence:
+            peaks = float(subject.peak_bytes), float(other.peak_bytes)
+            return Evidence(memory=MemoryEvidence(*peaks, times, len(subject.memory_bytes)))
+
         if min(*subject.memory_bytes, *other.memory_bytes) <= 0:
-            return _Finding("not separable", "a process's imports took more memory than its model", None)
+            return _Finding("not separable", "memory not measurable", evidence(None), None)
         # Turned round, so that more speaks for the claim, as everywhere.
         ratio = statistics.unpaired_ratio(other.memory_bytes, subject.memory_bytes)
         heavier = _inverted(ratio)
-        evidence = (
-            f"{subject.peak_bytes / 2**20:.1f} against {other.peak_bytes / 2**20:.1f} MiB over the imports, "
-            f"{heavier.value:.2f} times {_brackets(heavier)}, {len(subject.memory_bytes)} processes each"
-        )
-        return _Finding(settle(ratio, 1 + margin, 1 / (1 + margin)), evidence, heavier.value)
+        outcome = settle(ratio, 1 + margin, 1 / (1 + margin))
+        return _finding(outcome, "interval", evidence(Estimate.of(heavier)), heavier)
 
     def _as_accurate(self, subject: Row, other: Row, margin: float) -> _Finding:
         key = (subject.model.file, other.model.file, subject.result.unit.engine, margin)
@@ -257,12 +296,17 @@ class _Decision:
         delong = compare_auc(self._labels, one.scores, two.scores)
         right = [(each.scores >= each.threshold) == (self._labels == 1) for each in (one, two)]
         test = mcnemar(right[0], right[1])
-        evidence = (
-            f"AUC {_signed(auc)} (bootstrap by patient; DeLong {_p(delong.p)}), accuracy {_signed(found['accuracy'])} "
-            f"(McNemar {_p(test.p)}: {test.only_first_right} images right in it alone, {test.only_second_right} in "
-            f"the other); margin {margin:g} of AUC"
+        evidence = AccuracyEvidence(
+            auc=Estimate.of(auc),
+            accuracy=Estimate.of(found["accuracy"]),
+            delong_p=delong.p,
+            mcnemar_p=test.p,
+            only_subject_right=test.only_first_right,
+            only_other_right=test.only_second_right,
+            margin=margin,
+            few=self._few,
         )
-        return self._settled(auc, -margin, evidence, auc.value)
+        return self._settled(auc, -margin, Evidence(accuracy=evidence))
 
     def _keeps_more(self, subject: Row, other: Row, margin: float) -> _Finding | None:
         """Whether the subject's AUC loses less from float to its format than the other's does."""
@@ -278,21 +322,23 @@ class _Decision:
         ]
         weights = zip((-1, 1, 1, -1), (floats[0], subject, floats[1], other), strict=True)
         kept = statistics.auc_contrast(self._labels, [(weight, scores(row)) for weight, row in weights])
-        evidence = f"AUC lost {_signed(losses[0])} against {_signed(losses[1])}: kept {_signed(kept)} (DeLong, paired)"
-        return self._settled(kept, margin, evidence, kept.value)
+        one, two = map(Estimate.of, losses)
+        evidence = QuantizationEvidence(one, two, Estimate.of(kept), self._few)
+        return self._settled(kept, margin, Evidence(quantization=evidence))
 
-    def _settled(self, found: Interval, least: float, evidence: str, effect: float) -> _Finding:
+    def _settled(self, found: Interval, least: float, evidence: Evidence) -> _Finding:
         """The outcome of a claim on accuracy, which takes images enough."""
-        if self._shortage:
-            return _Finding("not separable", f"{evidence}; {self._shortage}", effect)
-        return _Finding(settle(found, least), evidence, effect)
+        if self._few:
+            return _finding("not separable", "too few images", evidence, found)
+        return _finding(settle(found, least), "interval", evidence, found)
 
     def _judged(self, row: Row) -> Predictions:
         return Predictions(self._summary.scores(row), row.model.threshold)
 
 
-def _too_little(row: Row) -> str:
-    return f"too little was timed: {', '.join(row.shortfalls)}" if row.shortfalls else ""
+def _finding(outcome: Outcome, why_open: WhyOpen, evidence: Evidence, effect: Interval) -> _Finding:
+    """A finding that says why it is open where it is."""
+    return _Finding(outcome, why_open if outcome == "not separable" else None, evidence, Estimate.of(effect))
 
 
 def _inverted(ratio: Interval) -> Interval:
@@ -313,23 +359,3 @@ def _distinct(claims: list[Claim]) -> Iterator[Claim]:
         if key not in seen:
             seen.add(key)
             yield claim
-
-
-def _brackets(interval: Interval) -> str:
-    return f"[{interval.low:.2f}, {interval.high:.2f}]"
-
-
-def _band(ratio: Ratio) -> str:
-    if ratio.null_test is None:
-        return "no A/A unit, so the noise is not known"
-    return "no A/A band from one process" if np.isinf(ratio.band) else f"A/A band {ratio.band:.1%}"
-
-
-def _signed(interval: Interval) -> str:
-    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
-
-
-def _p(p: float | None) -> str:
-    if p is None:
-        return "p not defined"
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

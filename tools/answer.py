@@ -138,13 +138,13 @@ def _accuracy(found: OverTrainings) -> str:
     return (
         f"In accuracy {_SETTLED[found.outcome]} {ACCURACY_MARGIN:g}: over {len(found.by_seed)} trainings of each, the "
         f"test AUC of its fp32 files less that of EfficientNetB0's is {_listed(found)}, on average "
-        f"{_signed(found.mean)}{', so one training of each can show either' * either}."
+        f"{found.mean.signed}{', so one training of each can show either' * either}."
     )
 
 
 def _quantized(found: OverTrainings) -> str:
     return (
-        f"Of int8 files the differences are {_listed(found)}, on average {_signed(found.mean)} ({found.outcome}); "
+        f"Of int8 files the differences are {_listed(found)}, on average {found.mean.signed} ({found.outcome}); "
         "EfficientNetB0's were made in another way after a first look at their "
         "[test result](docs/training.md#what-came-out)."
     )
@@ -197,7 +197,3 @@ def _range(claims: Iterable[Claim]) -> str:
 def _listed(found: OverTrainings) -> str:
     *first, last = (f"{each.value:+.3f}" for each in found.by_seed.values())
     return f"{', '.join(first)} and {last} by seed"
-
-
-def _signed(found: Interval) -> str:
-    return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"

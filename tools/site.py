@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pneumo_edge import benchmarks
 from pneumo_edge._util import records
-from pneumo_edge.benchmarks import report, results
+from pneumo_edge.benchmarks import report, results, verdict_file
 from pneumo_edge.benchmarks.report.runs import gather
 from pneumo_edge.benchmarks.summary import summarise
 from pneumo_edge.converters.proof import Proof
@@ -50,6 +50,7 @@ DOCUMENTS: dict[str, tuple[type, str]] = {
     "run": (Run, "is `run.json` in the folder of a training run"),
     "proof": (Proof, "is `FILE.proof.json` beside an exported model file"),
     "benchmark-results": (results.Results, "is `results.json`, which `pneumo-edge benchmark` writes"),
+    "verdict": (verdict_file.VerdictRecord, "is `verdict.json`, which `pneumo-edge benchmark` writes"),
     "scores": (scores.EvaluationScores, "is `scores.json`, which `pneumo-edge evaluate` writes"),
 }
 #: A role of Sphinx, as docstrings use them, after Markdown has made code of its name.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 
 from pneumo_edge._util import tabular
+from pneumo_edge.benchmarks import sentences
 from pneumo_edge.benchmarks.measures.latency import Latency
 from pneumo_edge.benchmarks.report.runs import Run, Runs, units
 from pneumo_edge.benchmarks.summary import Row
@@ -50,7 +51,9 @@ def _line(run: Run, row: Row) -> dict[str, object]:
         "load_ms": row.load_ms,
         "first_inference_ms": row.first_inference_ms,
         "pareto_front": "yes" if any(row is each for each in run.verdict.pareto) else "no",
-        "cannot_rank": next((why for each, why in run.verdict.unranked if each is row), ""),
+        "cannot_rank": next(
+            (sentences.unranked(row.shortfalls, gate) for each, gate in run.verdict.unranked if each is row), ""
+        ),
         "shortfalls": "; ".join(row.shortfalls),
     }
 

@@ -10,7 +10,7 @@ from pneumo_edge._util import extras, jobs, outputs
 from pneumo_edge.api import arguments, datasets
 from pneumo_edge.api.arguments import Models, PathArgument, Tell
 from pneumo_edge.api.evaluate import describe_skipped
-from pneumo_edge.benchmarks import report, results
+from pneumo_edge.benchmarks import report, results, verdict_file
 from pneumo_edge.benchmarks.protocol import MIN_PROCESSES, PRESETS, BenchmarkSettings
 from pneumo_edge.benchmarks.report.runs import gather
 from pneumo_edge.benchmarks.results import Results
@@ -30,6 +30,7 @@ class Benchmark:
         summary: What follows from them: the metrics of each unit with their intervals.
         verdict: Each claim with its outcome and its evidence, and the files that none other beats.
         results_file: ``results.json``, which holds the raw results.
+        verdict_file: ``verdict.json``, which holds the verdict in numbers.
         reports: The pages that were drawn.
     """
 
@@ -37,6 +38,7 @@ class Benchmark:
     summary: Summary
     verdict: BenchmarkVerdict
     results_file: Path
+    verdict_file: Path
     reports: tuple[Path, ...]
 
 
@@ -71,7 +73,8 @@ def benchmark(
         seconds: Other seconds of inference than the preset's; fewer settle nothing.
         patient_pattern: As for :func:`pneumo_edge.evaluate`.
         seed: Seed of the order and of the choice of images.
-        out: Folder for ``results.json``, ``report.md`` and, with the extra ``report``, ``report.html``.
+        out: Folder for ``results.json``, ``verdict.json``, ``report.md`` and, with the extra ``report``,
+            ``report.html``.
         resume: Keep what an interrupted benchmark had measured for ``out``.
         tell: As for :func:`pneumo_edge.evaluate`.
 
@@ -148,4 +151,6 @@ def _report(measured: Results, target: Path) -> Benchmark:
     written = tuple(target.with_name(name) for name in names)
     for path in written:
         report.write(runs, path)
-    return Benchmark(measured, runs[0].summary, runs[0].verdict, target, written)
+    settled = target.with_name("verdict.json")
+    verdict_file.write(settled, verdict_file.of(runs[0].summary, runs[0].verdict, target))
+    return Benchmark(measured, runs[0].summary, runs[0].verdict, target, settled, written)

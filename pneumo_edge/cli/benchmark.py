@@ -88,7 +88,9 @@ def benchmark(
     ] = None,
     patient_pattern: datasets.ModelsPatientPattern = None,
     seed: Annotated[int, typer.Option(help="Seed of the order and of the choice of images.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for results.json, report.md and report.html.")] = Path("reports"),
+    out: Annotated[Path, typer.Option(help="Folder for results.json, verdict.json, report.md and report.html.")] = Path(
+        "reports"
+    ),
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep what an interrupted benchmark had measured for --out, and go on.")
     ] = False,
@@ -134,6 +136,7 @@ def _print(measured: Benchmark) -> None:
     print_table(tradeoff.main_table(runs))
     _print_claims(claims.evidence_table(runs))
     typer.echo(f"Raw results: {measured.results_file}")
+    typer.echo(f"Verdict: {measured.verdict_file}")
     if not can_draw():
         typer.echo('The page with figures takes the extra "report": draw it elsewhere with `pneumo-edge report`.')
     for path in measured.reports:

@@ -9,6 +9,9 @@ import typer
 
 from pneumo_edge.cli import options
 
+#: Ending of the verdict in numbers.
+_VERDICT = ".json"
+
 
 def report(
     results: Annotated[
@@ -19,22 +22,35 @@ def report(
     ],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="The file to write; its ending says what: .html (with figures), .md or .csv."),
+        typer.Option(
+            "--out",
+            "-o",
+            help="The file to write; its ending says what: .html (with figures), .md, .csv, or .json (the verdict).",
+        ),
     ] = Path("report.html"),
 ) -> None:
     """Draw the report on a benchmark from its raw results alone.
 
     So a device that measures needs no plotting library: copy its
     results.json here. Those of several machines, versions or dates make one
-    report, in which the same units stand next to each other.
+    report, in which the same units stand next to each other. A verdict in
+    numbers, as verdict.json of `benchmark`, is of one file.
     """
     from pneumo_edge.benchmarks import report as reports
     from pneumo_edge.benchmarks import results as raw
+    from pneumo_edge.benchmarks import verdict_file
     from pneumo_edge.benchmarks.report.runs import gather
     from pneumo_edge.benchmarks.summary import summarise
 
-    if out.suffix not in reports.SUFFIXES:
-        raise typer.BadParameter(f"{str(out)!r} does not end in {', '.join(reports.SUFFIXES)}", param_hint="--out")
+    endings = (*reports.SUFFIXES, _VERDICT)
+    if out.suffix not in endings:
+        raise typer.BadParameter(f"{str(out)!r} does not end in {', '.join(endings)}", param_hint="--out")
+    if out.suffix == _VERDICT and len(results) > 1:
+        raise typer.BadParameter(f"a verdict is of one results file, not of {len(results)}", param_hint="--out")
     options.check_out(out, results)
-    reports.write(gather([summarise(raw.read(path)) for path in results]), out)
+    runs = gather([summarise(raw.read(path)) for path in results])
+    if out.suffix == _VERDICT:
+        verdict_file.write(out, verdict_file.of(runs[0].summary, runs[0].verdict, results[0]))
+    else:
+        reports.write(runs, out)
     typer.echo(f"Report: {out}")

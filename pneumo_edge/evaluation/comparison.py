@@ -41,6 +41,13 @@ class AucDifference:
     p: float | None
 
 
+def p_value(p: float | None) -> str:
+    """A p-value in words; None is one that is not defined."""
+    if p is None:
+        return "p not defined"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
 def mcnemar(first_right: npt.NDArray[np.bool_], second_right: npt.NDArray[np.bool_]) -> McNemar:
     """McNemar's test (Psychometrika 1947) in its exact form: a binomial test of the discordant images.
 

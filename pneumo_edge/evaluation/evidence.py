@@ -46,10 +46,15 @@ def shortage(labels: Labels, patients: Sequence[str]) -> str:
         labels: 0 or 1, shape (images,).
         patients: Whose image each is.
     """
+    return too_few(*smaller_class(labels, patients))
+
+
+def smaller_class(labels: Labels, patients: Sequence[str]) -> tuple[int, int]:
+    """Images of the class with fewer images, and patients of that with fewer; arguments as of :func:`shortage`."""
     names = np.asarray(patients, dtype=np.str_)
     images = min(int(np.sum(labels == label)) for label in (0, 1))
     people = min(len(set(names[labels == label].tolist())) for label in (0, 1))
-    return too_few(images, people)
+    return images, people
 
 
 def too_few(images: int, people: int) -> str:

@@ -25,6 +25,11 @@ class Interval:
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
+    @property
+    def signed(self) -> str:
+        """The same of a difference: every number with its sign."""
+        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
 
 def left_open(units: int, confidence: float = 0.95) -> float:
     """The greatest chance of what none of so many independent units showed; 1 for none."""

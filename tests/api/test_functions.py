@@ -15,6 +15,7 @@ import pytest
 
 import pneumo_edge
 from pneumo_edge import PneumoEdgeError
+from pneumo_edge.benchmarks import verdict_file
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.errors import ArgumentError, ConversionError, DataError, ExitCode, ModelFileError
 
@@ -149,6 +150,7 @@ def test_files_are_benchmarked(tiny_models: Path, phantom: Path, tmp_path: Path)
     assert row.inference.median_ms > 0
     assert measured.verdict.claims == ()
     assert measured.results_file.is_file()
+    assert verdict_file.read(measured.verdict_file).basis.images == measured.summary.class_counts
     assert all(path.is_file() for path in measured.reports)
 
 

@@ -120,7 +120,7 @@ def test_a_device_measures_without_any_library_that_draws(
         PYTHONPATH=os.pathsep.join([str(tmp_path / "stand-in"), *filter(None, [os.environ.get("PYTHONPATH")])]),
     )
     assert run.returncode == ExitCode.OK, run.stderr
-    assert sorted(path.name for path in out.iterdir()) == ["report.md", "results.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["report.md", "results.json", "verdict.json"]
     assert "draw it elsewhere with `pneumo-edge report`" in run.stdout
 
 

@@ -78,4 +78,4 @@ def test_ten_kills_at_random_moments_leave_no_image_and_no_process(
     assert done.returncode == ExitCode.OK, done.stderr
     assert all(len(unit.latency) == 3 for unit in results.read(out / "results.json").units)
     assert list(place.iterdir()) == []
-    assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.md", "results.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.md", "results.json", "verdict.json"]

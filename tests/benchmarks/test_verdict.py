@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pneumo_edge._util import markdown
-from pneumo_edge.benchmarks import claims, verdict
+from pneumo_edge.benchmarks import claims, sentences, verdict
 from pneumo_edge.benchmarks.report.compose import compose
 from pneumo_edge.benchmarks.report.runs import gather
 from pneumo_edge.benchmarks.results import LatencySamples, MemorySample, Results
@@ -35,7 +35,7 @@ def evidence(results: Results, name: str, file_format: str) -> str:
     (claim,) = [
         claim for claim in decide(results).claims if (claim.property, claim.subject.model.format) == (name, file_format)
     ]
-    return claim.evidence
+    return sentences.evidence(claim.property, claim.evidence)
 
 
 def with_units(results: Results, change: Callable[[str], dict[str, Any]]) -> Results:
@@ -272,7 +272,10 @@ def test_with_several_threads_faster_rests_on_wall_time_and_both_times_are_given
     ]
     assert claim.effect == claim.by_clock["wall"] == pytest.approx(1.6, rel=0.05)
     assert claim.by_clock["cpu"] == pytest.approx(0.4, rel=0.05)
-    assert re.search(r"1\.\d\d times as fast \[.*?\] in wall time \(0\.\d\d \[.*?\] in CPU time\)", claim.evidence)
+    assert re.search(
+        r"1\.\d\d times as fast \[.*?\] in wall time \(0\.\d\d \[.*?\] in CPU time\)",
+        evidence(spinning, "faster", "fp32"),
+    )
     # At one thread it is CPU time that decides.
     assert outcomes(with_threads(results, {"mobilenetv2-fp32.tflite": 4.0}, threads=1))["faster", "fp32"] == "refuted"
 
@@ -329,7 +332,9 @@ def test_a_file_that_misses_its_accuracy_gate_cannot_rank(make_results: MakeResu
         missed = [row.model.file for row, _ in claim.ineligible]
         of_both = claim.property in ("as accurate", "keeps more AUC when quantized")
         assert missed == (["mobilenetv2-int8.tflite"] if claim.subject.model.format == "int8" and not of_both else [])
-        assert all(why.startswith("it misses its accuracy gate: AUC ") for _, why in claim.ineligible)
+        assert all(
+            sentences.missed_gate(gate).startswith("it misses its accuracy gate: AUC ") for _, gate in claim.ineligible
+        )
     assert [row.model.file for row, _ in decided.unranked] == ["mobilenetv2-int8.tflite"]
     assert "mobilenetv2-int8.tflite" not in [row.model.file for row in decided.pareto]
     assert outcomes(results)["faster", "fp32"] == "supported"

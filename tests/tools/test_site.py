@@ -16,7 +16,9 @@ import pytest
 
 from pneumo_edge import bundled
 from pneumo_edge._util import records
-from pneumo_edge.benchmarks import results
+from pneumo_edge.benchmarks import results, verdict_file
+from pneumo_edge.benchmarks.report.runs import gather
+from pneumo_edge.benchmarks.summary import summarise
 from pneumo_edge.cli import SUMMARIES
 from pneumo_edge.converters import proof
 from pneumo_edge.runtime.classifier import read_spec
@@ -91,7 +93,10 @@ def _documents() -> Iterator[tuple[str, str]]:
     yield "model-spec", records.dumps(read_spec(model))
     yield "proof", proof.path(model).read_text(encoding="utf-8")
     yield "scores", (_ROOT / benchmark_pages.SCORES).read_text(encoding="utf-8")
-    yield "benchmark-results", records.dumps(results.read(_ROOT / benchmark_pages.FULL))
+    measured = _ROOT / benchmark_pages.FULL
+    yield "benchmark-results", records.dumps(results.read(measured))
+    (run,) = gather([summarise(results.read(measured))])
+    yield "verdict", records.dumps(verdict_file.of(run.summary, run.verdict, measured))
 
 
 @pytest.mark.parametrize(("name", "document"), list(_documents()), ids=lambda value: value[:20])

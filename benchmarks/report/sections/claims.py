@@ -17,6 +17,7 @@ from pneumo_edge._util.document import (
     count,
 )
 from pneumo_edge.backbones import backbone_title
+from pneumo_edge.benchmarks import sentences as words
 from pneumo_edge.benchmarks import statistics, verdict
 from pneumo_edge.benchmarks.claims import Property, asked
 from pneumo_edge.benchmarks.report import cells
@@ -114,13 +115,18 @@ def evidence_table(runs: Runs) -> Table:
                     engine_title(claim.engine, claim.threads) if claim.engine else Path(claim.subject.model.file).suffix
                 ),
                 *cells.letter(run),
-                Cell("; ".join((claim.evidence, *(f"{row.model.file}: {why}" for row, why in claim.ineligible)))),
+                Cell(_evidence(claim)),
             )
             for run in runs
             for claim in run.verdict.claims
         ),
         group=0,
     )
+
+
+def _evidence(claim: Claim) -> str:
+    missed = (f"{gate.file}: {words.missed_gate(gate)}" for _, gate in claim.ineligible)
+    return "; ".join((words.evidence(claim.property, claim.evidence), *missed))
 
 
 def sentences(runs: Runs) -> Iterator[str]:
@@ -295,7 +301,8 @@ def _claim(claim: Claim) -> str:
 def _unranked(runs: Runs) -> Iterator[str]:
     for run in runs:
         reasons: dict[str, list[str]] = {}
-        for row, why in run.verdict.unranked:
+        for row, gate in run.verdict.unranked:
+            why = words.unranked(row.shortfalls, gate)
             reasons.setdefault(why, []).append(cells.unit_title(row))
         for why, names in reasons.items():
             yield f"{_in(run)}Cannot rank: {'; '.join(names)}. Reason: {why}."

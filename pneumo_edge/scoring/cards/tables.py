@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pneumo_edge._util import markdown
 from pneumo_edge._util.document import Cell, Table
 from pneumo_edge.backbones import backbone_title
+from pneumo_edge.evaluation.comparison import p_value
 from pneumo_edge.evaluation.metrics import Confusion, Interval
 from pneumo_edge.evaluation.seeds import OverSeeds
 from pneumo_edge.scoring.summary import (
@@ -91,8 +92,8 @@ def comparison(each: ModelComparison, seeds: SeedComparison | None) -> str:
     """Two models on the same images, and over the seeds of their recipes."""
     discordant = f"{each.mcnemar.only_first_right} images right in the first alone, {each.mcnemar.only_second_right}"
     tests = {
-        "auc": f"DeLong's, {_p(each.delong.p)}",
-        "accuracy": f"McNemar's exact, {_p(each.mcnemar.p)}: {discordant} in the second alone",
+        "auc": f"DeLong's, {p_value(each.delong.p)}",
+        "accuracy": f"McNemar's exact, {p_value(each.mcnemar.p)}: {discordant} in the second alone",
     }
     differences = {**each.differences, "auc": each.delong.difference}
     rows = [
@@ -113,19 +114,11 @@ def number(value: float) -> str:
 def _interval(interval: Interval | None, *, signed: bool = False) -> str:
     if interval is None:
         return "not defined"
-    if not signed:
-        return str(interval)
-    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+    return interval.signed if signed else str(interval)
 
 
 def _spread(spread: OverSeeds | None, *, signed: bool = False) -> str:
     return f"{_interval(spread.mean, signed=signed)} ± {spread.sd:.3f}" if spread else ""
-
-
-def _p(p: float | None) -> str:
-    if p is None:
-        return "p not defined"
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], labels: int = 1) -> str:

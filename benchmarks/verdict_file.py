@@ -1,0 +1,208 @@
+"""``verdict.json``: what a benchmark settles, in numbers, for programs; the report says the same in sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+from pneumo_edge._util import files, records
+from pneumo_edge._util.records import AtLeastOne, Count, Within
+from pneumo_edge._util.result_files import read_record
+from pneumo_edge.benchmarks import sentences
+from pneumo_edge.benchmarks.claims import AskedClaim
+from pneumo_edge.benchmarks.findings import Estimate, Evidence, MissedGate, WhyOpen
+from pneumo_edge.benchmarks.summary import Row, Summary
+from pneumo_edge.benchmarks.verdict import BenchmarkVerdict, Claim
+from pneumo_edge.evaluation.evidence import Outcome
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What the verdict rests on.
+
+    Attributes:
+        results_sha256: SHA-256 of the file with the raw results, as it was read or written.
+        started: When that benchmark began, ISO 8601.
+        cpu: The processor that it ran on.
+        images: Test images by class name.
+        patients: Patients that the test images are of.
+        fingerprint: The test set's, of label and content of every image.
+        trainings: How many trainings of each backbone were measured.
+        accuracy_counts: Whether the accuracies say anything: not of procedural images or random weights.
+        version: The version of pneumo-edge that decided.
+    """
+
+    results_sha256: str
+    started: str
+    cpu: str
+    images: dict[str, Count]
+    patients: Count
+    fingerprint: str
+    trainings: dict[str, Count]
+    accuracy_counts: bool
+    version: str
+
+
+@dataclass(frozen=True)
+class ClaimedFile:
+    """A model file that a claim is about."""
+
+    file: str
+    sha256: str
+    backbone: str
+    format: str
+
+
+@dataclass(frozen=True)
+class DecidedClaim:
+    """A claim that ``subject`` has ``asked.property`` beside ``other``.
+
+    Attributes:
+        asked: Challenger (null for every backbone but the reference), reference, property and margin.
+        subject: The file of which it is claimed.
+        other: The file beside it.
+        engine: The engine; "" where the claim does not depend on it.
+        threads: The number of threads; 0 where the claim does not depend on it.
+        outcome: What the evidence says.
+        why_open: Why it is not separable; null for the other outcomes.
+        effect: How many times as fast, large or heavy the subject is, or the difference in AUC or in what is kept of
+            it; null where the claim is made of two others, or nothing could be measured.
+        evidence: The numbers behind it.
+        ineligible: The files of the two that miss their accuracy gate.
+        sentence: The evidence in words, as the report has it.
+    """
+
+    asked: AskedClaim
+    subject: ClaimedFile
+    other: ClaimedFile
+    engine: str
+    threads: Annotated[int, Within(0)]
+    outcome: Outcome
+    why_open: WhyOpen | None
+    effect: Estimate | None
+    evidence: Evidence
+    ineligible: tuple[MissedGate, ...]
+    sentence: str
+
+    def __post_init__(self) -> None:
+        if (self.why_open is None) == (self.outcome == "not separable"):
+            raise ValueError(f"the outcome is {self.outcome!r}, and why_open is {self.why_open!r}")
+        if other := {gate.file for gate in self.ineligible} - {self.subject.file, self.other.file}:
+            raise ValueError(f"ineligible has {min(other)}, which the claim is not about")
+
+
+@dataclass(frozen=True)
+class RankedUnit:
+    """A model file on an engine with a number of threads."""
+
+    file: str
+    sha256: str
+    engine: str
+    threads: AtLeastOne
+
+
+@dataclass(frozen=True)
+class UnrankedUnit:
+    """A unit that cannot rank: what of its timing falls short of the preset, and the accuracy gate that it misses."""
+
+    unit: RankedUnit
+    shortfalls: tuple[str, ...]
+    missed_gate: MissedGate | None
+
+    def __post_init__(self) -> None:
+        if not self.shortfalls and self.missed_gate is None:
+            raise ValueError(f"{self.unit.file} has no reason why it cannot rank")
+
+
+@dataclass(frozen=True)
+class VerdictRecord:
+    """What a benchmark settles.
+
+    ``pareto`` holds the units that no other beats or equals in AUC, time of inference, file size and peak memory
+    together and beats in one of them, of those that can rank; ``unranked`` holds the others that cannot.
+    """
+
+    basis: Basis
+    claims: tuple[DecidedClaim, ...]
+    pareto: tuple[RankedUnit, ...]
+    unranked: tuple[UnrankedUnit, ...]
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if both := {*self.pareto} & {each.unit for each in self.unranked}:
+            raise ValueError(f"{next(iter(both)).file} is in pareto and in unranked")
+        claims = ((c.asked.property, c.subject.file, c.other.file, c.engine, c.threads) for c in self.claims)
+        for (name, subject, other, *_), number in Counter(claims).items():
+            if number > 1:
+                raise ValueError(f"the claim that {subject} is {name} beside {other} stands there {number} times")
+
+
+def of(summary: Summary, decided: BenchmarkVerdict, results_file: Path) -> VerdictRecord:
+    """The record of a verdict.
+
+    Args:
+        summary: The results in numbers.
+        decided: What they settle.
+        results_file: The file with the raw results, whose hash tells which they are.
+    """
+    test_set = summary.results.test_set
+    return VerdictRecord(
+        basis=Basis(
+            results_sha256=files.sha256(results_file),
+            started=summary.results.started,
+            cpu=summary.results.machine.cpu,
+            images=summary.class_counts,
+            patients=len(set(summary.patients)),
+            fingerprint=test_set.fingerprint,
+            trainings=summary.trainings,
+            accuracy_counts=summary.accuracy_counts,
+            version=version("pneumo-edge"),
+        ),
+        claims=tuple(map(_claim, decided.claims)),
+        pareto=tuple(map(_unit, decided.pareto)),
+        unranked=tuple(UnrankedUnit(_unit(row), row.shortfalls, gate) for row, gate in decided.unranked),
+    )
+
+
+def write(path: Path, record: VerdictRecord) -> None:
+    """Write a verdict as JSON, whole or not at all."""
+    files.write_text(path, records.document(record))
+
+
+def read(path: Path) -> VerdictRecord:
+    """Read a verdict.
+
+    Raises:
+        ResultsError: The file is missing, damaged, of a newer schema, or contradicts itself.
+    """
+    return read_record(VerdictRecord, path, SCHEMA_VERSION, "a verdict", "benchmark")
+
+
+def _claim(claim: Claim) -> DecidedClaim:
+    return DecidedClaim(
+        asked=claim.asked,
+        subject=_file(claim.subject),
+        other=_file(claim.other),
+        engine=claim.engine,
+        threads=claim.threads,
+        outcome=claim.outcome,
+        why_open=claim.why_open,
+        effect=claim.estimate,
+        evidence=claim.evidence,
+        ineligible=tuple(gate for _, gate in claim.ineligible),
+        sentence=sentences.evidence(claim.property, claim.evidence),
+    )
+
+
+def _file(row: Row) -> ClaimedFile:
+    return ClaimedFile(row.model.file, row.model.sha256, row.model.backbone, row.model.format)
+
+
+def _unit(row: Row) -> RankedUnit:
+    unit = row.result.unit
+    return RankedUnit(unit.model, row.model.sha256, unit.engine, unit.threads)
