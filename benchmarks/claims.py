@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,9 +50,9 @@ CLAIMS: tuple[AskedClaim, ...] = (
 )
 
 
-def asked() -> str:
-    """Which claims are asked, in words: every pair once, challengers before the reference."""
-    pairs = dict.fromkeys((claim.challenger, claim.reference) for claim in CLAIMS)
+def backbones(asked: Iterable[AskedClaim]) -> str:
+    """Of which backbones claims are asked, in words: every pair once, challengers before the reference."""
+    pairs = dict.fromkeys((claim.challenger, claim.reference) for claim in asked)
     return ", ".join(
         f"{backbone_title(challenger) if challenger else 'every other backbone'} beside {backbone_title(reference)}"
         for challenger, reference in pairs

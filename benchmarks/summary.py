@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -21,7 +20,7 @@ from pneumo_edge.benchmarks.protocol import CALL_KINDS, CallKind
 from pneumo_edge.benchmarks.results import Conditions, LatencySamples, Results, UnitResult
 from pneumo_edge.evaluation import evidence
 from pneumo_edge.evaluation.metrics import Interval, Labels, Scores
-from pneumo_edge.scoring.models import Model
+from pneumo_edge.scoring.models import Model, pairs_of_backbones
 from pneumo_edge.spec import RANDOM_WEIGHTS
 
 Clock = Literal["cpu", "wall"]
@@ -230,7 +229,7 @@ def summarise(results: Results) -> Summary:
     return Summary(
         results=results,
         rows=rows,
-        ratios=tuple(_compare(*pair, null_tests) for pair in _pairs(rows)),
+        ratios=tuple(_compare(*pair, null_tests) for pair in pairs_of_backbones(rows, _of_backbone)),
         null_tests=tuple(null_tests.values()),
         disturbed=tuple(_disturbed(results)),
         class_counts={name: counts[label] for label, name in enumerate(results.test_set.class_names)},
@@ -268,13 +267,10 @@ def _in_order(rows: list[Row]) -> tuple[Row, ...]:
     return tuple(sorted(rows, key=key))
 
 
-def _pairs(rows: tuple[Row, ...]) -> Iterator[tuple[Row, Row]]:
-    """Rows that differ in their backbone alone, by the backbones' names."""
-    for first, second in combinations(rows, 2):
-        one, other = first.result.unit, second.result.unit
-        same = (one.engine, one.threads, first.model.format) == (other.engine, other.threads, second.model.format)
-        if same and first.model.backbone != second.model.backbone:
-            yield first, second
+def _of_backbone(row: Row) -> tuple[str, tuple[str, int, str]]:
+    """A row's backbone, and what another's has to share to be compared with it."""
+    unit = row.result.unit
+    return row.model.backbone, (unit.engine, unit.threads, row.model.format)
 
 
 def _compare(numerator: Row, denominator: Row, null_tests: dict[tuple[str, int], NullTest]) -> Ratio:

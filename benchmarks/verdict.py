@@ -104,6 +104,7 @@ class BenchmarkVerdict:
 
     Attributes:
         claims: By property, then in the order of the units.
+        asked: The claims that were asked.
         pareto: Units that no other beats or equals in AUC, time of inference, file size and peak memory
             together and beats in one of them.
         unranked: Units that cannot rank; the reasons are what of their timing falls short of the preset, which the
@@ -111,6 +112,7 @@ class BenchmarkVerdict:
     """
 
     claims: tuple[Claim, ...]
+    asked: tuple[AskedClaim, ...]
     pareto: tuple[Row, ...]
     unranked: tuple[tuple[Row, MissedGate | None], ...]
 
@@ -122,7 +124,8 @@ def decide(summary: Summary, asked: Sequence[AskedClaim] | None = None) -> Bench
         summary: The results in numbers.
         asked: The claims; by default those of :data:`pneumo_edge.benchmarks.claims.CLAIMS`.
     """
-    decision = _Decision(summary, claims_asked.CLAIMS if asked is None else asked)
+    asked = tuple(claims_asked.CLAIMS if asked is None else asked)
+    decision = _Decision(summary, asked)
     claims = [claim for ratio in summary.ratios for claim in decision.claims(ratio)]
     order: list[Property] = []
     for claim in claims:
@@ -133,6 +136,7 @@ def decide(summary: Summary, asked: Sequence[AskedClaim] | None = None) -> Bench
     out = [id(row) for row, _ in unranked]
     return BenchmarkVerdict(
         tuple(_distinct(sorted(claims, key=lambda claim: order.index(claim.property)))),
+        asked,
         pareto([row for row in summary.rows if id(row) not in out]),
         tuple(unranked),
     )

@@ -51,6 +51,7 @@ def report(
     runs = gather([summarise(raw.read(path)) for path in results])
     if out.suffix == _VERDICT:
         verdict_file.write(out, verdict_file.of(runs[0].summary, runs[0].verdict, results[0]))
+        typer.echo(f"Verdict: {out}")
     else:
         reports.write(runs, out)
-    typer.echo(f"Report: {out}")
+        typer.echo(f"Report: {out}")

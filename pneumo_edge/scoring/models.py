@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
+from typing import TypeVar
 
 from pneumo_edge._util import files
 from pneumo_edge._util.records import AtLeastOne, Share
@@ -15,6 +17,8 @@ from pneumo_edge.runtime import verified
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import MODEL_SUFFIXES, SUFFIXES_IN_WORDS, ModelSpec
 from pneumo_edge.task import Task
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,21 @@ class Skipped:
     engine: str
     reason: str
     failed: bool
+
+
+def pairs_of_backbones(
+    items: Iterable[Item], describe: Callable[[Item], tuple[str, Hashable]]
+) -> Iterator[tuple[Item, Item]]:
+    """Pairs of what was measured that differ in their backbone alone, in the order of the items.
+
+    Args:
+        items: Units, or files.
+        describe: Gives the backbone of an item, and what both of a pair have to share.
+    """
+    for first, second in combinations(items, 2):
+        (one, shared), (other, also) = describe(first), describe(second)
+        if shared == also and one != other:
+            yield first, second
 
 
 def find_models(paths: Iterable[Path]) -> list[Path]:

@@ -7,7 +7,6 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from pneumo_edge.evaluation.metrics import Scores as Probabilities
 from pneumo_edge.evaluation.reliability import Bin
 from pneumo_edge.evaluation.seeds import OverSeeds, over_seeds
 from pneumo_edge.evaluation.subgroups import KindSensitivity, sensitivity_by_kind
+from pneumo_edge.scoring.models import pairs_of_backbones
 from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ScoredModel
 
 SCHEMA_VERSION = 1
@@ -211,7 +211,7 @@ def compute(scores: EvaluationScores) -> Metrics:
     images = _Images(scores)
     ordered = sorted(scores.files, key=_order)
     models = tuple(images.measure(file) for file in ordered)
-    comparisons = tuple(images.compare(*pair) for pair in _pairs(ordered))
+    comparisons = tuple(images.compare(*pair) for pair in pairs_of_backbones(ordered, _of_backbone))
     notes: list[str] = []
     return Metrics(
         data=_describe(scores),
@@ -326,13 +326,10 @@ def _order(file: FileScores) -> tuple[str, str, str, str, int, str]:
     return model.backbone, model.recipe, model.format, model.engine, model.seed, model.sha256
 
 
-def _pairs(ordered: Iterable[FileScores]) -> Iterator[tuple[FileScores, FileScores]]:
-    """Files of two backbones with the same format, seed and engine."""
-    for first, second in combinations(ordered, 2):
-        one, other = first.model, second.model
-        same = (one.format, one.seed, one.engine) == (other.format, other.seed, other.engine)
-        if same and one.backbone != other.backbone:
-            yield first, second
+def _of_backbone(file: FileScores) -> tuple[str, tuple[str, int, str]]:
+    """A file's backbone, and what another's has to share to be compared with it."""
+    model = file.model
+    return model.backbone, (model.format, model.seed, model.engine)
 
 
 def _side(model: ScoredModel) -> Side:

@@ -260,6 +260,10 @@ def test_a_claim_is_added_by_one_record(make_results: MakeResults, monkeypatch: 
     # What the evidence has to clear is in the record, too.
     monkeypatch.setattr(claims, "CLAIMS", (replace(added, margin=1.5),))
     assert {claim.outcome for claim in decide(results).claims} == {"not separable"}
+    # The report tells the margin that was asked, and no rule of a claim that was not.
+    told = markdown.render(compose(gather([summarise(results)])))
+    assert "lies above the band of 150%, or of what a file against itself showed" in told
+    assert "As accurate: supported" not in told
 
 
 def test_with_several_threads_faster_rests_on_wall_time_and_both_times_are_given(make_results: MakeResults) -> None:

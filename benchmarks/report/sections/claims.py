@@ -18,13 +18,13 @@ from pneumo_edge._util.document import (
 )
 from pneumo_edge.backbones import backbone_title
 from pneumo_edge.benchmarks import sentences as words
-from pneumo_edge.benchmarks import statistics, verdict
-from pneumo_edge.benchmarks.claims import Property, asked
+from pneumo_edge.benchmarks import verdict
+from pneumo_edge.benchmarks.claims import AskedClaim, Property, backbones
 from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.runs import Run, Runs, engine_title
 from pneumo_edge.benchmarks.summary import CLOCK_TITLES, deciding_clock
 from pneumo_edge.benchmarks.verdict import Claim
-from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, LEAST_IMAGES, LEAST_PATIENTS, Outcome
+from pneumo_edge.evaluation.evidence import LEAST_IMAGES, LEAST_PATIENTS, Outcome
 
 #: What an effect is, after its number.
 _NOUNS: dict[Property, str] = {
@@ -45,7 +45,7 @@ def section(runs: Runs) -> Section:
     if told := tuple(sentences(runs)):
         blocks += [Paragraph(scope) for run in runs if (scope := _scope(run))]
         if any(len(run.summary.trainings) > 2 for run in runs):
-            blocks.append(Paragraph(f"Claims are asked of {asked()}, and of no other pair."))
+            blocks.append(Paragraph(f"Claims are asked of {backbones(_asked(runs))}, and of no other pair."))
         blocks.append(Points(told))
         blocks.append(
             Paragraph(
@@ -57,25 +57,12 @@ def section(runs: Runs) -> Section:
         blocks.append(_matrix(runs))
     else:
         why = (
-            f"The claims asked are of {asked()}"
+            f"The claims asked are of {backbones(_asked(runs))}"
             if any(run.summary.ratios for run in runs)
             else "No two files differ in their backbone alone"
         )
         blocks.append(Paragraph(f"{why}, so nothing is claimed."))
-    blocks.append(
-        Paragraph(
-            "Faster: supported where the whole interval of the ratio of times lies above the band of "
-            f"{statistics.LEAST_DIFFERENCE:.0%}, or of what a file against itself showed in this run where that is "
-            "more, and refuted where it lies below. The times are CPU time at one thread and wall time with several. "
-            f"Lighter in memory: the same with the band of {statistics.LEAST_DIFFERENCE:.0%}. As accurate: supported "
-            f"where the lower end of the difference in AUC is above -{ACCURACY_MARGIN:g}, refuted where its "
-            f"upper end is below. A claim on accuracy takes at least {LEAST_IMAGES} test images of {LEAST_PATIENTS} "
-            f"patients in each class. A file whose AUC is under {verdict.GATE_SHARE:.0%} of its fp32 file's misses its "
-            "accuracy gate and does not "
-            "rank. One that was timed less than the preset asks for cannot win by its times.",
-            minor=True,
-        )
-    )
+    blocks.append(Paragraph(" ".join(_rules(runs)), minor=True))
     if not all(run.summary.accuracy_counts for run in runs):
         blocks.append(Paragraph("Accuracy is not judged, for the reason at the top.", minor=True))
     if told:
@@ -83,6 +70,42 @@ def section(runs: Runs) -> Section:
     if unranked := tuple(_unranked(runs)):
         blocks.append(Folded("Files that cannot rank, and why", (Points(unranked),)))
     return Section("Verdict", tuple(blocks))
+
+
+def _rules(runs: Runs) -> Iterator[str]:
+    """When a claim is supported and when it is refuted, with the margins of those that were asked."""
+    margins: dict[Property, list[float]] = {}
+    for claim in _asked(runs):
+        if claim.margin not in margins.setdefault(claim.property, []):
+            margins[claim.property].append(claim.margin)
+    if faster := margins.get("faster"):
+        yield (
+            "Faster: supported where the whole interval of the ratio of times lies above the band of "
+            f"{_percent(faster)}, or of what a file against itself showed in this run where that is more, and refuted "
+            "where it lies below. The times are CPU time at one thread and wall time with several."
+        )
+    if lighter := margins.get("lighter in memory"):
+        same = "the same with" if faster else "supported where the whole interval of the ratio lies above"
+        yield f"Lighter in memory: {same} the band of {_percent(lighter)}."
+    if accurate := margins.get("as accurate"):
+        ends = " or ".join(f"-{margin:g}" for margin in accurate)
+        yield (
+            f"As accurate: supported where the lower end of the difference in AUC is above {ends}, refuted where its "
+            "upper end is below."
+        )
+    yield (
+        f"A claim on accuracy takes at least {LEAST_IMAGES} test images of {LEAST_PATIENTS} patients in each class. A "
+        f"file whose AUC is under {verdict.GATE_SHARE:.0%} of its fp32 file's misses its accuracy gate and does not "
+        "rank. One that was timed less than the preset asks for cannot win by its times."
+    )
+
+
+def _percent(margins: Iterable[float]) -> str:
+    return " or ".join(f"{100 * margin:g}%" for margin in margins)
+
+
+def _asked(runs: Runs) -> list[AskedClaim]:
+    return list(dict.fromkeys(claim for run in runs for claim in run.verdict.asked))
 
 
 def _scope(run: Run) -> str:
