@@ -75,7 +75,7 @@ class Child:
 
 def start(
     *program: str,
-    python: str = sys.executable,
+    python: str | None = None,
     errors: Errors = "kept",
     piped: bool = True,
     environment: Mapping[str, str] | None = None,
@@ -84,7 +84,7 @@ def start(
 
     Args:
         program: ``-m`` and a module, or a file; then its arguments.
-        python: The interpreter.
+        python: The interpreter; this process's by default.
         errors: Where its standard error goes.
         piped: Whether its standard input and output are pipes, and not those of this process.
         environment: Variables that it has beside those of this process.
@@ -94,7 +94,7 @@ def start(
     """
     # -P, because Python would look for modules first where the user happens to be, or beside the program: files there
     # may be named like modules, and a json.py of the user's is not the standard library's.
-    command = [python, "-P", *program]
+    command = [python or sys.executable, "-P", *program]
     stream = subprocess.PIPE if piped else None
     with contextlib.ExitStack() as resources:
         held = resources.enter_context(parent_watch.lifeline())
