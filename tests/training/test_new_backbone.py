@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
 import pneumo_edge
@@ -30,6 +31,9 @@ pytestmark = pytest.mark.slow
 _ROW = Backbone(
     "mobilenetv3small", "MobileNetV3Small", "keras.applications:MobileNetV3Small", rescaling=None, decoder_scale=1.5
 )
+#: Of random networks, some take so little notice of colour that quantization turns it round, and the gate refuses their
+#: int8 files. With this seed they answer to colour as the Keras model does, to a hundredth.
+_SEED = 4
 _FORMATS = ("tflite-fp32", "tflite-int8", "onnx-fp32", "onnx-int8")
 
 
@@ -47,10 +51,14 @@ def made(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Made
     data = make_phantom(folder / "data", seed=0, train_per_class=60, test_per_class=12)
     # A card is written of X-rays alone; for this test they pass for such.
     (data / PHANTOM_MARKER).unlink()
+    # A lesson that random features can learn: without one, all answers are alike, and any file agrees with any other.
+    for path in data.glob("*/PNEUMONIA/*.jpeg"):
+        with Image.open(path) as image:
+            ImageOps.invert(image).save(path, quality=90)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BACKBONES, _ROW.name, _ROW)
         patch.setenv("PNEUMO_EDGE_CACHE", str(folder / "cache"))
-        run = pneumo_edge.train(data, _ROW.name, recipe="quick", out=folder / "run")
+        run = pneumo_edge.train(data, _ROW.name, recipe="quick", seed=_SEED, out=folder / "run")
         files = pneumo_edge.export(run, _FORMATS, out=folder / "models")
         # Beside a bundled model, so that there are claims of one beside the other.
         tflite = [file.path for file in files if file.path.suffix == ".tflite"]
@@ -65,7 +73,7 @@ def test_it_trains(made: _Made) -> None:
     record = made.run.record
     assert (record.backbone, record.task) == (_ROW.name, PNEUMONIA)
     assert record.training.initial_weights == RANDOM_WEIGHTS
-    assert record.training.epochs > 0
+    assert record.training.validation["auc"] > 0.9
 
 
 def test_every_format_passes_its_gate_and_carries_what_the_row_says(made: _Made) -> None:
@@ -80,8 +88,6 @@ def test_every_format_passes_its_gate_and_carries_what_the_row_says(made: _Made)
 
 
 def test_it_classifies(made: _Made) -> None:
-    from PIL import Image
-
     x_ray = Image.linear_gradient("L").resize((224, 224))
     for file in made.files:
         found = pneumo_edge.Classifier(file.path).predict(x_ray)
