@@ -63,7 +63,7 @@ def made(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Made
         # Beside a bundled model, so that there are claims of one beside the other.
         tflite = [file.path for file in files if file.path.suffix == ".tflite"]
         little: dict[str, Any] = {"preset": "rapid", "processes": 2, "queries": 5, "seconds": 0.1}
-        models: list[str | Path] = [*tflite, "mobilenetv2"]
+        models: list[str | Path] = [*tflite, "efficientnetb0"]
         measured = pneumo_edge.benchmark(models, data, engines="litert", out=folder / "report", **little)
         pneumo_edge.evaluate(tflite, data, split="test", engine="litert", out=folder / "evaluation")
         yield _Made(run, files, measured, folder / "evaluation")
@@ -96,11 +96,11 @@ def test_it_classifies(made: _Made) -> None:
 
 def test_the_report_and_its_verdict_name_it_as_its_authors_do(made: _Made) -> None:
     assert not made.benchmark.results.skipped
-    assert {row.model.backbone for row in made.benchmark.summary.rows} == {_ROW.name, "mobilenetv2"}
+    assert {row.model.backbone for row in made.benchmark.summary.rows} == {_ROW.name, "efficientnetb0"}
     text = (made.benchmark.results_file.parent / "report.md").read_text(encoding="utf-8")
     verdict = text[text.index("\n## Verdict") :]
     verdict = verdict[: verdict.index("\n## ", 4)]
-    assert "MobileNetV3Small" in verdict
+    assert "MobileNetV3Small's file is smaller than EfficientNetB0's: supported" in verdict
     _never_bare(text)
 
 
