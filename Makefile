@@ -39,7 +39,7 @@ demo: $(READY) ## Train both backbones quickly, convert, verify, predict, benchm
 test: $(READY) ## Run all tests
 	$(BIN)/pytest
 
-lint: $(READY) ## Check style, types and the arrows between the rooms
+lint: $(READY) ## Check style, types and the dependencies between packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -87,7 +87,10 @@ class Measurements:
         self._journal.begin(asdict(identity), self._resume, is_piece)
 
     def work(self, plan: Plan, done: Callable[[int], None], stop: threading.Event | None = None) -> Message:
-        """Carry out a plan, or give what came of it before the interruption; as :func:`worker.work`."""
+        """Carry out a plan, or give what came of it before the interruption.
+
+        Parameters and errors are those of :func:`pneumo_edge.benchmarks.worker.work`.
+        """
         twin = " again" if plan.twin else ""
         name = f"{plan.measure} {plan.process}{twin}: {', '.join(job.unit.name for job in plan.jobs)}"
         if name in self._kept and _answers(self._kept[name].message, plan):

@@ -32,7 +32,10 @@ def fp32(network: Network, calibration: Calibration) -> Converted:
 
 
 def fp16(network: Network, calibration: Calibration) -> Converted:
-    """Weights in float16, but for depthwise convolutions and small layers, as in :func:`.tflite.fp16`."""
+    """Weights in float16, but for depthwise convolutions and small layers.
+
+    The same layers as in :func:`pneumo_edge.converters.tflite.fp16`.
+    """
     return _checked(_half_weights(_float32(network)).SerializeToString())
 
 

@@ -1,7 +1,7 @@
 """Chest X-ray classification on edge devices: train, export, run, evaluate, benchmark.
 
-The functions and classes below are imported when they are first used; importing this package takes numpy and Pillow
-alone. What is where:
+The functions and classes below are imported when they are first used: importing this package imports no library, and
+:class:`Classifier` takes numpy, Pillow and an engine. What is where:
 
 =============  ========================================================================================
 ``api``        the functions behind :func:`train`, :func:`export`, :func:`evaluate`, :func:`benchmark`
@@ -14,7 +14,7 @@ alone. What is where:
 ``data``       data sets, their audit, splits by patient
 ``training``   recipes, and the loop that runs them
 ``runs``       the record of a training run
-``converters`` formats, and how files of them are made and verified
+``converters`` how a run becomes model files, and how these are verified
 ``evaluation`` metrics, intervals, comparisons, prediction sets
 ``scoring``    model files scored on a split; model cards
 ``benchmarks`` what is measured of model files, and what that settles

@@ -68,7 +68,7 @@ def load(folder: Path) -> Run:
     try:
         text = (folder / RECORD_NAME).read_bytes()
         run = records.loads(Run, text)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ConversionError(
             f"{folder} holds no finished training run",
             f"a folder with {RECORD_NAME} and {MODEL_NAME}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -51,19 +52,39 @@ def check_name(parameter: str, name: str, allowed: Iterable[str]) -> None:
         raise ArgumentError(f"{parameter} is {name!r}", f"one of {', '.join(names)}", "Give one of those names")
 
 
-def check_least(parameter: str, number: float, least: int) -> None:
-    """Refuse a number that is too small.
+def check_whole(parameter: str, number: object, least: int, most: int | None = None) -> None:
+    """Refuse what is no whole number within bounds.
 
     Raises:
-        ArgumentError: It is.
+        ArgumentError: It is none.
     """
-    if number < least:
-        raise ArgumentError(f"{parameter} is {number}", f"{least} or more", "Give a larger number")
+    try:
+        whole = operator.index(number)  # type: ignore[arg-type]  # what it is, is the question
+    except TypeError:
+        whole = None
+    if whole is None or whole < least or (most is not None and whole > most):
+        bounds = f"from {least} to {most}" if most is not None else f"of {least} or more"
+        raise ArgumentError(f"{parameter} is {number!r}", f"a whole number {bounds}", "Give such a number")
+
+
+def check_seconds(parameter: str, number: object, most: float) -> None:
+    """Refuse what is no time in seconds, 0 to ``most``.
+
+    Raises:
+        ArgumentError: It is none.
+    """
+    # Written so that NaN fails it.
+    if not isinstance(number, int | float) or not 0 <= number <= most:
+        raise ArgumentError(f"{parameter} is {number!r}", f"a number from 0 to {most:g}", "Give such a number")
 
 
 def _several(given: PathArgument | Sequence[PathArgument]) -> list[PathArgument]:
     if isinstance(given, str | os.PathLike):
         return [given]
-    if not given:
+    found = list(given) if isinstance(given, Iterable) else [given]
+    if not found:
         raise ArgumentError("the list of paths is empty", "at least one path", "Name a file or a folder")
-    return list(given)
+    for each in found:
+        if not isinstance(each, str | os.PathLike):
+            raise ArgumentError(f"{each!r} is no path", "a path, or a list of paths", "Name a file or a folder")
+    return found

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pneumo_edge._util import extras, jobs, outputs
+from pneumo_edge._util import cores, extras, jobs, outputs
 from pneumo_edge.api import arguments, datasets
 from pneumo_edge.api.arguments import Models, PathArgument, Tell
 from pneumo_edge.api.evaluate import describe_skipped
 from pneumo_edge.benchmarks import report, results, verdict_file
-from pneumo_edge.benchmarks.protocol import MIN_PROCESSES, PRESETS, BenchmarkSettings
+from pneumo_edge.benchmarks.protocol import MIN_PROCESSES, MOST_SECONDS, PRESETS, BenchmarkSettings
 from pneumo_edge.benchmarks.report.runs import gather
 from pneumo_edge.benchmarks.results import Results
 from pneumo_edge.benchmarks.resume import Measurements
 from pneumo_edge.benchmarks.run import run
 from pneumo_edge.benchmarks.summary import Summary, summarise
 from pneumo_edge.benchmarks.verdict import BenchmarkVerdict
+from pneumo_edge.errors import ArgumentError
 from pneumo_edge.runtime.engines import ENGINES
 
 
@@ -66,7 +67,7 @@ def benchmark(
         models: Model files, folders that are searched for them, or names of bundled models; one or several.
         data: The data set, as for :func:`pneumo_edge.train`.
         engines: Names of engines to measure on; by default every one that is installed.
-        threads: Threads for one inference; several numbers are measured each.
+        threads: Threads for one inference, 1 to 256; several numbers are measured each.
         preset: How much is asked of a result before it counts: ``"rapid"``, ``"quick"`` or ``"normal"``.
         processes: Fresh processes, each of which times every model; fewer than 10 settle nothing.
         queries: Other calls of each kind than the preset's; fewer settle nothing.
@@ -83,7 +84,7 @@ def benchmark(
         all the same.
 
     Raises:
-        ArgumentError: There is no such engine or preset, a number is too small, or ``out`` is a file.
+        ArgumentError: There is no such engine or preset, a number is out of its range, or ``out`` is a file.
         DataError: The data set has too few test images.
         ResultsError: Nothing can be measured, a process crashed while all units were timed, or what an interrupted
             benchmark left is of another one or was not asked for with ``resume``.
@@ -100,8 +101,8 @@ def benchmark(
     settings = _settings(chosen, numbers, preset, processes, queries, seconds, seed)
     folder = Path(out)
     outputs.check_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     files = arguments.model_paths(models)
+    folder.mkdir(parents=True, exist_ok=True)
     target = folder / "results.json"
     with jobs.alone(target, "benchmark", jobs.WITH_RESUME):
         measurements = Measurements(target, resume)
@@ -135,12 +136,15 @@ def _settings(
 ) -> BenchmarkSettings:
     for name in engines:
         arguments.check_name("engines", name, ENGINES)
-    for number in threads or (0,):
-        arguments.check_least("threads", number, 1)
+    if not threads:
+        raise ArgumentError("threads is empty", "at least one number", "Name one, or leave it out")
+    for number in threads:
+        arguments.check_whole("threads", number, 1, cores.MOST)
     arguments.check_name("preset", preset, PRESETS)
-    arguments.check_least("processes", processes, 1)
-    arguments.check_least("queries", 1 if queries is None else queries, 1)
-    arguments.check_least("seconds", 0 if seconds is None else seconds, 0)
+    arguments.check_whole("processes", processes, 1)
+    arguments.check_whole("queries", 1 if queries is None else queries, 1)
+    arguments.check_seconds("seconds", 0 if seconds is None else seconds, MOST_SECONDS)
+    arguments.check_whole("seed", seed, 0)
     return BenchmarkSettings.of(preset, processes=processes, queries=queries, seconds=seconds, seed=seed)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pneumo_edge import scoring
-from pneumo_edge._util import extras, jobs, outputs
+from pneumo_edge._util import cores, extras, jobs, outputs
 from pneumo_edge.api import arguments, datasets
 from pneumo_edge.api.arguments import Models, PathArgument, Tell
 from pneumo_edge.data.sources import SplitName
@@ -60,7 +60,7 @@ def evaluate(
         data: The data set, as for :func:`pneumo_edge.train`.
         split: ``"val"``, drawn out of train by patient as ``train`` does it, or ``"test"``.
         engine: ``"litert"``, ``"tflite-runtime"`` or ``"onnxruntime"``; by default the best one that is installed.
-        threads: Threads for one inference, 1 or more.
+        threads: Threads for one inference, 1 to 256.
         patient_pattern: As for :func:`pneumo_edge.train`; "" for none. By default that of the models.
         out: Folder for ``scores.json``, ``metrics.json``, ``evaluation.md`` and figures; by default
             ``reports/evaluation-SPLIT``.
@@ -71,7 +71,7 @@ def evaluate(
         Metrics and scores. A file that failed is in ``skipped``, and the others are scored all the same.
 
     Raises:
-        ArgumentError: There is no such split or engine, or ``out`` cannot be written to.
+        ArgumentError: There is no such split or engine, ``threads`` is no such number, or ``out`` is a file.
         DataError: The data cannot be used.
         ResultsError: Nothing can be scored, or ``scores.json`` is damaged or of other images.
         BusyError: Another process writes the same files.
@@ -85,6 +85,7 @@ def evaluate(
     arguments.check_name("split", split, arguments.SCORED_SPLITS)
     if engine is not None:
         arguments.check_name("engine", engine, ENGINES)
+    arguments.check_whole("threads", threads, 1, cores.MOST)
     folder = Path(out) if out is not None else Path("reports", f"evaluation-{split}")
     skipped: list[Skipped] = []
 

@@ -14,7 +14,7 @@ from pneumo_edge.converters import export as pipeline
 from pneumo_edge.converters import proof
 from pneumo_edge.converters.export import Exported
 from pneumo_edge.converters.proof import Proof
-from pneumo_edge.errors import GateError
+from pneumo_edge.errors import ArgumentError, GateError
 from pneumo_edge.formats import USUAL, select
 from pneumo_edge.spec import ModelSpec
 
@@ -63,7 +63,7 @@ def export(
     Raises:
         GateError: A file missed a bound of its format, or its converter failed. The others have been made, and are
             found at once when they are asked for again.
-        ArgumentError: ``out`` is a file.
+        ArgumentError: ``formats`` is empty, or ``out`` is a file.
         ConversionError: There is no such format, no finished run, or the data is not what it was trained on.
         BusyError: Another process writes the same files.
         MissingExtraError: The extra ``convert`` is not installed.
@@ -100,7 +100,10 @@ def convert(
     Raises:
         PneumoEdgeError: As :func:`export`, but for GateError.
     """
-    rows = select([formats] if isinstance(formats, str) else list(formats))
+    words = [formats] if isinstance(formats, str) else list(formats)
+    if not words:
+        raise ArgumentError("formats is empty", "at least one format, or all", "Name one, or leave it out")
+    rows = select(words)
     outputs.check_folder(out)
     for run in arguments.paths(runs):
         yield from pipeline.export(run, rows, out, cache_folder(), data)

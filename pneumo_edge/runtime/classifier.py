@@ -110,7 +110,7 @@ class Classifier:
         engine: ``"litert"``, ``"tflite-runtime"`` or ``"onnxruntime"``; by default the first of them
             that runs the file and is installed.
         threads: Threads for one inference, from 1 to :data:`pneumo_edge._util.cores.MOST`.
-        max_pixels: A file with a larger image is refused before it is decoded; at most ``images.MAX_PIXELS``.
+        max_pixels: A file with a larger image is refused before it is decoded; by default 50 million pixels.
 
     Raises:
         TypeError: ``threads`` or ``max_pixels`` is no whole number.

@@ -306,7 +306,7 @@ class ModelSpec:
 
     @property
     def smallest_decoded(self) -> int | None:
-        """What :func:`images.decode` takes as ``smallest``: a side in pixels, or None for no scaling."""
+        """The parameter ``smallest`` of :func:`pneumo_edge.imaging.images.decode`: a side in pixels, or None."""
         decoding = self.input.decoding or DecodingSpec(_LEAST_SCALE_BEFORE.get(self.backbone))
         if decoding.least_scale is None:
             return None

@@ -69,7 +69,7 @@ def test_a_name_completes_to_the_public_ones() -> None:
     [
         (lambda: pneumo_edge.train("x", "vgg"), "backbone is 'vgg'; expected one of mobilenetv2, efficientnetb0"),
         (lambda: pneumo_edge.train("x", "mobilenetv2", recipe="slow"), "recipe is 'slow'; expected one of quick,"),
-        (lambda: pneumo_edge.train("x", "mobilenetv2", seed=-1), "seed is -1; expected 0 or more"),
+        (lambda: pneumo_edge.train("x", "mobilenetv2", seed=-1), "seed is -1; expected a whole number of 0 or more"),
         (lambda: pneumo_edge.train("x", "mobilenetv2", out=__file__), "is a file, not a folder to write into"),
         (lambda: pneumo_edge.export("x", out=__file__), "is a file, not a folder to write into"),
         (lambda: pneumo_edge.export([]), "the list of paths is empty"),
@@ -80,9 +80,15 @@ def test_a_name_completes_to_the_public_ones() -> None:
         (lambda: pneumo_edge.evaluate("mobilenetv2", "x", engine="tvm"), "engine is 'tvm'; expected one of litert,"),
         (lambda: pneumo_edge.evaluate("mobilenetv2", "x", out=__file__), "is a file, not a folder to write into"),
         (lambda: pneumo_edge.benchmark("mobilenetv2", "x", engines="tvm"), "engines is 'tvm'; expected one of litert,"),
-        (lambda: pneumo_edge.benchmark("mobilenetv2", "x", threads=0), "threads is 0; expected 1 or more"),
+        (
+            lambda: pneumo_edge.benchmark("mobilenetv2", "x", threads=0),
+            "threads is 0; expected a whole number from 1 to 256",
+        ),
         (lambda: pneumo_edge.benchmark("mobilenetv2", "x", preset="slow"), "preset is 'slow'; expected one of normal,"),
-        (lambda: pneumo_edge.benchmark("mobilenetv2", "x", processes=0), "processes is 0; expected 1 or more"),
+        (
+            lambda: pneumo_edge.benchmark("mobilenetv2", "x", processes=0),
+            "processes is 0; expected a whole number of 1 or more",
+        ),
     ],
 )
 def test_an_argument_that_cannot_be_used_is_refused_at_once(call: Callable[[], object], said: str) -> None:
@@ -162,3 +168,34 @@ def test_the_command_line_says_an_argument_error_as_wrong_usage(tmp_path: Path) 
     )  # fmt: skip
     assert done.returncode == ExitCode.USAGE
     assert "Invalid value for --out: out is a file, not a folder to write into" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"threads": 1000}, {"threads": 0}, {"threads": "2"}, {"threads": []}, {"processes": 2.5}, {"processes": "10"},
+        {"seconds": float("nan")}, {"seconds": -1}, {"seed": None}, {"seed": "x"}, {"models": []}, {"models": 3},
+        {"models": [None]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_benchmark_of_wrong_arguments_leaves_nothing(wrong: dict[str, Any], phantom: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        pneumo_edge.benchmark(**{"models": "mobilenetv2", "data": phantom, "out": tmp_path / "out", **wrong})
+    assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("threads", [0, 257, "2", 1.5])
+def test_threads_of_an_evaluation_are_checked_before_the_data(threads: Any, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="threads is"):
+        pneumo_edge.evaluate("mobilenetv2", tmp_path / "no such data", threads=threads, out=tmp_path / "out")
+
+
+def test_an_export_of_no_format_or_of_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="formats is empty"):
+        pneumo_edge.export(tmp_path, formats=[])
+    file = tmp_path / "model.tflite"
+    file.write_bytes(b"")
+    with pytest.raises(ConversionError, match="holds no finished training run"):
+        pneumo_edge.export(file, out=tmp_path / "out")
