@@ -16,6 +16,7 @@ from pneumo_edge.benchmarks.claims import AskedClaim
 from pneumo_edge.benchmarks.findings import Estimate, Evidence, MissedGate, WhyOpen
 from pneumo_edge.benchmarks.summary import Row, Summary
 from pneumo_edge.benchmarks.verdict import BenchmarkVerdict, Claim
+from pneumo_edge.errors import ArgumentError, ResultsError
 from pneumo_edge.evaluation.evidence import Outcome
 
 SCHEMA_VERSION = 1
@@ -181,6 +182,22 @@ def read(path: Path) -> VerdictRecord:
         ResultsError: The file is missing, damaged, of a newer schema, or contradicts itself.
     """
     return read_record(VerdictRecord, path, SCHEMA_VERSION, "a verdict", "benchmark")
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse to write a verdict over a file that is none: raw results, scores and runs are ``.json`` files, too.
+
+    Raises:
+        ArgumentError: Something else is there.
+    """
+    if not path.exists():
+        return
+    try:
+        read(path)
+    except ResultsError as error:
+        raise ArgumentError(
+            f"{path} is there, and is no verdict", "a new file, or an earlier verdict", "Give another path"
+        ) from error
 
 
 def _claim(claim: Claim) -> DecidedClaim:

@@ -88,6 +88,13 @@ def open_run(folder: Path, run: Run, cache: Path, data: Path | None) -> Opened:
     validation = provenance.check(folder, run)
     # Not drawn again: another version may draw otherwise, and files may have come to lie beside the run's own.
     split = Manifest.load(folder / runs.MANIFEST_NAME)
+    if split.task != run.task:
+        raise ConversionError(
+            f"{folder / runs.MANIFEST_NAME} is of the classes {', '.join(split.task.class_names)}, with "
+            f"{split.task.positive_class} as the positive one",
+            f"those of the run: {', '.join(run.task.class_names)}, with {run.task.positive_class}",
+            "Put back what training wrote, or train again",
+        )
     source = open_source(data or Path(run.data_path), run.data.patient_pattern)
     dataset = prepare_data(source, cache, run.height, run.width, split)
     found = dataset.manifest.fingerprint

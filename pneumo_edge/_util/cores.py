@@ -35,8 +35,8 @@ def available() -> int:
     return cores if limit is None else max(1, min(cores, math.ceil(limit)))
 
 
-def check_count(what: str, count: int) -> None:
-    """Refuse a number of threads or workers that cannot be.
+def check_count(what: str, count: int) -> int:
+    """A number of threads or workers as ``int``; one that cannot be is refused.
 
     Args:
         what: What is counted, for the message.
@@ -47,11 +47,12 @@ def check_count(what: str, count: int) -> None:
         ValueError: It is less than 1 or more than :data:`MOST`.
     """
     try:
-        operator.index(count)
+        found = operator.index(count)
     except TypeError as error:
         raise TypeError(f"{what} is {count!r}, not a whole number from 1 to {MOST}") from error
     if not 1 <= count <= MOST:
         raise ValueError(f"{what} is {count}, not from 1 to {MOST}")
+    return found
 
 
 def workers(threads: int) -> int:

@@ -52,19 +52,20 @@ def check_name(parameter: str, name: str, allowed: Iterable[str]) -> None:
         raise ArgumentError(f"{parameter} is {name!r}", f"one of {', '.join(names)}", "Give one of those names")
 
 
-def check_whole(parameter: str, number: object, least: int, most: int | None = None) -> None:
-    """Refuse what is no whole number within bounds.
+def whole(parameter: str, number: object, least: int, most: int | None = None) -> int:
+    """A whole number within bounds as ``int``, numpy's own included.
 
     Raises:
         ArgumentError: It is none.
     """
     try:
-        whole = operator.index(number)  # type: ignore[arg-type]  # what it is, is the question
+        found = None if isinstance(number, bool) else operator.index(number)  # type: ignore[arg-type]
     except TypeError:
-        whole = None
-    if whole is None or whole < least or (most is not None and whole > most):
+        found = None
+    if found is None or found < least or (most is not None and found > most):
         bounds = f"from {least} to {most}" if most is not None else f"of {least} or more"
         raise ArgumentError(f"{parameter} is {number!r}", f"a whole number {bounds}", "Give such a number")
+    return found
 
 
 def check_seconds(parameter: str, number: object, most: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,8 +97,11 @@ def benchmark(
         [('faster', 'supported'), ('smaller', 'supported'), ...]
     """
     chosen = [engines] if isinstance(engines, str) else list(engines or ENGINES)
-    numbers = [threads] if isinstance(threads, int) else list(threads)
-    settings = _settings(chosen, numbers, preset, processes, queries, seconds, seed)
+    numbers = list(threads) if isinstance(threads, Iterable) else [threads]
+    if not numbers:
+        raise ArgumentError("threads is empty", "at least one number", "Name one, or leave it out")
+    numbers = [arguments.whole("threads", number, 1, cores.MOST) for number in numbers]
+    settings = _settings(chosen, preset, processes, queries, seconds, seed)
     folder = Path(out)
     outputs.check_folder(folder)
     files = arguments.model_paths(models)
@@ -127,7 +130,6 @@ def can_draw() -> bool:
 
 def _settings(
     engines: Sequence[str],
-    threads: Sequence[int],
     preset: str,
     processes: int,
     queries: int | None,
@@ -136,15 +138,11 @@ def _settings(
 ) -> BenchmarkSettings:
     for name in engines:
         arguments.check_name("engines", name, ENGINES)
-    if not threads:
-        raise ArgumentError("threads is empty", "at least one number", "Name one, or leave it out")
-    for number in threads:
-        arguments.check_whole("threads", number, 1, cores.MOST)
     arguments.check_name("preset", preset, PRESETS)
-    arguments.check_whole("processes", processes, 1)
-    arguments.check_whole("queries", 1 if queries is None else queries, 1)
+    processes = arguments.whole("processes", processes, 1)
+    queries = None if queries is None else arguments.whole("queries", queries, 1)
+    seed = arguments.whole("seed", seed, 0)
     arguments.check_seconds("seconds", 0 if seconds is None else seconds, MOST_SECONDS)
-    arguments.check_whole("seed", seed, 0)
     return BenchmarkSettings.of(preset, processes=processes, queries=queries, seconds=seconds, seed=seed)
 
 

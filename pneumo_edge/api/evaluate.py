@@ -85,7 +85,7 @@ def evaluate(
     arguments.check_name("split", split, arguments.SCORED_SPLITS)
     if engine is not None:
         arguments.check_name("engine", engine, ENGINES)
-    arguments.check_whole("threads", threads, 1, cores.MOST)
+    threads = arguments.whole("threads", threads, 1, cores.MOST)
     folder = Path(out) if out is not None else Path("reports", f"evaluation-{split}")
     skipped: list[Skipped] = []
 

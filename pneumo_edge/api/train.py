@@ -85,7 +85,7 @@ def train(
     """
     arguments.check_name("backbone", backbone, BACKBONES)
     arguments.check_name("recipe", recipe, RECIPES)
-    arguments.check_whole("seed", seed, 0)
+    seed = arguments.whole("seed", seed, 0)
     folder = Path(out) if out is not None else default_folder(backbone, recipe)
     dataset = read_data(Path(data), patient_pattern, folder, tell)
     for line in describe(dataset, folder / runs.MANIFEST_NAME):

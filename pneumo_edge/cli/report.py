@@ -48,6 +48,9 @@ def report(
     if out.suffix == _VERDICT and len(results) > 1:
         raise typer.BadParameter(f"a verdict is of one results file, not of {len(results)}", param_hint="--out")
     options.check_out(out, results)
+    if out.suffix == _VERDICT:
+        with options.usage():
+            verdict_file.check_replaceable(out)
     runs = gather([summarise(raw.read(path)) for path in results])
     if out.suffix == _VERDICT:
         verdict_file.write(out, verdict_file.of(runs[0].summary, runs[0].verdict, results[0]))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import pneumo_edge
@@ -173,9 +174,9 @@ def test_the_command_line_says_an_argument_error_as_wrong_usage(tmp_path: Path) 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"threads": 1000}, {"threads": 0}, {"threads": "2"}, {"threads": []}, {"processes": 2.5}, {"processes": "10"},
-        {"seconds": float("nan")}, {"seconds": -1}, {"seed": None}, {"seed": "x"}, {"models": []}, {"models": 3},
-        {"models": [None]},
+        {"threads": 1000}, {"threads": 0}, {"threads": True}, {"threads": [1.5]}, {"threads": "2"}, {"threads": []},
+        {"processes": 2.5}, {"processes": "10"}, {"seconds": float("nan")}, {"seconds": -1}, {"seed": None},
+        {"seed": "x"}, {"models": []}, {"models": 3}, {"models": [None]},
     ],
     ids=str,
 )  # fmt: skip
@@ -199,3 +200,10 @@ def test_an_export_of_no_format_or_of_a_file_is_refused(tmp_path: Path) -> None:
     file.write_bytes(b"")
     with pytest.raises(ConversionError, match="holds no finished training run"):
         pneumo_edge.export(file, out=tmp_path / "out")
+
+
+def test_numpys_numbers_are_numbers(phantom: Path, tmp_path: Path) -> None:
+    one: Any = np.int64(1)
+    found = pneumo_edge.evaluate("mobilenetv2", phantom, threads=one, out=tmp_path / "out")
+    assert not found.skipped
+    assert pneumo_edge.Classifier(threads=one).engine.threads == 1

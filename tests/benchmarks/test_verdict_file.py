@@ -103,3 +103,16 @@ def test_report_makes_it_of_one_results_file(make_results: MakeResults, tmp_path
     # Raw results are never written over.
     assert report("results.json", "-o", "results.json").returncode == ExitCode.USAGE
     assert raw.read(tmp_path / "results.json") == make_results()
+
+
+def test_a_verdict_takes_no_place_of_another_file(make_results: MakeResults, tmp_path: Path) -> None:
+    raw.write(tmp_path / "results.json", make_results(speeds={"efficientnetb0": 8, "mobilenetv2": 5}))
+    other = tmp_path / "scores.json"
+    other.write_text('{"of": "another command"}')
+    command = [sys.executable, "-m", "pneumo_edge", "report", str(tmp_path / "results.json"), "--out"]
+    refused = subprocess.run([*command, str(other)], capture_output=True, text=True, check=False)
+    assert refused.returncode == ExitCode.USAGE and "no verdict" in refused.stderr
+    assert other.read_text() == '{"of": "another command"}'
+    for _ in range(2):
+        done = subprocess.run([*command, str(tmp_path / "new.json")], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

@@ -165,3 +165,12 @@ def test_a_run_from_before_there_were_hashes_is_exported(run: Path, phantom: Pat
     _edit(run, lambda record: None, hashed=False)
     (outcome,) = export(run, [_ROW], tmp_path / "models", phantom / "cache")
     assert outcome.missed is None and outcome.path.exists()
+
+
+def test_a_split_of_another_task_is_refused(run: Path, phantom: Path, tmp_path: Path) -> None:
+    path = run / runs.MANIFEST_NAME
+    manifest = json.loads(path.read_bytes())
+    manifest["task"] = {"class_names": ["PNEUMONIA", "NORMAL"], "positive_class": "NORMAL"}
+    path.write_text(json.dumps(manifest))
+    said = _refused(run, phantom, tmp_path)
+    assert runs.MANIFEST_NAME in said and "NORMAL, PNEUMONIA" in said

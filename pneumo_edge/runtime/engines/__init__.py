@@ -169,7 +169,7 @@ def load(path: Path, engine: EngineInfo, threads: int = 1) -> Engine:
         MissingExtraError: The engine's library is not installed or does not import.
         ModelFileError: The engine refuses the file; the message holds the engine's own words.
     """
-    cores.check_count("threads", threads)
+    threads = cores.check_count("threads", threads)
     factory: Callable[[Path, int], Engine] = import_engine(engine).load
     with refusal(engine.name, path, "load"), forks.loading:
         loaded = factory(path, threads)
