@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +20,9 @@ from pneumo_edge.benchmarks.summary import Row, Summary
 from pneumo_edge.benchmarks.verdict import BenchmarkVerdict, Claim
 from pneumo_edge.errors import ArgumentError, ResultsError
 from pneumo_edge.evaluation.evidence import Outcome
+
+#: Its name beside ``results.json``.
+NAME = "verdict.json"
 
 SCHEMA_VERSION = 1
 
@@ -182,6 +187,23 @@ def read(path: Path) -> VerdictRecord:
         ResultsError: The file is missing, damaged, of a newer schema, or contradicts itself.
     """
     return read_record(VerdictRecord, path, SCHEMA_VERSION, "a verdict", "benchmark")
+
+
+@contextlib.contextmanager
+def following(results_file: Path) -> Iterator[None]:
+    """Have the verdict beside raw results name them again after a change that settles nothing else.
+
+    A verdict of other results stays as it is.
+    """
+    path, before = results_file.with_name(NAME), files.sha256(results_file)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ResultsError):
+            found = read(path)
+            if found.basis.results_sha256 == before:
+                basis = replace(found.basis, results_sha256=files.sha256(results_file))
+                write(path, replace(found, basis=basis))
 
 
 def check_replaceable(path: Path) -> None:

@@ -153,6 +153,6 @@ def _report(measured: Results, target: Path) -> Benchmark:
     written = tuple(target.with_name(name) for name in names)
     for path in written:
         report.write(runs, path)
-    settled = target.with_name("verdict.json")
+    settled = target.with_name(verdict_file.NAME)
     verdict_file.write(settled, verdict_file.of(runs[0].summary, runs[0].verdict, target))
     return Benchmark(measured, runs[0].summary, runs[0].verdict, target, settled, written)

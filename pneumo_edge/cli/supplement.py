@@ -38,6 +38,7 @@ def supplement(
     """
     from pneumo_edge.api.datasets import open_data
     from pneumo_edge.benchmarks import results as raw
+    from pneumo_edge.benchmarks import verdict_file
     from pneumo_edge.benchmarks.supplement import cross_check, run
     from pneumo_edge.benchmarks.supplement.measures import MEASURES
 
@@ -46,7 +47,8 @@ def supplement(
             raise typer.BadParameter(f"{name!r} is not one of {', '.join(MEASURES)}", param_hint="--measure")
     raw.read(results)
     paths = [bundled.find(model) for model in models]
-    with jobs.alone(results, "supplement", "Run the command again with --measure for what is still missing"):
+    again = "Run the command again with --measure for what is still missing"
+    with jobs.alone(results, "supplement", again), verdict_file.following(results):
         measured = run.measure(
             raw.read(results),
             paths,

@@ -8,18 +8,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from pneumo_edge.benchmarks import machine, report
+from pneumo_edge.benchmarks import machine, report, verdict_file
 from pneumo_edge.benchmarks import results as raw
 from pneumo_edge.benchmarks.report.runs import gather
 from pneumo_edge.benchmarks.results import Machine, Results
-from pneumo_edge.benchmarks.summary import summarise
+from pneumo_edge.benchmarks.summary import Summary, summarise
 from pneumo_edge.benchmarks.supplement import run
 from pneumo_edge.benchmarks.supplement.records import Unavailable
 from pneumo_edge.benchmarks.supplement.summary import achieved, reasons
+from pneumo_edge.benchmarks.verdict import BenchmarkVerdict, decide
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.errors import ExitCode, ResultsError
 from tests.benchmarks import supplements
@@ -157,6 +159,11 @@ def test_a_measure_replaces_what_was_there_of_it_and_leaves_the_rest(
     assert told == [after.unavailable[-1]]
 
 
+def _settled(results: Results) -> tuple[Summary, BenchmarkVerdict]:
+    summary = summarise(results)
+    return summary, decide(summary)
+
+
 def _pneumo_edge(*words: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pneumo_edge", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
@@ -185,6 +192,9 @@ def test_the_command_adds_to_the_results_of_a_benchmark(
     assert "Traceback" not in done.stderr
     assert "not available: operators of litert" in done.stderr
     after = raw.read(path)
+    settled = verdict_file.read(tmp_path / verdict_file.NAME)
+    assert settled.basis.results_sha256 == sha256(path.read_bytes()).hexdigest()
+    assert settled == verdict_file.of(*_settled(after), path)
     found = after.supplement
     assert found
     assert replace(after, supplement=None) == before
