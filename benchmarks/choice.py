@@ -9,7 +9,7 @@ from pneumo_edge.benchmarks import sentences
 from pneumo_edge.benchmarks.summary import Row, Summary
 from pneumo_edge.benchmarks.verdict import missed_gate
 from pneumo_edge.evaluation.comparison import paired_auc
-from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, settle
+from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN, settle
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def choose(summary: Summary, limits: Limits) -> Choice:
 
     Two units are separated in accuracy by the rule of the claim "as accurate": where the whole paired interval of
     their difference in AUC, by patient, lies beyond the margin
-    (:data:`~pneumo_edge.evaluation.evidence.ACCURACY_MARGIN`). So the same file on two engines is never separated
+    (:data:`~pneumo_edge.evaluation.outcomes.ACCURACY_MARGIN`). So the same file on two engines is never separated
     where its answers are the same.
     """
     reasons = [(row, tuple(_reasons(row, summary, limits))) for row in summary.rows]

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pneumo_edge.backbones import backbone_title
 from pneumo_edge.benchmarks.statistics import LEAST_DIFFERENCE
-from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN
+from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN
 
 #: What is claimed of one backbone's file beside another's.
 Property = Literal[

@@ -15,8 +15,8 @@ from pneumo_edge.benchmarks.protocol import Unit
 from pneumo_edge.benchmarks.summary import Row, Summary, deciding_clock
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.evaluation.comparison import paired_accuracy, paired_auc
-from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN
 from pneumo_edge.evaluation.metrics import Interval
+from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN
 
 #: Probability that a comparison of two runs that are alike raises any alarm, over all its units.
 FALSE_ALARMS = 0.05
@@ -120,7 +120,7 @@ def compare(before: Summary, after: Summary, allowed: float = 0.0) -> RunCompari
     interval of their difference on the same images lies below zero. So that many units do not make many alarms, those
     intervals are the wider ones for all measures together (Bonferroni). The very same file gives the very same images
     other answers by no chance: they are worse where they lost more than the margin
-    (:data:`~pneumo_edge.evaluation.evidence.ACCURACY_MARGIN`), and more than one image.
+    (:data:`~pneumo_edge.evaluation.outcomes.ACCURACY_MARGIN`), and more than one image.
 
     Nothing is told of a ratio without an interval (one process), of one whose interval does not leave out twice as
     much, or of one that is worse by more than the share allowed, yet not beyond doubt and the noise; nor of CPU time

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pneumo_edge.benchmarks.claims import Property
-from pneumo_edge.benchmarks.findings import (
+from pneumo_edge.benchmarks.evidence import (
     AccuracyEvidence,
     Estimate,
     Evidence,
@@ -18,7 +18,7 @@ from pneumo_edge.benchmarks.findings import (
 )
 from pneumo_edge.benchmarks.summary import CLOCK_TITLES
 from pneumo_edge.evaluation.comparison import p_value
-from pneumo_edge.evaluation.evidence import too_few
+from pneumo_edge.evaluation.outcomes import too_few
 
 _MEBI = 2**20
 

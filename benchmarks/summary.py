@@ -18,7 +18,7 @@ from pneumo_edge.benchmarks.measures.accuracy import Accuracy
 from pneumo_edge.benchmarks.measures.latency import Latency
 from pneumo_edge.benchmarks.protocol import CALL_KINDS, CallKind
 from pneumo_edge.benchmarks.results import Conditions, LatencySamples, Results, UnitResult
-from pneumo_edge.evaluation import evidence
+from pneumo_edge.evaluation import outcomes
 from pneumo_edge.evaluation.metrics import Interval, Labels, Scores
 from pneumo_edge.scoring.models import Model, pairs_of_backbones
 from pneumo_edge.spec import RANDOM_WEIGHTS
@@ -202,7 +202,7 @@ class Summary:
     @property
     def shortage(self) -> str:
         """What the test images lack for a claim on accuracy; "" where they lack nothing."""
-        return evidence.shortage(self.labels, self.patients)
+        return outcomes.shortage(self.labels, self.patients)
 
     @property
     def trainings(self) -> dict[str, int]:

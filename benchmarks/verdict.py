@@ -12,7 +12,7 @@ import numpy as np
 from pneumo_edge.benchmarks import claims as claims_asked
 from pneumo_edge.benchmarks import statistics
 from pneumo_edge.benchmarks.claims import AskedClaim, Property
-from pneumo_edge.benchmarks.findings import (
+from pneumo_edge.benchmarks.evidence import (
     AccuracyEvidence,
     Estimate,
     Evidence,
@@ -29,8 +29,8 @@ from pneumo_edge.benchmarks.float_baseline import float_baseline
 from pneumo_edge.benchmarks.summary import Clock, Ratio, Row, Summary, deciding_clock
 from pneumo_edge.evaluation.bootstrap import Predictions, bootstrap_difference
 from pneumo_edge.evaluation.comparison import compare_auc, mcnemar
-from pneumo_edge.evaluation.evidence import Outcome, settle, smaller_class
 from pneumo_edge.evaluation.metrics import Interval
+from pneumo_edge.evaluation.outcomes import Outcome, settle, smaller_class
 from pneumo_edge.formats import FLOAT32
 
 #: MLPerf's closed division asks for this share of the float model's quality.

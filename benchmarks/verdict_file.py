@@ -15,11 +15,11 @@ from pneumo_edge._util.records import AtLeastOne, Count, Within
 from pneumo_edge._util.result_files import read_record
 from pneumo_edge.benchmarks import sentences
 from pneumo_edge.benchmarks.claims import AskedClaim
-from pneumo_edge.benchmarks.findings import Estimate, Evidence, MissedGate, WhyOpen
+from pneumo_edge.benchmarks.evidence import Estimate, Evidence, MissedGate, WhyOpen
 from pneumo_edge.benchmarks.summary import Row, Summary
 from pneumo_edge.benchmarks.verdict import BenchmarkVerdict, Claim
 from pneumo_edge.errors import ArgumentError, ResultsError
-from pneumo_edge.evaluation.evidence import Outcome
+from pneumo_edge.evaluation.outcomes import Outcome
 
 #: Its name beside ``results.json``.
 NAME = "verdict.json"

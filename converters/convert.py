@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pneumo_edge._util.progress import bar
-from pneumo_edge.converters import converter
+from pneumo_edge.converters import interface
 from pneumo_edge.converters.isolated import Child
 from pneumo_edge.converters.prepare import Prepared
 from pneumo_edge.formats import Format
@@ -22,7 +22,7 @@ class Conversion:
 
     Attributes:
         path: Where it will lie.
-        wait: Waits for it and returns its :attr:`pneumo_edge.converters.converter.Converted.share`; raises
+        wait: Waits for it and returns its :attr:`pneumo_edge.converters.interface.Converted.share`; raises
             ConversionError where there will be none.
     """
 
@@ -56,9 +56,9 @@ def start(prepared: Prepared, row: Format, place: Path, child: Child) -> Convers
     network, backbone = prepared.opened.network, prepared.opened.run.backbone
     images = prepared.representative
 
-    def begin(pixels: converter.Calibration, name: str) -> Conversion:
+    def begin(pixels: interface.Calibration, name: str) -> Conversion:
         path = place / row.file_name(name)
-        return Conversion(path, child.start(converter.make, network, row, pixels, path))
+        return Conversion(path, child.start(interface.make, network, row, pixels, path))
 
     file = begin(images.pixels if row.calibrated else None, backbone)
     if not row.calibrated or images.other_pixels is None:
@@ -70,7 +70,7 @@ def finish(conversion: Conversion, title: str) -> float:
     """Wait for a file under a progress bar.
 
     Returns:
-        Its :attr:`pneumo_edge.converters.converter.Converted.share`.
+        Its :attr:`pneumo_edge.converters.interface.Converted.share`.
 
     Raises:
         ConversionError: The converter failed.

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pneumo_edge._util import extras
 from pneumo_edge.converters import features
-from pneumo_edge.converters.converter import Network
+from pneumo_edge.converters.interface import Network
 from pneumo_edge.spec import COMPONENTS, HEATMAP, PROBABILITY
 from pneumo_edge.task import Task
 

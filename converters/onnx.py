@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pneumo_edge._util import extras
 from pneumo_edge.converters import keras_model, ranges
-from pneumo_edge.converters.converter import Calibration, Converted, Network, representative
+from pneumo_edge.converters.interface import Calibration, Converted, Network, representative
 from pneumo_edge.converters.keras_model import OUTPUTS
 from pneumo_edge.converters.tflite import SMALL_LAYER
 from pneumo_edge.errors import ConversionError

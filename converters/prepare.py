@@ -13,7 +13,7 @@ from pneumo_edge._util import files
 from pneumo_edge._util.progress import bar
 from pneumo_edge.converters import calibration, features, keras_model, provenance, reference
 from pneumo_edge.converters.calibration import Representative
-from pneumo_edge.converters.converter import Network
+from pneumo_edge.converters.interface import Network
 from pneumo_edge.converters.isolated import Child
 from pneumo_edge.converters.provenance import Validation
 from pneumo_edge.converters.reference import Reference

@@ -23,7 +23,7 @@ def check(prepared: Prepared, conversions: Conversions, share: float, verified: 
     Args:
         prepared: What the file follows from.
         conversions: The file, and the one to compare it with, which is waited for.
-        share: Of its ranges, see :attr:`pneumo_edge.converters.converter.Converted.share`.
+        share: Of its ranges, see :attr:`pneumo_edge.converters.interface.Converted.share`.
         verified: What was found of the file.
 
     Returns:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pneumo_edge._util import extras
 from pneumo_edge.converters import keras_model, ranges
-from pneumo_edge.converters.converter import Calibration, Converted, Network, representative
+from pneumo_edge.converters.interface import Calibration, Converted, Network, representative
 from pneumo_edge.converters.metadata.tflite import name_tensors
 from pneumo_edge.errors import ConversionError
 from pneumo_edge.spec import PROBABILITY

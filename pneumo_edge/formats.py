@@ -86,7 +86,7 @@ class Format(FormatRecord):
 
     Attributes:
         converter: Where the function is that makes the file, ``"MODULE:FUNCTION"`` with a module relative to
-            :mod:`pneumo_edge.converters`; see :class:`pneumo_edge.converters.converter.Converter`.
+            :mod:`pneumo_edge.converters`; see :class:`pneumo_edge.converters.interface.Converter`.
         arithmetic: What most of its multiply-adds are done in; the benchmark measures the machine's limit for some.
         usual: Whether ``pneumo-edge export`` makes it where nothing else is asked for.
         signed_before: Whether files that do not say on which kind of processor they were verified have signed 8-bit

@@ -98,7 +98,9 @@ def test_the_steps_work_as_written_without_a_network(workplace: Path, offline: M
         assert auc(labels, np.array([unit.probabilities[name] for name in names])) > 0.95, unit.unit.name
     # The same from Python: what is trained and exported already is taken as it is.
     (block,) = (block for block in _PYTHON if "pneumo_edge.train(" in block)
-    assert re.fullmatch(r"AUC (0\.9\d+|1\.000) \[.*\] Report: reports.report\.md\n", pages.python(block, workplace, offline))
+    assert re.fullmatch(
+        r"AUC (0\.9\d+|1\.000) \[.*\] Report: reports.report\.md\n", pages.python(block, workplace, offline)
+    )
     again = results.read(workplace / "reports" / "results.json")
     assert {model.file for model in again.models} == {"mobilenetv2-int8.tflite"}
     assert {model.sha256 for model in again.models} <= {model.sha256 for model in measured.models}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge.converters import converter, isolated, metadata
+from pneumo_edge.converters import interface, isolated, metadata
 from pneumo_edge.formats import FORMATS
 from pneumo_edge.spec import (
     HEATMAP,
@@ -98,13 +98,13 @@ def main(folder: Path) -> None:
     """Make ``tiny-*.tflite`` and ``tiny-*.onnx`` in a folder, and in ``bare`` the same without a ModelSpec."""
     bare = folder / "bare"
     bare.mkdir(parents=True)
-    network = converter.Network(folder / "tiny.keras", SPEC.task)
+    network = interface.Network(folder / "tiny.keras", SPEC.task)
     with isolated.child_process(folder / "converter.log") as child:
         child.call(save_keras, network.file)
         child.call(save_tapped, folder / "tapped.keras")
         for row in (FORMATS["tflite-fp32"], FORMATS["tflite-int8"], FORMATS["onnx-fp32"]):
             name = row.file_name("tiny")
-            child.call(converter.make, network, row, _calibration() if row.calibrated else None, bare / name)
+            child.call(interface.make, network, row, _calibration() if row.calibrated else None, bare / name)
             spec = replace(
                 SPEC,
                 name=f"tiny-{row.name}",

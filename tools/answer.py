@@ -14,8 +14,8 @@ from pneumo_edge.benchmarks.report.sections.claims import where
 from pneumo_edge.benchmarks.summary import CLOCK_TITLES, Summary, deciding_clock
 from pneumo_edge.benchmarks.verdict import BenchmarkVerdict, Claim
 from pneumo_edge.evaluation.comparison import paired_auc
-from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, Outcome, settle
 from pneumo_edge.evaluation.metrics import Interval
+from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN, Outcome, settle
 from pneumo_edge.evaluation.seeds import over_seeds
 from pneumo_edge.scoring.scores import EvaluationScores, FileScores
 

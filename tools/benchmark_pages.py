@@ -20,7 +20,7 @@ from pneumo_edge.benchmarks.report.runs import engine_title, gather
 from pneumo_edge.benchmarks.summary import CLOCK_TITLES, Summary, deciding_clock, summarise
 from pneumo_edge.benchmarks.verdict import Claim
 from pneumo_edge.errors import PneumoEdgeError
-from pneumo_edge.evaluation.evidence import Outcome
+from pneumo_edge.evaluation.outcomes import Outcome
 from pneumo_edge.scoring import scores
 from tools import pages
 from tools.answer import answer

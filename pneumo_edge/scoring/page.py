@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pneumo_edge._util import markdown
 from pneumo_edge._util.document import Cell, Code, Paragraph, Points, Report, Section, Table
 from pneumo_edge.backbones import backbone_title
-from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN
 from pneumo_edge.evaluation.metrics import Interval
+from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN
 from pneumo_edge.evaluation.seeds import OverSeeds
 from pneumo_edge.scoring.scores import EvaluationScores, ScoredModel
 from pneumo_edge.scoring.summary import (

@@ -20,9 +20,9 @@ from pneumo_edge.data.sources import SplitName
 from pneumo_edge.evaluation import metrics, reliability
 from pneumo_edge.evaluation.bootstrap import REPLICATES, STATISTICS, Predictions, bootstrap, bootstrap_difference
 from pneumo_edge.evaluation.comparison import AucDifference, McNemar, compare_auc, mcnemar
-from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, Outcome, settle, too_few
 from pneumo_edge.evaluation.metrics import Confusion, Interval, Labels
 from pneumo_edge.evaluation.metrics import Scores as Probabilities
+from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN, Outcome, settle, too_few
 from pneumo_edge.evaluation.reliability import Bin
 from pneumo_edge.evaluation.seeds import OverSeeds, over_seeds
 from pneumo_edge.evaluation.subgroups import KindSensitivity, sensitivity_by_kind

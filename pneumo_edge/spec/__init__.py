@@ -7,7 +7,7 @@ of model file is a module, :mod:`~pneumo_edge.spec.tflite` and :mod:`~pneumo_edg
 
 from __future__ import annotations
 
-from pneumo_edge.spec.container import SPEC_NAME, Container
+from pneumo_edge.spec.container_type import SPEC_NAME, Container
 from pneumo_edge.spec.containers import CONTAINERS, MODEL_SUFFIXES, SUFFIXES_IN_WORDS
 from pneumo_edge.spec.model_spec import (
     COMPONENTS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pneumo_edge._util import protobuf
-from pneumo_edge.spec.container import MAX_SPEC_BYTES, SPEC_NAME, Container
+from pneumo_edge.spec.container_type import MAX_SPEC_BYTES, SPEC_NAME, Container
 
 #: Numbers of these fields in onnx.proto's ModelProto and StringStringEntryProto.
 _METADATA_PROPS, _ENTRY_KEY, _ENTRY_VALUE = 14, 1, 2

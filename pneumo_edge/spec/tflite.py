@@ -7,7 +7,7 @@ import io
 import zipfile
 from collections.abc import Iterator
 
-from pneumo_edge.spec.container import MAX_SPEC_BYTES, SPEC_NAME, Container
+from pneumo_edge.spec.container_type import MAX_SPEC_BYTES, SPEC_NAME, Container
 
 #: The archive begins within so many bytes of the file's end.
 _MAX_ARCHIVE_BYTES = 2_000_000

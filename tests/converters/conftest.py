@@ -13,8 +13,8 @@ import pytest
 from pneumo_edge import runs
 from pneumo_edge._util import files
 from pneumo_edge.converters import keras_model
-from pneumo_edge.converters.converter import Network
 from pneumo_edge.converters.export import export
+from pneumo_edge.converters.interface import Network
 from pneumo_edge.converters.isolated import child_process
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.data.sources import SplitName, open_source

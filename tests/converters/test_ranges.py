@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pneumo_edge.converters import converter, ranges
+from pneumo_edge.converters import interface, ranges
 from pneumo_edge.converters.isolated import child_process
 from pneumo_edge.formats import FORMATS
 from pneumo_edge.runtime import engines
@@ -100,7 +100,7 @@ def _images(seed: int) -> Pixels:
 
 def _convert(model: Path, row: str, images: Pixels, target: Path, most_left: float) -> float:
     ranges._MOST_LEFT = most_left
-    return converter.make(converter.Network(model, PNEUMONIA), FORMATS[row], images, target)
+    return interface.make(interface.Network(model, PNEUMONIA), FORMATS[row], images, target)
 
 
 def _probabilities(path: Path, row: str, images: Pixels) -> Any:

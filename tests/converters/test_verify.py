@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from pneumo_edge import Classifier, runs
 from pneumo_edge._util import files
 from pneumo_edge.cli import app
-from pneumo_edge.converters import calibration, converter, metadata, proof
+from pneumo_edge.converters import calibration, interface, metadata, proof
 from pneumo_edge.converters import reference as references
 from pneumo_edge.converters.isolated import child_process
 from pneumo_edge.converters.reference import Reference
@@ -160,7 +160,7 @@ def _break_and_convert(model: Path, fault: Callable[[Any], Any], row: Format, pi
     image = keras.Input(whole.input_shape[1:], name="image")
     broken = target.with_suffix(".keras")
     keras.Model(image, keras.layers.Identity(name="probability")(whole(fault(image)))).save(broken)
-    converter.make(converter.Network(broken, PNEUMONIA), row, pixels if row.calibrated else None, target)
+    interface.make(interface.Network(broken, PNEUMONIA), row, pixels if row.calibrated else None, target)
 
 
 def _leave_variables(model: Path, target: Path) -> None:

@@ -24,7 +24,7 @@ from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.runs import Run, Runs, engine_title
 from pneumo_edge.benchmarks.summary import CLOCK_TITLES, deciding_clock
 from pneumo_edge.benchmarks.verdict import Claim
-from pneumo_edge.evaluation.evidence import LEAST_IMAGES, LEAST_PATIENTS, Outcome
+from pneumo_edge.evaluation.outcomes import LEAST_IMAGES, LEAST_PATIENTS, Outcome
 
 #: What an effect is, after its number.
 _NOUNS: dict[Property, str] = {

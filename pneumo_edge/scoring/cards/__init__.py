@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pneumo_edge._util import extras, files
 from pneumo_edge.backbones import BACKBONES, Pretrained, backbone_title
 from pneumo_edge.errors import ModelFileError, ResultsError
-from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN
+from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.scoring.cards import tables
 from pneumo_edge.scoring.summary import (

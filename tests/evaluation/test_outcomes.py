@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats  # noqa: TID253
 
-from pneumo_edge.evaluation.evidence import ACCURACY_MARGIN, settle, shortage, too_few
 from pneumo_edge.evaluation.intervals import Interval, left_open, open_difference, open_share
+from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN, settle, shortage, too_few
 
 shares = st.floats(0, 1)
 
