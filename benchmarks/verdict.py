@@ -97,6 +97,11 @@ class _Finding:
     evidence: Evidence
     estimate: Estimate | None
 
+    @classmethod
+    def of(cls, outcome: Outcome, why_open: WhyOpen, evidence: Evidence, estimate: Interval) -> _Finding:
+        """A finding that keeps ``why_open`` only where the outcome is "not separable"."""
+        return cls(outcome, why_open if outcome == "not separable" else None, evidence, Estimate.of(estimate))
+
 
 @dataclass(frozen=True)
 class BenchmarkVerdict:
@@ -125,13 +130,13 @@ def decide(summary: Summary, asked: Sequence[AskedClaim] | None = None) -> Bench
         asked: The claims; by default those of :data:`pneumo_edge.benchmarks.claims.CLAIMS`.
     """
     asked = tuple(claims_asked.CLAIMS if asked is None else asked)
-    decision = _Decision(summary, asked)
-    claims = [claim for ratio in summary.ratios for claim in decision.claims(ratio)]
+    decider = _Decider(summary, asked)
+    claims = [claim for ratio in summary.ratios for claim in decider.claims(ratio)]
     order: list[Property] = []
     for claim in claims:
         if claim.property not in order:
             order.append(claim.property)
-    gates = [(row, decision.missed_gate(row)) for row in summary.rows]
+    gates = [(row, decider.missed_gate(row)) for row in summary.rows]
     unranked = [(row, missed) for row, missed in gates if missed or row.shortfalls]
     out = [id(row) for row, _ in unranked]
     return BenchmarkVerdict(
@@ -181,7 +186,7 @@ def few_images(summary: Summary) -> FewImages | None:
     return FewImages(*smaller_class(summary.labels, summary.patients)) if summary.shortage else None
 
 
-class _Decision:
+class _Decider:
     def __init__(self, summary: Summary, asked: Sequence[AskedClaim]) -> None:
         self._summary, self._asked = summary, asked
         self._labels, self._patients = summary.labels, summary.patients
@@ -196,7 +201,7 @@ class _Decision:
         ):
             for asked in self._asked:
                 if asked.is_of(subject.model.backbone, other.model.backbone) and (
-                    found := self._finding(asked, subject, other, ratio, inverted=inverted)
+                    found := self._decide(asked, subject, other, ratio, inverted=inverted)
                 ):
                     yield self._claim(asked, subject, other, found)
 
@@ -218,7 +223,7 @@ class _Decision:
             tuple((row, missed) for row in rows if (missed := self.missed_gate(row))),
         )
 
-    def _finding(self, asked: AskedClaim, subject: Row, other: Row, ratio: Ratio, *, inverted: bool) -> _Finding | None:
+    def _decide(self, asked: AskedClaim, subject: Row, other: Row, ratio: Ratio, *, inverted: bool) -> _Finding | None:
         """What the evidence says of a claim; None where the results cannot speak to it."""
         match asked.property:
             case "faster":
@@ -266,7 +271,7 @@ class _Decision:
         why: WhyOpen = "interval" if np.isfinite(ratio.band) else "noise not known"
         if cannot_win:
             outcome, why = "not separable", "too little timed"
-        return _finding(outcome, why, Evidence(time=evidence), found)
+        return _Finding.of(outcome, why, Evidence(time=evidence), found)
 
     def _smaller(self, subject: Row, other: Row, margin: float) -> _Finding:
         # Bytes are counted, not estimated: files of one size are settled, too.
@@ -285,7 +290,7 @@ class _Decision:
         ratio = statistics.unpaired_ratio(other.memory_bytes, subject.memory_bytes)
         heavier = _inverted(ratio)
         outcome = settle(ratio, 1 + margin, 1 / (1 + margin))
-        return _finding(outcome, "interval", evidence(Estimate.of(heavier)), heavier)
+        return _Finding.of(outcome, "interval", evidence(Estimate.of(heavier)), heavier)
 
     def _as_accurate(self, subject: Row, other: Row, margin: float) -> _Finding:
         key = (subject.model.file, other.model.file, subject.result.unit.engine, margin)
@@ -294,7 +299,7 @@ class _Decision:
         return self._accuracy[key]
 
     def _compare_accuracy(self, subject: Row, other: Row, margin: float) -> _Finding:
-        one, two = self._judged(subject), self._judged(other)
+        one, two = self._predictions(subject), self._predictions(other)
         found = bootstrap_difference(self._labels, one, two, self._patients, statistics=("auc", "accuracy"), seed=_SEED)
         auc = found["auc"]
         delong = compare_auc(self._labels, one.scores, two.scores)
@@ -333,16 +338,11 @@ class _Decision:
     def _settled(self, found: Interval, least: float, evidence: Evidence) -> _Finding:
         """The outcome of a claim on accuracy, which takes images enough."""
         if self._few:
-            return _finding("not separable", "too few images", evidence, found)
-        return _finding(settle(found, least), "interval", evidence, found)
+            return _Finding.of("not separable", "too few images", evidence, found)
+        return _Finding.of(settle(found, least), "interval", evidence, found)
 
-    def _judged(self, row: Row) -> Predictions:
+    def _predictions(self, row: Row) -> Predictions:
         return Predictions(self._summary.scores(row), row.model.threshold)
-
-
-def _finding(outcome: Outcome, why_open: WhyOpen, evidence: Evidence, effect: Interval) -> _Finding:
-    """A finding that says why it is open where it is."""
-    return _Finding(outcome, why_open if outcome == "not separable" else None, evidence, Estimate.of(effect))
 
 
 def _inverted(ratio: Interval) -> Interval:

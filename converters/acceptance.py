@@ -113,13 +113,13 @@ class Comparison:
         differences: Of the positive class's probability, at least 0, shape (images,).
         changed: Which images are decided otherwise, bool of shape (images,); those that Keras itself is undecided of
             (``Bounds.undecided``) are not counted.
-        strayed: Names of the outputs beside the probabilities that missed their bounds.
+        failed_outputs: Names of the outputs beside the probabilities that missed their bounds.
     """
 
     measured: Measured
     differences: npt.NDArray[np.float64]
     changed: npt.NDArray[np.bool_]
-    strayed: frozenset[str]
+    failed_outputs: frozenset[str]
 
 
 def load(candidate: Candidate, info: engines.EngineInfo, threads: int) -> Loaded:
@@ -189,10 +189,10 @@ def compare(
         output_correlation=min((_correlation(*pair) for pair in pairs.values()), default=None),
         components_correlation=components_correlation,
     )
-    strayed = {name for name, pair in pairs.items() if not _is_faithful(row, *pair)}
+    failed_outputs = {name for name, pair in pairs.items() if not _is_faithful(row, *pair)}
     if components_correlation is not None and components_correlation < row.output_bounds.min_components_correlation:
-        strayed.add(COMPONENTS)
-    return Comparison(measured, differences, changed, frozenset(strayed))
+        failed_outputs.add(COMPONENTS)
+    return Comparison(measured, differences, changed, frozenset(failed_outputs))
 
 
 def check(loaded: Loaded, comparison: Comparison, whole: Reference, images: Reference) -> None:
@@ -285,16 +285,16 @@ def _check_bounds(loaded: Loaded, measured: Measured) -> None:
 
 
 def _check_outputs(loaded: Loaded, comparison: Comparison, whole: Reference) -> None:
-    """A quantized file may have outputs that strayed: they are not used. No file may lack one."""
+    """A quantized file may have outputs that fail their checks: they are not used. No file may lack one."""
     row, fail, measured = loaded.candidate.row, loaded.candidate.failure, comparison.measured
     least = row.output_bounds
-    if comparison.strayed == {COMPONENTS} and not row.quantized:
+    if comparison.failed_outputs == {COMPONENTS} and not row.quantized:
         found = f"a correlation of {measured.components_correlation:.4g} of {COMPONENTS}"
         raise fail(loaded.engine, found, f"at least {least.min_components_correlation:g}")
-    if comparison.strayed and not row.quantized:
+    if comparison.failed_outputs and not row.quantized:
         found = (
             f"a difference of {measured.output_difference:.4g} and a correlation of "
-            f"{measured.output_correlation:.4g} of {' and '.join(sorted(comparison.strayed))}"
+            f"{measured.output_correlation:.4g} of {' and '.join(sorted(comparison.failed_outputs))}"
         )
         raise fail(
             loaded.engine,

@@ -66,15 +66,15 @@ def _outputs(prepared: Prepared, verified: Verified) -> tuple[OutputSpec, ...]:
             name,
             array.shape[1:],
             keras_model.OTHER_OUTPUTS[name].describe(prepared.opened.run.task),
-            name not in verified.strayed,
+            name not in verified.failed_outputs,
         )
         for name, array in prepared.reference.outputs.items()
     )
 
 
 def _input_check(prepared: Prepared, verified: Verified) -> InputCheckSpec | None:
-    answers = verified.answers
-    if COMPONENTS not in answers.outputs or COMPONENTS in verified.strayed:
+    answers = verified.file_answers
+    if COMPONENTS not in answers.outputs or COMPONENTS in verified.failed_outputs:
         return None
     components = answers.outputs[COMPONENTS].astype(np.float64)
     parts = features.parts(prepared.opened.model)
@@ -82,7 +82,7 @@ def _input_check(prepared: Prepared, verified: Verified) -> InputCheckSpec | Non
 
 
 def _conformal(prepared: Prepared, verified: Verified) -> ConformalSpec:
-    answers, task = verified.answers, prepared.opened.run.task
+    answers, task = verified.file_answers, prepared.opened.run.task
     patients = {
         name: len(np.unique(answers.patients[answers.labels == (name == task.positive_class)]))
         for name in task.class_names

@@ -63,7 +63,7 @@ def compare_calibrations(path: Path, other: Path, row: Format, verified: Verifie
         GateError: A bound was missed: the representative dataset is too small for this network.
         ModelFileError: The engine refused a file.
     """
-    answers, threshold = verified.answers.subset(IMAGES_FURTHER_ON), verified.threshold
+    answers, threshold = verified.file_answers.subset(IMAGES_FURTHER_ON), verified.threshold
     loaded = acceptance.load(Candidate(other, row, positive), installed_engines(row)[0], threads=1)
     first, second = answers.scores, acceptance.ask(loaded, answers).scores
     differences = np.abs(first - second)

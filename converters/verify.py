@@ -40,14 +40,14 @@ _SECONDS = 3600
 class Verified:
     """A file that passed: the threshold to ship with it, the record of the gate, and what it said.
 
-    ``answers`` are the reference's images with the file's own probabilities, on its first engine with one thread;
-    ``strayed`` are the names of other outputs that missed their bounds, which costs a quantized file these alone.
+    ``file_answers`` are the reference's images with the file's own probabilities, on its first engine with one thread;
+    ``failed_outputs`` names the other outputs that failed their checks: a quantized file passes without them.
     """
 
     threshold: float
     verification: VerificationSpec
-    answers: Reference
-    strayed: frozenset[str] = frozenset()
+    file_answers: Reference
+    failed_outputs: frozenset[str] = frozenset()
 
 
 def verify(
@@ -92,7 +92,7 @@ def verify(
         threshold,
         _record(row, reference, described, held),
         replace(reference, scores=answers.scores, outputs=answers.outputs),
-        frozenset().union(*(each.comparison.strayed for each in held)),
+        frozenset().union(*(each.comparison.failed_outputs for each in held)),
     )
 
 

@@ -107,9 +107,9 @@ def test_the_gate_catches_another_heatmap(
 
 def test_another_heatmap_costs_a_quantized_file_the_heatmap_alone(exported: Path, reference: Reference) -> None:
     path, row = exported / "tiny-int8.tflite", FORMATS["tflite-int8"]
-    assert not verify(path, row, reference, _POSITIVE, "val").strayed
+    assert not verify(path, row, reference, _POSITIVE, "val").failed_outputs
     other = {"heatmap": reference.outputs["heatmap"][:, ::-1]}
-    assert verify(path, row, replace(reference, outputs=other), _POSITIVE, "val").strayed == {"heatmap"}
+    assert verify(path, row, replace(reference, outputs=other), _POSITIVE, "val").failed_outputs == {"heatmap"}
 
 
 def test_the_gate_catches_an_output_that_is_missing(exported: Path, reference: Reference) -> None:
