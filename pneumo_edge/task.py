@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pneumo_edge._util.records import Text
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -14,28 +19,65 @@ class Task:
 
     Attributes:
         class_names: In the order of labels, 0 first, and of every model's output; two or more different names.
-        positive_class: The one of them that is looked for.
+        positive_class: The one of them that is looked for; None where no class is.
         decided_by: ``"threshold"``: the positive class is the answer where its probability is at least a threshold that
-            is chosen on validation, and else the most probable of the others.
+            is chosen on validation, and else the most probable of the others. ``"argmax"``: the most probable class is
+            the answer; this is for more than two classes, and there is no positive class then.
 
     Raises:
-        ValueError: The names are not different, or the positive class is none of them.
+        ValueError: The names are not different, the positive class is none of them, or it does not go with
+            ``decided_by``.
     """
 
     class_names: tuple[Text, ...]
-    positive_class: str
-    decided_by: Literal["threshold"] = "threshold"
+    positive_class: str | None
+    decided_by: Literal["threshold", "argmax"] = "threshold"
 
     def __post_init__(self) -> None:
         if len(set(self.class_names)) != len(self.class_names) or len(self.class_names) < 2:
             raise ValueError(f"class_names are {list(self.class_names)}, not two or more different names")
-        if self.positive_class not in self.class_names:
+        if self.decided_by == "threshold" and self.positive_class not in self.class_names:
             raise ValueError(f"positive_class {self.positive_class!r} is not in class_names")
+        if self.decided_by == "argmax" and self.positive_class is not None:
+            raise ValueError(f"positive_class is {self.positive_class!r}, and argmax takes none")
+        if self.decided_by == "argmax" and len(self.class_names) == 2:
+            raise ValueError(f"decided_by is 'argmax', and two classes, {list(self.class_names)}, take a threshold")
+
+    @classmethod
+    def of(cls, class_names: Sequence[str], positive_class: str | None) -> Task:
+        """The task of these classes: decided by a threshold where there is a positive class, else by argmax."""
+        return cls(tuple(class_names), positive_class, "argmax" if positive_class is None else "threshold")
 
     @property
     def positive_index(self) -> int:
-        """The label of the positive class, and its place in a model's output."""
+        """The label of the positive class, and its place in a model's output.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if self.positive_class is None:
+            raise ValueError(f"of {list(self.class_names)} none is the positive class")
         return self.class_names.index(self.positive_class)
+
+    def targets(self, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """What metrics take for labels: 1 for the positive class and 0 for others, or the labels as they are.
+
+        Args:
+            labels: Places in ``class_names``, of any shape.
+        """
+        return labels if self.positive_class is None else (labels == self.positive_index).astype("int64")
+
+    def scores(self, probabilities: npt.NDArray[np.float32] | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """What metrics take for scores: the probability of the positive class, or that of every class.
+
+        Args:
+            probabilities: Of shape (..., classes).
+
+        Returns:
+            Shape (...) where there is a positive class, else (..., classes).
+        """
+        chosen = probabilities if self.positive_class is None else probabilities[..., self.positive_index]
+        return chosen.astype("float64")
 
 
 #: That of the Kermany et al. data set and of PneumoniaMNIST, and of every file from before tasks were written down.

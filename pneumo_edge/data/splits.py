@@ -148,7 +148,7 @@ def make_manifest(
         if 0 in manifest.counts.get(split, {"none": 0}).values():
             raise DataError(
                 f"{source.title} leaves {manifest.counts.get(split, 'nothing')} for {split}",
-                "images of both classes",
+                "images of each class",
                 "Use a larger data set, or mend the images that were left out",
             )
     return manifest

@@ -117,7 +117,7 @@ def read_models(paths: list[Path], skip: Callable[[Skipped], None], task: Task |
             if task and spec.decision.positive_class != task.positive_class:
                 raise ModelFileError(
                     f"{path} looks for {spec.decision.positive_class}",
-                    task.positive_class,
+                    str(task.positive_class),
                     "Measure it on its own data",
                 )
             models.append(ModelFile(path, describe(path, name, spec), spec))

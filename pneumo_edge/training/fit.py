@@ -20,6 +20,7 @@ from pneumo_edge._util import extras, files, tabular
 from pneumo_edge._util.progress import bar
 from pneumo_edge.backbones import Backbone
 from pneumo_edge.data.tensors import Dataset
+from pneumo_edge.errors import TrainingError
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc, confusion
 from pneumo_edge.evaluation.operating_point import choose_threshold, fit_temperature, log_loss, rescale
 from pneumo_edge.imaging.images import grey_to_rgb
@@ -84,6 +85,13 @@ def train(
     settings = TrainingSettings(
         backbone.name, recipe.name, seed, weights.description, dataset.manifest.fingerprint, recipe
     )
+    task = dataset.manifest.task
+    if task.positive_class is None:
+        raise TrainingError(
+            f"the data has {len(task.class_names)} classes: {', '.join(task.class_names)}",
+            "two classes",
+            "Give data of two classes; training with more is being built",
+        )
     check_settings(folder, settings)
     if (folder / runs.RECORD_NAME).exists():
         run = runs.load(folder)
@@ -92,8 +100,7 @@ def train(
     keras = extras.need("keras", "train")
     keras.utils.set_random_seed(seed)
     train_indices = dataset.indices("train")
-    classes = len(dataset.manifest.task.class_names)
-    model = build(backbone, weights, recipe.dropout, dataset.rgb(train_indices[:256]), classes)
+    model = build(backbone, weights, recipe.dropout, dataset.rgb(train_indices[:256]), len(task.class_names))
 
     rows = _fit_head(model, recipe, dataset, cache / "features", folder / _CHECKPOINT_NAME / "head", seed)
     for number in range(len(recipe.fine_tune)):
@@ -239,7 +246,7 @@ def _finish(
         height=HEIGHT,
         width=WIDTH,
         decision=DecisionSpec(
-            task.positive_class, threshold, recipe.threshold_rule, f"validation, {len(labels)} images"
+            task.class_names[task.positive_index], threshold, recipe.threshold_rule, f"validation, {len(labels)} images"
         ),
         temperature=temperature,
         data=DataSpec(

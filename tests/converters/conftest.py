@@ -66,7 +66,7 @@ def save_run(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Sav
             class_names=PNEUMONIA.class_names,
             height=SIDE,
             width=SIDE,
-            decision=DecisionSpec(PNEUMONIA.positive_class, threshold, ThresholdRule.YOUDEN, "validation"),
+            decision=DecisionSpec(PNEUMONIA.class_names[1], threshold, ThresholdRule.YOUDEN, "validation"),
             temperature=1.0,
             data=DataSpec(
                 manifest.source,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -175,10 +176,10 @@ def test_the_rule_says_whether_patients_were_known() -> None:
 
 def test_too_little_data_is_refused() -> None:
     source, digests = _source(_plain(4))
-    with pytest.raises(DataError, match="both classes"):
+    with pytest.raises(DataError, match="images of each class"):
         make_manifest(source, digests, {})
     source, digests = _source(_plain())
-    with pytest.raises(DataError, match="both classes"):
+    with pytest.raises(DataError, match="images of each class"):
         make_manifest(source, digests, {sample.name: "bad" for sample in source.samples if sample.label == 0})
 
 
@@ -190,6 +191,29 @@ def test_a_manifest_has_the_task_of_its_source(tmp_path: Path) -> None:
     found = Manifest.load(tmp_path / "split.json")
     assert found.task == task and found.task.positive_index == 0
     assert set(found.counts["train"]) == {"AP", "PA"}
+
+
+def test_a_manifest_of_three_classes_draws_validation_of_each_and_keeps_its_task(tmp_path: Path) -> None:
+    labels = [0] * 40 + [1] * 30 + [2] * 20
+    table: Rows = [("train", label, f"p{index}", f"{index:064x}") for index, label in enumerate(labels)]
+    source, digests = _source(table)
+    task = Task.of(("NORMAL", "BACTERIA", "VIRUS"), None)
+    manifest = make_manifest(replace(source, task=task), digests, {})
+    manifest.save(tmp_path / "split.json")
+    found = Manifest.load(tmp_path / "split.json")
+    assert found.task == task and found.task.decided_by == "argmax"
+    assert found.counts["val"] == {"NORMAL": 4, "BACTERIA": 3, "VIRUS": 2}
+
+
+def test_a_task_gives_metrics_the_labels_and_scores_that_they_take() -> None:
+    labels, probabilities = np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    first, last = Task.of(("AP", "PA"), "AP"), Task.of(("AP", "PA"), "PA")
+    assert first.targets(labels).tolist() == [1, 0, 0] and last.targets(labels).tolist() == [0, 1, 1]
+    assert first.scores(probabilities).tolist() == [0.9, 0.2, 0.6]
+    assert last.scores(probabilities).tolist() == [0.1, 0.8, 0.4]
+    several = Task.of(("A", "B", "C"), None)
+    assert several.targets(labels).tolist() == [0, 1, 1]
+    assert several.scores(np.full((2, 3), 1 / 3, np.float32)).shape == (2, 3)
 
 
 def test_a_manifest_from_before_tasks_were_written_is_of_pneumonia(tmp_path: Path) -> None:
@@ -210,6 +234,9 @@ def test_a_manifest_from_before_tasks_were_written_is_of_pneumonia(tmp_path: Pat
         ({"class_names": ["A", "A"], "positive_class": "A"}, "not two or more different names"),
         ({"class_names": ["A", "B"], "positive_class": "C"}, "positive_class 'C' is not in class_names"),
         ({"class_names": ["A", "B"], "positive_class": "A", "decided_by": "a coin"}, "task.decided_by is"),
+        ({"class_names": ["A", "B"], "positive_class": None}, "positive_class None is not in class_names"),
+        ({"class_names": ["A", "B"], "positive_class": None, "decided_by": "argmax"}, "take a threshold"),
+        ({"class_names": ["A", "B", "C"], "positive_class": "A", "decided_by": "argmax"}, "argmax takes none"),
     ],
 )
 def test_a_task_that_is_none_is_refused(tmp_path: Path, task: dict[str, object], problem: str) -> None:
