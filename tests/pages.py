@@ -7,8 +7,8 @@ A block is run unless a comment directly above it says otherwise:
 - ``<!-- not run: reason -->``: its options are checked, as in every block.
 
 ``<!-- setup: command -->`` above a block is run before it and not shown to the reader. ``make`` and ``pip install``
-are not run: their targets and extras are checked. ``...`` in the output of a command stands for anything; numbers may
-differ.
+are not run: their targets and extras are checked. A ``text`` block directly after a Python block is what it prints.
+``...`` in an output stands for anything; numbers may differ.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
-_FENCE = re.compile(r"^((?:<!-- .*? -->\n+)*)```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(
+    r"^((?:<!-- .*? -->\n+)*)```(\w+)\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL
+)
 _COMMENT = re.compile(r"<!-- (slow|run by|not run|setup)(?:: (.*?))? -->")
 #: What is not run, because it takes a package index or hours; it is checked by other means.
 _CHECKED = re.compile(r"(make|pip|git|\S*/pip) ")
-_NUMBER = re.compile(r"[+-]?\d[\d.,]*")
+_NUMBER = re.compile(r"[+-]?\d[\d.,]*(?:e[+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Block:
         setup: Commands that come before it.
         kind: ``run``, ``slow``, ``run by`` or ``not run``.
         reason: What the comment says of its kind.
+        prints: What the page shows of what Python code prints; ``None`` where it shows nothing.
     """
 
     language: str
@@ -54,6 +57,7 @@ class Block:
     setup: tuple[str, ...]
     kind: str
     reason: str
+    prints: str | None = None
 
     @property
     def commands(self) -> list[Command]:
@@ -72,13 +76,14 @@ def blocks(page: Path) -> list[Block]:
 
 
 def _blocks(text: str) -> Iterator[Block]:
-    for above, language, code in _FENCE.findall(text):
+    for above, language, code, prints in _FENCE.findall(text):
         if language not in ("console", "sh", "python"):
             continue
         said = _COMMENT.findall(above)
         kinds = [(kind, reason) for kind, reason in said if kind != "setup"] or [("run", "")]
         assert len(kinds) == 1, above
-        yield Block(language, code, tuple(what for kind, what in said if kind == "setup"), *kinds[0])
+        setup = tuple(what for kind, what in said if kind == "setup")
+        yield Block(language, code, setup, *kinds[0], prints=prints.strip() or None)
 
 
 def run(block: Block, folder: Path, environment: Mapping[str, str] | None = None) -> str:
@@ -86,18 +91,23 @@ def run(block: Block, folder: Path, environment: Mapping[str, str] | None = None
     for line in block.setup:
         shell(line, folder, environment)
     if block.language == "python":
-        return python(block.text, folder, environment)
+        output = python(block.text, folder, environment)
+        _compare("python", output, block.prints)
+        return output
     printed = []
     for command in block.commands:
         if _CHECKED.match(command.line):
             continue
         output = shell(command.line, folder, environment)
-        if command.output is not None:
-            assert re.search(_pattern(command.output), _normal(output)), (
-                f"$ {command.line}\nprints\n{output}\nand the page shows\n{command.output}"
-            )
+        _compare(f"$ {command.line}", output, command.output)
         printed.append(output)
     return "".join(printed)
+
+
+def _compare(what: str, output: str, shown: str | None) -> None:
+    assert shown is None or re.search(_pattern(shown), _normal(output)), (
+        f"{what}\nprints\n{output}\nand the page shows\n{shown}"
+    )
 
 
 def shell(command: str, folder: Path, environment: Mapping[str, str] | None = None) -> str:

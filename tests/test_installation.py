@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,10 +20,16 @@ from PIL import Image
 
 from pneumo_edge import bundled
 from pneumo_edge.data import sample
+from tests import pages
 
 pytestmark = pytest.mark.slow
 
 _REPOSITORY = Path(__file__).parents[1]
+_RASPBERRY_PI = [
+    block
+    for block in pages.blocks(_REPOSITORY / "docs" / "how-to" / "install.md")
+    if block.reason == f"tests/{Path(__file__).name}"
+]
 #: What a device downloads, with both trained models in it.
 _MOST_BYTES = 12_000_000
 #: What the sample pack may add to the source distribution.
@@ -207,6 +216,28 @@ def test_a_device_with_the_extra_serve_answers_over_http(
     absent = "import importlib.util as u; print([m for m in ('tensorflow', 'keras', 'jinja2') if u.find_spec(m)])"
     found = subprocess.run([python, "-c", absent], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_raspberry_pi_needs_what_the_page_says(tmp_path: Path, pip: Callable[..., None]) -> None:
+    copy = tmp_path / "copy"
+    for name in ("pneumo_edge", "converters", "benchmarks"):
+        shutil.copytree(_REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "constraints.txt"):
+        shutil.copy(_REPOSITORY / name, copy)
+    Image.effect_noise((400, 300), 60).save(copy / "x-ray.jpeg")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    said = []
+    for command in (shlex.split(command.line) for block in _RASPBERRY_PI for command in block.commands):
+        if command[0].endswith("/pip"):
+            # Through the fixture, which skips the test where there is no package index.
+            requirements = [word.replace(".", str(copy), 1) if word.startswith(".") else word for word in command[2:]]
+            pip(copy / ".venv/bin/python", command[1], "--constraint", str(copy / "constraints.txt"), *requirements)
+            continue
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        said.append(done.stdout)
+    assert re.search(r"^(NORMAL|PNEUMONIA) .* x-ray.jpeg$", "".join(said), re.MULTILINE)
+    assert "efficientnetb0-int8" in said[-1]
 
 
 def _run(python: Path, *arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

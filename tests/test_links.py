@@ -39,6 +39,21 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
             assert anchor in _anchors(file), target
 
 
+def test_the_readme_has_absolute_links_to_what_is_there() -> None:
+    """So that they work on a package index, which shows the README without the repository."""
+    urls = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+    targets = re.findall(r"\]\(([^)\s]+)\)", (_ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(targets) > 10
+    for target in targets:
+        if target.startswith(urls["Documentation"]):
+            path, _, anchor = target.removeprefix(urls["Documentation"]).partition("#")
+            page = _ROOT / "docs" / path.replace(".html", ".md")
+            assert page.exists() and (not anchor or anchor in _anchors(page)), target
+        else:
+            path = re.sub(rf"^{re.escape(urls['Source'])}/(blob|raw)/main/", "", target)
+            assert path != target and (_ROOT / path).is_file(), target
+
+
 def _anchors(page: Path) -> set[str]:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)

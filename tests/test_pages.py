@@ -15,11 +15,11 @@ from pneumo_edge.cli import SUMMARIES, load_verb
 from tests import pages
 
 _DOCS = pages.REPOSITORY / "docs"
-#: The README has a test of its own. The report is generated, and so are its commands.
+#: The report is generated, and so are its commands.
 _PAGES = {
     path.relative_to(pages.REPOSITORY).as_posix(): found
     for path in sorted([*_DOCS.rglob("*.md"), *pages.REPOSITORY.glob("*.md")])
-    if path.name not in ("README.md", "benchmark-report.md") and (found := pages.blocks(path))
+    if path.name != "benchmark-report.md" and (found := pages.blocks(path))
 }
 _FAST = [page for page, blocks in _PAGES.items() if any(block.kind == "run" for block in blocks)]
 _SLOW = [page for page, blocks in _PAGES.items() if any(block.kind == "slow" for block in blocks)]
@@ -32,7 +32,7 @@ def folder(tmp_path: Path, sample_pack: Path) -> Path:
     found = tmp_path / "reader"
     found.mkdir()
     (found / "chest_xray").symlink_to(sample_pack)
-    shutil.copy(next((sample_pack / "test" / "PNEUMONIA").iterdir()), found / "x-ray.jpeg")
+    shutil.copy(sample_pack / "test" / "PNEUMONIA" / "person121_bacteria_575.jpeg", found / "x-ray.jpeg")
     return found
 
 
@@ -70,8 +70,10 @@ def test_every_make_target_and_variable_exists() -> None:
                 assert f"$({name})" in makefile or f"$(if $({name})" in makefile, f"{page}: {line}"
 
 
-def test_every_extra_exists() -> None:
+def test_every_extra_exists_and_is_described() -> None:
     project = tomllib.loads((pages.REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    install = (_DOCS / "how-to" / "install.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", install, re.MULTILINE)) == set(project["optional-dependencies"])
     for page, line in _EVERY:
         if line.startswith("pip install"):
             for extras in re.findall(r"\[([\w,]+)\]", line):
@@ -89,3 +91,16 @@ def test_every_option_exists(page: str, line: str) -> None:
         command = command.commands[words[0]]
     known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known | {"--help"}
+
+
+def test_every_command_is_in_the_table() -> None:
+    table = (_DOCS / "reference" / "index.md").read_text(encoding="utf-8")
+    commands = {
+        f"{verb} {inner}".strip() for verb in SUMMARIES for inner in getattr(load_verb(verb), "commands", None) or [""]
+    }
+    assert set(re.findall(r"^\| `([a-z ]+)` \|", table, re.MULTILINE)) == commands
+
+
+def test_the_readme_is_short() -> None:
+    """A newcomer reads it before anything else: whatever takes more words has a page of its own."""
+    assert len((pages.REPOSITORY / "README.md").read_text(encoding="utf-8").split()) <= 700

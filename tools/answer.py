@@ -1,4 +1,4 @@
-"""Whether MobileNetV2 is the efficient one, in the README's words: from the benchmark and every training's scores."""
+"""Whether MobileNetV2 is the efficient one, in words: from the benchmark and every training's scores."""
 
 from __future__ import annotations
 
@@ -95,6 +95,27 @@ def answer(summary: Summary, verdict: BenchmarkVerdict, scores: EvaluationScores
     )
 
 
+def brief(summary: Summary, verdict: BenchmarkVerdict, scores: EvaluationScores) -> str:
+    """The same in three sentences, for the README.
+
+    Args:
+        summary: The benchmark.
+        verdict: What it settles.
+        scores: Files of several trainings of each backbone on the test images.
+    """
+    fp32, int8 = (over_trainings(scores, file_format) for file_format in _FORMATS)
+    smaller, faster = _of(verdict.claims, "smaller"), _of(verdict.claims, "faster")
+    supported = [claim for claim in faster if claim.outcome == "supported"]
+    machine = summary.results.machine
+    return (
+        f"MobileNetV2's files have {_range(smaller)} times the bytes of EfficientNetB0's, format by format. "
+        f"They are faster in {len(supported)} of {len(faster)} comparisons ({machine.cpu}, {machine.cores} cores; "
+        "formats, engines and threads). "
+        f"In accuracy {_SETTLED[fp32.outcome]} {ACCURACY_MARGIN:g}: over {len(fp32.by_seed)} trainings of each, "
+        f"MobileNetV2's test AUC differs by {fp32.mean.signed} in fp32 and by {int8.mean.signed} in int8."
+    )
+
+
 def _size(claims: Sequence[Claim]) -> str:
     found = _of(claims, "smaller")
     smaller = [claim for claim in found if claim.outcome == "supported"]
@@ -146,7 +167,7 @@ def _quantized(found: OverTrainings) -> str:
     return (
         f"Of int8 files the differences are {_listed(found)}, on average {found.mean.signed} ({found.outcome}); "
         "EfficientNetB0's were made in another way after a first look at their "
-        "[test result](docs/training.md#what-came-out)."
+        "[test result](training.md#results)."
     )
 
 

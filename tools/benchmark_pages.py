@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -23,21 +24,21 @@ from pneumo_edge.errors import PneumoEdgeError
 from pneumo_edge.evaluation.outcomes import Outcome
 from pneumo_edge.scoring import scores
 from tools import pages
-from tools.answer import answer
+from tools.answer import answer, brief
 
 FULL = Path("results/benchmark/results.json.gz")
 #: The same benchmark again and again, in the order of their names.
 REPEATED = Path("results/benchmark/repeated")
 #: Every training of both backbones on the test images.
 SCORES = Path("results/evaluation/scores.json")
-README, PAGE = Path("README.md"), Path("docs/benchmark.md")
+README, ANSWER, PAGE = Path("README.md"), Path("docs/backbones.md"), Path("docs/benchmark.md")
 #: The same with figures is a page of the documentation site: ``tools/site.py``.
 MARKDOWN = Path("docs/benchmark-report.md")
 #: By how much more a run would have to take to be called a regression.
 ALLOWED = 0.05
 
 _TARGET = "benchmark-pages"
-#: Characters in a line of the README.
+#: Characters in a line of a page.
 _WIDTH = 120
 _OUTCOMES: tuple[Outcome, ...] = ("supported", "refuted", "not separable")
 
@@ -110,16 +111,26 @@ def repeated_table(summaries: Sequence[Summary]) -> Table:
     )
 
 
+def _filled(text: str) -> str:
+    """Lines in which neither a link nor a number with its sign is broken."""
+    return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def _address() -> str:
+    """Where the site has the page of the answer."""
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return f"{project['urls']['Documentation']}{ANSWER.stem}.html"
+
+
 def main() -> None:
     """Write the report, and put the tables into their pages."""
     try:
         runs = gather([summarise(results.read(FULL))])
         report.write(runs, MARKDOWN)
-        found = answer(runs[0].summary, runs[0].verdict, scores.read(SCORES))
+        asked = runs[0].summary, runs[0].verdict, scores.read(SCORES)
         table = markdown.table(faster_table(runs[0].verdict.claims))
-        # Neither a link nor a number with its sign is broken.
-        found = textwrap.fill(found, _WIDTH, break_long_words=False, break_on_hyphens=False)
-        pages.put_table(README, _TARGET, f"{found}\n\n{table}\n")
+        pages.put_table(README, _TARGET, f"{_filled(brief(*asked))}\n[How this was measured]({_address()}).\n")
+        pages.put_table(ANSWER, _TARGET, f"{_filled(answer(*asked))}\n\n{table}\n")
         repeated = [summarise(results.read(path)) for path in sorted(REPEATED.glob("*.json.gz"))]
         pages.put_table(PAGE, _TARGET, f"{markdown.table(repeated_table(repeated))}\n")
     except PneumoEdgeError as error:

@@ -24,14 +24,16 @@ def test_the_pages_follow_from_the_raw_results(tmp_path: Path, monkeypatch: pyte
         benchmark_pages.REPEATED,
         benchmark_pages.SCORES,
         benchmark_pages.README,
+        benchmark_pages.ANSWER,
         benchmark_pages.PAGE,
+        "pyproject.toml",
     ):
         target = tmp_path / path
         target.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (_ROOT / path).is_dir() else shutil.copy)(_ROOT / path, target)
     monkeypatch.chdir(tmp_path)
     benchmark_pages.main()
-    for path in (benchmark_pages.README, benchmark_pages.PAGE, benchmark_pages.MARKDOWN):
+    for path in (benchmark_pages.README, benchmark_pages.ANSWER, benchmark_pages.PAGE, benchmark_pages.MARKDOWN):
         assert path.read_text(encoding="utf-8") == (_ROOT / path).read_text(encoding="utf-8"), (
             f"{path} is not what `make benchmark-pages` makes"
         )
@@ -69,6 +71,14 @@ def test_the_answer_is_six_sentences_that_rest_on_every_training() -> None:
     assert "with 2 threads, by wall time" in told
     assert "XNNPACK took 1 of 107 operators" in told
     assert "integer-only files are small and fast but not eligible" in told
+
+
+def test_the_brief_answer_is_three_sentences_with_the_same_numbers() -> None:
+    found = summarise(results.read(_ROOT / benchmark_pages.FULL))
+    told = answer.brief(found, verdict.decide(found), scores.read(_ROOT / benchmark_pages.SCORES))
+    assert len(re.findall(r"[.](?: |$)", told)) == 3
+    assert "0.53 to 0.56 times the bytes" in told and "faster in 33 of 36 comparisons" in told
+    assert "not settled within a margin of 0.01" in told and "by +0.000 [-0.023, +0.023] in fp32" in told
 
 
 def test_over_trainings_the_outcome_goes_by_the_margin() -> None:

@@ -1,0 +1,57 @@
+"""Runs docs/how-to/train.md as a newcomer would: its steps, in their order, in a folder with a small data set."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pneumo_edge._util import extras
+from pneumo_edge.benchmarks import results
+from pneumo_edge.evaluation.metrics import auc
+from pneumo_edge.formats import USUAL, select
+from tests import pages
+
+_OWN = f"tests/{Path(__file__).name}"
+_STEPS, _PYTHON = (
+    [block for block in pages.blocks(pages.REPOSITORY / "docs" / page) if block.reason == _OWN]
+    for page in ("how-to/train.md", "python.md")
+)
+
+
+@pytest.mark.slow
+def test_the_steps_work_as_written_without_a_network(workplace: Path, offline: Mapping[str, str]) -> None:
+    assert len(_STEPS) == 6
+    for step in _STEPS:
+        pages.run(step, workplace, offline)
+    for name in ("audit.png", "reports/results.json", "reports/report.md", "reports/report.html"):
+        assert (workplace / name).stat().st_size > 0
+    # From the sample pack and the bundled weights: every file passed its checks, and is of use.
+    measured = results.read(workplace / "reports" / "results.json")
+    assert {model.file for model in measured.models} == {row.file_name("mobilenetv2") for row in select(list(USUAL))}
+    assert all(model.initial_weights.startswith("bundled mobilenetv2-int8 (sha256 ") for model in measured.models)
+    names = sorted(measured.test_set.labels)
+    labels = np.array([measured.test_set.labels[name] for name in names])
+    for unit in measured.units:
+        assert auc(labels, np.array([unit.probabilities[name] for name in names])) > 0.95, unit.unit.name
+    # The same from Python: what is trained and exported already is taken as it is.
+    (block,) = _PYTHON
+    printed = pages.run(block, workplace, offline)
+    assert re.fullmatch(r"AUC (0\.9\d+|1\.000) \[.*\] Report: reports.report\.md\n", printed)
+    again = results.read(workplace / "reports" / "results.json")
+    assert {model.file for model in again.models} == {"mobilenetv2-int8.tflite"}
+    assert {model.sha256 for model in again.models} <= {model.sha256 for model in measured.models}
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, sample_pack: Path) -> Path:
+    """A folder with a small chest_xray of real X-rays."""
+    if not extras.is_installed("tensorflow"):
+        pytest.skip("the extras 'train' and 'convert' are not installed")
+    (tmp_path / "chest_xray").symlink_to(sample_pack)
+    shutil.copy(next((sample_pack / "test" / "PNEUMONIA").iterdir()), tmp_path / "x-ray.jpeg")
+    return tmp_path
