@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pneumo_edge._util.document import Report, Table
     from pneumo_edge.api.benchmark import Benchmark
 
-#: Wide enough for any table, where no terminal sets a limit.
+#: Wide enough for any table; used where no terminal sets the width.
 _PIPE_WIDTH = 250
 #: Headings for a narrow terminal.
 _SHORT = {
@@ -55,7 +55,7 @@ def benchmark(
         typer.Option(
             metavar="|".join(ENGINES),
             callback=_check_engines,
-            help="Measure on this engine; may be given again. By default on every one that is installed.",
+            help="Measure on this engine; repeatable. By default on every installed engine.",
         ),
     ] = None,
     threads: Annotated[
@@ -63,44 +63,42 @@ def benchmark(
         typer.Option(
             min=1,
             max=cores.MOST,
-            help="Threads for one inference; may be given again, to measure with each. By default 1.",
+            help="Threads for one inference; repeatable, to measure with each number. By default 1.",
         ),
     ] = None,
     preset: Annotated[
         str,
         options.choice(
             PRESETS,
-            "How much is asked of a result before it counts, after MLPerf Mobile: calls of each kind and seconds of "
-            f"inference for each model, {', '.join(f'{p.queries} and {p.seconds:g} s' for p in PRESETS.values())}.",
+            "Least calls of each kind and least time of inference for each model, after MLPerf Mobile: "
+            f"{', '.join(f'{p.queries} and {p.seconds:g} s' for p in PRESETS.values())}.",
         ),
     ] = "quick",
     processes: Annotated[
         int,
         typer.Option(
-            min=1, help=f"Fresh processes, each of which times every model; fewer than {MIN_PROCESSES} settle nothing."
+            min=1, help=f"Fresh processes, each of which times every model; fewer than {MIN_PROCESSES} prove no claim."
         ),
     ] = MIN_PROCESSES,
     queries: Annotated[
-        int | None, typer.Option(min=1, help="Other calls of each kind than the preset's; fewer settle nothing.")
+        int | None, typer.Option(min=1, help="Calls of each kind, instead of the preset's; fewer prove no claim.")
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(min=0, help="Other seconds of inference than the preset's; fewer settle nothing.")
+        float | None, typer.Option(min=0, help="Seconds of inference, instead of the preset's; fewer prove no claim.")
     ] = None,
     patient_pattern: datasets.ModelsPatientPattern = None,
     seed: Annotated[int, typer.Option(help="Seed of the order and of the choice of images.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for results.json, verdict.json, report.md and report.html.")] = Path(
         "reports"
     ),
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Keep what an interrupted benchmark had measured for --out, and go on.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the interrupted benchmark in --out.")] = False,
 ) -> None:
     """Measure model files: accuracy on the test split, latency, peak memory, size.
 
-    Exit code 0 where everything was measured that can run here, 4 where a
-    file or an engine failed; each of those is named with the reason, and the
-    others are measured all the same. The page with figures is drawn where the
-    extra "report" is installed; `report` draws it from results.json elsewhere.
+    The exit code is 0 if everything that can run here was measured, and 4
+    if a file or an engine failed. Each failure is printed with its reason;
+    the others are measured. The page with figures needs the extra "report";
+    on another machine, `report` draws it from results.json.
     """
     from pneumo_edge.api import benchmark as api
 
@@ -160,7 +158,7 @@ def _print_claims(claims: Table) -> None:
 
 
 def print_table(table: Table) -> None:
-    """Print a table as wide as the terminal allows."""
+    """Print a table in full, or shortened if the terminal is too narrow."""
     console = _console()
     in_full = _lay_out(table)
     has_room = console.measure(in_full, options=console.options.update(width=_PIPE_WIDTH)).maximum <= console.width

@@ -13,29 +13,29 @@ from pneumo_edge.cli import options
 
 def card(
     metrics: Annotated[
-        Path, typer.Option(readable=False, help="The metrics.json of `evaluate --split test` that holds the models.")
+        Path, typer.Option(readable=False, help="The metrics.json that `evaluate --split test` wrote for the models.")
     ],
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODEL", help=f"{options.MODEL_HELP} By default all that are bundled."),
+        typer.Argument(metavar="MODEL", help=f"{options.MODEL_HELP} By default all bundled models."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(show_default=False, help="Folder for the cards; by default beside each model file.")
     ] = None,
     index: Annotated[
-        Path | None, typer.Option(show_default=False, help="Write a page of the bundled models, too.")
+        Path | None, typer.Option(show_default=False, help="Also write a page that lists the bundled models.")
     ] = None,
 ) -> None:
-    """Write the model card of each model file, from its ModelSpec and its metrics.
+    """Write a model card for each model file from its ModelSpec and its metrics.
 
-    What a card says of patients, hospital and licences is true of the
-    X-rays of Kermany et al. (2018), and of no other data.
+    What a card says about patients, hospital and licences is only true for
+    the X-rays of Kermany et al. (2018).
     """
     from pneumo_edge._util import files, outputs
     from pneumo_edge.scoring import cards, summary
 
     if index and models:
-        raise typer.BadParameter("is a page of the bundled models: name no other", param_hint="--index")
+        raise typer.BadParameter("lists the bundled models; give no MODEL with it", param_hint="--index")
     paths = [bundled.find(model) for model in models or bundled.NAMES]
     if out:
         with options.usage():
@@ -43,7 +43,7 @@ def card(
     if index:
         options.check_out(index, [metrics, *paths], "--index")
     evaluation = summary.read(metrics)
-    # All of them are made before the first is written.
+    # All cards are composed before the first is written.
     texts = []
     for path in paths:
         collected = cards.collect(path, evaluation)

@@ -21,7 +21,7 @@ def choose(
         typer.Option(
             parser=options.quantity(options.TIMES),
             metavar="TIME",
-            help="Most time from file to verdict (p90), such as 10ms.",
+            help="Longest time from file to verdict (p90), such as 10ms.",
         ),
     ] = None,
     max_size: Annotated[
@@ -33,21 +33,21 @@ def choose(
         typer.Option(
             parser=options.quantity(options.SIZES),
             metavar="SIZE",
-            help="Most peak memory over the process's imports, such as 20MB.",
+            help="Highest peak memory above the process's imports, such as 20MB.",
         ),
     ] = None,
     min_sensitivity: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Least sensitivity on the test images, such as 0.95.")
+        float | None, typer.Option(min=0, max=1, help="Lowest sensitivity on the test images, such as 0.95.")
     ] = None,
     min_specificity: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Least specificity on the test images.")
+        float | None, typer.Option(min=0, max=1, help="Lowest specificity on the test images, such as 0.9.")
     ] = None,
 ) -> None:
-    """Name the file that fits a device's budget.
+    """Choose the model file that fits a device's budget.
 
-    Of those that fit, the fastest whose AUC the evidence does not separate from
-    the highest. Exit code 3 where none fits; then, as always, each file is
-    named with the limits that rule it out.
+    Of the files that fit, it chooses the fastest whose AUC is not
+    significantly below the highest. Every other file is printed with the
+    limits that rule it out. The exit code is 3 if no file fits.
     """
     from pneumo_edge.benchmarks import choice, float_baseline
     from pneumo_edge.benchmarks import results as raw
@@ -57,13 +57,13 @@ def choose(
     summary = summarise(raw.read(results))
     chosen = choice.choose(summary, limits)
     if summary.phantom:
-        typer.secho("These are PHANTOM images, not X-rays: of pneumonia the numbers say nothing.", fg="red", err=True)
+        typer.secho(options.PHANTOM_METRICS, fg="red", err=True)
     if summary.shortage:
         typer.echo(f"warning: {summary.shortage}", err=True)
     beside = float_baseline.compare_with_float(summary)
 
     def warning(row: Row) -> str:
-        """What a slow file's delegate did not take, behind everything else."""
+        """Name what the delegate of a slow file did not take, for the end of its line."""
         return f"; {beside[id(row)].warning}" if id(row) in beside and beside[id(row)].slow else ""
 
     if chosen.best:
@@ -73,13 +73,13 @@ def choose(
             f"file {row.model.size_bytes / 1e6:.2f} MB, memory {row.peak_bytes / 1e6:.1f} MB{warning(row)}"
         )
     for row in chosen.others:
-        less = ", less accurate beyond doubt" if any(row is each for each in chosen.less_accurate) else ""
+        less = ", significantly less accurate" if any(row is each for each in chosen.less_accurate) else ""
         told = f"{_accuracy(row)}{less}, file to verdict {_time(row)}{warning(row)}"
-        typer.echo(f"fits too: {row.result.unit.name}: {told}")
+        typer.echo(f"also fits: {row.result.unit.name}: {told}")
     for row, reasons in chosen.ruled_out:
         typer.echo(f"ruled out: {row.result.unit.name}: {'; '.join(reasons)}{warning(row)}")
     if not chosen.best:
-        typer.echo("error: no file fits; loosen a limit, or measure other files", err=True)
+        typer.echo("error: no file fits; relax a limit, or measure other files", err=True)
         raise typer.Exit(ExitCode.FAILED)
 
 

@@ -24,28 +24,30 @@ def _share(text: str) -> float:
 
 def compare(
     before: Annotated[Path, typer.Argument(metavar="A.json", help="Raw results that `benchmark` wrote.")],
-    after: Annotated[Path, typer.Argument(metavar="B.json", help="Others: of another machine, version or date.")],
+    after: Annotated[Path, typer.Argument(metavar="B.json", help="Raw results of another machine, version or date.")],
     fail_on_regression: Annotated[
         float | None,
         typer.Option(
             parser=_share,
             metavar="PERCENT",
-            help="End with exit code 5 where time or memory is worse by more than this beyond doubt, such as 5%, "
-            "where AUC, accuracy, sensitivity or specificity fell, where a unit is missing, or where the runs do not "
-            "tell.",
+            help="End with exit code 5 if time or memory is significantly worse by more than this, such as 5%; if "
+            "AUC, accuracy, sensitivity or specificity fell; if a unit is missing; or if the runs cannot tell.",
         ),
     ] = None,
 ) -> None:
-    """Compare two benchmarks of the same files: how many times the first the second takes.
+    """Compare two benchmarks of the same files.
 
-    Time and peak memory, with 95 % intervals over processes, and AUC, accuracy, sensitivity
-    and specificity on the same images, with intervals by patient. Time or memory is worse only above the
-    noise that either run's A/A unit showed; over all files, two runs that are
-    alike raise an alarm in at most 5 % of comparisons.
+    Shows the ratio B / A of times and of peak memory with 95 % intervals
+    over processes, and the differences of AUC, accuracy, sensitivity and
+    specificity on the same images with intervals by patient. Time or memory
+    counts as worse only above the noise that the A/A unit of either run
+    showed. Two equal runs raise an alarm in at most 5 % of comparisons, over
+    all files.
 
-    With --fail-on-regression, exit code 5 where anything is worse, where the
-    second run lacks a unit of the first, and where the runs cannot tell: with
-    one process, on few or on other test images. What is not known does not pass.
+    With --fail-on-regression, the exit code is 5 if anything is worse, if
+    the second run lacks a unit of the first, or if the runs cannot tell (one
+    process, few test images, or other test images). An unknown result does
+    not pass.
     """
     from pneumo_edge.benchmarks import comparison
     from pneumo_edge.benchmarks import results as raw
@@ -66,15 +68,15 @@ def compare(
 
 
 def _failure(compared: RunComparison, allowed: float) -> str:
-    """Why a comparison does not pass, in one line."""
+    """Say in one line why a comparison does not pass."""
     parts = []
     if worse := dict.fromkeys(name for each in compared.units for name in each.regressions):
         parts.append(
-            f"worse in {', '.join(worse)} (time and memory by more than {allowed:.1%}, AUC and decisions at all)"
+            f"worse in {', '.join(worse)} (time or memory by more than {allowed:.1%}, AUC or decisions by any amount)"
         )
     if compared.only_before:
         parts.append(f"B lacks {', '.join(unit.name for unit in compared.only_before)}")
     if untold := dict.fromkeys(name for each in compared.units for name in each.untold):
-        parts.append(f"cannot tell of {', '.join(untold)}")
-    remedy = " Measure again, on the same images and with more processes." if untold else ""
+        parts.append(f"cannot tell for {', '.join(untold)}")
+    remedy = " Measure again on the same images and with more processes." if untold else ""
     return f"{'; '.join(parts)}; see the column Found.{remedy}"

@@ -17,9 +17,9 @@ from pneumo_edge.errors import printable
 if TYPE_CHECKING:
     from pneumo_edge.data.audit import Alike, Audit, Baselines, Patients
 
-app = typer.Typer(no_args_is_help=True, help="Get, make and check data sets.")
+app = typer.Typer(no_args_is_help=True, help="Download, draw and audit data sets.")
 
-#: Findings that are shown of each kind; all of them are in the JSON. Unusable files are always shown.
+#: How many findings of each kind are shown; the JSON has all of them. Unusable files are always shown.
 _SHOWN = 10
 
 
@@ -28,9 +28,9 @@ def fetch() -> None:
     """Download PneumoniaMNIST at 224 pixels into the cache, and print its path.
 
     These are real X-rays (CC BY 4.0). The file is checked by its MD5 and
-    not downloaded twice. The cache is $PNEUMO_EDGE_CACHE, or pneumo-edge in
-    the user's cache folder. Without a network the message says which file
-    to put where by hand.
+    downloaded only once. The cache is $PNEUMO_EDGE_CACHE, or pneumo-edge in
+    the user's cache folder. Without a network, the error names the file to
+    download elsewhere and the folder to copy it to.
     """
     from pneumo_edge.data.fetch import fetch_medmnist
 
@@ -42,16 +42,16 @@ def fetch() -> None:
 
 @app.command()
 def phantom(
-    target: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make; an older phantom is replaced.")],
-    seed: Annotated[int, typer.Option(min=0, help="Chooses the images; the same seed gives the same bytes.")] = 0,
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to create; older phantoms are replaced.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the images; the same seed gives the same bytes.")] = 0,
     train_per_class: Annotated[int, typer.Option(min=10, help="Training images of each class.")] = 200,
     test_per_class: Annotated[int, typer.Option(min=2, help="Test images of each class.")] = 60,
 ) -> None:
-    """Draw X-ray-like images for a machine with no data. They are NOT X-rays.
+    """Draw X-ray-like images for a machine without data. They are NOT X-rays.
 
     The folder has the layout and the file names of the Kermany et al. data
-    set on Kaggle, and a file PHANTOM.txt by which everything that is made
-    from it is labelled as not real.
+    set on Kaggle. Because of its file PHANTOM.txt, every model and report
+    made from it is labelled as not real.
     """
     from pneumo_edge.data.phantom import make_phantom
 
@@ -65,27 +65,27 @@ def audit(
         Path,
         typer.Argument(
             metavar="DIR_OR_NPZ",
-            help="A folder with train|val|test / NORMAL|PNEUMONIA, or MedMNIST's pneumoniamnist*.npz.",
+            help="A folder with train|val|test / NORMAL|PNEUMONIA, or a MedMNIST pneumoniamnist*.npz.",
         ),
     ],
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write every finding as JSON.")] = None,
     figure: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.png", help="Also draw the classes of each split and samples of each class."),
+        typer.Option(metavar="FILE.png", help="Also draw the class counts of each split and samples of each class."),
     ] = None,
     patient_pattern: datasets.PatientPattern = None,
 ) -> None:
-    """Check a data set before anything is trained on it.
+    """Check a data set before you train on it.
 
-    Shows images by split and class, sizes and colour modes, files that
-    cannot be used (each with the reason), folders and files that are not
-    images of a split and class, exact and near duplicates over the splits
-    that training uses, patients in more than one split, the validation
-    split that training will draw, and how well file size, brightness and
-    contrast alone tell the classes apart.
+    Shows the images by split and class, their sizes and colour modes, files
+    that cannot be used (each with the reason), folders and files that are
+    not images of a split and class, exact and near duplicates across the
+    splits that training uses, patients in more than one split, the
+    validation split that training will draw, and how well file size,
+    brightness and contrast alone separate the classes.
 
-    The exit code is 0 where the audit ran, whatever it found, and 3 where
-    the path holds no data set.
+    The exit code is 0 if the audit ran, also if it found problems, and 3 if
+    the path contains no data set.
     """
     from pneumo_edge.data.audit import audit as run_audit
     from pneumo_edge.data.figures import FORMATS, draw_audit
@@ -126,13 +126,13 @@ def _print_audit(audit: Audit) -> None:
     typer.echo(f"Sizes: {_sizes(audit.sizes)}")
 
     _heading("Files")
-    typer.echo(f"Cannot be used, and left out of training: {len(audit.unreadable):,} of {found:,}")
+    typer.echo(f"Unusable, left out of training: {len(audit.unreadable):,} of {found:,}")
     for name, reason in audit.unreadable.items():
         typer.echo(f"  {printable(name)}: {reason}")
-    typer.echo(f"Of another type than their ending says, and used all the same: {len(audit.wrong_endings):,}")
+    typer.echo(f"Of another type than their ending, used anyway: {len(audit.wrong_endings):,}")
     for file in audit.wrong_endings:
         typer.echo(f"  {printable(file.name)}: {file.content}")
-    typer.echo(f"Not images of a split and class, and not used: {len(audit.passed_over):,}")
+    typer.echo(f"Not images of a split and class, not used: {len(audit.passed_over):,}")
     _print_some(f"{name}: {why}" for name, why in sorted(audit.passed_over.items(), key=_folders_first))
 
     _heading("Duplicates")
@@ -144,8 +144,8 @@ def _print_audit(audit: Audit) -> None:
         _print_patients(audit.patients)
     else:
         typer.echo(
-            "The names tell nothing of patients, so it cannot be checked whether splits share some. Where they hold "
-            "patients in a way of their own, give it with --patient-pattern."
+            "No patients found in the file names, so shared patients between splits cannot be detected. If the names "
+            "contain patients, give --patient-pattern."
         )
 
     _heading("What training will use")
@@ -154,17 +154,17 @@ def _print_audit(audit: Audit) -> None:
         typer.echo(f"Rule: {audit.training_split.rule}")
         typer.echo(f"Fingerprint: {audit.training_split.fingerprint}")
         copies = audit.training_split.left_out.keys() - audit.unreadable.keys()
-        typer.echo(f"Left out because they cannot be used: {len(audit.unreadable):,}")
-        typer.echo(f"Left out because they are copies of test or validation images: {len(copies):,}")
+        typer.echo(f"Left out as unusable: {len(audit.unreadable):,}")
+        typer.echo(f"Left out as copies of test or validation images: {len(copies):,}")
         _print_some(f"{name}: {audit.training_split.left_out[name]}" for name in sorted(copies))
     else:
         typer.echo(f"Nothing: {audit.training_problem}")
 
-    _heading("Shortcuts: what a model has to beat on the test split")
+    _heading("Shortcuts: baselines a model has to beat on the test split")
     if audit.baselines:
         _print_baselines(audit.baselines)
     else:
-        typer.echo("Not computed: this takes at least two usable test images of each class.")
+        typer.echo("Not computed: needs at least two usable test images of each class.")
 
 
 def _print_counts(counts: dict[str, dict[str, int]]) -> None:
@@ -182,17 +182,17 @@ def _print_alike(what: str, groups: tuple[Alike, ...]) -> None:
     typer.echo(
         f"{what}: {len(groups):,} (across splits: {len(across_splits):,}, across classes: {len(across_classes):,})"
     )
-    # The harmful ones first.
+    # The most harmful first.
     ordered = sorted(groups, key=lambda group: (-len(group.classes), -len(group.splits)))
     _print_some(" = ".join(group.names) + (f" ({group.distance} bits)" if group.distance else "") for group in ordered)
 
 
 def _print_patients(patients: Patients) -> None:
-    alone = ", each image without a known patient counted as one" if patients.unnamed else ""
+    alone = ", counting each image without a known patient as one" if patients.unnamed else ""
     typer.echo(f"Patients, by person and kind of pneumonia{alone}: {_frequencies(patients.counts)}")
     typer.echo(f"Most images of one patient: {patients.most_images}")
-    copies = f" (of these, {patients.copies:,} are copies of one another by name)" if patients.copies else ""
-    typer.echo(f"Images whose name holds no patient: {patients.unnamed:,}{copies}")
+    copies = f" ({patients.copies:,} of these are copies of one another by name)" if patients.copies else ""
+    typer.echo(f"Images without a patient in their name: {patients.unnamed:,}{copies}")
     typer.echo(f"Patients in more than one split: {len(patients.shared):,}")
     _print_some(
         f"{shared.patient} {shared.kind}".rstrip() + ": " + _frequencies(shared.images) for shared in patients.shared
@@ -200,7 +200,7 @@ def _print_patients(patients: Patients) -> None:
     if patients.repeated_numbers:
         typer.echo(
             f"Bare person numbers in more than one split: {patients.repeated_numbers:,} (each split may number its "
-            "persons from 1; this alone shows no shared patient)"
+            "persons from 1, so this alone does not show a shared patient)"
         )
 
 
@@ -230,12 +230,12 @@ def _sizes(sizes: dict[str, int]) -> str:
 
 
 def _print_some(lines: Iterable[str]) -> None:
-    """Print findings one to a line, and how many there are beyond the first ones."""
+    """Print the first findings, one per line, and the number of the others."""
     found = list(lines)
     for line in found[:_SHOWN]:
         typer.echo(f"  {printable(line)}")
     if len(found) > _SHOWN:
-        typer.echo(f"  and {len(found) - _SHOWN:,} more; --json FILE has them all")
+        typer.echo(f"  and {len(found) - _SHOWN:,} more; --json FILE writes all of them")
 
 
 def _folders_first(row: tuple[str, str]) -> tuple[bool, str]:
@@ -257,6 +257,6 @@ def _print_table(header: list[str], rows: list[list[str]]) -> None:
         column.justify = "right"
     for row in rows:
         table.add_row(*row)
-    # In a pipe there is no width to keep to.
+    # A pipe has no width.
     console = Console(highlight=False)
     console.print(table, width=None if console.is_terminal else 120)

@@ -1,4 +1,4 @@
-"""The option for patients, which verbs that read a data set share."""
+"""The option for patient patterns, shared by the verbs that read a data set."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import Annotated
 import typer
 
 _HELP = (
-    "Regular expression for the patient in the name of an image, as its one group: for example '^(p[0-9]+)_'. Without "
-    "it, names of the Kermany data set are read{more}."
+    "Regular expression whose one group is the patient in an image's file name, for example '^(p[0-9]+)_'. By default "
+    "names of the Kermany data set are recognized{more}."
 )
 PatientPattern = Annotated[str | None, typer.Option(metavar="REGEX", help=_HELP.format(more=""))]
-#: The same for verbs that are given model files.
+#: The same, for verbs that take model files.
 ModelsPatientPattern = Annotated[
     str | None,
-    typer.Option(
-        metavar="REGEX", show_default=False, help=_HELP.format(more=", or the pattern of the models is taken")
-    ),
+    typer.Option(metavar="REGEX", show_default=False, help=_HELP.format(more=", or the pattern in the models is used")),
 ]

@@ -1,4 +1,4 @@
-"""``pneumo-edge demo``: the whole road, by the same verbs that a user has."""
+"""``pneumo-edge demo``: the whole pipeline, by the verbs that users run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def demo(
     weights: options.Weights = None,
     out: Annotated[Path, typer.Option(help="Folder for everything that is made.")] = Path("out"),
 ) -> None:
-    """Go the whole road: train, convert, verify, predict, benchmark.
+    """Run the whole pipeline: train, convert, verify, predict, benchmark.
 
     Every command is shown as it runs. Every backbone is trained with the
     quick recipe; a run that was interrupted goes on.

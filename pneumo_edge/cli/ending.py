@@ -1,4 +1,4 @@
-"""How a command ends, whatever ends it: one line on standard error, and a documented exit code."""
+"""Ends every command with one line on standard error and a documented exit code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import typer
 from pneumo_edge._util import links
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
 
-#: End a command, where what they do is still what they do by default.
+#: Signals that end a command, with their default handlers. A handler that was changed is left alone.
 _DEFAULTS = {
     getattr(signal, name): default
     for name, default in (
@@ -27,21 +27,21 @@ _DEFAULTS = {
     )
     if hasattr(signal, name)
 }  # fmt: skip
-#: A terminal that closes, and the shell in it, both send a signal: the second may not cut the cleaning up short.
+#: A closing terminal and its shell each send a signal. The second must not interrupt the cleanup.
 _SECONDS = 5.0
 
 
 class _Interrupted(KeyboardInterrupt):
-    """What a signal raises.
+    """Raised by a signal.
 
-    Not the class itself: where that comes out of code that was given as text (a dataclass in the making), Python notes
-    it for good, and ends by SIGINT whatever the exit code is to be.
+    A subclass, because Python remembers a plain KeyboardInterrupt from code given as text (while a dataclass is made)
+    and then ends by SIGINT instead of with the exit code.
     """
 
 
 @contextlib.contextmanager
 def orderly() -> Iterator[None]:
-    """Turn what a user can act on into one line on standard error and a documented exit code."""
+    """Turn errors that a user can act on into one line on standard error and a documented exit code."""
     with _signals_interrupt():
         try:
             with links.explained():
@@ -52,13 +52,13 @@ def orderly() -> Iterator[None]:
             _fail(str(error), error.exit_code)
         except KeyboardInterrupt as error:
             how_to_continue = getattr(error, "__notes__", [])[-1:]
-            _fail(". ".join(["interrupted; what was finished is kept", *how_to_continue]), ExitCode.INTERRUPTED)
+            _fail(". ".join(["interrupted; finished work is saved", *how_to_continue]), ExitCode.INTERRUPTED)
         except BrokenPipeError:
             raise
         except OSError as error:
-            what = f"use {error.filename}" if error.filename else "go on"
+            what = f"use {error.filename}" if error.filename else "continue"
             if not error.filename:
-                # Files name themselves (`files.naming`); what is left is what was printed.
+                # Errors of files carry a name (`files.naming`), so one without is most likely about standard output.
                 what = "write to standard output" if _is_of_printing(error) else what
                 _give_up_stdout()
             reason = error.strerror or error
@@ -67,7 +67,7 @@ def orderly() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP raise what Ctrl-C does, unless ``nohup`` or a verb wants otherwise."""
+    """Make SIGTERM and SIGHUP raise the same exception as Ctrl-C, unless ``nohup`` or a verb changed them."""
     interrupted = 0.0
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -90,9 +90,9 @@ def _signals_interrupt() -> Iterator[None]:
 
 @contextlib.contextmanager
 def broken_pipe_ends() -> Iterator[None]:
-    """End as other programs do whose reader has gone (``| head -1``): by SIGPIPE, without a word.
+    """End silently by SIGPIPE when the reader of a pipe is gone (``| head -1``), as other programs do.
 
-    Around all else, because Typer and Rich make a SystemExit of it.
+    This is the outermost block, because Typer and Rich turn a broken pipe into a SystemExit.
     """
     try:
         yield
@@ -113,12 +113,12 @@ def _is_of_printing(error: OSError) -> bool:
 
 
 def _give_up_stdout() -> None:
-    """Keep Python from trying once more, at its end, to write what could not be written."""
+    """Keep Python from writing the rest of the output again when it exits."""
     sys.stdout = None
 
 
 def _fail(message: str, code: ExitCode) -> NoReturn:
-    # A terminal that was closed takes nothing.
+    # Writing to a closed terminal fails.
     with contextlib.suppress(OSError):
         typer.echo(f"error: {printable(message)}", err=True)
     raise typer.Exit(code) from None

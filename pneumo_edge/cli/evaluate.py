@@ -26,23 +26,21 @@ def evaluate(
         ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(envvar="PNEUMO_EDGE_DATA", help="The data set, as for `train`; needed to score.")
+        Path | None, typer.Option(envvar="PNEUMO_EDGE_DATA", help="The data set, as for `train`; required to score.")
     ] = None,
     split: Annotated[
         str,
-        options.choice(
-            arguments.SCORED_SPLITS, "The images: val, drawn out of train by patient as `train` does it, or test."
-        ),
+        options.choice(arguments.SCORED_SPLITS, "val (drawn from train by patient, as `train` does) or test."),
     ] = "val",
     engine: Annotated[
-        str | None, options.choice(ENGINES, "Score on this engine; by default on the best one installed.")
+        str | None, options.choice(ENGINES, "Score on this engine; by default the best one installed.")
     ] = None,
     threads: options.Threads = 1,
     patient_pattern: datasets.ModelsPatientPattern = None,
     scores: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", readable=False, help="Score nothing: compute everything again from this scores.json."
+            metavar="FILE", readable=False, help="Score no images; recompute the metrics from this scores.json."
         ),
     ] = None,
     out: Annotated[
@@ -54,26 +52,27 @@ def evaluate(
         ),
     ] = None,
 ) -> None:
-    """Score model files on a split, and report every metric with its interval.
+    """Score model files on a split and report every metric with its interval.
 
-    Files that the folder's scores.json holds already are not scored again,
-    so an interrupted run goes on, and models can be added later. Score the
-    test split once for each final model, when nothing is left to choose.
+    Files already in the folder's scores.json are not scored again. So an
+    interrupted run resumes with the same command, and models can be added
+    later. Score the test split once for each final model, after all choices
+    are made.
 
-    Exit code 0 where every file was scored that can run here, 4 where some
-    failed; each of those is named with the reason.
+    The exit code is 0 if every file that can run here was scored, and 4 if
+    some failed; each failure is printed with its reason.
     """
     from pneumo_edge.api import evaluate as api
 
     if (scores is None) == (not models):
         raise typer.BadParameter(
-            "give either model files to score, or --scores to compute from", param_hint="MODEL|DIR"
+            "give either model files to score, or --scores to recompute from", param_hint="MODEL|DIR"
         )
     with options.usage():
         if scores is not None:
             evaluation = api.evaluate_scores(scores, out)
         elif data is None:
-            raise typer.BadParameter("needed to score model files", param_hint="--data")
+            raise typer.BadParameter("required to score model files", param_hint="--data")
         else:
             evaluation = api.evaluate(
                 models or (),
@@ -95,7 +94,7 @@ def _print(computed: Metrics) -> None:
     from pneumo_edge.scoring.summary import shortage
 
     if not computed.data.real:
-        typer.secho("These are PHANTOM images, not X-rays: of pneumonia the numbers say nothing.", fg="red", bold=True)
+        typer.secho(options.PHANTOM_METRICS, fg="red", bold=True)
     if few := shortage(computed.data):
         typer.echo(f"warning: {few}", err=True)
     for each in computed.models:

@@ -22,21 +22,22 @@ def export(
         typer.Option(
             "--format",
             show_default=False,
-            help="all, a target (tflite, onnx), a name (fp32, int8, dynamic), or both (tflite-int8); repeatable. By "
-            f"default {', '.join(USUAL[:-1])} and {USUAL[-1]}.",
+            help="A format (tflite-int8), all formats of a target (tflite, onnx) or of a name (fp32, int8, dynamic), "
+            f"or all; repeatable. By default {', '.join(USUAL[:-1])} and {USUAL[-1]}.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the model files.")] = Path("models"),
     data: Annotated[
-        Path | None, typer.Option(help="The data the run was trained on; by default where it lay then.")
+        Path | None, typer.Option(help="The data the run was trained on; by default at the path used for training.")
     ] = None,
 ) -> None:
-    """Convert trained runs to model files, and verify each of them.
+    """Convert trained runs to model files and verify each file.
 
-    Each file is held against the Keras model on validation images, on every
-    engine that its format promises. One that misses a bound, or that a
-    converter fails to make, is not kept, and the command ends with exit code
-    5. A file that is there and would come out the same is left alone.
+    Each file is compared with the Keras model on validation images, on
+    every installed engine of its format. A file that fails these acceptance
+    checks, or that cannot be converted, is deleted, and the command ends
+    with exit code 5. A file that exists and would be the same is not made
+    again.
     """
     from pneumo_edge.api.export import convert
 

@@ -22,7 +22,7 @@ def info(
     model: Annotated[str, typer.Argument(help=options.MODEL_HELP)] = bundled.DEFAULT,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON: ModelSpec, graph, engines.")] = False,
 ) -> None:
-    """Print what a model file says of itself, what its graph holds, and what each engine here delegates of it."""
+    """Print a model file's description, its operators, and what each installed engine delegates."""
     from pneumo_edge.runtime.classifier import read_spec
     from pneumo_edge.runtime.engines import engines_for
     from pneumo_edge.runtime.engines.inspection import inspect
@@ -46,7 +46,7 @@ def info(
         "versions": ", ".join(f"{name} {version}" for name, version in spec.versions.items()),
     }
     if not spec.data.real:
-        rows["NOTE"] = "trained on PHANTOM images, not X-rays: of no use on patients"
+        rows["NOTE"] = "trained on PHANTOM images, not X-rays; do not use it on patients"
     rows["notice"] = spec.notice
     width = max(map(len, rows))
     for key, value in rows.items():
@@ -58,10 +58,10 @@ def _decision_rows(spec: ModelSpec) -> dict[str, str]:
     return {
         "classes": ", ".join(spec.class_names),
         "input": f"{size.dtype} pixels {size.minimum} to {size.maximum}, 1x{size.height}x{size.width}x{size.channels}",
-        "decision": f"{spec.decision.positive_class} where its probability is at least {spec.decision.threshold:.4f}",
+        "decision": f"{spec.decision.positive_class} if its probability is at least {spec.decision.threshold:.4f}",
         "threshold by": f"{spec.decision.rule}; {spec.decision.chosen_on}",
         "uncertain": _uncertain_text(spec),
-        "foreign": _input_check_text(spec),
+        "out-of-distribution": _input_check_text(spec),
         "temperature": f"{spec.temperature:.3f}, inside the graph",
     }
 
@@ -80,7 +80,7 @@ def _training_rows(spec: ModelSpec) -> dict[str, str]:
 def _integrity_rows(spec: ModelSpec) -> dict[str, str]:
     if not spec.model_sha256:
         return {}
-    return {"integrity": f"graph and weights have the SHA-256 that the file says, {spec.model_sha256[:16]}"}
+    return {"integrity": f"graph and weights match the SHA-256 in the file, {spec.model_sha256[:16]}"}
 
 
 def _calibration_rows(spec: ModelSpec) -> dict[str, str]:
@@ -89,11 +89,11 @@ def _calibration_rows(spec: ModelSpec) -> dict[str, str]:
         return {}
     text = f"{calibration.images} training images (manifest {calibration.manifest[:12]})"
     if calibration.share < 1:
-        text += f", ranges with {100 * calibration.share:.10g}% of a feature map's values"
+        text += f", ranges that cover {100 * calibration.share:.10g}% of a feature map's values"
     if stability := calibration.stability:
         text += (
-            f"; calibrated on others: same decision on {stability['agreement']:.1%} of {stability['images']:.0f}, "
-            f"mean difference {stability['mean_difference']:.2g}"
+            f"; calibrated on other images: same decision on {stability['agreement']:.1%} of "
+            f"{stability['images']:.0f}, mean difference {stability['mean_difference']:.2g}"
         )
     return {"calibrated on": text}
 
@@ -117,30 +117,30 @@ def _verification_rows(file: str, spec: ModelSpec) -> dict[str, str]:
 def _uncertain_text(spec: ModelSpec) -> str:
     bounds = spec.conformal
     if bounds is None:
-        return "never said; export the model again to have it say so"
+        return "not checked; export the model again to add the check"
     positive = spec.decision.positive_class
     (negative,) = (name for name in spec.class_names if name != positive)
     patients = ", ".join(f"{count} {name}" for name, count in bounds.patients.items())
     return (
-        f"unless the prediction set is the label alone; {positive} is in it from {bounds.least_positive:.4f} on, "
-        f"{negative} up to {bounds.most_negative:.4f}; it has the true class for {bounds.coverage:.0%} of the images "
-        f"of each ({bounds.chosen_on}; patients: {patients})"
+        f"if the prediction set is not just the label. It contains {positive} at probabilities from "
+        f"{bounds.least_positive:.4f}, {negative} up to {bounds.most_negative:.4f}. It contains the true class for "
+        f"{bounds.coverage:.0%} of the images of each class ({bounds.chosen_on}; patients: {patients})"
     )
 
 
 def _input_check_text(spec: ModelSpec) -> str:
     check = spec.input_check
     if check is None:
-        return "not checked: an image of anything is judged like an X-ray; export the model again to have it checked"
+        return "not checked: any image is classified as if it were an X-ray; export the model again to add the check"
     return (
-        f"an image at a distance of more than {check.limit:.3f} from what training images are like, by "
-        f"{len(check.mean)} features; {check.share:.0%} of images like those are nearer ({check.chosen_on})"
+        f"an image at a distance of more than {check.limit:.3f} from the training images, by {len(check.mean)} "
+        f"features; {check.share:.0%} of images like those are nearer ({check.chosen_on})"
     )
 
 
 def _graph_rows(graph: Graph | None, libraries: list[str]) -> dict[str, str]:
     if graph is None:
-        return {"graph": f"not read; that takes an engine that runs the file: {' or '.join(libraries)}"}
+        return {"graph": f"not read; install an engine that runs the file: {' or '.join(libraries)}"}
     return {
         "operators": ", ".join(f"{name} {count}" for name, count in graph.operators.items()),
         "parameters": f"{graph.parameters:,}, weights and biases",

@@ -1,4 +1,4 @@
-"""Verdicts that an interrupted run has kept in its journal, when they are read again."""
+"""Reads the results that an interrupted run left in its journal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Milliseconds = Annotated[float, Within(0)]
 
 @dataclass(frozen=True)
 class _Stages:
-    """What the journal holds of :class:`pneumo_edge.runtime.classifier.Timings`."""
+    """:class:`pneumo_edge.runtime.classifier.Timings` in a journal."""
 
     read: _Milliseconds
     decode: _Milliseconds
@@ -26,7 +26,7 @@ class _Stages:
 
 @dataclass(frozen=True)
 class _PredictionEntry:
-    """A verdict on an image that was judged, as a journal holds it."""
+    """The result for a classified image in a journal."""
 
     source: str
     label: str
@@ -41,24 +41,24 @@ class _PredictionEntry:
     foreign: bool | None = None
 
     def is_of(self, predictor: PredictorIdentity) -> bool:
-        """Whether a judge with these classes can have given it."""
+        """Whether a predictor with these classes can have given it."""
         return self.label in predictor.class_names and set(self.probabilities) == set(predictor.class_names)
 
 
 @dataclass(frozen=True)
 class _FailureEntry:
-    """The reason why an image was not judged, as a journal holds it."""
+    """The reason why an image was not classified, in a journal."""
 
     source: str
     error: Text
 
 
 def is_entry_of(line: bytes, source: str, predictor: PredictorIdentity) -> bool:
-    """Whether a line of a journal is that judge's verdict on that image."""
+    """Whether a line of a journal is that predictor's result for that image."""
     try:
         if b'"error"' in line:
             return records.loads(_FailureEntry, line).source == source
-        judged = records.loads(_PredictionEntry, line)
+        entry = records.loads(_PredictionEntry, line)
     except records.RecordError:
         return False
-    return judged.source == source and judged.is_of(predictor)
+    return entry.source == source and entry.is_of(predictor)

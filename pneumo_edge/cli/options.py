@@ -19,11 +19,13 @@ from pneumo_edge.errors import ArgumentError, printable
 if TYPE_CHECKING:
     from pneumo_edge.runtime.classifier import Classifier
 
-#: What the help says of a model; the parameter is text, because as a path ``./NAME`` would be the bundled NAME.
+#: Help for a model. The parameter is text, because as a path ``./NAME`` would become the bundled NAME.
 MODEL_HELP = f"A bundled model ({', '.join(bundled.NAMES)}), or a model file, .tflite or .onnx."
-#: What is said of a model before its verdicts, where it is one of phantom images.
-PHANTOM = "This model was trained on PHANTOM images, not X-rays: of no use on patients."
-MODELS_HELP = f"Model files, folders that are searched for them, or bundled models ({', '.join(bundled.NAMES)})."
+#: Printed before the predictions of a model that was trained on phantom images.
+PHANTOM = "This model was trained on PHANTOM images, not X-rays. Do not use it on patients."
+#: Printed before metrics on phantom images.
+PHANTOM_METRICS = "These are PHANTOM images, not X-rays. The numbers say nothing about pneumonia."
+MODELS_HELP = f"Model files, folders with model files, or bundled models ({', '.join(bundled.NAMES)})."
 
 
 #: Units of a quantity, for :func:`quantity`: of a time in milliseconds, of a size in bytes.
@@ -32,19 +34,19 @@ SIZES = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB":
 
 
 def quantity(units: Mapping[str, float]) -> Callable[[str], float]:
-    """What reads a number with its unit, as the parser of an option."""
+    """Make the parser of an option that takes a number with a unit."""
 
     def parse(text: str) -> float:
         match = re.fullmatch(rf"(\d+\.?\d*|\.\d+) ?({'|'.join(units)})", text)
         if not match or not float(match[1]):
-            raise typer.BadParameter(f"{text!r} is not a number over 0 with one of the units {', '.join(units)}")
+            raise typer.BadParameter(f"{text!r} is not a number above 0 with one of the units {', '.join(units)}")
         return float(match[1]) * units[match[2]]
 
     return parse
 
 
 def choice(names: Iterable[str], help_text: str, metavar: str | None = None) -> Any:
-    """An option that takes one of some names, for a parameter of type str or ``str | None``."""
+    """Make an option that takes one of the given names, for a parameter of type str or ``str | None``."""
     allowed = list(names)
 
     def check(value: str | None) -> str | None:
@@ -64,8 +66,8 @@ Weights = Annotated[
     Path | None,
     typer.Option(
         envvar="PNEUMO_EDGE_WEIGHTS",
-        help="Initial weights: a file, or a folder that has ImageNet's. Without it, Keras downloads ImageNet's; "
-        "where it cannot, those of the bundled model are taken.",
+        help="Initial weights: a file, or a folder with the ImageNet weights. By default Keras downloads the ImageNet "
+        "weights; if that fails, the weights of the bundled model are used.",
     ),
 ]
 Engine = Annotated[
@@ -78,7 +80,7 @@ Workers = Annotated[
         min=1,
         max=cores.MOST,
         show_default=False,
-        help="Images judged at a time; by default as many as there are cores.",
+        help="Images classified at a time; by default one for each core.",
     ),
 ]
 
@@ -88,19 +90,21 @@ _MAY_BE_EMPTY = "--patient-pattern"
 
 
 def refuse_empty(arguments: Iterable[str]) -> None:
-    """Refuse an empty path or name, as an unset variable in a script leaves one: as a path it is the current folder.
+    """Refuse an empty path or name.
+
+    An unset variable in a script leaves one, and as a path it would mean the current folder.
 
     Raises:
         typer.BadParameter: One of the arguments is empty.
     """
     for before, argument in pairwise(("", *arguments)):
         if (not argument or re.fullmatch(r"--[a-z-]+=", argument)) and _MAY_BE_EMPTY not in (before, argument[:-1]):
-            raise typer.BadParameter(f"{argument!r} is empty; give a path or a value, or leave it out")
+            raise typer.BadParameter(f"{argument!r} is empty; give a path or a value, or omit it")
 
 
 @contextlib.contextmanager
 def usage(option: str = "--out") -> Iterator[None]:
-    """Have an argument that cannot be used end the command as wrong usage of an option.
+    """Turn an ArgumentError of the block into wrong usage of an option (exit code 2).
 
     Raises:
         typer.BadParameter: The block raised an ArgumentError.
@@ -112,15 +116,15 @@ def usage(option: str = "--out") -> Iterator[None]:
 
 
 def check_out(out: Path, inputs: Iterable[str | os.PathLike[str]], option: str = "--out") -> None:
-    """Refuse a file to write, as :func:`pneumo_edge._util.outputs.check_file` does.
+    """Check a file to write, as :func:`pneumo_edge._util.outputs.check_file` does.
 
     Args:
         out: The file.
-        inputs: Files that are read.
-        option: The option that names it, for the message.
+        inputs: Files that the command reads.
+        option: The option that names the file, for the message.
 
     Raises:
-        typer.BadParameter: It is a folder or one of the inputs.
+        typer.BadParameter: The file is a folder or one of the inputs.
     """
     with usage(option):
         outputs.check_file(out, inputs)
@@ -132,7 +136,7 @@ def tell(line: str) -> None:
 
 
 def warn_unverified(classifier: Classifier) -> None:
-    """Say on standard error where a model may answer otherwise on this kind of processor, and nobody has looked."""
+    """Warn on standard error if the model was not verified on this kind of processor and may answer differently."""
     from pneumo_edge.runtime import verified
 
     if unverified := verified.remark(printable(classifier.path.name), classifier.spec):
@@ -140,7 +144,7 @@ def warn_unverified(classifier: Classifier) -> None:
 
 
 def describe_measured(measured: Mapping[str, float]) -> str:
-    """What the gate measured of a file on one engine, in a line for a person."""
+    """Describe in one line what the acceptance checks of a file measured on one engine."""
     text = (
         f"{measured['images']:.0f} images, same decision on {measured['agreement']:.1%}, largest difference "
         f"{measured['max_difference']:.2g}, mean {measured['mean_difference']:.2g}"

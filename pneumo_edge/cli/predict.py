@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 _PNG = ".png"
 _STEM_BYTES = 200
 
-#: What is to be judged: a path, or a path with the reason why there is nothing to judge.
+#: An image to classify: its path, and the reason if it cannot be classified.
 _Found = tuple[Path, ImageError | None]
 
 
 def predict(
-    # Paths that cannot be read are named one by one, not refused by the command line.
+    # Unreadable paths are reported one by one, not refused while options are parsed.
     inputs: Annotated[
         list[Path],
         typer.Argument(
@@ -45,40 +45,40 @@ def predict(
     threads: options.Threads = 1,
     workers: options.Workers = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Do not judge an image that is unlike the X-rays the model was trained on.")
+        bool, typer.Option("--strict", help="Refuse out-of-distribution images (unlike the training images).")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print a JSON document on each line.")] = False,
+    as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON document per line.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Print nothing but a summary, and write a .csv, .json, .jsonl or .parquet file. It is there when it "
-            "is whole; until then FILE.partial keeps what was judged.",
+            help="Write the results to a .csv, .json, .jsonl or .parquet file and print only a summary. The file "
+            "appears when it is complete; until then FILE.partial holds the finished results.",
         ),
     ] = None,
     explain: Annotated[
         Path | None,
         typer.Option(
             metavar="PNG|DIR",
-            help="Draw what speaks for the positive class over the X-ray: into this file, for one image, where its "
-            "name ends in .png, else into this folder, a file for each image.",
+            help="Draw a heatmap of the evidence for the positive class over the X-ray: for one image into this .png "
+            "file, else into this folder, one file per image.",
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Keep what an interrupted run had judged for --out, and go on behind it.")
+        bool, typer.Option("--resume", help="Resume the interrupted run that was writing the --out file.")
     ] = False,
 ) -> None:
-    """Judge chest X-rays.
+    """Classify chest X-rays.
 
-    Exit code 0 where every image was judged, 4 where some could not be;
-    each of those is named with the reason, and the others are judged all
-    the same. In a folder, a file is an image by its ending or by its
-    content; files that are none are counted and named at the end, and
-    change no exit code. Links to folders are followed, each folder once.
-    An image is remarked on where the model is uncertain, and
-    where it is foreign: unlike the X-rays that the model was trained on.
+    The exit code is 0 if every image was classified, and 4 if some could
+    not be. Each of those is printed with its reason; the others are
+    classified. In a folder, a file counts as an image by its ending or by
+    its content. Other files are counted at the end and do not change the
+    exit code. Links to folders are followed, each folder once. A remark
+    says where the model is uncertain, and where an image is
+    out-of-distribution: unlike the X-rays the model was trained on.
     """
     from pneumo_edge._util import cores
     from pneumo_edge.runtime.identity import PredictorIdentity
@@ -99,16 +99,16 @@ def predict(
     work = _Work(found, pictures, classifier, workers, PredictorIdentity.of(classifier, strict))
     counts = _write(out, resume, work) if out else _print(chosen, work)
     _tell(counts, work, unread)
-    if counts[_UNJUDGED]:
+    if counts[_UNCLASSIFIED]:
         raise typer.Exit(ExitCode.SOME_UNJUDGED)
 
 
-_UNJUDGED = "not judged"
+_UNCLASSIFIED = "not classified"
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What is to be judged, where each is to be drawn, if it is, and by what."""
+    """The images to classify, the files for their heatmaps, and the classifier."""
 
     found: Sequence[_Found]
     pictures: Sequence[Path]
@@ -118,10 +118,10 @@ class _Work:
 
 
 def _text_format(as_json: bool, as_jsonl: bool, as_csv: bool, out: Path | None) -> str:
-    """The ending of the one format that is printed, "" for the table."""
+    """Return the ending of the format to print, "" for the table."""
     formats = [text for text, wanted in (("json", as_json), ("jsonl", as_jsonl), ("csv", as_csv)) if wanted]
     if len(formats) + (out is not None) > 1:
-        raise typer.BadParameter("give one of --json, --jsonl, --csv and --out, not both")
+        raise typer.BadParameter("give only one of --json, --jsonl, --csv and --out")
     return f".{formats[0]}" if formats else ""
 
 
@@ -130,11 +130,11 @@ def _check_out(out: Path | None, resume: bool) -> None:
     from pneumo_edge.cli.predictions import PARQUET, TEXTS
 
     if resume and not out:
-        raise typer.BadParameter("goes with --out", param_hint="--resume")
+        raise typer.BadParameter("needs --out", param_hint="--resume")
     if out and out.suffix not in (*TEXTS, PARQUET):
         raise typer.BadParameter(f"{out} does not end in {', '.join((*TEXTS, PARQUET))}", param_hint="--out")
     if out and out.suffix == PARQUET:
-        # To be said before the images are judged, not after.
+        # Report a missing library before the images are classified, not after.
         extras.need("pyarrow", "parquet")
     if out:
         options.check_out(out, ())
@@ -151,7 +151,7 @@ def _load(model: str, engine: str | None, threads: int) -> Classifier:
 
 
 def _write(out: Path, resume: bool, work: _Work) -> Counter[str]:
-    """Judge into a file, and print a summary; how many images there are of each label, and with each remark."""
+    """Classify into a file and print a summary. Returns the number of images with each label and each remark."""
     from pneumo_edge._util import jobs
     from pneumo_edge.cli import predictions
 
@@ -159,7 +159,7 @@ def _write(out: Path, resume: bool, work: _Work) -> Counter[str]:
         counts = _predict_into(out, resume, work)
     images = "1 image" if len(work.found) == 1 else f"{len(work.found):,} images"
     labels = {what: count for what, count in counts.items() if what not in predictions.REMARKS}
-    remarks = {what: counts[what] for what in predictions.REMARKS if what in counts}
+    remarks = {shown: counts[what] for what, shown in predictions.REMARKS_SHOWN.items() if what in counts}
     text = ", ".join(f"{count:,} {what}" for what, count in labels.items())
     text += f"; of these {', '.join(f'{count:,} {what}' for what, count in remarks.items())}" if remarks else ""
     typer.echo(f"{out}: {images}: {text}")
@@ -167,22 +167,22 @@ def _write(out: Path, resume: bool, work: _Work) -> Counter[str]:
 
 
 def _print(chosen: str, work: _Work) -> Counter[str]:
-    """Judge, and print each verdict as soon as it is known; the counts are as of :func:`_write`."""
+    """Classify, and print each result as soon as it is known. Returns the counts like :func:`_write`."""
     from pneumo_edge.cli import predictions
 
     write = predictions.TEXTS[chosen] if chosen else predictions.table
     counts: Counter[str] = Counter()
-    judged = _count(_predict(work, 0), counts)
-    # A bar and a table would be written over each other.
-    shown = judged if sys.stdout and sys.stdout.isatty() else _show_progress(judged, len(work.found), 0)
+    classified = _count(_predict(work, 0), counts)
+    # On a terminal, a progress bar and a table would overwrite each other.
+    shown = classified if sys.stdout and sys.stdout.isatty() else _show_progress(classified, len(work.found), 0)
     for text in write(shown, work.predictor):
-        # By itself, click takes what looks like a colour out of names on their way into a pipe.
+        # By default click removes colour codes from piped text, also from file names.
         typer.echo(text, nl=False, color=True)
     return counts
 
 
 def _tell(counts: Counter[str], work: _Work, unread: Sequence[str]) -> None:
-    """Say what the remarks mean, and what in the folders was no image."""
+    """Explain the remarks, and name the files in the folders that are not images."""
     if counts["foreign"]:
         _tell_out_of_distribution(counts["foreign"], len(work.found), work.classifier)
     with native_output.stderr_is_heard():
@@ -191,7 +191,7 @@ def _tell(counts: Counter[str], work: _Work, unread: Sequence[str]) -> None:
 
 
 def _predict_into(out: Path, resume: bool, work: _Work) -> Counter[str]:
-    """Judge, and write the file; the counts are as of :func:`_write`."""
+    """Classify, and write the file. Returns the counts like :func:`_write`."""
     from pneumo_edge._util import records
     from pneumo_edge._util.journal import Journal
     from pneumo_edge.cli import journal_entries, predictions
@@ -202,10 +202,10 @@ def _predict_into(out: Path, resume: bool, work: _Work) -> Counter[str]:
             line, records.encodable(str(found[number][0])), work.predictor
         )
 
-    journal = Journal(out, "verdicts", "model or engine")
+    journal = Journal(out, "results", "model or engine")
     done = journal.begin(asdict(work.predictor), resume, is_next)
-    with contextlib.closing(_show_progress(_predict(work, done), len(work.found), done)) as judged:
-        for verdict in judged:
+    with contextlib.closing(_show_progress(_predict(work, done), len(work.found), done)) as classified:
+        for verdict in classified:
             journal.append(verdict)
     counts: Counter[str] = Counter()
     predictions.write(_count(journal.documents(), counts), work.predictor, out)
@@ -213,30 +213,30 @@ def _predict_into(out: Path, resume: bool, work: _Work) -> Counter[str]:
     return counts
 
 
-def _count(judged: Iterable[ImageVerdict], counts: Counter[str]) -> Generator[ImageVerdict, None, None]:
+def _count(verdicts: Iterable[ImageVerdict], counts: Counter[str]) -> Generator[ImageVerdict, None, None]:
     from pneumo_edge.cli import predictions
 
-    for verdict in judged:
-        counts[verdict.get("label", _UNJUDGED)] += 1
+    for verdict in verdicts:
+        counts[verdict.get("label", _UNCLASSIFIED)] += 1
         counts.update(predictions.remarks_on(verdict))
         yield verdict
 
 
 def _show_progress(verdicts: Iterable[ImageVerdict], total: int, done: int) -> Generator[ImageVerdict, None, None]:
-    """Pass verdicts through, and show on a terminal how many there are."""
+    """Pass results through, and show their number on a terminal."""
     if not (sys.stderr and sys.stderr.isatty()):
         yield from verdicts
         return
     from pneumo_edge._util.progress import bar
 
-    with bar("Judging", total, done) as advance:
+    with bar("Classifying", total, done) as advance:
         for verdict in verdicts:
             yield verdict
             advance(1, "")
 
 
 def _predict(work: _Work, done: int) -> Generator[ImageVerdict, None, None]:
-    """Judge the images behind those that are done, and draw each where that is asked for."""
+    """Classify the images after the first ``done``, and draw their heatmaps if asked for."""
     from pneumo_edge._util.records import encodable
     from pneumo_edge.runtime.batch import predict_each
 
@@ -263,7 +263,7 @@ def _draw(path: Path, prediction: Prediction, picture: Path) -> Prediction | Ima
 
     try:
         x_ray = images.decode(images.read(path))
-    except ImageError as error:  # it is no longer what it was when it was judged
+    except ImageError as error:  # the file changed after it was classified
         return error
     assert prediction.heatmap is not None
     heatmap.save(heatmap.draw(x_ray, prediction.heatmap), picture)
@@ -271,13 +271,13 @@ def _draw(path: Path, prediction: Prediction, picture: Path) -> Prediction | Ima
 
 
 def _pictures(found: Sequence[_Found], explain: Path | None) -> list[Path]:
-    """For each image where it is to be drawn, by different names; none where nothing is to be explained."""
+    """Return a different PNG path for each image; an empty list without ``--explain``."""
     if not explain:
         return []
     if explain.suffix.lower() == _PNG:
         if len(found) != 1:
             raise typer.BadParameter(
-                f"{explain} is one file, and there are {len(found)} images; give a folder", param_hint="--explain"
+                f"{explain} is one file, but there are {len(found)} images; give a folder", param_hint="--explain"
             )
         pictures = [explain]
     else:
@@ -287,15 +287,15 @@ def _pictures(found: Sequence[_Found], explain: Path | None) -> list[Path]:
     images = identities(path for path, problem in found if not problem)
     for picture in pictures:
         if identities([picture]).keys() & images.keys():
-            raise typer.BadParameter(f"{picture} is one of the images", param_hint="--explain")
+            raise typer.BadParameter(f"{picture} is one of the images; give another path", param_hint="--explain")
     return pictures
 
 
 def _different_names(stems: Iterable[str]) -> Iterator[str]:
-    """PNG file names that differ by more than case, the stem itself for the first that has it."""
+    """Make PNG file names that differ by more than case. The first image with a stem gets the stem itself."""
     taken: set[str] = set()
     for stem in stems:
-        # A file system takes names of up to 255 bytes, and the file has a longer name while it is written.
+        # A file system takes names of up to 255 bytes, and the temporary name is longer.
         stem = os.fsdecode(os.fsencode(stem)[:_STEM_BYTES])
         others = (f"{stem}-{number}" for number in count(2))
         name = stem if stem.casefold() not in taken else next(each for each in others if each.casefold() not in taken)
@@ -307,36 +307,36 @@ def _refuse_out_of_distribution(prediction: Prediction) -> Prediction | ImageErr
     if not prediction.out_of_distribution:
         return prediction
     return ImageError(
-        "the image is foreign: unlike the X-rays that the model was trained on",
-        "a frontal chest X-ray of the kind that was",
-        "Leave out --strict to have it judged all the same",
+        "the image is out-of-distribution (unlike the X-rays the model was trained on)",
+        "a frontal chest X-ray like those",
+        "Omit --strict to classify it with a remark",
     )
 
 
 def _tell_out_of_distribution(flagged: int, images: int, classifier: Classifier) -> None:
-    """Say in words what the remark means, beside whatever was printed or written."""
+    """Explain the remark, in addition to the results."""
     check = classifier.spec.input_check
     which = "the image is" if images == 1 else f"{flagged:,} of {images:,} images are"
-    usual = f" (of images like those, 1 in {round(1 / (1 - check.share)):,} is)" if check else ""
+    usual = f" (of images like those, 1 in {round(1 / (1 - check.share)):,} is flagged)" if check else ""
     with native_output.stderr_is_heard():
         typer.echo(
-            f"warning: {which} foreign: unlike the X-rays that this model was trained on, {classifier.spec.data.name}"
-            f"{usual}. What it says of them means nothing, however sure it is.",
+            f"warning: {which} out-of-distribution: unlike the X-rays this model was trained on, "
+            f"{classifier.spec.data.name}{usual}. Ignore the label and the probability.",
             err=True,
         )
 
 
 def _is_file(path: Path) -> bool:
-    # What lies in a folder that may not be entered is told when it is read.
+    # A file in a folder without permission is reported when it is read.
     with contextlib.suppress(OSError):
         return path.is_file()
     return False
 
 
 def _find(inputs: Iterable[Path]) -> tuple[list[_Found], list[str]]:
-    """What is to be judged, and in words what is not.
+    """Find the images to classify, and describe the files that are not images.
 
-    Images in the order they were given, those of a folder sorted; a folder without any with the reason.
+    Images come in the order given, those of a folder sorted. A folder without images comes with the reason.
     """
     found: list[_Found] = []
     unread: list[str] = []
@@ -344,7 +344,7 @@ def _find(inputs: Iterable[Path]) -> tuple[list[_Found], list[str]]:
         if _is_file(path):
             found.append((path, None))
             continue
-        # Not at the top: one image should not wait for the import.
+        # Imported only here, because classifying one image does not need it.
         from pneumo_edge.imaging import folders
 
         if not folders.is_folder(path):
@@ -355,9 +355,9 @@ def _find(inputs: Iterable[Path]) -> tuple[list[_Found], list[str]]:
             problem = f"the folder cannot be read ({reason})"
             found.append((folder, ImageError(problem, "a readable folder", "Check its permissions")))
         if not tree.images and not tree.closed:
-            problem = "the folder holds no images"
+            problem = "the folder contains no images"
             found.append((path, ImageError(problem, "files such as .jpeg or .png", "Give another folder")))
         found += [(image, None) for image in tree.images]
         unread += [f"{printable(path)}: {line}" for line in folders.summarize(tree.passed_over.items(), path)]
-    # A folder that is given twice is judged twice, but tells nothing new.
+    # A folder given twice is classified twice, but its other files are named once.
     return found, list(dict.fromkeys(unread))

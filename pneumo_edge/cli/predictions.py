@@ -1,7 +1,7 @@
-"""What becomes of verdicts: text on standard output, or a file that is whole or not there.
+"""Writes the results of ``predict``: text on standard output, or a file that is complete or absent.
 
-A verdict is plain data: what ``Prediction.to_dict`` gives, or ``source`` and ``error``. Its ``source`` is text that
-strict parsers take (:func:`pneumo_edge._util.records.encodable`).
+The result for an image is plain data: what ``Prediction.to_dict`` gives, or ``source`` and ``error``. Its ``source`` is
+text that strict parsers accept (:func:`pneumo_edge._util.records.encodable`).
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ from pneumo_edge.runtime.identity import PredictorIdentity
 
 ImageVerdict = Mapping[str, Any]
 
-#: Rows that a Parquet file holds in memory before it writes them.
+#: Rows that are collected in memory before they are written to Parquet.
 _ROWS_AT_ONCE = 1000
-_REMARK_WIDTH = max(map(len, REMARKS))
+#: How a remark is shown to a person; in files and in JSON it has its own name.
+REMARKS_SHOWN = {name: "out-of-distribution" if name == "foreign" else name for name in REMARKS}
+_REMARK_WIDTH = max(map(len, REMARKS_SHOWN.values()))
 
 
 def table(verdicts: Iterable[ImageVerdict], predictor: PredictorIdentity) -> Iterator[str]:
-    """Lines for a person, without the images that could not be judged."""
+    """Yield the lines of a table, without the images that could not be classified."""
     width, positive = max(map(len, predictor.class_names)), predictor.positive_class
     remarks = f"{'remark':<{_REMARK_WIDTH}}  " if predictor.remarks else ""
     yield f"{'label':<{width}}  p({positive})  threshold  {'ms':>6}  {remarks}image\n"
     for verdict in verdicts:
         if "error" not in verdict:
             probability = f"{verdict['probabilities'][positive]:>{len(positive) + 3}.4f}"
-            # The last is the gravest: how sure a model is of what it does not know says nothing.
-            remark = ["-", *remarks_on(verdict)][-1]
+            # The last is the most important: for an out-of-distribution image, the uncertainty means nothing.
+            remark = ["-", *(REMARKS_SHOWN[name] for name in remarks_on(verdict))][-1]
             remarks = f"{remark:<{_REMARK_WIDTH}}  " if predictor.remarks else ""
             yield (
                 f"{verdict['label']:<{width}}  {probability}  {verdict['threshold']:>9.4f}  "
@@ -42,14 +44,14 @@ def table(verdicts: Iterable[ImageVerdict], predictor: PredictorIdentity) -> Ite
 
 
 def remarks_on(verdict: ImageVerdict) -> list[str]:
-    """Why the label of a verdict is not to be taken as it stands, those of :data:`REMARKS` that apply."""
+    """Return the names of :data:`REMARKS` that apply: reasons not to rely on the label."""
     return [name for name in REMARKS if verdict.get(name)]
 
 
 def as_csv(verdicts: Iterable[ImageVerdict], predictor: PredictorIdentity) -> Iterator[str]:
-    """CSV with a header; of an image that could not be judged, its name and the reason.
+    """Yield CSV with a header. An image that could not be classified has its name and the reason.
 
-    No name becomes a formula: see :mod:`pneumo_edge._util.tabular`.
+    File names cannot become formulas: see :mod:`pneumo_edge._util.tabular`.
     """
     from pneumo_edge._util import tabular
 
@@ -59,17 +61,17 @@ def as_csv(verdicts: Iterable[ImageVerdict], predictor: PredictorIdentity) -> It
 
 
 def as_json(verdicts: Iterable[ImageVerdict], predictor: PredictorIdentity) -> Iterator[str]:
-    """One JSON document, in one piece."""
+    """Yield one JSON document."""
     document = {"model": predictor.model, "engine": predictor.engine, "images": list(verdicts)}
     yield json.dumps(document, indent=2) + "\n"
 
 
 def as_json_lines(verdicts: Iterable[ImageVerdict], predictor: PredictorIdentity) -> Iterator[str]:
-    """A JSON document on each line, one for each image."""
+    """Yield JSON Lines: one document for each image."""
     yield from map(_json_line, verdicts)
 
 
-#: Endings of a file of verdicts, and what writes its text.
+#: Endings of text files of results, and the functions that write them.
 TEXTS: dict[str, Callable[[Iterable[ImageVerdict], PredictorIdentity], Iterator[str]]] = {
     ".csv": as_csv,
     ".json": as_json,
@@ -79,11 +81,11 @@ PARQUET = ".parquet"
 
 
 def write(verdicts: Iterable[ImageVerdict], predictor: PredictorIdentity, path: Path) -> None:
-    """Write a file in the format that its ending says, :data:`PARQUET` or one of :data:`TEXTS`.
+    """Write a file in the format of its ending, :data:`PARQUET` or one of :data:`TEXTS`.
 
     Raises:
-        MissingExtraError: It is Parquet, and pyarrow is not installed.
-        OSError: It cannot be written; what was there is then as it was.
+        MissingExtraError: The format is Parquet, and pyarrow is not installed.
+        OSError: The file cannot be written. An existing file is not changed.
     """
     with files.atomic(path) as temporary:
         if path.suffix == PARQUET:
@@ -94,12 +96,12 @@ def write(verdicts: Iterable[ImageVerdict], predictor: PredictorIdentity, path: 
 
 
 def columns(predictor: PredictorIdentity) -> list[str]:
-    """Names of the columns of CSV and Parquet."""
+    """Return the column names of CSV and Parquet."""
     return ["image", "label", *predictor.class_names, "threshold", "total_ms", "error", *REMARKS]
 
 
 def cells(verdict: ImageVerdict, predictor: PredictorIdentity) -> list[Any]:
-    """A row under :func:`columns`; None where there is nothing to say."""
+    """Return a row for :func:`columns`; None where there is no value."""
     shares = verdict.get("probabilities", {})
     label, *others = (verdict.get(name) for name in ("label", "threshold", "total_ms", "error", *REMARKS))
     return [verdict["source"], label, *map(shares.get, predictor.class_names), *others]
@@ -127,7 +129,7 @@ def _write_parquet(verdicts: Iterable[ImageVerdict], predictor: PredictorIdentit
         },
     )
     rows = (cells(verdict, predictor) for verdict in verdicts)
-    # Not by its path, which Arrow takes in UTF-8 alone.
+    # An open file, because Arrow takes only paths in UTF-8.
     with path.open("wb") as stream, parquet.ParquetWriter(stream, schema) as writer:
         while batch := list(islice(rows, _ROWS_AT_ONCE)):
             by_column = dict(zip(names, zip(*batch, strict=True), strict=True))

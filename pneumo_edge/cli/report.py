@@ -17,7 +17,7 @@ def report(
     results: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RESULTS.json...", help="Raw results that `benchmark` wrote; several stand side by side."
+            metavar="RESULTS.json...", help="Raw results that `benchmark` wrote; several are shown side by side."
         ),
     ],
     out: Annotated[
@@ -25,16 +25,16 @@ def report(
         typer.Option(
             "--out",
             "-o",
-            help="The file to write; its ending says what: .html (with figures), .md, .csv, or .json (the verdict).",
+            help="The file to write; the ending sets the format: .html (with figures), .md, .csv, or .json (verdict).",
         ),
     ] = Path("report.html"),
 ) -> None:
-    """Draw the report on a benchmark from its raw results alone.
+    """Write the report of a benchmark from its raw results.
 
-    So a device that measures needs no plotting library: copy its
-    results.json here. Those of several machines, versions or dates make one
-    report, in which the same units stand next to each other. A verdict in
-    numbers, as verdict.json of `benchmark`, is of one file.
+    A device that measures needs no plotting library: copy its results.json
+    to this machine. Results of several machines, versions or dates make one
+    report, in which the same units are next to each other. A .json verdict,
+    like verdict.json of `benchmark`, is made from one results file.
     """
     from pneumo_edge.benchmarks import report as reports
     from pneumo_edge.benchmarks import results as raw
@@ -46,7 +46,7 @@ def report(
     if out.suffix not in endings:
         raise typer.BadParameter(f"{str(out)!r} does not end in {', '.join(endings)}", param_hint="--out")
     if out.suffix == _VERDICT and len(results) > 1:
-        raise typer.BadParameter(f"a verdict is of one results file, not of {len(results)}", param_hint="--out")
+        raise typer.BadParameter(f"a verdict is made from one results file, not {len(results)}", param_hint="--out")
     options.check_out(out, results)
     if out.suffix == _VERDICT:
         with options.usage():

@@ -28,45 +28,43 @@ def serve(
     workers: options.Workers = None,
     host: Annotated[
         str | None,
-        typer.Option(
-            show_default="127.0.0.1", help="Address to listen on; by default one that only this machine can reach."
-        ),
+        typer.Option(show_default="127.0.0.1", help="Address to listen on. Only this machine can reach the default."),
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, show_default="8000", help="Port to listen on; 0 takes a free one."),
+        typer.Option(min=0, max=65535, show_default="8000", help="Port to listen on; 0 chooses a free one."),
     ] = None,
     unix_socket: Annotated[
-        Path | None, typer.Option(help="Listen on a Unix socket at this path, instead of an address.")
+        Path | None, typer.Option(help="Listen on a Unix socket at this path instead of an address.")
     ] = None,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME[:PORT]",
-            help="A name that the service may be asked by, beside its own address: that of a proxy, or one in the "
-            "local network. May be given several times.",
+            help="Another host name that requests may use, such as that of a proxy or one in the local network; "
+            "repeatable.",
         ),
     ] = None,
     token_file: Annotated[
         Path | None,
-        typer.Option(help="File with a token; only clients that send it are served. For an address that others reach."),
+        typer.Option(help="File with a token that clients must send. Use it for an address that others can reach."),
     ] = None,
     no_token: Annotated[
-        bool, typer.Option("--no-token", help="Serve whoever reaches the address, without a token.")
+        bool, typer.Option("--no-token", help="Serve everyone who can reach the address, without a token.")
     ] = False,
     max_body: Annotated[
         float, typer.Option(parser=options.quantity(options.SIZES), metavar="SIZE", help="Largest file, such as 20MB.")
     ] = "50MB",  # type: ignore[assignment]
     max_pixels: Annotated[
-        int, typer.Option(min=1, max=images.MAX_PIXELS, help="Largest image; refused before it is decoded.")
+        int, typer.Option(min=1, max=images.MAX_PIXELS, help="Most pixels of an image; checked before decoding.")
     ] = images.MAX_PIXELS,
-    queue: Annotated[int, typer.Option(min=0, help="Images that may wait beside those being judged.")] = 8,
+    queue: Annotated[int, typer.Option(min=0, help="Images that may wait while others are classified.")] = 8,
     timeout: Annotated[
         float,
         typer.Option(
             parser=options.quantity(options.TIMES),
             metavar="TIME",
-            help="Most time for an image to arrive, and again from there to its verdict, such as 30s.",
+            help="Longest time for an image to arrive, and then for its classification, such as 30s.",
         ),
     ] = "30s",  # type: ignore[assignment]
     min_rate: Annotated[
@@ -74,18 +72,18 @@ def serve(
         typer.Option(
             parser=options.quantity(options.SIZES),
             metavar="SIZE",
-            help="Least size that must arrive of an image in a second, on average from the fifth second.",
+            help="Lowest rate per second at which an image may arrive, on average from the fifth second.",
         ),
     ] = "1kB",  # type: ignore[assignment]
     max_connections: Annotated[
         int,
-        typer.Option(min=8, max=10_000, help="Connections at a time; fewer where the limit of open files is lower."),
+        typer.Option(min=8, max=10_000, help="Connections at a time; fewer if the limit of open files is lower."),
     ] = 256,
 ) -> None:
-    """Judge chest X-rays over HTTP, with a page to drop them on.
+    """Classify chest X-rays over HTTP, with a web page that takes images.
 
-    Ends with SIGTERM (exit code 0) or Ctrl-C (130) when the images that it
-    has begun are judged. No image is written to disk or logged.
+    Stop it with SIGTERM (exit code 0) or Ctrl-C (130); it first finishes
+    the images it has started. No image is written to disk or logged.
     """
     _check_libraries()
     from pneumo_edge._util import cores
@@ -117,13 +115,11 @@ def _check_libraries() -> None:
 def _check_options(
     unix_socket: Path | None, host: str | None, port: int | None, token_file: Path | None, no_token: bool
 ) -> None:
-    """Refuse options that do not go together."""
+    """Refuse options that cannot be combined."""
     if unix_socket and (host is not None or port is not None):
-        raise typer.BadParameter(
-            "A Unix socket has no address: leave out --host and --port.", param_hint="--unix-socket"
-        )
+        raise typer.BadParameter("A Unix socket has no address: omit --host and --port.", param_hint="--unix-socket")
     if token_file and no_token:
-        raise typer.BadParameter("Give it, or --token-file, not both.", param_hint="--no-token")
+        raise typer.BadParameter("Give --no-token or --token-file, not both.", param_hint="--no-token")
 
 
 def _listen(unix_socket: Path | None, host: str, port: int) -> AbstractContextManager[socket]:
@@ -133,7 +129,7 @@ def _listen(unix_socket: Path | None, host: str, port: int) -> AbstractContextMa
 
 
 def _announce(listening: socket, host: str, token: Token | None, no_token: bool, classifier: Classifier) -> None:
-    """Say where the service is and what to know of it, unless it is open to others and nobody said so."""
+    """Print address and warnings. Refuse an address that others can reach without a token or ``--no-token``."""
     from pneumo_edge.service import sockets
 
     if not sockets.is_local(listening):
@@ -141,7 +137,7 @@ def _announce(listening: socket, host: str, token: Token | None, no_token: bool,
     if not classifier.spec.data.real:
         typer.echo(options.PHANTOM, err=True)
     options.warn_unverified(classifier)
-    typer.echo(f"Listening on {sockets.url(listening)} (Ctrl-C ends it)")
+    typer.echo(f"Listening on {sockets.url(listening)} (stop with Ctrl-C)")
 
 
 def _address(text: str) -> Address:
@@ -149,7 +145,7 @@ def _address(text: str) -> Address:
 
     address = Address.parse(text)
     if not address:
-        raise typer.BadParameter(f"{text!r} is not a name, with or without a port", param_hint="--allow-host")
+        raise typer.BadParameter(f"{text!r} is not a host name with or without a port", param_hint="--allow-host")
     return address
 
 
@@ -166,15 +162,15 @@ def _token(path: Path | None) -> Token | None:
 
 
 def _check_open(host: str, has_token: bool, is_without: bool) -> None:
-    """See to it that an address that others reach is open to all only where that was said."""
+    """Require a token, or ``--no-token``, for an address that others can reach."""
     if not has_token and not is_without:
         raise ServiceError(
-            f"{host} can be reached from elsewhere", "a token for an address other than a loopback one",
-            "Give --token-file FILE, or --no-token where whoever reaches it may use it",
+            f"other machines can reach {host}", "a token for an address other than a loopback address",
+            "Give --token-file FILE, or --no-token if everyone who can reach it may use it",
         )  # fmt: skip
-    who = "whoever has the token" if has_token else f"whoever can reach {host}"
+    who = "everyone with the token" if has_token else f"everyone who can reach {host}"
     typer.echo(
-        f"warning: {who} can send images and read verdicts, and there is no encryption. Leave out --host, or put a "
-        "proxy that has it in front",
+        f"warning: {who} can send images and read results, without encryption. Omit --host, or put a proxy with "
+        "encryption in front",
         err=True,
     )

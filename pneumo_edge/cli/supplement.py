@@ -16,25 +16,29 @@ if TYPE_CHECKING:
 
 
 def supplement(
-    results: Annotated[Path, typer.Argument(metavar="RESULTS.json", help="Raw results that `benchmark` wrote here.")],
-    models: Annotated[list[str], typer.Argument(metavar="MODEL|DIR", help="The same files; or some of them.")],
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS.json", help="Raw results that `benchmark` wrote on this machine.")
+    ],
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL|DIR", help="The model files of that benchmark, or some of them.")
+    ],
     data: options.Data,
     measure: Annotated[
         list[str] | None,
         typer.Option(
-            help="Measure this alone; may be given again: installation, limit, operators, energy, throughput, "
-            "cross-check. By default all of it."
+            help="Measure only this; repeatable: installation, limit, operators, energy, throughput, cross-check. By "
+            "default all of them."
         ),
     ] = None,
 ) -> None:
-    """Add to a benchmark's results why a file is slow, what it costs, and what other instruments read.
+    """Add to benchmark results: operator times, energy, throughput, and cross-checks with other tools.
 
-    It measures the machine's limit of multiply-adds, operators and where
-    their time goes, energy where the system shows it, throughput over
-    threads and processes, the installed size of each engine, and times
-    the files in turns with litert-benchmark, onnxruntime's profiler and
-    MLPerf LoadGen. All goes into RESULTS.json, and `report` shows it;
-    LoadGen's own logs lie beside it, in the folder loadgen.
+    It measures the machine's peak rate of multiply-adds, the time of each
+    operator, energy (if the system reports it), throughput by threads and
+    processes, and the installed size of each engine. It also times the files
+    in turn with litert-benchmark, onnxruntime's profiler and MLPerf LoadGen.
+    The numbers go into RESULTS.json, and `report` shows them. LoadGen's own
+    logs are beside that file, in the folder loadgen.
     """
     from pneumo_edge.api.datasets import open_data
     from pneumo_edge.benchmarks import results as raw
@@ -47,7 +51,7 @@ def supplement(
             raise typer.BadParameter(f"{name!r} is not one of {', '.join(MEASURES)}", param_hint="--measure")
     raw.read(results)
     paths = [bundled.find(model) for model in models]
-    again = "Run the command again with --measure for what is still missing"
+    again = "Run the command again with --measure for each missing measurement"
     with jobs.alone(results, "supplement", again), verdict_file.following(results):
         measured = run.measure(
             raw.read(results),

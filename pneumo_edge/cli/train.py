@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from pneumo_edge.data.tensors import Dataset
 
 _RECIPE_HELP = "; ".join(f"{row.name}: {row.summary}" for row in RECIPES.values()) + (
-    "; report-*: the runs of the student report and their corrected twins, see docs/report-reproduction.md."
+    "; report-*: the runs of the student report and their corrected versions, see docs/report-reproduction.md."
 )
 
 
 def train(
     data: options.Data,
     backbone: Annotated[
-        str | None, options.choice(BACKBONES, "The image backbone; a report-* recipe has its own.")
+        str | None, options.choice(BACKBONES, "The network to train; a report-* recipe sets its own.")
     ] = None,
     recipe: Annotated[
         str, options.choice([*RECIPES, *REPRODUCTIONS], _RECIPE_HELP, "|".join([*RECIPES, "report-*"]))
@@ -32,23 +32,23 @@ def train(
     weights: options.Weights = None,
     patient_pattern: datasets.PatientPattern = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run; by default runs/BACKBONE-RECIPE, or runs/RECIPE.")
+        Path | None, typer.Option(help="Folder for the run; by default runs/BACKBONE-RECIPE, or runs/RECIPE.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides initialization and the order of images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the initialization and of the order of images.")] = 0,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="The most epochs of each phase; for a report-* recipe only.")
+        int | None, typer.Option(min=1, help="Most epochs in each phase; only for report-* recipes.")
     ] = None,
     images: Annotated[
-        int | None, typer.Option(min=2, help="Train on so many images, drawn; for a report-* recipe only.")
+        int | None, typer.Option(min=2, help="Train on this many randomly drawn images; only for report-* recipes.")
     ] = None,
 ) -> None:
     """Train a backbone on chest X-rays.
 
-    Interrupted at any moment, the same command goes on from the last
-    finished epoch. Validation is drawn out of train by patient; the test
-    split is not touched. A report-* recipe does as the report did instead:
-    it trains on all of train, takes the test split for validation, and
-    leaves no model.
+    If training is interrupted, run the same command again: it resumes from
+    the last finished epoch. The validation split is drawn from the train
+    split by patient. The test split is not used. A report-* recipe repeats
+    a run of the student report instead: it trains on the whole train split,
+    validates on the test split, and writes no model to export.
     """
     from pneumo_edge import runs
     from pneumo_edge.api import train as api
@@ -80,15 +80,15 @@ def _print(run: TrainedRun) -> None:
 
 
 def _settle(backbone: str | None, recipe: str, epochs: int | None, images: int | None) -> str:
-    """The backbone that is meant, where the options go together."""
+    """Return the backbone, or refuse options that cannot be combined."""
     if report := REPRODUCTIONS.get(recipe):
         if backbone not in (None, report.backbone):
-            raise typer.BadParameter(f"{recipe} is a run of {report.backbone}; leave --backbone out, or give that")
+            raise typer.BadParameter(f"{recipe} trains {report.backbone}; omit --backbone, or give that name")
         return report.backbone
     if epochs is not None or images is not None:
-        raise typer.BadParameter(f"--epochs and --images are for report-* recipes; {recipe} has its own epochs")
+        raise typer.BadParameter(f"--epochs and --images are only for report-* recipes; {recipe} sets its own epochs")
     if backbone is None:
-        raise typer.BadParameter(f"the recipe {recipe} needs --backbone, one of {', '.join(BACKBONES)}")
+        raise typer.BadParameter(f"the recipe {recipe} needs --backbone; give one of {', '.join(BACKBONES)}")
     return backbone
 
 
@@ -112,6 +112,7 @@ def _reproduce(
     rows = reproduction.read_history(folder)
     typer.echo(
         f"{folder}: validation accuracy by epoch {', '.join(f'{row.val_accuracy:.4f}' for row in rows)}, "
-        f"{rows[-1].called_pneumonia:.0%} called pneumonia at the end. Initial weights: {result.initial_weights}. "
-        f"Validation is the report's: {sum(result.validation_images.values())} test images. There is no model to export"
+        f"{rows[-1].called_pneumonia:.0%} classified as pneumonia after the last. Initial weights: "
+        f"{result.initial_weights}. Validated, as in the report, on {sum(result.validation_images.values())} test "
+        "images. This recipe writes no model to export"
     )

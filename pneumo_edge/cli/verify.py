@@ -17,7 +17,7 @@ def verify(
         list[str],
         typer.Argument(
             metavar="MODEL",
-            help=f"Model files with their proofs beside them, or bundled models ({', '.join(bundled.NAMES)}).",
+            help=f"Model files with their .proof.json beside them, or bundled models ({', '.join(bundled.NAMES)}).",
         ),
     ],
     data: Annotated[
@@ -25,19 +25,19 @@ def verify(
         typer.Option(
             envvar="PNEUMO_EDGE_DATA",
             show_default=False,
-            help="The data the model was trained on, to verify on its whole validation split; by default on the "
-            "images of the reference set beside the model.",
+            help="The data the model was trained on, to verify on its whole validation split. By default the images "
+            "of the reference set beside the model are used.",
         ),
     ] = None,
 ) -> None:
-    """Hold model files to the bounds of their format once more, on this machine.
+    """Re-run the acceptance checks of model files on this machine.
 
-    It takes no TensorFlow: what the Keras model said is in the reference set
-    that `export` puts beside its files; those of the bundled models are in the
-    package. Each file is run in a process of its own, so that one that crashes
-    an engine ends in an error like any other.
-    Every file is named with what became of it. Exit code 5 where one misses a
-    bound, else 3 where one cannot be verified.
+    This needs no TensorFlow: the answers of the Keras model are in the
+    reference set that `export` writes beside its files. The package has the
+    reference sets of the bundled models. Each file runs in its own process,
+    so a file that crashes an engine is reported like any other error. The
+    result of every file is printed. The exit code is 5 if a file fails a
+    check, and 3 if a file cannot be verified.
     """
     from pneumo_edge._util.cache import cache_folder
     from pneumo_edge.converters.verify import verify_in_subprocess
@@ -45,11 +45,11 @@ def verify(
     worst = ExitCode.OK
     for path in map(bundled.find, models):
         try:
-            # A user without a home verifies a file by its reference set all the same.
+            # Without --data no cache folder is needed, so a user without a home folder can verify as well.
             verification = verify_in_subprocess(path, data, cache_folder() if data else Path())
         except PneumoEdgeError as error:
             worst = max(worst, error.exit_code)
-            # Most errors name the file themselves.
+            # Most errors already name the file.
             named = "" if printable(path) in str(error) else f"{printable(path)}: "
             typer.echo(f"error: {named}{error}", err=True)
             continue

@@ -60,7 +60,7 @@ def test_an_interrupted_run_keeps_what_it_has_says_how_to_continue_and_is_contin
         process.send_signal(number)
         _, error = process.communicate()
     assert process.returncode == ExitCode.INTERRUPTED
-    assert error == ("error: interrupted; what was finished is kept. Run the same command with --resume to continue\n")
+    assert error == ("error: interrupted; finished work is saved. Run the same command with --resume to continue\n")
     assert not out.exists()
     assert not out.with_name("out.csv.lock").exists()
     kept = partial.read_bytes().rpartition(b"\n")[0].splitlines()

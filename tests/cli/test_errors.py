@@ -87,7 +87,7 @@ def test_each_bad_image_gets_one_line_and_the_good_ones_are_judged(
     expectations = [
         *((path, *said) for path, (_, _, *said) in zip(bad_images, _BAD_IMAGES, strict=True)),
         (missing, "there is no such file", "the path of an image file", "Check the path"),
-        (no_images, "the folder holds no images", "files such as .jpeg or .png", "Give another folder"),
+        (no_images, "the folder contains no images", "files such as .jpeg or .png", "Give another folder"),
     ]
     *errors, note = done.errors
     assert note == f"note: {no_images}: 1 file is no image: notes.txt"

@@ -74,7 +74,7 @@ def test_a_file_that_no_engine_runs_still_tells_its_spec(tiny_models: Path, iner
     write_spec(inert_tflite, model, read_spec(tiny_models / "tiny-fp32.tflite"))
     fields = _fields(_info(model).stdout)
     assert fields["name"] == "tiny-fp32"
-    assert fields["graph"].startswith("not read; that takes an engine that runs the file")
+    assert fields["graph"].startswith("not read; install an engine that runs the file")
     assert "operators" not in fields
     for row in engines.installed_engines_for(model):
         assert fields[f"on {row.name}"].startswith(f"{row.name} cannot load {model} (")
@@ -100,7 +100,7 @@ def test_the_text_says_what_a_user_asks(tiny_models: Path) -> None:
     assert fields["file"] == f"{model.stat().st_size / 1e6:.2f} MB"
     assert fields["classes"] == "NORMAL, PNEUMONIA"
     assert fields["input"] == "uint8 pixels 0 to 255, 1x224x224x3"
-    assert fields["decision"] == "PNEUMONIA where its probability is at least 0.5000"
+    assert fields["decision"] == "PNEUMONIA if its probability is at least 0.5000"
     assert fields["trained on"] == "no data, 3 images (split 000000000000)"
     assert fields["verified on"] == "litert 2"
     assert fields["litert"] == "images 3"
@@ -134,5 +134,5 @@ def test_the_text_says_what_a_file_was_calibrated_on(tiny_models: Path) -> None:
     assert _fields(_info(tiny_models / "tiny-int8.tflite").stdout)["calibrated on"].startswith("16 training images")
     for name in bundled.NAMES:
         said = _fields(_info(bundled.path(name)).stdout)["calibrated on"]
-        assert said.startswith("200 training images") and "calibrated on others: same decision on " in said
-        assert ("ranges with 99.99% of a feature map's values" in said) == (name == "efficientnetb0")
+        assert said.startswith("200 training images") and "calibrated on other images: same decision on " in said
+        assert ("ranges that cover 99.99% of a feature map's values" in said) == (name == "efficientnetb0")

@@ -32,7 +32,7 @@ def test_predict_takes_the_default_where_no_model_is_given(run: Run, x_rays: Pat
     assert _judged_by(done) == f"{bundled.DEFAULT}-int8"
     # A plain picture is none of the X-rays that it was trained on.
     (line,) = done.errors
-    assert line.startswith("warning: the image is foreign")
+    assert line.startswith("warning: the image is out-of-distribution")
 
 
 @_each

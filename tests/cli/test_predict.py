@@ -127,7 +127,7 @@ def test_inputs_are_judged_in_the_order_given(model: Path, x_rays: Path) -> None
 def test_json_and_csv_together_are_a_usage_error(model: Path, x_rays: Path) -> None:
     result = _predict(x_rays, "--json", "--csv", model=model)
     assert result.exit_code == 2
-    assert "not both" in result.stderr
+    assert "give only one of" in result.stderr
     assert result.stdout == ""
 
 
@@ -251,7 +251,7 @@ def test_ctrl_c_ends_with_one_line_and_keeps_what_was_said(
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.splitlines() == ["error: interrupted; what was finished is kept"]
+    assert errors.splitlines() == ["error: interrupted; finished work is saved"]
     assert "0000.png" in first[1]
     assert 0 < len(rest.splitlines()) + 2 < 301
     assert (first[1] + rest).endswith("\n")

@@ -90,9 +90,9 @@ def test_every_kind_of_file_says_the_same(run: Run, tmp_path: Path, folder: Path
     (error,) = [row["error"] for row in rows if row["error"]]
     assert line == f"error: {folder / '05b.png'}: {error}"
     # These pictures are no X-rays.
-    assert remark.startswith("warning: 12 of 13 images are foreign")
+    assert remark.startswith("warning: 12 of 13 images are out-of-distribution")
     assert done.out.startswith(f"{out}: 13 images: ")
-    assert "1 not judged" in done.out
+    assert "1 not classified" in done.out
     assert list(out.parent.iterdir()) == [out]
 
 
@@ -101,7 +101,7 @@ def test_json_lines_on_standard_output_are_those_of_the_file(run: Run, tmp_path:
     done = run("predict", folder, "--jsonl")
     assert done.code == 0
     (remark,) = done.errors
-    assert remark.startswith("warning: 12 of 12 images are foreign")
+    assert remark.startswith("warning: 12 of 12 images are out-of-distribution")
     printed = tmp_path / "printed.jsonl"
     printed.write_text(done.out)
     assert _without_errors(_read(printed)) == _expected(folder)
@@ -127,9 +127,9 @@ def test_workers_change_nothing_that_is_printed(run: Run, folder: Path, option: 
     [
         (["--out", "x.txt"], "does not end in .csv, .json, .jsonl, .parquet"),
         (["--out", "x"], "does not end in"),
-        (["--resume"], "goes with --out"),
-        (["--out", "x.csv", "--csv"], "not both"),
-        (["--jsonl", "--csv"], "not both"),
+        (["--resume"], "needs --out"),
+        (["--out", "x.csv", "--csv"], "give only one of"),
+        (["--jsonl", "--csv"], "give only one of"),
         (["--workers", "0"], "--workers"),
     ],
 )
@@ -169,7 +169,7 @@ def _kill_midway(command: list[str], folder: Path, out: Path, signal_number: int
     if signal_number == signal.SIGINT:
         assert process.returncode == 130
         assert errors.decode().splitlines() == [
-            "error: interrupted; what was finished is kept. Run the same command with --resume to continue"
+            "error: interrupted; finished work is saved. Run the same command with --resume to continue"
         ]
     assert not out.exists()
     return partial.read_bytes().count(b"\n") - 1
@@ -240,8 +240,8 @@ def test_an_interrupted_runs_verdicts_are_not_overwritten_nor_mixed(run: Run, fo
     partial = _partial(folder, out)
     before = partial.read_bytes()
     for words, said in [
-        ([], "holds the verdicts of an interrupted run; expected no such file, or --resume"),
-        (["--resume", "--model", "efficientnetb0"], "holds verdicts of another model or engine"),
+        ([], "holds the results of an interrupted run; expected no such file, or --resume"),
+        (["--resume", "--model", "efficientnetb0"], "holds results of another model or engine"),
     ]:
         done = run("predict", folder, "--out", out, *words)
         assert done.code == 3
@@ -310,9 +310,9 @@ def test_a_terminal_shows_a_bar_and_a_pipe_none(command: list[str], folder: Path
     os.close(theirs)
     shown = os.read(ours, 1_000_000).decode()
     os.close(ours)
-    assert "Judging" in shown
+    assert "Classifying" in shown
     assert "13/13" in shown
     assert "05b.png" in shown
     assert len(done.stdout.splitlines()) == 14
     piped = subprocess.run([*command, "predict", str(folder), "--csv"], capture_output=True, text=True, check=False)
-    assert "Judging" not in piped.stderr + piped.stdout
+    assert "Classifying" not in piped.stderr + piped.stdout

@@ -121,7 +121,7 @@ def test_a_folder_without_images_is_an_error_that_says_what_there_is(folder: Pat
     result = _predict(folder)
     assert result.exit_code == 4
     first, *notes = _said(result)
-    assert "the folder holds no images" in first
+    assert "the folder contains no images" in first
     assert sorted(line.rpartition(": ")[2] for line in notes) == [".a.png", "notes.txt"]
 
 

@@ -13,13 +13,13 @@ from pneumo_edge.cli import app
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "the recipe best needs --backbone, one of mobilenetv2, efficientnetb0"),
+        ((), "the recipe best needs --backbone; give one of mobilenetv2, efficientnetb0"),
         (("--recipe", "quick"), "the recipe quick needs --backbone"),
-        (("--backbone", "mobilenetv2", "--epochs", "3"), "--epochs and --images are for report-* recipes"),
-        (("--backbone", "mobilenetv2", "--images", "99"), "--epochs and --images are for report-* recipes"),
+        (("--backbone", "mobilenetv2", "--epochs", "3"), "--epochs and --images are only for report-* recipes"),
+        (("--backbone", "mobilenetv2", "--images", "99"), "--epochs and --images are only for report-* recipes"),
         (
             ("--recipe", "report-mobilenet", "--backbone", "efficientnetb0"),
-            "report-mobilenet is a run of mobilenetv2; leave --backbone out",
+            "report-mobilenet trains mobilenetv2; omit --backbone, or give that name",
         ),
         (("--recipe", "report-train-model2-both"), "is not one of"),
     ],

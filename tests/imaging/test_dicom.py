@@ -718,7 +718,7 @@ def test_the_command_line_tells_nothing_of_the_patient(classifier: Classifier, f
     *lines, remark = done.stderr.splitlines()
     assert lines and all(line.startswith("error: ") for line in lines)
     # What is drawn for these tests is no X-ray.
-    assert remark.startswith("warning: ") and "foreign" in remark
+    assert remark.startswith("warning: ") and "out-of-distribution" in remark
     assert any("cut.dicom: the DICOM file is truncated or corrupt" in line for line in lines)
     assert _predict(folder / "no-ending").returncode == 0
 

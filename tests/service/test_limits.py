@@ -231,7 +231,7 @@ def test_it_ends_when_what_was_begun_is_judged(
         assert service.process.wait(30) == code
         lines = service.log.read_text().splitlines()
     assert lines[1].endswith("POST /predict 200") or " POST /predict 200 " in lines[1]
-    assert lines[2:] == (["error: interrupted; what was finished is kept"] if code else [])
+    assert lines[2:] == (["error: interrupted; finished work is saved"] if code else [])
 
 
 def _accepts(service: Any) -> bool:
