@@ -124,7 +124,7 @@ def test_each_file_that_fits_is_named_with_its_sensitivity_and_specificity(
     rows = {row.result.unit.name: row for row in summarise(results).rows}
     assert len(told) > 1
     for line in told:
-        counts = rows[line.removeprefix("fits too: ").split(": ")[0]].accuracy.confusion
+        counts = rows[line.removeprefix("also fits: ").split(": ")[0]].accuracy.confusion
         assert f"sensitivity {counts.sensitivity}, specificity {counts.specificity}, " in f"{line}, "
         assert re.search(r"sensitivity \d\.\d{3} \[.+\], specificity \d\.\d{3} \[.+\]", line)
 
@@ -149,7 +149,7 @@ def test_a_file_that_is_slower_than_its_float_file_is_warned_of(
     units = tuple(unit(*pair) for pair in zip(results.units, slow.units, strict=True))
     raw.write(tmp_path / "results.json", replace(results, units=units))
     output = CliRunner().invoke(app, ["choose", str(tmp_path / "results.json")]).output
-    (line,) = [line for line in output.splitlines() if line.startswith("fits too: mobilenetv2-int8.tflite")]
+    (line,) = [line for line in output.splitlines() if line.startswith("also fits: mobilenetv2-int8.tflite")]
     assert re.search(r"it takes \d\.\d times as long as mobilenetv2-fp32\.tflite there: ", line)
     assert why in line
     assert "times as long" not in next(line for line in output.splitlines() if line.startswith("mobilenetv2-fp32"))

@@ -99,7 +99,7 @@ def test_report_makes_it_of_one_results_file(make_results: MakeResults, tmp_path
     assert verdict_file.read(tmp_path / "again.json") == expected
     refused = report("results.json", "verdict.json", "-o", "both.json")
     assert refused.returncode == ExitCode.USAGE
-    assert "a verdict is of one results file, not of 2" in " ".join(refused.stderr.split())
+    assert "a verdict is made from one results file, not 2" in " ".join(refused.stderr.split())
     # Raw results are never written over.
     assert report("results.json", "-o", "results.json").returncode == ExitCode.USAGE
     assert raw.read(tmp_path / "results.json") == make_results()

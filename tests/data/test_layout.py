@@ -195,5 +195,5 @@ def test_files_whose_names_are_not_utf8_are_used(
     assert manifest.left_out == {}
     result = CliRunner().invoke(app, ["data", "audit", str(root)])
     assert result.exit_code == 0
-    assert "Cannot be used, and left out of training: 0 of 51" in result.stdout
+    assert "Unusable, left out of training: 0 of 51" in result.stdout
     assert "train/C\\xf6vid/" in result.stdout

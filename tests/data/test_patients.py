@@ -237,7 +237,7 @@ def test_the_rule_says_for_how_many_images_the_patient_is_unknown(make_folder: A
     assert "whole patients" not in rule
     assert "for 20 of 40 images it is not" in rule
     shown = CliRunner().invoke(app, ["data", "audit", str(root)]).stdout
-    assert "Images whose name holds no patient: 20" in shown
+    assert "Images without a patient in their name: 20" in shown
     assert "for 20 of 40 images it is not" in " ".join(shown.split())
 
 

@@ -98,7 +98,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Serve:
             try:
                 assert process.stdout
                 line = process.stdout.readline()
-                found = re.fullmatch(r"Listening on (http://\S+/) \(Ctrl-C ends it\)\n", line)
+                found = re.fullmatch(r"Listening on (http://\S+/) \(stop with Ctrl-C\)\n", line)
                 assert found, line + log.read_text()
                 yield Service(found[1], process, log)
             finally:

@@ -281,7 +281,7 @@ def test_an_open_address_is_warned_of(serve: Any) -> None:
     with serve("--host", "0.0.0.0", "--no-token") as service:
         assert service.ask("GET", "/healthz").status == 200
         (line,) = service.log.read_text().splitlines()[:1]
-    assert line.startswith("warning: whoever can reach 0.0.0.0 can send images")
+    assert line.startswith("warning: everyone who can reach 0.0.0.0 can send images")
 
 
 def test_an_ipv6_address_is_printed_as_a_browser_takes_it(serve: Any) -> None:

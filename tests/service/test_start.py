@@ -80,7 +80,7 @@ def test_an_open_address_needs_a_token_or_the_word_that_it_needs_none(serve: Any
     path.chmod(0o600)
     with serve("--host", "0.0.0.0", "--token-file", path) as service:
         assert service.ask("POST", "/predict").status == 401
-        assert "warning: whoever has the token can send images" in service.log.read_text()
+        assert "warning: everyone with the token can send images" in service.log.read_text()
 
 
 @pytest.mark.parametrize(
