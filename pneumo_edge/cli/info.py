@@ -11,46 +11,101 @@ import typer
 from pneumo_edge import bundled
 from pneumo_edge.cli import options
 from pneumo_edge.errors import printable
+from pneumo_edge.runtime.engines import engines_for
+
+#: Characters of a text from a file's metadata that are printed.
+_MAX_TEXT = 200
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
     from pneumo_edge.runtime.engines.graph import Graph
-    from pneumo_edge.runtime.engines.inspection import EngineReport
+    from pneumo_edge.runtime.engines.inspection import EngineReport, Inspection
+    from pneumo_edge.runtime.engines.tensors import TensorInfo
     from pneumo_edge.spec import ModelSpec
 
 
 def info(
     model: Annotated[str, typer.Argument(help=options.MODEL_HELP)] = bundled.DEFAULT,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON: ModelSpec, graph, engines.")] = False,
+    input_shape: options.InputShapes = None,
+    input_value: options.InputValues = None,
 ) -> None:
-    """Print a model file's description, its operators, and what each installed engine delegates."""
-    from pneumo_edge.runtime.classifier import read_spec
-    from pneumo_edge.runtime.engines import engines_for
+    """Print what is in a model file: inputs, operators, size, metadata, and what each engine here delegates.
+
+    Any .tflite or .onnx file, from any tool. Of files that pneumo-edge made,
+    also classes, threshold, training and verification.
+    """
     from pneumo_edge.runtime.engines.inspection import inspect
+    from pneumo_edge.spec import read_metadata
+    from pneumo_edge.spec.reading import find
 
     path = bundled.find(model)
-    spec = read_spec(path)
-    inspection = inspect(path)
+    spec = find(path)
+    inspection = inspect(path, options.given_inputs(input_shape, input_value))
+    metadata = {} if spec else read_metadata(path)
     if as_json:
-        typer.echo(json.dumps({**asdict(spec), **asdict(inspection)}, indent=2, allow_nan=False))
+        told = asdict(spec) if spec else {"metadata": metadata}
+        typer.echo(json.dumps({**told, **asdict(inspection)}, indent=2, allow_nan=False))
         return
+    rows = _spec_rows(path, spec, inspection) if spec else _rows(path, metadata, inspection)
+    width = max(map(len, rows))
+    for key, value in rows.items():
+        typer.echo(f"{printable(key):<{width}}  {printable(value)}")
+
+
+def _spec_rows(path: Path, spec: ModelSpec, inspection: Inspection) -> dict[str, str]:
+    """Of a file with a ModelSpec."""
     rows = {
         "name": spec.name,
-        "file": f"{path.stat().st_size / 1e6:.2f} MB",
-        **_graph_rows(inspection.graph, [row.library for row in engines_for(path)]),
+        "file": _size(path),
+        **_graph_rows(path, inspection),
         **_decision_rows(spec),
         **_training_rows(spec),
         **_integrity_rows(spec),
         **_calibration_rows(spec),
         **_verification_rows(path.name, spec),
-        **{f"on {name}": _engine_text(report, inspection.graph) for name, report in inspection.engines.items()},
+        **_engine_rows(inspection),
         "versions": ", ".join(f"{name} {version}" for name, version in spec.versions.items()),
     }
     if not spec.data.real:
         rows["NOTE"] = "trained on PHANTOM images, not X-rays; do not use it on patients"
-    rows["notice"] = spec.notice
-    width = max(map(len, rows))
-    for key, value in rows.items():
-        typer.echo(f"{key:<{width}}  {printable(value)}")
+    return rows | {"notice": spec.notice}
+
+
+def _rows(path: Path, metadata: Mapping[str, str], inspection: Inspection) -> dict[str, str]:
+    """Of any other file."""
+    return {
+        "file": f"{path.name}, {_size(path)}",
+        "ModelSpec": "none: the file was not made by pneumo-edge; `pneumo-edge benchmark` times it",
+        **_tensor_rows("input", inspection.input_tensors),
+        **_tensor_rows("output", inspection.output_tensors),
+        **_graph_rows(path, inspection),
+        **_engine_rows(inspection),
+        **{f"metadata: {name}": _on_one_line(text) for name, text in metadata.items()},
+    }
+
+
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.2f} MB"
+
+
+def _tensor_rows(what: str, tensors: Sequence[TensorInfo]) -> dict[str, str]:
+    return {f"{what} {each.name}": f"{each.shape_text} {each.dtype}{_quantization(each)}" for each in tensors}
+
+
+def _quantization(tensor: TensorInfo) -> str:
+    if tensor.quantization is None:
+        return ""
+    scale, zero_point = tensor.quantization
+    return f", quantized: scale {scale:.6g}, zero point {zero_point}"
+
+
+def _on_one_line(text: str) -> str:
+    """A text from a file, cut where it is long."""
+    line = ", ".join(filter(None, (part.strip() for part in text.splitlines())))
+    return line if len(line) <= _MAX_TEXT else f"{line[:_MAX_TEXT]} ... ({len(text):,} characters)"
 
 
 def _decision_rows(spec: ModelSpec) -> dict[str, str]:
@@ -138,9 +193,15 @@ def _input_check_text(spec: ModelSpec) -> str:
     )
 
 
-def _graph_rows(graph: Graph | None, libraries: list[str]) -> dict[str, str]:
+def _graph_rows(path: Path, inspection: Inspection) -> dict[str, str]:
+    graph = inspection.graph
+    if inspection.graph_error:
+        return {"graph": f"not read: {inspection.graph_error}"}
+    if graph is None and inspection.engines:
+        return {"graph": "not read: no engine here loads the file"}
     if graph is None:
-        return {"graph": f"not read; install an engine that runs the file: {' or '.join(libraries)}"}
+        libraries = " or ".join(row.library for row in engines_for(path))
+        return {"graph": f"not read; install an engine that runs the file: {libraries}"}
     return {
         "operators": ", ".join(f"{name} {count}" for name, count in graph.operators.items()),
         "parameters": f"{graph.parameters:,}, weights and biases",
@@ -148,10 +209,16 @@ def _graph_rows(graph: Graph | None, libraries: list[str]) -> dict[str, str]:
     }
 
 
+def _engine_rows(inspection: Inspection) -> dict[str, str]:
+    return {f"on {name}": _engine_text(report, inspection.graph) for name, report in inspection.engines.items()}
+
+
 def _engine_text(report: EngineReport, graph: Graph | None) -> str:
     delegation = report.delegation
-    if delegation is None or graph is None:
+    if delegation is None:
         return str(report.error)
+    if graph is None:
+        return f"{report.version}, loads the file"
     if not delegation.partitions:
         return f"{report.version}, no operators delegated"
     taken = sum(delegation.operators.values())

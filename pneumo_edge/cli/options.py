@@ -18,6 +18,7 @@ from pneumo_edge.errors import ArgumentError, printable
 
 if TYPE_CHECKING:
     from pneumo_edge.runtime.classifier import Classifier
+    from pneumo_edge.runtime.engines.tensors import Given
 
 #: Help for a model. The parameter is text, because as a path ``./NAME`` would become the bundled NAME.
 MODEL_HELP = f"A bundled model ({', '.join(bundled.NAMES)}), or a model file, .tflite or .onnx."
@@ -58,6 +59,48 @@ def choice(names: Iterable[str], help_text: str, metavar: str | None = None) -> 
     return typer.Option(metavar=metavar or "|".join(allowed), callback=callback, help=help_text)
 
 
+def input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Read ``NAME=1x3x224x224``, or ``1x3x224x224`` for the only input, whose name is then ``""``."""
+    name, _, sizes = text.rpartition("=")
+    if not re.fullmatch(r"[1-9]\d{0,8}(x[1-9]\d{0,8})*", sizes):
+        raise typer.BadParameter(f"{text!r} is not a shape such as 1x3x224x224 or NAME=1x3x224x224")
+    return name, tuple(map(int, sizes.split("x")))
+
+
+def input_value(text: str) -> tuple[str, float]:
+    """Read ``NAME=16000``, or ``16000`` for the only input, whose name is then ``""``."""
+    name, _, number = text.rpartition("=")
+    try:
+        return name, float(number)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a number such as 16000 or NAME=16000") from error
+
+
+def given_inputs(shapes: Iterable[Any] | None, values: Iterable[Any] | None) -> Given:
+    """What :data:`InputShapes` and :data:`InputValues` say together."""
+    from pneumo_edge.runtime.engines.tensors import Given
+
+    return Given(dict(shapes or ()), dict(values or ()))
+
+
+InputValues = Annotated[
+    list[Any] | None,
+    typer.Option(
+        "--input-value",
+        parser=input_value,
+        metavar="[NAME=]NUMBER",
+        help="Value of every element of an input that takes no others, such as a sample rate; may be given again.",
+    ),
+]
+InputShapes = Annotated[
+    list[Any] | None,
+    typer.Option(
+        "--input-shape",
+        parser=input_shape,
+        metavar="[NAME=]1x3x224x224",
+        help="Shape of an input with axes of any size; may be given again.",
+    ),
+]
 Data = Annotated[
     Path,
     typer.Option(envvar="PNEUMO_EDGE_DATA", help="Folder with class folders, or a MedMNIST pneumoniamnist*.npz."),

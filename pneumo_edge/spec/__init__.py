@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pneumo_edge.spec.container_type import SPEC_NAME, Container
 from pneumo_edge.spec.containers import CONTAINERS, MODEL_SUFFIXES, SUFFIXES_IN_WORDS
+from pneumo_edge.spec.metadata import read_metadata
 from pneumo_edge.spec.model_spec import (
     COMPONENTS,
     HEATMAP,
@@ -66,4 +67,5 @@ __all__ = [
     "no_spec",
     "parse",
     "read",
+    "read_metadata",
 ]

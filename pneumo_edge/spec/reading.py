@@ -34,6 +34,21 @@ def parse(text: str | bytes, path: Path) -> ModelSpec:
         ) from error
 
 
+def find(path: Path) -> ModelSpec | None:
+    """Read the ModelSpec inside a model file as :func:`read`; None where the file is whole and has none.
+
+    Raises:
+        ModelFileError: As :func:`read`, but for a file without a ModelSpec.
+    """
+    content = read_content(path)
+    try:
+        if not CONTAINERS[path.suffix].find_text(content):
+            return None
+    except Exception:  # as in _text: other tools' files have no archive, or one of another kind
+        return None
+    return read(path)
+
+
 def read(path: Path) -> ModelSpec:
     """Read the ModelSpec inside a model file, with the standard library alone.
 
@@ -46,7 +61,7 @@ def read(path: Path) -> ModelSpec:
         ModelFileError: The file is missing, no model file, cut short, carries no valid ModelSpec, or has another
             hash than that says.
     """
-    content = _read_file(path)
+    content = read_content(path)
     spec = parse(_text(content, path), path)
     if spec.model_sha256 is not None:
         found = model_sha256(content, path.suffix)
@@ -77,8 +92,12 @@ def model_sha256(content: bytes, suffix: str) -> str:
     return digest.hexdigest()
 
 
-def _read_file(path: Path) -> bytes:
-    """Read what may be a model file, and refuse what cannot be one."""
+def read_content(path: Path) -> bytes:
+    """Read the bytes of what may be a model file.
+
+    Raises:
+        ModelFileError: It has another ending, is missing, cannot be read, or begins as no such file does.
+    """
     container = CONTAINERS.get(path.suffix)
     if container is None:
         raise ModelFileError(

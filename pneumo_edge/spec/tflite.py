@@ -12,7 +12,7 @@ from pneumo_edge.spec.container_type import MAX_SPEC_BYTES, SPEC_NAME, Container
 #: The archive begins within so many bytes of the file's end.
 _MAX_ARCHIVE_BYTES = 2_000_000
 #: A spec in bzip2 or LZMA would be unpacked as a whole, whatever its size, by the standard library.
-_COMPRESSIONS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+COMPRESSIONS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _IDENTIFIER, _PLACE = b"TFL3", slice(4, 8)
 
 
@@ -21,9 +21,9 @@ def _looks_right(content: bytes) -> bool:
 
 
 def _find_text(content: bytes) -> bytes:
-    with _archive(content) as (archive, _):
+    with open_archive(content) as (archive, _):
         info = archive.getinfo(SPEC_NAME)
-        if info.compress_type not in _COMPRESSIONS:
+        if info.compress_type not in COMPRESSIONS:
             raise ValueError("packed in a way that cannot be unpacked in pieces")
         with archive.open(info) as stream:
             return stream.read(MAX_SPEC_BYTES)
@@ -32,14 +32,14 @@ def _find_text(content: bytes) -> bytes:
 def _hashed_parts(content: memoryview) -> list[memoryview]:
     """All before the archive, or all where there is none."""
     try:
-        with _archive(content) as (archive, start):
+        with open_archive(content) as (archive, start):
             return [content[: start + min(info.header_offset for info in archive.infolist())]]
     except (zipfile.BadZipFile, ValueError):
         return [content]
 
 
 @contextlib.contextmanager
-def _archive(content: bytes | memoryview) -> Iterator[tuple[zipfile.ZipFile, int]]:
+def open_archive(content: bytes | memoryview) -> Iterator[tuple[zipfile.ZipFile, int]]:
     """Open the archive, and tell from where its offsets count.
 
     Only the last part of the file is looked at, because all of an archive's directory is read to open it.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,10 @@ from pneumo_edge._util import cores, extras
 from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeError
 from pneumo_edge.runtime import forks
 from pneumo_edge.runtime.engines.graph import Graph
+from pneumo_edge.runtime.engines.tensors import Given, Shape, TensorInfo
+from pneumo_edge.runtime.engines.tensors import Tensor as Tensor
 from pneumo_edge.spec import ONNX, SUFFIXES_IN_WORDS, TFLITE
 
-Tensor = npt.NDArray[Any]
 Probabilities = npt.NDArray[np.float32]
 #: What a model gives for one image: by name, float32 of shape (values,).
 Outputs = dict[str, npt.NDArray[np.float32]]
@@ -73,6 +74,45 @@ class Engine(Protocol):
 
     def read_graph(self) -> Graph:
         """Look inside the file: its operators, parameters and multiply-adds."""
+        ...
+
+
+class AnyModel(Protocol):
+    """Any model file loaded by one inference library: several inputs, any types, no ModelSpec needed."""
+
+    name: str
+    version: str
+    threads: int
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """The shape of each input, by name.
+
+        Raises:
+            ModelFileError: An input has an open axis and was given no shape.
+        """
+        ...
+
+    @property
+    def delegation(self) -> Delegation:
+        """What the engine handed to a kernel library."""
+        ...
+
+    def call(self, feeds: Sequence[Tensor]) -> list[Tensor]:
+        """Infer once.
+
+        Args:
+            feeds: An array for each of ``inputs``, of its type and its shape in ``shapes``.
+
+        Returns:
+            An array for each of ``outputs``.
+        """
+        ...
+
+    def read_graph(self) -> Graph:
+        """Look inside the file, as :meth:`Engine.read_graph`."""
         ...
 
 
@@ -173,6 +213,28 @@ def load(path: Path, engine: EngineInfo, threads: int = 1) -> Engine:
     factory: Callable[[Path, int], Engine] = import_engine(engine).load
     with refusal(engine.name, path, "load"), forks.loading:
         loaded = factory(path, threads)
+    forks.never_destroy(loaded)
+    return loaded
+
+
+def load_any(path: Path, engine: EngineInfo, threads: int = 1, given: Given | None = None) -> AnyModel:
+    """Load any model file into an engine; it needs no ModelSpec.
+
+    Args:
+        path: As for :func:`load`.
+        engine: As for :func:`load`.
+        threads: As for :func:`load`.
+        given: Shapes of inputs with open axes, and values that inputs need.
+
+    Raises:
+        ValueError: As :func:`load`.
+        MissingExtraError: As :func:`load`.
+        ModelFileError: As :func:`load`; or an input is without a shape.
+    """
+    threads = cores.check_count("threads", threads)
+    factory: Callable[[Path, int, Given], AnyModel] = import_engine(engine).load_any
+    with refusal(engine.name, path, "load"), forks.loading:
+        loaded = factory(path, threads, given or Given())
     forks.never_destroy(loaded)
     return loaded
 

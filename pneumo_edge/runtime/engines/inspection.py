@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pneumo_edge._util import subprocesses
-from pneumo_edge.errors import PneumoEdgeError
+from pneumo_edge.errors import ModelFileError, PneumoEdgeError
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.engines import Delegation, EngineInfo
 from pneumo_edge.runtime.engines.graph import Graph
+from pneumo_edge.runtime.engines.tensors import Given, TensorInfo
 
 #: How long an engine may take to load a file.
 _SECONDS = 120
@@ -27,10 +28,17 @@ class EngineReport:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A file's graph, None where no engine could read it, and the report of each installed engine by its name."""
+    """A file's graph, None where no engine could read it, and the report of each installed engine by its name.
+
+    ``input_tensors`` and ``output_tensors`` are empty where no engine could load the file. ``graph_error`` says why
+    there is no graph although an engine loaded the file.
+    """
 
     graph: Graph | None
     engines: Mapping[str, EngineReport]
+    input_tensors: tuple[TensorInfo, ...] = ()
+    output_tensors: tuple[TensorInfo, ...] = ()
+    graph_error: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,32 +47,41 @@ class _Question:
 
     model: str
     engine: str
+    given: Given
 
 
-def inspect(path: Path) -> Inspection:
+def inspect(path: Path, given: Given | None = None) -> Inspection:
     """Load a model file into each installed engine that runs its kind, each in a process of its own.
 
-    A TFLite file is not run; onnxruntime runs an ONNX file once on zeros.
+    A TFLite file is not run; onnxruntime runs an ONNX file once on random values.
 
     Args:
         path: The model file. It may be damaged: what an engine says of it is part of the result.
+        given: Shapes of inputs with open axes, and values that inputs need.
     """
-    found = [_inspect_in_subprocess(path, row) for row in engines.installed_engines_for(path)]
-    return Inspection(
-        graph=next((each.graph for each in found if each.graph), None),
-        engines={name: report for each in found for name, report in each.engines.items()},
+    found = [_inspect_in_subprocess(path, row, given or Given()) for row in engines.installed_engines_for(path)]
+    loaded = max(
+        found, key=lambda each: (each.graph is not None, bool(each.input_tensors)), default=Inspection(None, {})
     )
+    return replace(loaded, engines={name: report for each in found for name, report in each.engines.items()})
 
 
-def _inspect_in_subprocess(path: Path, row: EngineInfo) -> Inspection:
+def _inspect_in_subprocess(path: Path, row: EngineInfo, given: Given) -> Inspection:
+    question = _Question(str(path), row.name, given)
     try:
-        return subprocesses.call_untrusted(_inspect, _Question(str(path), row.name), f"{row.name} on {path}", _SECONDS)
+        return subprocesses.call_untrusted(_inspect, question, f"{row.name} on {path}", _SECONDS)
     except PneumoEdgeError as error:
         return Inspection(None, {row.name: EngineReport(error=str(error))})
 
 
 def _inspect(question: _Question) -> Inspection:
     path, row = Path(question.model), engines.ENGINES[question.engine]
-    engine = engines.load(path, row)
-    with engines.refusal(row.name, path, "read"):
-        return Inspection(engine.read_graph(), {row.name: EngineReport(engine.version, engine.delegation)})
+    engine = engines.load_any(path, row, given=question.given)
+    report = {row.name: EngineReport(engine.version, engine.delegation)}
+    try:
+        engine.shapes  # noqa: B018 - raises where a size is open
+        with engines.refusal(row.name, path, "read"):
+            graph, error = engine.read_graph(), ""
+    except ModelFileError as refusal:
+        graph, error = None, str(refusal)
+    return Inspection(graph, report, engine.inputs, engine.outputs, error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge._util import native_output
-from pneumo_edge.runtime.engines import Delegation, Outputs, Probabilities, Tensor, graph
+from pneumo_edge.runtime.engines import Delegation, Outputs, Probabilities, Tensor, graph, tensors
+from pneumo_edge.runtime.engines.tensors import Given, Shape, TensorInfo
 from pneumo_edge.spec import PROBABILITY
 
 #: Operators with trained weights as their second input and, where there is one, a bias as their third.
@@ -23,26 +24,48 @@ _Operator = Mapping[str, Any]
 _Quantization = tuple[float, int]
 
 
-class InterpreterEngine:
-    """A TFLite file in an ``Interpreter`` of ai-edge-litert or tflite-runtime, tensors allocated once."""
+class InterpreterModel:
+    """Any TFLite file in an ``Interpreter``; see :class:`pneumo_edge.runtime.engines.AnyModel`."""
 
-    def __init__(self, name: str, version: str, interpreter_class: Any, path: Path, threads: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        interpreter_class: Any,
+        path: Path,
+        threads: int,
+        given: Given | None = None,
+    ) -> None:
         self.name = name
         self.version = version
         self.threads = threads
         with native_output.quiet_stderr(), native_output.spelled(path) as spelled:
             self._interpreter = interpreter_class(model_path=spelled, num_threads=threads)
+            self.inputs = tuple(map(_describe, self._interpreter.get_input_details()))
+            if given is not None:
+                self._resize(given.shapes)
             self._interpreter.allocate_tensors()
-        (image,) = self._interpreter.get_input_details()
-        probability, *others = self._interpreter.get_output_details()
-        self._input = image["index"]
-        self._output = probability["index"]
-        self._quantized = _quantization(probability)
-        self._others = {each["name"]: (each["index"], _quantization(each)) for each in others}
-        self.input_shape: tuple[int, ...] = tuple(int(size) for size in image["shape"])
-        self.input_dtype = np.dtype(image["dtype"]).name
-        self.output_shape: tuple[int, ...] = tuple(int(size) for size in probability["shape"])
-        self.other_shapes = {each["name"]: tuple(int(size) for size in each["shape"]) for each in others}
+        self._input_details = self._interpreter.get_input_details()
+        self._output_details = self._interpreter.get_output_details()
+        self.outputs = tuple(map(_describe, self._output_details))
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """See :class:`pneumo_edge.runtime.engines.AnyModel`."""
+        return {each["name"]: _shape(each) for each in self._input_details}
+
+    def _resize(self, shapes: Mapping[str, Shape]) -> None:
+        settled = tensors.settle(self.inputs, shapes)
+        for each in self._interpreter.get_input_details():
+            if _shape(each) != settled[each["name"]]:
+                self._interpreter.resize_tensor_input(each["index"], settled[each["name"]])
+
+    def call(self, feeds: Sequence[Tensor]) -> list[Tensor]:
+        """Infer once; see :class:`pneumo_edge.runtime.engines.AnyModel`."""
+        for details, tensor in zip(self._input_details, feeds, strict=True):
+            self._interpreter.set_tensor(details["index"], tensor)
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(details["index"]) for details in self._output_details]
 
     @property
     def delegation(self) -> Delegation:
@@ -70,6 +93,23 @@ class InterpreterEngine:
         operators = [node for node in nodes if node["op_name"] != _DELEGATE]
         return operators, [node for node in nodes if node["op_name"] == _DELEGATE]
 
+
+class InterpreterEngine(InterpreterModel):
+    """A TFLite file of one image in an ``Interpreter`` of ai-edge-litert or tflite-runtime."""
+
+    def __init__(self, name: str, version: str, interpreter_class: Any, path: Path, threads: int) -> None:
+        super().__init__(name, version, interpreter_class, path, threads)
+        (image,) = self._input_details
+        probability, *others = self._output_details
+        self._input = image["index"]
+        self._output = probability["index"]
+        self._quantized = _quantization(probability)
+        self._others = {each["name"]: (each["index"], _quantization(each)) for each in others}
+        self.input_shape = _shape(image)
+        self.input_dtype = np.dtype(image["dtype"]).name
+        self.output_shape = _shape(probability)
+        self.other_shapes = {each["name"]: _shape(each) for each in others}
+
     def run(self, tensor: Tensor) -> Probabilities:
         """Infer once; see :class:`pneumo_edge.runtime.engines.Engine`."""
         self._interpreter.set_tensor(self._input, tensor)
@@ -87,6 +127,23 @@ class InterpreterEngine:
             scale, zero_point = quantized
             output = ((output.astype(np.float32) - zero_point) * scale).astype(np.float32)
         return output
+
+
+def _shape(details: Mapping[str, Any]) -> Shape:
+    return tuple(int(size) for size in details["shape"])
+
+
+def _describe(details: Mapping[str, Any]) -> TensorInfo:
+    sizes = details.get("shape_signature", ())
+    # Files from before there were signatures have none.
+    open_shape = tuple(map(int, sizes)) if len(sizes) == len(details["shape"]) else _shape(details)
+    quantization = _quantization(details)
+    return TensorInfo(
+        details["name"],
+        tuple(None if size < 0 else size for size in open_shape),
+        np.dtype(details["dtype"]).name,
+        (float(quantization[0]), int(quantization[1])) if quantization and quantization[0] else None,
+    )
 
 
 def _quantization(tensor: Mapping[str, Any]) -> _Quantization | None:

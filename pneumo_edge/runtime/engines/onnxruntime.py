@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,20 @@ import onnxruntime
 
 from pneumo_edge._util import native_output, processor, protobuf
 from pneumo_edge.runtime import forks
-from pneumo_edge.runtime.engines import Delegation, Outputs, Probabilities, Tensor, graph
+from pneumo_edge.runtime.engines import Delegation, Outputs, Probabilities, Tensor, graph, tensors
+from pneumo_edge.runtime.engines.tensors import Given, Shape, TensorInfo
 from pneumo_edge.spec import PROBABILITY
 
-_DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
+_DTYPES = {
+    f"tensor({name})": dtype
+    for name, dtype in {
+        "float": "float32",
+        "double": "float64",
+        "float16": "float16",
+        "bool": "bool",
+        **{f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+    }.items()
+}
 
 # At the end of a process it waits for a thread of its own (1.32), which no child has.
 forks.skip_destructors()
@@ -32,27 +43,64 @@ _LAYERS: dict[str, tuple[int, int | None, int]] = {
     "MatMulInteger": (1, None, -1),
     "QLinearMatMul": (3, None, -1),
 }
+#: Axes of the weights of a dense layer.
+_MATRIX = 2
 #: Numbers of these fields in onnx.proto's ModelProto, GraphProto and NodeProto.
 _MODEL_GRAPH, _GRAPH_NODE, _NODE_OP_TYPE = 7, 1, 4
 
 
-class OnnxRuntimeEngine:
-    """An ONNX file in an ``InferenceSession`` of onnxruntime with the CPU provider."""
+class OnnxRuntimeModel:
+    """Any ONNX file in an ``InferenceSession`` of onnxruntime with the CPU provider."""
 
     name = "onnxruntime"
     version: str = onnxruntime.__version__
     #: onnxruntime's CPU provider is its own kernel library: nothing is handed to another.
     delegation = Delegation("none", 0, {})
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, given: Given | None = None) -> None:
         self.threads = threads
         self._path = path
         self._session = open_session(path, threads)
-        (image,) = self._session.get_inputs()
+        self.inputs = tuple(map(_describe, self._session.get_inputs()))
+        self.outputs = tuple(map(_describe, self._session.get_outputs()))
+        self._given = given or Given()
+
+    @functools.cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """See :class:`pneumo_edge.runtime.engines.AnyModel`."""
+        return tensors.settle(self.inputs, self._given.shapes)
+
+    def call(self, feeds: Sequence[Tensor]) -> list[Tensor]:
+        """Infer once; see :class:`pneumo_edge.runtime.engines.AnyModel`."""
+        names = [each.name for each in self.inputs]
+        return list(self._session.run(None, dict(zip(names, feeds, strict=True))))
+
+    def read_graph(self) -> graph.Graph:
+        """Look inside the file and run it once on random values; see :class:`pneumo_edge.runtime.engines.Engine`."""
+        layers = (_layer(node) for node in self._profile())
+        return graph.summarise(_operators(self._path.read_bytes()), (each for each in layers if each))
+
+    def _profile(self) -> list[dict[str, Any]]:
+        """What onnxruntime tells of each node that it ran: ``op_name`` and the shapes of inputs and outputs."""
+        drawn = tensors.draw(self.inputs, self.shapes, self._given.values, 0)
+        feeds = dict(zip((each.name for each in self.inputs), drawn, strict=True))
+        with tempfile.TemporaryDirectory() as folder:
+            session = open_session(self._path, self.threads, optimize=False, profile=Path(folder) / "profile")
+            session.run(None, feeds)
+            events = json.loads(Path(session.end_profiling()).read_bytes())
+        return [event["args"] for event in events if event["cat"] == "Node" and "op_name" in event["args"]]
+
+
+class OnnxRuntimeEngine(OnnxRuntimeModel):
+    """An ONNX file of one image; see :class:`pneumo_edge.runtime.engines.Engine`."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        super().__init__(path, threads)
+        (image,) = self.inputs
         probability, *others = self._session.get_outputs()
         self._input, self._output = image.name, probability.name
-        self.input_shape: tuple[int, ...] = tuple(image.shape)
-        self.input_dtype = _DTYPES.get(image.type, image.type)
+        self.input_shape = self.shapes[image.name]
+        self.input_dtype = image.dtype
         self.output_shape: tuple[int, ...] = tuple(probability.shape)
         self.other_shapes = {each.name: tuple(each.shape) for each in others}
 
@@ -66,24 +114,21 @@ class OnnxRuntimeEngine:
         found = self._session.run([self._output, *self.other_shapes], {self._input: tensor})
         return {name: np.asarray(each)[0] for name, each in zip((PROBABILITY, *self.other_shapes), found, strict=True)}
 
-    def read_graph(self) -> graph.Graph:
-        """Look inside the file and run it once on zeros; see :class:`pneumo_edge.runtime.engines.Engine`."""
-        layers = (_layer(node) for node in self._profile())
-        return graph.summarise(_operators(self._path.read_bytes()), (each for each in layers if each))
-
-    def _profile(self) -> list[dict[str, Any]]:
-        """What onnxruntime tells of each node that it ran: ``op_name`` and the shapes of inputs and outputs."""
-        image = np.zeros(self.input_shape, self.input_dtype)
-        with tempfile.TemporaryDirectory() as folder:
-            session = open_session(self._path, self.threads, optimize=False, profile=Path(folder) / "profile")
-            session.run(None, {self._input: image})
-            events = json.loads(Path(session.end_profiling()).read_bytes())
-        return [event["args"] for event in events if event["cat"] == "Node" and "op_name" in event["args"]]
-
 
 def load(path: Path, threads: int) -> OnnxRuntimeEngine:
     """Load an ONNX file; see :func:`pneumo_edge.runtime.engines.load`."""
     return OnnxRuntimeEngine(path, threads)
+
+
+def load_any(path: Path, threads: int, given: Given) -> OnnxRuntimeModel:
+    """Load any ONNX file; see :func:`pneumo_edge.runtime.engines.load_any`."""
+    return OnnxRuntimeModel(path, threads, given)
+
+
+def _describe(node: Any) -> TensorInfo:
+    # An axis of any size has a name, or nothing.
+    shape = tuple(size if isinstance(size, int) and size >= 0 else None for size in node.shape)
+    return TensorInfo(node.name, shape, _DTYPES.get(node.type, node.type))
 
 
 def open_session(
@@ -120,6 +165,8 @@ def _layer(node: dict[str, Any]) -> graph.Layer | None:
     name, inputs = node["op_name"], _shapes(node["input_type_shape"])
     if name in _LAYERS:
         weights, bias, channel_axis = _LAYERS[name]
+        if name.startswith(("MatMul", "QLinearMatMul")) and len(inputs[weights]) != _MATRIX:
+            return None  # two activations, as in attention
         output = _shapes(node["output_type_shape"])[0]
         bias_shape = inputs[bias] if bias is not None and bias < len(inputs) else None
         return graph.layer(inputs[weights], bias_shape, output, channel_axis)

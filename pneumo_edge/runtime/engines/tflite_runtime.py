@@ -10,7 +10,8 @@ import numpy as np
 from tflite_runtime import __version__
 from tflite_runtime.interpreter import Interpreter
 
-from pneumo_edge.runtime.engines.interpreter import InterpreterEngine
+from pneumo_edge.runtime.engines.interpreter import InterpreterEngine, InterpreterModel
+from pneumo_edge.runtime.engines.tensors import Given
 
 if TYPE_CHECKING:
     from pneumo_edge.runtime.engines.elsewhere import EngineElsewhere
@@ -28,3 +29,8 @@ def load(path: Path, threads: int) -> InterpreterEngine | EngineElsewhere:
 
         return elsewhere.load_elsewhere(path, "tflite-runtime", threads)
     return InterpreterEngine("tflite-runtime", __version__, Interpreter, path, threads)
+
+
+def load_any(path: Path, threads: int, given: Given) -> InterpreterModel:
+    """Load any TFLite file; see :func:`pneumo_edge.runtime.engines.load_any`."""
+    return InterpreterModel("tflite-runtime", __version__, Interpreter, path, threads, given)
