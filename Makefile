@@ -85,7 +85,7 @@ repeat: $(READY) ## Make one short benchmark eleven times, and keep its raw resu
 benchmark-pages: $(READY) ## Write docs/benchmark-report.md and docs/backbones.md, the README's answer and a table in docs/benchmark.md from results/benchmark
 	$(BIN)/python -m tools.benchmark_pages
 
-uncertain: $(READY) ## Measure prediction sets and input check of the bundled models for docs/uncertain.md (DATA=)
+uncertain: $(READY) ## Measure prediction sets and input check of the bundled models for docs/uncertain-answers.md (DATA=)
 	$(BIN)/python -m tools.abstention $(if $(DATA),--data "$(DATA)")
 
 bench-training: $(READY) ## Compare the speed of training with data in memory and with the report's pipeline (DATA=, WEIGHTS=)
@@ -94,10 +94,10 @@ bench-training: $(READY) ## Compare the speed of training with data in memory an
 bundled-references: $(READY) ## Put what verify holds the bundled models to beside them, from results and sample pack (DATA= as above)
 	$(BIN)/python -m tools.bundled_references "$(DATA)"
 
-training-table: $(READY) ## Put the runs in results/training into docs/training.md
+training-table: $(READY) ## Put the runs in results/training into docs/training-results.md
 	$(BIN)/python -m tools.training_table
 
-formats-table: $(READY) ## Put the proofs in results/formats into docs/formats.md
+formats-table: $(READY) ## Put the proofs in results/formats into docs/quantization.md
 	$(BIN)/python -m tools.formats_page
 
 sensitivity: $(READY) ## Scan the float files in models/ for what quantization harms, and redraw the figure (DATA=)
@@ -126,7 +126,7 @@ fuzz: $(READY) ## Fuzz what reads image and model files (TARGET=image, dicom, sp
 	$(BIN)/python -m tests.fuzz.fuzz $(TARGET) -runs=$(RUNS) -max_total_time=$(SECONDS) -max_len=16384 -timeout=60 \
 		-rss_limit_mb=2048 -artifact_prefix=out/fuzz/$(TARGET)- out/fuzz/$(TARGET) tests/fuzz/corpus/$(TARGET)
 
-processors: $(READY) ## Ask integer files on emulated processors, and put what they answer into docs/formats.md (MODELS=)
+processors: $(READY) ## Ask integer files on emulated processors, and put what they answer into docs/quantization.md (MODELS=)
 	$(BIN)/python -m tools.processors $(wildcard $(MODELS)/*.tflite $(MODELS)/*.onnx)
 
 arm64: $(READY) ## Run the runtime's tests on an emulated 64-bit Arm, and compare its verdicts with this machine's (MODELS=)

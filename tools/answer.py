@@ -167,7 +167,7 @@ def _quantized(found: OverTrainings) -> str:
     return (
         f"Of int8 files the differences are {_listed(found)}, on average {found.mean.signed} ({found.outcome}); "
         "EfficientNetB0's were made in another way after a first look at their "
-        "[test result](training.md#results)."
+        "[test result](training-results.md#results)."
     )
 
 

@@ -1,4 +1,4 @@
-"""The table in docs/formats.md of what the gate measured, from the proofs in ``results/formats``.
+"""The table in docs/quantization.md of what the gate measured, from the proofs in ``results/formats``.
 
 ``make formats-table`` runs this module in the repository's root. A proof is kept there by copying it from beside its
 model file.
@@ -18,7 +18,7 @@ from pneumo_edge.formats import FORMATS, Format
 from tools import pages
 
 RESULTS = Path("results/formats")
-PAGE = Path("docs/formats.md")
+PAGE = Path("docs/quantization.md")
 
 _COLUMNS = (
     "format",

@@ -1,4 +1,4 @@
-"""The table in docs/formats.md of what integer formats answer on other kinds of processors.
+"""The table in docs/quantization.md of what integer formats answer on other kinds of processors.
 
 ``make processors`` runs ``python -m tools.processors MODEL ...`` in the repository's root: each file is asked
 about images of its reference set here, under QEMU as a processor with AVX2 and no more, and by the arm64 Python of

@@ -1,4 +1,4 @@
-"""The table of training runs in docs/training.md, from their records in ``results/training``.
+"""The table of training runs in docs/training-results.md, from their records in ``results/training``.
 
 ``make training-table`` runs this module in the repository's root. A run is kept there by copying its
 ``settings.json``, ``history.csv`` and ``validation.csv``; every number follows from these.
@@ -23,7 +23,7 @@ from pneumo_edge.training.settings import SETTINGS_NAME
 from tools import pages
 
 RESULTS = Path("results/training")
-PAGE = Path("docs/training.md")
+PAGE = Path("docs/training-results.md")
 
 _COLUMNS = (
     "run",

@@ -25,5 +25,6 @@ def _line(row: Format) -> str:
 
 
 def test_every_format_stands_in_the_page_as_it_is() -> None:
-    in_page = [line for line in _PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    lines = _PAGE.read_text(encoding="utf-8").splitlines()
+    in_page = [line for line in lines if line.startswith(("| `tflite-", "| `onnx-"))]
     assert in_page == [_line(row) for row in FORMATS.values()]

@@ -1,4 +1,4 @@
-"""The measured table in docs/formats.md, from the proofs in results/formats."""
+"""The measured table in docs/quantization.md, from the proofs in results/formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures when model files had better not answer, and puts it into docs/uncertain.md: ``make uncertain``."""
+"""Measures when model files had better not answer, and puts it into docs/uncertain-answers.md: ``make uncertain``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tools.abstention.page import tables
 from tools.abstention.results import FileResults, OutOfDistributionImages, PredictedImages
 
 RESULTS = Path("results/uncertain")
-PAGE = Path("docs/uncertain.md")
+PAGE = Path("docs/uncertain-answers.md")
 _SEED = 1
 _DIGITS = 6
 

@@ -1,4 +1,4 @@
-"""The tables of docs/uncertain.md."""
+"""The tables of docs/uncertain-answers.md."""
 
 from __future__ import annotations
 

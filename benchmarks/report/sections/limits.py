@@ -35,7 +35,7 @@ def section(runs: Runs) -> Section:
                     "Model files are read from the page cache. Heat is not measured.",
                     *(
                         f"{name} was measured with signed 8-bit weights, which are cut off on x86-64 without VNNI; the "
-                        "format `onnx-int8` has had unsigned ones since, with other numbers (docs/formats.md)."
+                        "format `onnx-int8` has had unsigned ones since, with other numbers (docs/quantization.md)."
                         for name in signed
                     ),
                 )
