@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,28 +9,13 @@ import typer
 
 from pneumo_edge._util import cores
 from pneumo_edge.benchmarks.protocol import MIN_PROCESSES, PRESETS
-from pneumo_edge.cli import datasets, options
+from pneumo_edge.cli import datasets, options, screen
 from pneumo_edge.errors import ExitCode
 from pneumo_edge.runtime.engines import ENGINES
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table as RichTable
-
-    from pneumo_edge._util.document import Report, Table
     from pneumo_edge.api.benchmark import Benchmark
-
-#: Wide enough for any table; used where no terminal sets the width.
-_PIPE_WIDTH = 250
-#: Headings for a narrow terminal.
-_SHORT = {
-    "Accuracy": "Acc.",
-    "Sensitivity": "Sens.",
-    "Specificity": "Spec.",
-    "Inference ms": "Infer ms",
-    "File to verdict ms": "Total ms",
-    "Peak memory MiB": "Peak MiB",
-}
+    from pneumo_edge.benchmarks.report.runs import Runs
 
 
 def _check_engines(names: list[str] | None) -> list[str]:
@@ -125,75 +109,28 @@ def benchmark(
 
 def _print(measured: Benchmark) -> None:
     from pneumo_edge.api.benchmark import can_draw
-    from pneumo_edge.benchmarks.report.compose import compose
     from pneumo_edge.benchmarks.report.runs import Run
-    from pneumo_edge.benchmarks.report.sections import claims, tradeoff
 
-    runs = (Run("", measured.summary, measured.verdict),)
-    _print_warnings(compose(runs))
-    print_table(tradeoff.main_table(runs))
-    _print_claims(claims.evidence_table(runs))
-    typer.echo(f"Raw results: {measured.results_file}")
-    typer.echo(f"Verdict: {measured.verdict_file}")
+    show_runs((Run("", measured.summary, measured.verdict),))
     if not can_draw():
         typer.echo('The page with figures takes the extra "report": draw it elsewhere with `pneumo-edge report`.')
+    typer.echo(f"Raw results: {measured.results_file}")
+    typer.echo(f"Verdict: {measured.verdict_file}")
     for path in measured.reports:
         typer.echo(f"Report: {path}")
 
 
-def _print_warnings(report: Report) -> None:
-    console = _console()
-    for title, text in report.warnings:
-        console.print(f"WARNING: {title}", style="bold red", markup=False, highlight=False)
-        console.print(text, style="red", markup=False, highlight=False)
+def show_runs(runs: Runs) -> None:
+    """Print what a report says, in brief: warnings, a table of the units, and a sentence for each claim."""
+    from pneumo_edge.benchmarks.report import brief
+    from pneumo_edge.benchmarks.report.compose import compose
 
-
-def _print_claims(claims: Table) -> None:
-    from rich.text import Text
-
-    console = _console()
-    for claim, outcome, file_format, engine, evidence in claims.rows:
-        where = f"{file_format}, {engine}"
-        console.print(Text(f"{str(outcome).upper()}: {claim} ({where}): {evidence}"), soft_wrap=True)
-
-
-def print_table(table: Table) -> None:
-    """Print a table in full, or shortened if the terminal is too narrow."""
-    console = _console()
-    in_full = _lay_out(table)
-    has_room = console.measure(in_full, options=console.options.update(width=_PIPE_WIDTH)).maximum <= console.width
-    console.print(in_full if has_room else _lay_out_narrowly(table))
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=_PIPE_WIDTH)
-
-
-def _lay_out(table: Table) -> RichTable:
-    return _rich_table(table.columns, table.labels, ([str(cell) for cell in row] for row in table.rows))
-
-
-def _lay_out_narrowly(table: Table) -> RichTable:
-    """Words in one column, numbers without their intervals."""
-    rows = (
-        [f"{row[0]}\n{', '.join(map(str, row[1 : table.labels]))}", *(cell.text for cell in row[table.labels :])]
-        for row in table.rows
-    )
-    headings = (_SHORT.get(column, column) for column in (table.columns[0], *table.columns[table.labels :]))
-    return _rich_table(headings, 1, rows)
-
-
-def _rich_table(columns: Iterable[str], labels: int, rows: Iterable[Sequence[str]]) -> RichTable:
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    laid_out = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for index, column in enumerate(columns):
-        laid_out.add_column(column, justify="left" if index < labels else "right", no_wrap=index < labels)
-    for row in rows:
-        laid_out.add_row(*map(Text, row))
-    return laid_out
+    for title, _ in compose(runs).warnings:
+        screen.show(f"WARNING: {title}", "bad", bold=True)
+    screen.show_table(brief.table(runs), brief.LEAST)
+    typer.echo()
+    for run in runs:
+        if run.letter:
+            typer.echo(f"Run {run.letter}")
+        for sentence, tone in brief.claims(run):
+            screen.show(sentence, tone)

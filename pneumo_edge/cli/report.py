@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pneumo_edge.cli import options
+from pneumo_edge.cli.benchmark import show_runs
 
 #: Ending of the verdict in numbers.
 _VERDICT = ".json"
@@ -52,6 +53,7 @@ def report(
         with options.usage():
             verdict_file.check_replaceable(out)
     runs = gather([summarise(raw.read(path)) for path in results])
+    show_runs(runs)
     if out.suffix == _VERDICT:
         verdict_file.write(out, verdict_file.of(runs[0].summary, runs[0].verdict, results[0]))
         typer.echo(f"Verdict: {out}")

@@ -1,0 +1,121 @@
+"""What verbs show on a terminal: tables that fit its width, and colours that say good, bad or open."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    from pneumo_edge._util.document import Cell, Table, Tone
+
+#: Colours by tone, in the words of both rich and click.
+COLOURS: dict[Tone, str] = {"good": "green", "bad": "red", "open": "yellow", "": ""}
+#: Wide enough for any table, where neither a terminal nor COLUMNS sets a limit.
+_PIPE_WIDTH = 250
+#: Headings for a narrow terminal.
+_SHORT = {
+    "Accuracy": "Acc.",
+    "Sensitivity": "Sens.",
+    "Specificity": "Spec.",
+    "Inference ms": "Infer ms",
+    "File to verdict ms": "Total ms",
+    "Peak memory MiB": "Peak MiB",
+}
+
+
+def has_colours() -> bool:
+    """Whether standard output is a terminal whose user has not asked for text without colours (NO_COLOR)."""
+    return bool(sys.stdout and sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+
+
+def show(text: str, tone: Tone = "", *, bold: bool = False, error: bool = False) -> None:
+    """Print a line; where the terminal has colours, in that of the tone."""
+    coloured = has_colours() and (tone or bold)
+    typer.echo(typer.style(text, fg=COLOURS[tone] or None, bold=bold) if coloured else text, err=error)
+
+
+def show_table(table: Table, least: Sequence[str] = ()) -> None:
+    """Print a table as wide as the terminal allows.
+
+    Where it is too wide, it loses its intervals, then the columns of ``least``, then its columns of words become one.
+
+    Args:
+        table: What is shown.
+        least: Headings of the columns that a narrow terminal can do without, the first first.
+    """
+    console = _console()
+    for candidate in _candidates(table, least):
+        laid_out = _lay_out(candidate)
+        if console.measure(laid_out, options=console.options.update(width=_PIPE_WIDTH)).maximum <= console.width:
+            break
+    # Not by console.print alone, which ends every line of a table with spaces.
+    with console.capture() as captured:
+        console.print(laid_out)
+    typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n"), color=has_colours())
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    limited = console.is_terminal or os.environ.get("COLUMNS")
+    return console if limited else Console(width=_PIPE_WIDTH)
+
+
+def _candidates(table: Table, least: Sequence[str]) -> Iterable[Table]:
+    """The table, and what is left of it on narrower terminals, the widest first."""
+    from dataclasses import replace
+
+    from pneumo_edge._util.document import Cell
+
+    yield table
+    brief = replace(
+        table,
+        columns=tuple(_SHORT.get(column, column) for column in table.columns),
+        rows=tuple(tuple(Cell(cell.text, tone=cell.tone) for cell in row) for row in table.rows),
+    )
+    yield brief
+    for number in range(1, len(least) + 1):
+        without = [_SHORT.get(column, column) for column in least[:number]]
+        kept = [index for index, column in enumerate(brief.columns) if column not in without]
+        narrower = replace(
+            brief,
+            columns=tuple(brief.columns[index] for index in kept),
+            rows=tuple(tuple(row[index] for index in kept) for row in brief.rows),
+        )
+        yield narrower
+    last = narrower if least else brief
+    yield replace(
+        last,
+        columns=(last.columns[0], *last.columns[last.labels :]),
+        labels=1,
+        rows=tuple((_joined(row[: last.labels]), *row[last.labels :]) for row in last.rows),
+    )
+
+
+def _joined(cells: Sequence[Cell]) -> Cell:
+    from pneumo_edge._util.document import Cell
+
+    first, *others = cells
+    return Cell(f"{first.text}\n{', '.join(cell.text for cell in others)}" if others else first.text)
+
+
+def _lay_out(table: Table) -> RichTable:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    laid_out = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
+    for index, column in enumerate(table.columns):
+        is_label = index < table.labels
+        laid_out.add_column(column, justify="left" if is_label else "right", no_wrap=is_label)
+    for row in table.rows:
+        laid_out.add_row(*(Text(str(cell), style=COLOURS[cell.tone]) for cell in row))
+    return laid_out
