@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from pneumo_edge._util.document import Cell, Table, Tone
 from pneumo_edge.backbones import backbone_title
 from pneumo_edge.benchmarks.claims import Property
-from pneumo_edge.benchmarks.findings import WhyOpen
+from pneumo_edge.benchmarks.evidence import WhyOpen
 from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.runs import Run, Runs, units
 from pneumo_edge.benchmarks.summary import Row
 from pneumo_edge.benchmarks.verdict import Claim, missed_gate
-from pneumo_edge.evaluation.evidence import Outcome
+from pneumo_edge.evaluation.outcomes import Outcome
 from pneumo_edge.formats import FLOAT32
 
 #: Columns of :func:`table` that a narrow terminal can do without, the first first.
@@ -135,4 +135,3 @@ def _range(claims: Sequence[Claim]) -> str:
     noun = _NOUNS[claims[0].property]
     form = "{:+.3f}" if noun == " of AUC" else "{:.2f}"
     return " to ".join(dict.fromkeys(form.format(effect) for effect in (effects[0], effects[-1]))) + noun
-

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pneumo_edge.cli import options
+from pneumo_edge.cli import options, screen
 from pneumo_edge.errors import ExitCode
 
 if TYPE_CHECKING:
+    from pneumo_edge._util.document import Cell, Table
+    from pneumo_edge.benchmarks.choice import Choice
+    from pneumo_edge.benchmarks.float_baseline import FloatComparison
     from pneumo_edge.benchmarks.summary import Row
+
+#: Columns that a narrow terminal can do without, the first first.
+_LEAST = ("Memory MB", "Specificity", "Sensitivity", "Size MB")
 
 
 def choose(
@@ -61,26 +68,80 @@ def choose(
     if summary.shortage:
         typer.echo(f"warning: {summary.shortage}", err=True)
     beside = float_baseline.compare_with_float(summary)
-
-    def warning(row: Row) -> str:
-        """Name what the delegate of a slow file did not take, for the end of its line."""
-        return f"; {beside[id(row)].warning}" if id(row) in beside and beside[id(row)].slow else ""
-
     if chosen.best:
         row = chosen.best
-        typer.echo(
+        screen.show(
             f"{row.result.unit.name}: {_accuracy(row)}, file to verdict {_time(row)}, "
-            f"file {row.model.size_bytes / 1e6:.2f} MB, memory {row.peak_bytes / 1e6:.1f} MB{warning(row)}"
+            f"file {row.model.size_bytes / 1e6:.2f} MB, memory {row.peak_bytes / 1e6:.1f} MB{_warning(row, beside)}",
+            "good",
         )
-    for row in chosen.others:
-        less = ", significantly less accurate" if any(row is each for each in chosen.less_accurate) else ""
-        told = f"{_accuracy(row)}{less}, file to verdict {_time(row)}{warning(row)}"
-        typer.echo(f"also fits: {row.result.unit.name}: {told}")
-    for row, reasons in chosen.ruled_out:
-        typer.echo(f"ruled out: {row.result.unit.name}: {'; '.join(reasons)}{warning(row)}")
+    if chosen.others:
+        typer.echo("\nAlso fits:")
+        screen.show_table(_fitting(chosen, beside), _LEAST)
+        typer.echo()
+    for name, reasons in _ruled_out(chosen):
+        typer.echo(f"ruled out: {name}: {reasons}")
     if not chosen.best:
         typer.echo("error: no file fits; relax a limit, or measure other files", err=True)
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _fitting(chosen: Choice, beside: dict[int, FloatComparison]) -> Table:
+    """The other files that fit, a row each."""
+    from pneumo_edge._util.document import Table
+    from pneumo_edge.benchmarks.report import cells
+
+    return Table(
+        ("File", "Engine", "AUC", "Sensitivity", "Specificity", "File to verdict ms", "Size MB", "Memory MB", "Remark"),
+        2,
+        tuple(
+            (
+                *_unit(row),
+                cells.interval(row.accuracy.auc),
+                cells.interval(row.accuracy.confusion.sensitivity),
+                cells.interval(row.accuracy.confusion.specificity),
+                cells.median_p90(row.file_to_verdict),
+                cells.number(row.model.size_bytes / 1e6),
+                cells.number(row.peak_bytes / 1e6, 1),
+                _remark(row, chosen, beside),
+            )
+            for row in chosen.others
+        ),
+    )
+
+
+def _ruled_out(chosen: Choice) -> Iterator[tuple[str, str]]:
+    """What does not fit and why; a file once, where its units have the same reasons."""
+    units: dict[tuple[str, str], list[str]] = {}
+    for row, reasons in chosen.ruled_out:
+        units.setdefault((row.model.file, "; ".join(reasons)), []).append(row.result.unit.name)
+    for (file, why), names in units.items():
+        yield (names[0] if len(names) == 1 else f"{file}, {len(names)} units"), why
+
+
+def _unit(row: Row) -> tuple[Cell, Cell]:
+    from pneumo_edge._util.document import Cell
+    from pneumo_edge.benchmarks.report.runs import engine_title
+
+    unit = row.result.unit
+    return Cell(unit.model), Cell(engine_title(unit.engine, unit.threads))
+
+
+def _remark(row: Row, chosen: Choice, beside: dict[int, FloatComparison]) -> Cell:
+    """What speaks against a file that fits."""
+    from pneumo_edge._util.document import Cell
+
+    remarks = ["significantly less accurate"] if any(row is each for each in chosen.less_accurate) else []
+    found = beside.get(id(row))
+    if found and found.slow:
+        why = f" ({found.briefly})" if found.briefly else ""
+        remarks.append(f"{found.times:.1f} times fp32's time{why}")
+    return Cell("; ".join(remarks), tone="open")
+
+
+def _warning(row: Row, beside: dict[int, FloatComparison]) -> str:
+    """What a slow file's delegate did not take, behind everything else."""
+    return f"; {beside[id(row)].warning}" if id(row) in beside and beside[id(row)].slow else ""
 
 
 def _accuracy(row: Row) -> str:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pneumo_edge.cli.benchmark import print_table
+from pneumo_edge.cli import screen
 from pneumo_edge.errors import ExitCode
 
 if TYPE_CHECKING:
+    from pneumo_edge._util.document import Tone
     from pneumo_edge.benchmarks.comparison import RunComparison
 
 
@@ -56,15 +57,30 @@ def compare(
 
     first, second = (summarise(raw.read(path)) for path in (before, after))
     compared = comparison.compare(first, second, fail_on_regression or 0.0)
+    screen.show(*_result(compared), bold=True)
     for name, summary in (("A", first), ("B", second)):
         machine = summary.results.machine
         typer.echo(f"{name}: {machine.cpu}, {machine.system}, {summary.results.started}")
-    print_table(side_by_side.comparison_table(compared.units))
+    screen.show_table(side_by_side.comparison_table(compared.units), side_by_side.LEAST)
     for remark in side_by_side.remarks(compared, "A", "B"):
         typer.echo(remark)
     if fail_on_regression is not None and not compared.passes:
         typer.echo(f"error: {_failure(compared, fail_on_regression)}", err=True)
         raise typer.Exit(ExitCode.GATE_MISSED)
+
+
+def _result(compared: RunComparison) -> tuple[str, Tone]:
+    """What came of the comparison, in a line, with its tone."""
+    from pneumo_edge._util.document import count
+
+    units = len(compared.units)
+    worse = sum(bool(each.regressions) for each in compared.units)
+    untold = sum(bool(each.untold) for each in compared.units)
+    if worse:
+        return f"B is worse than A in {worse} of {count(units, 'unit')}", "bad"
+    if untold:
+        return f"B is not worse than A; not known in full for {untold} of {count(units, 'unit')}", "open"
+    return f"No regression in {count(units, 'unit')}", "good"
 
 
 def _failure(compared: RunComparison, allowed: float) -> str:

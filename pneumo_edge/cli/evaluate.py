@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from pneumo_edge.api import arguments
-from pneumo_edge.cli import datasets, options
+from pneumo_edge.cli import datasets, options, screen
 from pneumo_edge.errors import ExitCode
 from pneumo_edge.runtime.engines import ENGINES
 
 if TYPE_CHECKING:
     from pneumo_edge.data.sources import SplitName
     from pneumo_edge.scoring.summary import Metrics
+
+#: The metrics that a terminal shows; the page has all.
+_SHOWN = ("auc", "accuracy", "sensitivity", "specificity")
 
 
 def evaluate(
@@ -91,18 +94,22 @@ def evaluate(
 
 
 def _print(computed: Metrics) -> None:
-    from pneumo_edge.scoring.summary import shortage
+    from pneumo_edge._util.document import Cell, Table
+    from pneumo_edge.benchmarks.report import cells
+    from pneumo_edge.scoring.summary import METRIC_TITLES, shortage
 
     if not computed.data.real:
-        typer.secho(options.PHANTOM_METRICS, fg="red", bold=True)
+        screen.show(options.PHANTOM_METRICS, "bad", bold=True)
     if few := shortage(computed.data):
         typer.echo(f"warning: {few}", err=True)
+    rows = []
     for each in computed.models:
         model = each.model
-        typer.echo(
-            f"{model.file} (seed {model.seed}, {model.engine}): AUC {each.metrics['auc']}, "
-            f"accuracy {each.metrics['accuracy']}, sensitivity {each.metrics['sensitivity']}, "
-            f"specificity {each.metrics['specificity']}"
-        )
-    for baseline in computed.baselines:
-        typer.echo(f"{baseline.measure} alone: AUC {baseline.auc}")
+        found = (each.metrics[name] for name in _SHOWN)
+        numbers = (cells.interval(one) if one else Cell("-") for one in found)
+        rows.append((Cell(model.file), Cell(str(model.seed)), Cell(model.engine), *numbers))
+    titles = (METRIC_TITLES[name] for name in _SHOWN)
+    screen.show_table(Table(("File", "Seed", "Engine", *titles), 3, tuple(rows)))
+    if computed.baselines:
+        alone = ", ".join(f"{baseline.measure} {baseline.auc.value:.3f}" for baseline in computed.baselines)
+        typer.echo(f"\nAUC of one property of the image alone: {alone}")

@@ -73,13 +73,11 @@ def _candidates(table: Table, least: Sequence[str]) -> Iterable[Table]:
     """The table, and what is left of it on narrower terminals, the widest first."""
     from dataclasses import replace
 
-    from pneumo_edge._util.document import Cell
-
     yield table
     brief = replace(
         table,
         columns=tuple(_SHORT.get(column, column) for column in table.columns),
-        rows=tuple(tuple(Cell(cell.text, tone=cell.tone) for cell in row) for row in table.rows),
+        rows=tuple(tuple(replace(cell, detail="") for cell in row) for row in table.rows),
     )
     yield brief
     for number in range(1, len(least) + 1):
@@ -114,8 +112,8 @@ def _lay_out(table: Table) -> RichTable:
 
     laid_out = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
     for index, column in enumerate(table.columns):
-        is_label = index < table.labels
-        laid_out.add_column(column, justify="left" if is_label else "right", no_wrap=is_label)
+        has_numbers = any(row[index].value is not None for row in table.rows)
+        laid_out.add_column(column, justify="right" if has_numbers else "left", no_wrap=index < table.labels)
     for row in table.rows:
         laid_out.add_row(*(Text(str(cell), style=COLOURS[cell.tone]) for cell in row))
     return laid_out

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -58,7 +59,11 @@ def test_models_are_scored_and_reported(tiny_folder: Path, phantom: Path, fake_m
     assert "error: fake.tflite" in done.stderr
     assert "Traceback" not in done.stderr
     assert "PHANTOM" in done.stdout
-    assert sum("AUC" in line for line in done.stdout.splitlines()) == 3 + 3
+    shown = [line.split()[0] for line in done.stdout.splitlines() if re.search(r"\d\.\d{3} \[", line)]
+    assert shown == ["tiny-fp32.onnx", "tiny-fp32.tflite", "tiny-int8.tflite"]
+    assert re.search(
+        r"^AUC of one property .*: file size \d.*, brightness \d.*, contrast \d", done.stdout, re.MULTILINE
+    )
 
     found = scores.read(out / "scores.json")
     assert [image.name for image in found.data.images] == [

@@ -12,6 +12,9 @@ from pneumo_edge.benchmarks.report.runs import Runs
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.evaluation.metrics import Interval
 
+#: Columns of :func:`comparison_table` that a narrow terminal can do without, the first first.
+LEAST = ("Accuracy", "Memory", "AUC", "File to verdict")
+
 
 def section(runs: Runs) -> Section | None:
     """Each later run beside the first."""
@@ -70,8 +73,6 @@ def comparison_table(compared: Iterable[UnitComparison]) -> Table:
             "Memory",
             "AUC",
             "Accuracy",
-            "Sensitivity",
-            "Specificity",
             "Found",
         ),
         3,
