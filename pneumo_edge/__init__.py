@@ -5,7 +5,7 @@ The functions and classes below are imported when they are first used: importing
 
 =============  ========================================================================================
 ``api``        the functions behind :func:`train`, :func:`export`, :func:`evaluate`, :func:`benchmark`
-``task``       what a network is asked: class names, which of them is positive
+``task``       what a network classifies: class names, which of them is positive
 ``backbones``  the table of networks
 ``formats``    the table of kinds of model files
 ``spec``       :class:`ModelSpec`, which every model file carries
@@ -17,7 +17,7 @@ The functions and classes below are imported when they are first used: importing
 ``converters`` how a run becomes model files, and how these are verified
 ``evaluation`` metrics, intervals, comparisons, prediction sets
 ``scoring``    model files scored on a split; model cards
-``benchmarks`` what is measured of model files, and what that settles
+``benchmarks`` measures model files, and decides which claims hold
 ``bundled``    the trained models in this package
 ``service``    the HTTP service
 ``cli``        the command line, one file per verb

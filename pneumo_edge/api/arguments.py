@@ -1,4 +1,4 @@
-"""Arguments that the functions share: their types, and the checks before minutes of work."""
+"""Types of the arguments that the functions share, and checks that run before any long work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pneumo_edge.errors import ArgumentError
 
 #: A path, as text or as an object that has one (``pathlib.Path``, a run, an exported file).
 PathArgument = str | os.PathLike[str]
-#: Model files, folders that are searched for them, or names of bundled models; one or several.
+#: Model files, folders with model files, or names of bundled models; one or several.
 Models = PathArgument | Sequence[PathArgument]
 #: The splits that model files may be scored on.
 SCORED_SPLITS = ("val", "test")
@@ -28,12 +28,12 @@ def print_line(line: str) -> None:
 
 
 def paths(given: PathArgument | Sequence[PathArgument]) -> list[Path]:
-    """One path or several as a list."""
+    """Return one path or several as a list."""
     return [Path(each) for each in _several(given)]
 
 
 def model_paths(models: Models) -> list[Path]:
-    """The files and folders that are meant, those of bundled models included.
+    """Return the files and folders, with names of bundled models replaced by their paths.
 
     Raises:
         ModelFileError: A path is empty.
@@ -42,10 +42,10 @@ def model_paths(models: Models) -> list[Path]:
 
 
 def check_name(parameter: str, name: str, allowed: Iterable[str]) -> None:
-    """Refuse a name that is not one of those that there are.
+    """Check that a name is one of those allowed.
 
     Raises:
-        ArgumentError: It is not.
+        ArgumentError: The name is not allowed.
     """
     names = list(allowed)
     if name not in names:
@@ -53,10 +53,10 @@ def check_name(parameter: str, name: str, allowed: Iterable[str]) -> None:
 
 
 def whole(parameter: str, number: object, least: int, most: int | None = None) -> int:
-    """A whole number within bounds as ``int``, numpy's own included.
+    """Return a whole number within bounds as ``int``; numpy integers are accepted.
 
     Raises:
-        ArgumentError: It is none.
+        ArgumentError: The value is not a whole number, or is out of bounds.
     """
     try:
         found = None if isinstance(number, bool) else operator.index(number)  # type: ignore[arg-type]
@@ -69,10 +69,10 @@ def whole(parameter: str, number: object, least: int, most: int | None = None) -
 
 
 def check_seconds(parameter: str, number: object, most: float) -> None:
-    """Refuse what is no time in seconds, 0 to ``most``.
+    """Check that a value is a time in seconds from 0 to ``most``.
 
     Raises:
-        ArgumentError: It is none.
+        ArgumentError: The value is not a number, or is out of bounds.
     """
     # Written so that NaN fails it.
     if not isinstance(number, int | float) or not 0 <= number <= most:
@@ -84,8 +84,8 @@ def _several(given: PathArgument | Sequence[PathArgument]) -> list[PathArgument]
         return [given]
     found = list(given) if isinstance(given, Iterable) else [given]
     if not found:
-        raise ArgumentError("the list of paths is empty", "at least one path", "Name a file or a folder")
+        raise ArgumentError("the list of paths is empty", "at least one path", "Give a file or a folder")
     for each in found:
         if not isinstance(each, str | os.PathLike):
-            raise ArgumentError(f"{each!r} is no path", "a path, or a list of paths", "Name a file or a folder")
+            raise ArgumentError(f"{each!r} is not a path", "a path, or a list of paths", "Give a file or a folder")
     return found

@@ -1,4 +1,4 @@
-"""``pneumo_edge.benchmark``: from model files to measurements, and what they settle."""
+"""``pneumo_edge.benchmark``: from model files to measurements and the verdict on the claims."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from pneumo_edge.runtime.engines import ENGINES
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What was measured, and what it settles.
+    """Measurements and verdict of a benchmark.
 
     Attributes:
         results: The raw results: every sample of every unit, the machine, and what was skipped.
-        summary: What follows from them: the metrics of each unit with their intervals.
-        verdict: Each claim with its outcome and its evidence, and the files that none other beats.
-        results_file: ``results.json``, which holds the raw results.
-        verdict_file: ``verdict.json``, which holds the verdict in numbers.
-        reports: The pages that were drawn.
+        summary: The metrics of each unit with their intervals, computed from the raw results.
+        verdict: Each claim with its outcome and its evidence, and the files that no other file beats.
+        results_file: ``results.json``, with the raw results.
+        verdict_file: ``verdict.json``, with the verdict in numbers.
+        reports: The report pages that were written.
     """
 
     results: Results
@@ -61,33 +61,32 @@ def benchmark(
 ) -> Benchmark:
     """Measure model files: accuracy on the test split, latency, peak memory, size.
 
-    Every measurement runs in a fresh process of its own, so what this process has imported changes none.
+    Every measurement runs in a fresh process, so libraries imported by this process do not matter.
 
     Args:
-        models: Model files, folders that are searched for them, or names of bundled models; one or several.
+        models: Model files, folders with model files, or names of bundled models; one or several.
         data: The data set, as for :func:`pneumo_edge.train`.
-        engines: Names of engines to measure on; by default every one that is installed.
-        threads: Threads for one inference, 1 to 256; several numbers are measured each.
-        preset: How much is asked of a result before it counts: ``"rapid"``, ``"quick"`` or ``"normal"``.
-        processes: Fresh processes, each of which times every model; fewer than 10 settle nothing.
-        queries: Other calls of each kind than the preset's; fewer settle nothing.
-        seconds: Other seconds of inference than the preset's; fewer settle nothing.
+        engines: Names of engines to measure on; by default every installed engine.
+        threads: Threads for one inference, 1 to 256; with several numbers, each is measured.
+        preset: Least calls and time of inference for each model: ``"rapid"``, ``"quick"`` or ``"normal"``.
+        processes: Fresh processes, each of which times every model; fewer than 10 prove no claim.
+        queries: Calls of each kind, instead of the preset's; fewer prove no claim.
+        seconds: Seconds of inference, instead of the preset's; fewer prove no claim.
         patient_pattern: As for :func:`pneumo_edge.evaluate`.
         seed: Seed of the order and of the choice of images.
         out: Folder for ``results.json``, ``verdict.json``, ``report.md`` and, with the extra ``report``,
             ``report.html``.
-        resume: Keep what an interrupted benchmark had measured for ``out``.
+        resume: Resume the interrupted benchmark in ``out``.
         tell: As for :func:`pneumo_edge.evaluate`.
 
     Returns:
-        Results and verdict. A file or an engine that failed is in ``results.skipped``, and the others are measured
-        all the same.
+        Results and verdict. A file or an engine that failed is in ``results.skipped``; the others are measured.
 
     Raises:
-        ArgumentError: There is no such engine or preset, a number is out of its range, or ``out`` is a file.
+        ArgumentError: An engine or preset is unknown, a number is out of range, or ``out`` is a file.
         DataError: The data set has too few test images.
-        ResultsError: Nothing can be measured, a process crashed while all units were timed, or what an interrupted
-            benchmark left is of another one or was not asked for with ``resume``.
+        ResultsError: Nothing can be measured; a process crashed while all units were timed; or ``out`` has an
+            interrupted benchmark and ``resume`` is False, or it began with other settings.
         BusyError: Another process writes the same files.
         MissingExtraError: The extra ``bench`` is not installed.
 
@@ -99,7 +98,7 @@ def benchmark(
     chosen = [engines] if isinstance(engines, str) else list(engines or ENGINES)
     numbers = list(threads) if isinstance(threads, Iterable) else [threads]
     if not numbers:
-        raise ArgumentError("threads is empty", "at least one number", "Name one, or leave it out")
+        raise ArgumentError("threads is empty", "at least one number", "Give one, or omit threads")
     numbers = [arguments.whole("threads", number, 1, cores.MOST) for number in numbers]
     settings = _settings(chosen, preset, processes, queries, seconds, seed)
     folder = Path(out)
@@ -124,7 +123,7 @@ def benchmark(
 
 
 def can_draw() -> bool:
-    """Whether what the page with figures takes is installed."""
+    """Whether the libraries for the page with figures are installed."""
     return all(map(extras.is_installed, ("jinja2", "matplotlib")))
 
 
@@ -147,7 +146,7 @@ def _settings(
 
 
 def _report(measured: Results, target: Path) -> Benchmark:
-    """Settle what the results settle, and draw the pages beside them."""
+    """Compute the verdict from the results, and write the report pages beside them."""
     runs = gather([summarise(measured)])
     names = ["report.md", *(["report.html"] if can_draw() else [])]
     written = tuple(target.with_name(name) for name in names)

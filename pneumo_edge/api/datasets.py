@@ -1,4 +1,4 @@
-"""Opens a data set, and tells what in its folder is not used and whether its patients can be right."""
+"""Opens a data set, and reports unused files and doubtful patient patterns."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def open_data(
     """Open a data set.
 
     Args:
-        path: Of the data set.
-        pattern: What the user gave for patients; "" for none, None for that of the models.
-        models: Model files, and folders that are searched for them.
-        tell: Called with a line on each kind of file that is not used, and one where the pattern is doubtful.
+        path: The data set.
+        pattern: The user's pattern for patients; "" for none, None for the pattern in the models.
+        models: Model files, and folders with model files.
+        tell: Called with a line for each kind of file that is not used, and a line if the pattern is doubtful.
 
     Raises:
         DataError: As :func:`pneumo_edge.data.sources.open_source`.
@@ -34,7 +34,7 @@ def open_data(
     except DataError:
         if not inherited:
             raise
-        # Other data than the models were trained on, whose names are not written that way.
+        # The models were trained on other data, with other file names.
         source = open_source(path)
     for line in describe_passed_over(source.passed_over):
         tell(f"note: {printable(line)}")
@@ -50,7 +50,7 @@ def _pattern_of(models: Sequence[Path]) -> str:
     if len(found) > 1:
         raise PatternError(
             f"the models were trained with different patient patterns ({', '.join(map(repr, sorted(found)))})",
-            "one for all",
-            "Give it with --patient-pattern",
+            "the same pattern in all models",
+            "Give the pattern with --patient-pattern",
         )
     return next(iter(found), "")

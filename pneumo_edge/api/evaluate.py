@@ -24,13 +24,13 @@ _SCORES_NAME = "scores.json"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What files score on a split.
+    """Scores and metrics of model files on a split.
 
     Attributes:
-        metrics: Every metric with its interval: of each file, over seeds, and between backbones.
-        scores: The probability of every image by every file, from which the metrics follow.
+        metrics: Every metric with its interval: for each file, over seeds, and between backbones.
+        scores: The probability of every image by every file; the metrics are computed from them.
         skipped: Files that could not be scored, each with its reason.
-        files: What was written: metrics, page and figures.
+        files: Paths of the files that were written: metrics, page and figures.
     """
 
     metrics: Metrics
@@ -52,28 +52,28 @@ def evaluate(
 ) -> Evaluation:
     """Score model files on a split, and compute every metric with its interval.
 
-    Files that the folder's ``scores.json`` holds already are not scored again, so an interrupted call is resumed by
-    the same call. Score the test split once for each final model, when nothing is left to choose.
+    Files already in the folder's ``scores.json`` are not scored again, so the same call resumes an interrupted one.
+    Score the test split once for each final model, after all choices are made.
 
     Args:
-        models: Model files, folders that are searched for them, or names of bundled models; one or several.
+        models: Model files, folders with model files, or names of bundled models; one or several.
         data: The data set, as for :func:`pneumo_edge.train`.
-        split: ``"val"``, drawn out of train by patient as ``train`` does it, or ``"test"``.
-        engine: ``"litert"``, ``"tflite-runtime"`` or ``"onnxruntime"``; by default the best one that is installed.
+        split: ``"val"``, drawn from train by patient as ``train`` does, or ``"test"``.
+        engine: ``"litert"``, ``"tflite-runtime"`` or ``"onnxruntime"``; by default the best one installed.
         threads: Threads for one inference, 1 to 256.
-        patient_pattern: As for :func:`pneumo_edge.train`; "" for none. By default that of the models.
+        patient_pattern: As for :func:`pneumo_edge.train`; "" for none. By default the pattern in the models.
         out: Folder for ``scores.json``, ``metrics.json``, ``evaluation.md`` and figures; by default
             ``reports/evaluation-SPLIT``.
         tell: Called with each note, warning and skipped file, a line each; by default they are printed on standard
             error.
 
     Returns:
-        Metrics and scores. A file that failed is in ``skipped``, and the others are scored all the same.
+        Metrics and scores. A file that failed is in ``skipped``; the others are scored.
 
     Raises:
-        ArgumentError: There is no such split or engine, ``threads`` is no such number, or ``out`` is a file.
+        ArgumentError: The split or engine is unknown, ``threads`` is out of range, or ``out`` is a file.
         DataError: The data cannot be used.
-        ResultsError: Nothing can be scored, or ``scores.json`` is damaged or of other images.
+        ResultsError: Nothing can be scored, or ``scores.json`` is damaged or was made on other images.
         BusyError: Another process writes the same files.
         MissingExtraError: The extra ``report`` is not installed.
 
@@ -109,11 +109,11 @@ def evaluate(
 
 
 def evaluate_scores(scores: Path, out: Path | None) -> Evaluation:
-    """Compute everything again from a ``scores.json``.
+    """Recompute all metrics from a ``scores.json``.
 
     Args:
         scores: The file.
-        out: Folder for what is computed; by default that of the file.
+        out: Folder for the results; by default the folder of the file.
 
     Raises:
         ArgumentError: ``out`` cannot be written to.
@@ -127,14 +127,14 @@ def evaluate_scores(scores: Path, out: Path | None) -> Evaluation:
 
 
 def describe_skipped(skipped: Skipped) -> str:
-    """Name a file that was not measured, with the reason, in a line."""
+    """Describe a skipped file and the reason in one line."""
     on = f" on {skipped.engine}" if skipped.engine else ""
     return f"{'error' if skipped.failed else 'skipped'}: {skipped.model}{on}: {skipped.reason}"
 
 
 @contextmanager
 def _alone_in(folder: Path, *inputs: Path) -> Iterator[None]:
-    # What the page lacks should be known before minutes of scoring, not after.
+    # Report a missing library before minutes of scoring, not after.
     extras.need("matplotlib", "report")
     outputs.check_folder(folder)
     for path in scoring.paths(folder):

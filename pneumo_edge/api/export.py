@@ -21,13 +21,13 @@ from pneumo_edge.spec import ModelSpec
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A model file that passed; it can be given wherever the path of a model file can.
+    """A model file that passed its acceptance checks. It can be used wherever a path of a model file can.
 
     Attributes:
         path: The ``.tflite`` or ``.onnx`` file.
-        spec: What it says of itself: classes, input, threshold, training, what was measured of it.
-        proof: What it was made from, and what was measured, as ``PATH.proof.json`` holds it.
-        made: False where the file was there before, and would come out the same.
+        spec: The ModelSpec in the file: classes, input, threshold, training, and measurements.
+        proof: The content of ``PATH.proof.json``: what the file was made from, and what was measured.
+        made: False if the file already existed and would be the same.
     """
 
     path: Path
@@ -46,25 +46,25 @@ def export(
     out: PathArgument = "models",
     data: PathArgument | None = None,
 ) -> tuple[ExportedFile, ...]:
-    """Convert trained runs to model files, and verify each of them against the Keras model.
+    """Convert trained runs to model files and verify each file against the Keras model.
 
-    TensorFlow works in a child process; each file is verified on every engine of its format that is installed here.
+    TensorFlow runs in a child process. Each file is verified on every installed engine of its format.
 
     Args:
         runs: Finished runs, or their folders; one or several.
-        formats: ``"all"``, a target (``"tflite"``, ``"onnx"``), a name (``"int8"``), or both (``"tflite-int8"``); one
-            or several. By default tflite-fp32, tflite-fp16, tflite-int8 and onnx-fp32.
+        formats: A format (``"tflite-int8"``), all formats of a target (``"tflite"``, ``"onnx"``) or of a name
+            (``"int8"``), or ``"all"``; one or several. By default tflite-fp32, tflite-fp16, tflite-int8 and onnx-fp32.
         out: Folder for the model files.
-        data: The data that the runs were trained on; by default where it lay then.
+        data: The data that the runs were trained on; by default at the path used for training.
 
     Returns:
         The files, by run and then by format.
 
     Raises:
-        GateError: A file missed a bound of its format, or its converter failed. The others have been made, and are
-            found at once when they are asked for again.
+        GateError: A file failed its acceptance checks, or its converter failed. The other files exist and are
+            returned at once by the next call.
         ArgumentError: ``formats`` is empty, or ``out`` is a file.
-        ConversionError: There is no such format, no finished run, or the data is not what it was trained on.
+        ConversionError: A format is unknown, a run is not finished, or the data is not what it was trained on.
         BusyError: Another process writes the same files.
         MissingExtraError: The extra ``convert`` is not installed.
 
@@ -82,9 +82,9 @@ def export(
             made.append(ExportedFile(outcome.path, outcome.spec, proof.load(outcome.path), outcome.made))
     if missed:
         raise GateError(
-            f"{len(missed)} of {len(missed) + len(made)} files did not pass ({' '.join(missed)})",
-            "files that keep to the bounds of their format",
-            f"Leave those formats out; what passed is in {out}",
+            f"{len(missed)} of {len(missed) + len(made)} files failed ({' '.join(missed)})",
+            "files that pass the acceptance checks of their format",
+            f"Omit those formats; the files that passed are in {out}",
         )
     return tuple(made)
 
@@ -95,14 +95,14 @@ def convert(
     """Convert as :func:`export` does.
 
     Yields:
-        The outcome of each format of each run as soon as it is known, those that did not pass included.
+        The outcome of each format of each run as soon as it is known, also of files that failed.
 
     Raises:
-        PneumoEdgeError: As :func:`export`, but for GateError.
+        PneumoEdgeError: As :func:`export`, except GateError.
     """
     words = [formats] if isinstance(formats, str) else list(formats)
     if not words:
-        raise ArgumentError("formats is empty", "at least one format, or all", "Name one, or leave it out")
+        raise ArgumentError("formats is empty", "at least one format, or all", "Give one, or omit formats")
     rows = select(words)
     outputs.check_folder(out)
     for run in arguments.paths(runs):

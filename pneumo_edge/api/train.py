@@ -18,16 +18,16 @@ from pneumo_edge.runs import Run
 from pneumo_edge.training import fit, initial_weights, network
 from pneumo_edge.training.recipes import RECIPES
 
-#: What is said before training on a data set of phantom images.
-PHANTOM = "These are PHANTOM images, not X-rays: what is trained on them says nothing of patients."
+#: Printed before training on a data set of phantom images.
+PHANTOM = "These are PHANTOM images, not X-rays. A model trained on them says nothing about patients."
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished training run; it can be given wherever the path of its folder can.
+    """A finished training run. It can be used wherever the path of its folder can.
 
     Attributes:
-        folder: Where it lies: the network, the split, the history and the record (docs/training.md).
+        folder: The folder with the network, the split, the history and the record (docs/training.md).
         record: Classes, threshold, temperature, data and validation metrics.
     """
 
@@ -51,30 +51,30 @@ def train(
 ) -> TrainedRun:
     """Train a backbone on chest X-rays, and choose temperature and threshold on validation images.
 
-    Validation is drawn out of the train split by patient; the test split is not touched. Interrupted at any moment,
-    the same call resumes from the last finished epoch; a run that is finished is returned as it is. TensorFlow is
-    imported into this process, and seeded.
+    The validation split is drawn from the train split by patient. The test split is not used. If training is
+    interrupted, the same call resumes from the last finished epoch; a finished run is returned unchanged. TensorFlow
+    is imported and seeded in this process.
 
     Args:
         data: Folder with class folders (``train/NORMAL``, ``train/PNEUMONIA``, ``test/...``), or a MedMNIST
             ``pneumoniamnist*.npz``.
         backbone: Name of a row of the table of backbones, such as ``"mobilenetv2"``.
         recipe: Name of a recipe: ``"quick"``, ``"standard"`` or ``"best"``.
-        weights: Initial weights: a file, or a folder that has ImageNet's. Without it Keras downloads ImageNet's;
-            where it cannot, those of the bundled model are taken.
-        patient_pattern: Regular expression for the patient in the name of an image, as its one group. Without it,
-            names of the Kermany data set are read.
-        out: Folder of the run; by default ``runs/BACKBONE-RECIPE``.
-        seed: Decides initialization and the order of images, 0 or more.
+        weights: Initial weights: a file, or a folder with the ImageNet weights. By default Keras downloads the
+            ImageNet weights; if that fails, the weights of the bundled model are used.
+        patient_pattern: Regular expression whose one group is the patient in an image's file name. By default names of
+            the Kermany data set are recognized.
+        out: Folder for the run; by default ``runs/BACKBONE-RECIPE``.
+        seed: Seed of the initialization and of the order of images, 0 or more.
         tell: Called with each note and warning, a line each; by default they are printed on standard error.
 
     Returns:
-        The run, which :func:`pneumo_edge.export` takes.
+        The run; pass it to :func:`pneumo_edge.export`.
 
     Raises:
-        ArgumentError: There is no such backbone or recipe, ``seed`` is negative, or ``out`` is a file.
+        ArgumentError: The backbone or recipe is unknown, ``seed`` is negative, or ``out`` is a file.
         DataError: The data cannot be used.
-        TrainingError: The folder holds a run with other settings, or the weights do not fit.
+        TrainingError: The folder contains a run with other settings, or the weights do not fit.
         BusyError: Another process trains in the folder.
         MissingExtraError: The extra ``train`` is not installed.
 
@@ -96,14 +96,14 @@ def train(
 
 
 def default_folder(backbone: str, recipe: str) -> Path:
-    """Where a run lies that was given no folder."""
+    """Return the default folder of a run."""
     return Path("runs", f"{backbone}-{recipe}")
 
 
 def read_data(data: Path, patient_pattern: str | None, folder: Path, tell: Tell) -> Dataset:
     """Open and decode a data set for training.
 
-    What is wrong with the arguments is said before TensorFlow takes its seconds to load.
+    Errors in the arguments are raised before TensorFlow is imported, which takes seconds.
 
     Raises:
         ArgumentError: The folder of the run is a file.
@@ -121,10 +121,10 @@ def read_data(data: Path, patient_pattern: str | None, folder: Path, tell: Tell)
 
 
 def describe(dataset: Dataset, record: Path) -> Iterator[str]:
-    """Say which images are left out, and where validation comes from, a line each.
+    """Describe how many images are left out, and how validation is drawn, a line each.
 
     Args:
-        dataset: What is trained on.
+        dataset: The data set for training.
         record: The file that will name each image that is left out.
     """
     if dataset.manifest.left_out:
@@ -135,10 +135,10 @@ def describe(dataset: Dataset, record: Path) -> Iterator[str]:
 def train_on(
     dataset: Dataset, data: Path, backbone: str, recipe: str, weights: Path | None, folder: Path, seed: int
 ) -> TrainedRun:
-    """Train on a data set that has been read, alone in the folder of the run.
+    """Train on a data set that has been read, under the lock of the run's folder.
 
     Raises:
-        TrainingError: The folder holds a run with other settings, or the weights do not fit.
+        TrainingError: The folder contains a run with other settings, or the weights do not fit.
         BusyError: Another process trains in the folder.
     """
     row = BACKBONES[backbone]

@@ -1,4 +1,4 @@
-"""What is in a data set, what is wrong with it, and how far its shortcuts go."""
+"""Audits a data set: its images, its problems, and its shortcuts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pneumo_edge.task import Task
 
 @dataclass(frozen=True)
 class WrongEnding:
-    """A file that can be used, but is not of the type that its name's ending says."""
+    """A usable file whose type differs from the ending of its name."""
 
     name: str
     content: str
@@ -36,9 +36,9 @@ class WrongEnding:
 class Alike:
     """Images that show the same picture.
 
-    ``splits`` and ``classes`` are those they stand in, each named once; splits as training uses them, after validation
-    is drawn, and the source's own for images that are left out. ``distance`` is the number of different bits of their
-    perceptual hashes, out of 256, and 0 where their bytes are equal.
+    ``splits`` and ``classes`` are those of the images, each named once. Splits are those that training uses, after
+    validation is drawn; for images that are left out, those of the source. ``distance`` is the number of different bits
+    of their perceptual hashes, 0 to 256, and 0 if their bytes are equal.
     """
 
     names: tuple[str, ...]
@@ -58,19 +58,19 @@ class SharedPatient:
 
 @dataclass(frozen=True)
 class Patients:
-    """What the file names tell of patients.
+    """Patients, as read from the file names.
 
-    A pneumonia patient is known by number and kind, because the Kermany data set numbers the patients
-    of its test split from 1 again: ``repeated_numbers`` counts the bare numbers that stand in more than
-    one split, which by itself is no sign of a shared patient.
+    A pneumonia patient is identified by number and kind, because the Kermany data set numbers the patients of its test
+    split from 1 again. ``repeated_numbers`` counts the bare numbers in more than one split, which alone is no sign of a
+    shared patient.
 
     Attributes:
-        unnamed: Images whose name holds no patient; each counts as a patient of its own.
-        copies: Those among them whose names make them copies of one another; they stay on one side of validation.
+        unnamed: Images without a patient in their name; each counts as one patient.
+        copies: Those of them that are copies of one another by name; they are all in train or all in validation.
         counts: Patients by split.
-        most_images: Images of the patient who has most.
+        most_images: Images of the patient with the most images.
         shared: Patients with images in more than one split.
-        repeated_numbers: Person numbers in more than one split, whatever the kind.
+        repeated_numbers: Person numbers in more than one split, regardless of kind.
     """
 
     unnamed: int
@@ -83,10 +83,10 @@ class Patients:
 
 @dataclass(frozen=True)
 class Shortcut:
-    """How well one number, which knows nothing of lungs, tells the classes apart.
+    """How well one simple measure of an image, such as its brightness, separates the classes.
 
     Attributes:
-        measure: One of those of :mod:`pneumo_edge.data.shortcuts`.
+        measure: One of the measures of :mod:`pneumo_edge.data.shortcuts`.
         pneumonia_is: ``"higher"`` or ``"lower"``, as decided on the training images.
         train_auc: AUC in that direction on the source's training and validation images, at least 0.5.
         test_auc: AUC in that direction on the test images, with the DeLong 95 % interval.
@@ -100,9 +100,9 @@ class Shortcut:
 
 @dataclass(frozen=True)
 class Baselines:
-    """What a model has to beat on the test split, with nothing learnt from the pixels' arrangement.
+    """Baselines that a model has to beat on the test split, none of which uses the content of an image.
 
-    ``majority_accuracy`` is that of always naming ``majority_class``, the larger one in training.
+    ``majority_accuracy`` is the accuracy of always answering ``majority_class``, the larger class in training.
     """
 
     majority_class: str
@@ -112,7 +112,7 @@ class Baselines:
 
 @dataclass(frozen=True)
 class TrainingSplit:
-    """What training will use: ``counts`` by split and class name, after validation is drawn by ``rule``."""
+    """The split that training will use: ``counts`` by split and class name, after validation is drawn by ``rule``."""
 
     rule: str
     fingerprint: str
@@ -127,20 +127,20 @@ class Audit:
     Attributes:
         source: Title of the data set.
         real: False for phantom images.
-        licence: Under which the images stand.
+        licence: Licence of the images.
         counts: Images found, by the source's own split and class name.
-        formats: Images by file format; empty where the source has no files.
+        formats: Images by file format; empty if the source has no files.
         modes: Images by Pillow's name of the colour mode.
         sizes: Images by ``"WIDTHxHEIGHT"`` in pixels, the most frequent first.
-        unreadable: Reason by name, for files that are no image, are truncated, or cannot be judged.
-        wrong_endings: Files whose type is not that of their ending.
+        unreadable: Reason by name, for files that are not images, are truncated, or cannot be used.
+        wrong_endings: Files whose type differs from their ending.
         exact_duplicates: Groups of images with equal bytes.
         near_duplicates: Pairs of images with different bytes and almost the same perceptual hash.
-        patients: None where the names tell nothing of patients.
-        baselines: None where the test split has not at least two images of each class.
-        training_split: None where the data set cannot be trained on; ``training_problem`` then says why.
-        training_problem: "" where it can be.
-        passed_over: What lies in the data folder and is not used, with the reason by name; folders end in "/".
+        patients: None if no patients were found in the names.
+        baselines: None if the test split has fewer than two images of a class.
+        training_split: None if the data set cannot be trained on; ``training_problem`` has the reason.
+        training_problem: "" if the data set can be trained on.
+        passed_over: Reason by name, for files and folders that are not used; names of folders end in "/".
         patient_pattern: The user's own pattern for patients in names, or "".
     """
 
@@ -165,7 +165,7 @@ class Audit:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What one image tells."""
+    """Findings on one image."""
 
     sha256: str
     format: str
@@ -176,7 +176,7 @@ class _Facts:
 
 
 def audit(source: Source) -> Audit:
-    """Read every image of a data set once, and report."""
+    """Read every image of a data set once, and return the findings."""
     facts: dict[Sample, _Facts] = {}
     unreadable: dict[str, str] = {}
     for sample, result in read_each(source, source.samples, _look, "Auditing images"):
@@ -229,7 +229,7 @@ def _count(values: Iterable[str]) -> dict[str, int]:
 def _wrong_endings(facts: dict[Sample, _Facts]) -> Iterator[WrongEnding]:
     format_of = {**Image.registered_extensions(), ".dcm": "DICOM", ".dicom": "DICOM"}
     for sample, fact in facts.items():
-        # A DICOM file has any name; that of a standard medium has no ending.
+        # DICOM files can have any name; on a standard medium they have no ending.
         usual = "DICOM" if fact.format == "DICOM" else None
         if format_of.get(PurePosixPath(sample.name).suffix.lower(), usual) != fact.format:
             yield WrongEnding(sample.name, fact.format)

@@ -1,4 +1,4 @@
-"""PneumoniaMNIST from its archive: downloaded once, checked by its hash, kept in the cache."""
+"""Downloads PneumoniaMNIST once into the cache and checks its hash."""
 
 from __future__ import annotations
 
@@ -33,50 +33,50 @@ PNEUMONIAMNIST_224 = Download(
 
 
 def find_fetched() -> Path | None:
-    """Where an earlier fetch, or a person, has put PneumoniaMNIST-224; None where it is not there."""
+    """Return the path of PneumoniaMNIST-224 in the cache, or None if it is not there."""
     path = cache_folder() / PNEUMONIAMNIST_224.name
     return path if path.is_file() else None
 
 
 def fetch_medmnist(folder: Path, download: Download = PNEUMONIAMNIST_224) -> Path:
-    """Download PneumoniaMNIST, unless it is already there and whole.
+    """Download PneumoniaMNIST, unless it is already there and complete.
 
     Args:
-        folder: Where it is kept.
-        download: What to fetch.
+        folder: Folder for the file.
+        download: The file to download.
 
     Returns:
-        The path of the file. It has that name only when all of it has come and its MD5 is right.
+        The path of the file. The file has this name only when it is complete and its MD5 is right.
 
     Raises:
-        DataError: It cannot be fetched, or what came has another MD5; the message says how to do it by hand.
+        DataError: The download failed, or the file has another MD5; the message says how to download it by hand.
         MissingExtraError: pooch is not installed.
         OSError: The folder cannot be written.
     """
     pooch, requests = extras.need("pooch", "data"), extras.need("requests", "data")
     path = folder / download.name
     downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=_TIMEOUT)
-    # Before hundreds of megabytes have come for a folder that cannot take them.
+    # Check that the folder can be written before downloading hundreds of megabytes.
     folder.mkdir(parents=True, exist_ok=True)
     try:
         if not path.exists():
-            # Within a bound as a whole: the look-up of a name has none of its own.
+            # Limits the total time; the lookup of a host name has no timeout.
             connectivity.check(download.url)
         pooch.retrieve(download.url, f"md5:{download.md5}", fname=path.name, path=folder, downloader=downloader)
     except requests.HTTPError as error:
-        raise _by_hand(path, download, f"the server said {error.response.status_code}") from error
+        raise _by_hand(path, download, f"the server answered {error.response.status_code}") from error
     except connectivity.UnreachableError as error:
         raise _by_hand(path, download, str(error)) from error
     except requests.RequestException as error:
         raise _by_hand(path, download, f"no connection to {urlsplit(download.url).netloc}") from error
     except ValueError as error:  # what pooch raises for a wrong hash
-        raise _by_hand(path, download, "what came has another MD5") from error
+        raise _by_hand(path, download, "the downloaded file has another MD5") from error
     return path
 
 
 def _by_hand(path: Path, download: Download, reason: str) -> DataError:
     return DataError(
-        f"{download.url} could not be fetched ({reason})",
+        f"{download.url} could not be downloaded ({reason})",
         f"a file with the MD5 {download.md5}",
         f"Try again, or download it by hand, check its MD5, and put it at {path.absolute()}",
     )

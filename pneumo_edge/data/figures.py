@@ -1,4 +1,4 @@
-"""An audit as a picture: how the classes are distributed, and what the images look like."""
+"""Draws an audit as a figure: the class counts of each split, and sample images."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _SAMPLES = 6
 
 
 def draw_audit(audit: Audit, source: Source, path: Path) -> None:
-    """Draw the classes of each split and some images of each class.
+    """Draw the class counts of each split and some images of each class.
 
     Args:
         audit: The findings on ``source``.
-        source: The data set, from which the images are read again.
-        path: The file to write; its ending, one of :data:`FORMATS`, chooses the format.
+        source: The data set that the images are read from.
+        path: The file to write; its ending, one of :data:`FORMATS`, sets the format.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -72,7 +72,7 @@ def _draw_samples(figure: SubFigure, audit: Audit, source: Source) -> None:
     grid = figure.subplots(len(class_names), _SAMPLES)
     for label, (row, class_name, colour) in enumerate(zip(grid, class_names, CLASS_COLOURS, strict=True)):
         usable = [s for s in source.samples if s.label == label and s.name not in audit.unreadable]
-        # In the order of a hash: always the same images, and not all of the first patient.
+        # Ordered by a hash, so that the same images are always drawn, and not all of them are of the first patient.
         usable.sort(key=lambda sample: hashlib.sha256(sample.name.encode()).digest())
         for axes in row:
             axes.set_axis_off()

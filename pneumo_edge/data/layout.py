@@ -1,4 +1,4 @@
-"""Class folders on a disk: which files are images of which split and class, and what is none of them."""
+"""Reads class folders on disk: the split and class of each image, and the files that are not used."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pneumo_edge.task import PNEUMONIA
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-#: A file of this name in a data folder marks its images as procedural, and says so to people.
+#: A file of this name in a data folder marks its images as procedural.
 PHANTOM_MARKER = "PHANTOM.txt"
 
-#: What folders of a split and of a class are called, whatever their case and punctuation.
+#: Names of folders of a split and of a class. Case and punctuation do not matter.
 _SPLIT_OF: dict[str, SplitName] = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
@@ -34,17 +34,17 @@ _CLASS_OF = {
     "virus": (1, "virus"), "viral": (1, "virus"), "viral pneumonia": (1, "virus"),
     "pneumonia viral": (1, "virus"), "pneumonia virus": (1, "virus"),
 }  # fmt: skip
-_NO_IMAGE_BESIDE = "no image, and in no class folder"
-_CONTRADICTS = "the folder is named as another class or a split, inside a class folder, so its images are not used"
-#: Where two split folders lead to one folder, what it is for: never train on what was meant to judge.
+_NO_IMAGE_BESIDE = "not an image, and not in a class folder"
+_CONTRADICTS = "the folder has the name of another class or a split, inside a class folder, so its images are not used"
+#: If two split folders link to one folder, the first of these is its split: never train on test images.
 _PRECEDENCE: tuple[SplitName, ...] = ("test", "val", "train")
 
 
 @dataclass(frozen=True)
 class Located:
-    """An image file: ``inner`` is its path below the class folder, and ``name`` that below the data folder.
+    """An image file: ``inner`` is its path below the class folder, ``name`` its path below the data folder.
 
-    Both have "/" between their parts; bytes of a name that are no UTF-8 are escaped.
+    Both use "/" as separator; bytes of a name that are not UTF-8 are escaped.
     """
 
     path: Path
@@ -57,7 +57,7 @@ class Located:
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in a data folder; ``passed_over`` has the reason by name, folders with a "/" at the end."""
+    """The files of a data folder; ``passed_over`` has the reason by name, with "/" at the end of folders."""
 
     files: tuple[Located, ...]
     passed_over: dict[str, str]
@@ -72,7 +72,7 @@ class _ClassFolder:
 
 
 def find_root(path: Path) -> Path | None:
-    """The folder with the split folders: the path itself, or ``chest_xray`` in it, as Kaggle's archive unpacks."""
+    """Return the folder with the split folders: the path itself, or ``chest_xray`` in it (Kaggle's archive)."""
     for root in (path, path / "chest_xray"):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             if any(_SPLIT_OF.get(_plain(name)) == "train" for name, is_folder in _entries(root) if is_folder):
@@ -85,7 +85,7 @@ def read_listing(root: Path, around: Path | None = None) -> Listing:
 
     Args:
         root: The folder with the split folders.
-        around: The folder that holds it, if that is what the user gave: what lies beside is passed over.
+        around: The folder around it, if the user gave that one; other files in it are not used.
     """
     passed_over: dict[str, str] = {}
     classes = list(_class_folders(root, passed_over))
@@ -106,14 +106,14 @@ def read_listing(root: Path, around: Path | None = None) -> Listing:
     if around:
         for name, is_folder in _entries(around):
             if name != root.name:
-                passed_over[f"../{_shown(name)}{'/' * is_folder}"] = f"lies beside {root.name}, which is read"
+                passed_over[f"../{_shown(name)}{'/' * is_folder}"] = f"is beside {root.name}, which is used instead"
     return Listing(tuple(files), passed_over)
 
 
 def describe_passed_over(passed_over: dict[str, str]) -> list[str]:
-    """Say in a few lines what of a data folder is not used: each folder, and files together.
+    """Describe the unused files of a data folder: one line for each folder, and one for all files.
 
-    What nobody would take for an image of the data set is left out: hidden files, a README beside the class folders.
+    Files that are obviously not images of the data set are not mentioned: hidden files, a README beside class folders.
     """
     shown = {name: why for name, why in passed_over.items() if why not in (Why.HIDDEN, _NO_IMAGE_BESIDE)}
     lines = [f"{name}: {why}" for name, why in shown.items() if name.endswith("/")]
@@ -129,7 +129,7 @@ def _class_folders(root: Path, passed_over: dict[str, str]) -> Iterator[_ClassFo
         split = _SPLIT_OF.get(_plain(name)) if is_folder else None
         if split is None:
             if name != PHANTOM_MARKER:
-                _pass_over(root, Path(name), is_folder, f"none of the splits {', '.join(SPLITS)}", passed_over)
+                _pass_over(root, Path(name), is_folder, f"not one of the splits {', '.join(SPLITS)}", passed_over)
             continue
         try:
             entries = _entries(root / name)
@@ -146,7 +146,7 @@ def _class_folders(root: Path, passed_over: dict[str, str]) -> Iterator[_ClassFo
 
 
 def _folder_of_another(each: _ClassFolder, image: Path) -> Path | None:
-    """The folder inside a class folder that is named as another class, or as a split, and holds an image."""
+    """Return the folder inside a class folder that contains the image and has the name of another class or a split."""
     for inner in reversed(image.relative_to(each.path).parents[:-1]):
         row = _CLASS_OF.get(_plain(inner.name))
         if (row and row[0] != each.label) or _plain(inner.name) in _SPLIT_OF:
@@ -160,11 +160,11 @@ def _pass_over(root: Path, inner: Path, is_folder: bool, what: str, passed_over:
         passed_over[name + "/" * is_folder] = Why.HIDDEN.value
     elif not is_folder:
         why = folders.why_unread(root / inner)
-        passed_over[name] = _NO_IMAGE_BESIDE if why == Why.NO_IMAGE else why or "lies in no class folder"
+        passed_over[name] = _NO_IMAGE_BESIDE if why == Why.NO_IMAGE else why or "is not in a class folder"
     else:
         (tree,) = folders.search([root / inner])
         images = f"{len(tree.images):,} {'image is' if len(tree.images) == 1 else 'images are'}"
-        passed_over[f"{name}/"] = f"the folder is {what}, so its {images} not used"
+        passed_over[f"{name}/"] = f"the folder is {what}; its {images} not used"
 
 
 def _explain(tree: Tree, root: Path) -> Iterator[tuple[str, str]]:
@@ -179,7 +179,7 @@ def _closed(reason: str) -> str:
 
 
 def _entries(folder: Path) -> list[tuple[str, bool]]:
-    """Names in a folder, sorted, and whether each is a folder; raises OSError where it cannot be read."""
+    """Return the sorted names in a folder, and whether each is a folder. Raises OSError if it cannot be read."""
     with os.scandir(folder) as listing:
         return sorted((entry.name, folders.is_folder(entry)) for entry in listing)
 
@@ -193,12 +193,12 @@ def _name(path: Path, root: Path) -> str:
 
 
 def _shown(name: str) -> str:
-    # A name that is not UTF-8 fits into no manifest.
+    # A manifest can only hold UTF-8.
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _unlike(name: str, taken: set[str]) -> str:
-    """The name, unless another file's has it already, which escaping can bring about."""
+    """Return the name, with a number if another file has the same name after escaping."""
     unlike, number = name, 1
     while unlike in taken:
         number += 1

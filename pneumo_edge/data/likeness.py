@@ -1,7 +1,7 @@
-"""Perceptual hashes, by which pictures are found that are the same one in other bytes.
+"""Perceptual hashes, which find the same picture in files with different bytes.
 
-The hash is ImageHash's ``phash``, with numpy alone: the split goes by it, and a split must not depend on which extras
-are installed. The same numbers come out, which a test holds it to.
+The hash is ImageHash's ``phash``, computed with numpy alone. The split depends on it, and a split must not depend on
+the installed extras. A test checks that the hashes are the same as ImageHash's.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from PIL import Image
 Bits = npt.NDArray[np.bool_]
 
 #: The perceptual hash has HASH_SIZE squared bits; images are near duplicates up to NEAR_BITS different bits.
-#: Chest X-rays are so alike that the usual 64 bits at distance 8 give 10,000 pairs on the 5,840 Kermany images
-#: at 224 pixels, none of them a duplicate. With 256 bits the closest two different X-rays there are 38 apart
-#: (median 118), while the same one after JPEG at quality 20, a gamma of 0.8 or 1.4, or another resolution is at
-#: most 20 from itself. A crop by 2 % or more at each side is not found.
+#: Chest X-rays are so similar that the usual 64 bits at distance 8 give 10,000 pairs on the 5,840 Kermany images at
+#: 224 pixels, none of them a duplicate. With 256 bits the closest two different X-rays there have distance 38 (median
+#: 118). The same X-ray after JPEG at quality 20, a gamma of 0.8 or 1.4, or in another resolution has distance 20 or
+#: less. A crop by 2 % or more at each side is not found.
 HASH_SIZE = 16
 NEAR_BITS = 20
 
-#: The picture is transformed at so many pixels a side.
+#: The picture is resized to this many pixels per side.
 _SIDE = 4 * HASH_SIZE
-#: About half the bits are set, because each tells which side of the median a frequency lies on. A picture of one shade
-#: has next to no frequencies, and is no copy of another for that.
+#: About half the bits are set, because each says whether a frequency is above the median. A picture of one shade has
+#: almost no frequencies and so few bits set; two of them must not count as copies.
 _FEWEST_SET = HASH_SIZE**2 // 4
 _BLOCK = 1024
 
@@ -38,11 +38,11 @@ def perceptual_hash(grey: Image.Image) -> Bits:
         grey: A Pillow image of mode ``"L"``, of any size.
 
     Returns:
-        Shape (:data:`HASH_SIZE` squared,), for each frequency whether it is above their median.
+        Shape (:data:`HASH_SIZE` squared,): for each frequency whether it is above the median.
     """
     pixels = np.asarray(grey.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS), dtype=np.float64)
     cosines = _cosines()
-    # Rounded, so that what is 0 but for the last digits is 0 on every machine.
+    # Rounded, so that values close to 0 are 0 on every machine.
     low = np.round(cosines @ pixels @ cosines.T, 6)
     bits: Bits = (low > np.median(low)).ravel()
     return bits
@@ -55,13 +55,14 @@ def find_alike(hashes: Sequence[Bits]) -> Iterator[tuple[int, int, int]]:
         hashes: From :func:`perceptual_hash`.
 
     Yields:
-        (first, second, distance): two indices, the smaller first, and how many bits differ, 0 to :data:`NEAR_BITS`.
+        (first, second, distance): two indices, the smaller first, and the number of different bits, 0 to
+        :data:`NEAR_BITS`.
     """
     if not hashes:
         return
     bits = np.stack(hashes)
     indices = np.flatnonzero(bits.sum(axis=1) >= _FEWEST_SET)
-    # As -1 and 1, the product of two hashes is their number of equal bits less that of different bits.
+    # With bits as -1 and 1, the product of two hashes is the number of equal bits minus that of different bits.
     signs = np.where(bits[indices], np.float32(1), np.float32(-1))
     for start in range(0, len(indices), _BLOCK):
         distances = (HASH_SIZE**2 - signs[start : start + _BLOCK] @ signs[start:].T) / 2
@@ -71,7 +72,7 @@ def find_alike(hashes: Sequence[Bits]) -> Iterator[tuple[int, int, int]]:
 
 @cache
 def _cosines() -> npt.NDArray[np.float64]:
-    """The first rows of the discrete cosine transform of :data:`_SIDE` values, of shape (HASH_SIZE, _SIDE)."""
+    """Return the first rows of the discrete cosine transform of :data:`_SIDE` values, shape (HASH_SIZE, _SIDE)."""
     frequencies, places = np.arange(HASH_SIZE)[:, np.newaxis], np.arange(_SIDE)
     cosines: npt.NDArray[np.float64] = 2 * np.cos(np.pi * frequencies * (2 * places + 1) / (2 * _SIDE))
     return cosines

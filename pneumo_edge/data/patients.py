@@ -1,4 +1,4 @@
-"""Whose X-ray an image is, as far as its name tells; and which images are copies of another, by their names."""
+"""Reads patients from file names, and finds images that are copies of one another by their names."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import PurePosixPath
 from pneumo_edge._util import subprocesses
 from pneumo_edge.errors import DataError, PatternError
 
-# Whatever stands behind a name, after its last number, was added by a tool or a copy: "_jpeg.rf.2c26", " (1)". What
-# stands before it was, where it ends in punctuation, or says that this is a copy.
+# Text after a name's last number was added by a tool or a copy: "_jpeg.rf.2c26", " (1)". So was text before the name
+# that ends in punctuation, or that says "copy of".
 _BEFORE = r"(?:^|(?<=[_.-])|(?<= of )|(?<=kopie von )|(?<=copie de )|(?<=copia de ))"
 _BEHIND = r"(?!\d)"
 #: Names of the Kermany data set: pneumonia and normal images as on Kaggle, and both as on Mendeley.
-#: Tools that rename files put one sign between parts for another.
+#: Tools that rename files replace the separators.
 _PNEUMONIA_NAME = re.compile(
     _BEFORE + r"(?P<person>person\d+)[ _-](?P<kind>bacteria|virus)(?:[ _-]\d+)+" + _BEHIND, re.IGNORECASE
 )
@@ -26,9 +26,9 @@ _MENDELEY_NAME = re.compile(
 )
 
 _ENDING = r"(?:jpe?g|png|bmp|tiff?|webp|gif|dcm|dicom)"
-#: What Roboflow writes behind a name; nothing else does.
+#: The ending that only Roboflow adds.
 _ROBOFLOW = re.compile(rf"(?:[_.-]{_ENDING})?\.rf\.[0-9A-Za-z]+$", re.IGNORECASE)
-#: What says that a file was made from another: the second ending of a conversion, or the step of an augmentation.
+#: Marks of a file made from another: the second ending of a conversion, or the step of an augmentation.
 _MADE = re.compile(
     rf"[_.-]{_ENDING}$|[ _.-](?:aug(?:ment(?:ed|ation)?)?|[hv]?flip(?:ped)?|mirror(?:ed)?|rot(?:at(?:ed?|ion))?"
     r"|shear(?:ed)?|shift(?:ed)?|transl(?:ated?)?|zoom(?:ed)?|crop(?:ped)?|scaled?|resized?|bright(?:ness|er)?"
@@ -36,14 +36,14 @@ _MADE = re.compile(
     r"|gr[ea]y(?:scale)?|inverted|edit(?:ed)?|q\d+|\d+x\d+)(?:[ _.-]?\d+)*$",
     re.IGNORECASE,
 )
-#: What file managers write behind the name of a copy, or before it.
+#: Marks that file managers add after or before the name of a copy.
 _COPIED = re.compile(
     r" ?\(\d+\)$|[ _-]+(?:copy|kopie|copie|copia|c\u00f3pia|kopia)(?:[ _-]?\(?\d+\)?)?$|(?<=\S) \d+$|~$"
     r"|^(?:copy(?: \(\d+\))? of|kopie von|copie de|copia de) ",
     re.IGNORECASE,
 )
 
-#: A pattern is given so many seconds for all names; one that takes them tries the same text over and over.
+#: Time limit in seconds of a pattern for all names; a pattern that takes longer backtracks endlessly.
 _SECONDS = 20.0
 
 
@@ -55,7 +55,7 @@ class _Question:
 
 @dataclass(frozen=True)
 class _Answer:
-    """``patients`` is in the order of the names, with "" where the pattern finds none."""
+    """``patients`` is in the order of the names, with "" for names without a match."""
 
     patients: tuple[str, ...]
 
@@ -63,16 +63,15 @@ class _Answer:
 def parse_patient(stem: str) -> tuple[str, str] | None:
     """Read patient and kind of pneumonia from a file name of the Kermany data set, on Kaggle or on Mendeley.
 
-    What copying, converting and augmenting add to a name does not matter, nor whether its parts stand apart by ``-``,
-    ``_`` or a space. A person's number is taken without its
-    kind, which groups more images rather than fewer.
+    Additions by copying, converting and augmenting are ignored. The separator may be ``-``, ``_`` or a space. The
+    number of a person is used without the kind, which groups more images rather than fewer.
 
     Args:
         stem: The file's name without its ending.
 
     Returns:
-        (patient, kind), where kind is ``"bacteria"``, ``"virus"`` or "" for a normal image; None where
-        the name is not of these patterns.
+        (patient, kind), where kind is ``"bacteria"``, ``"virus"`` or "" for a normal image; None if the name has
+        another form.
     """
     if match := _PNEUMONIA_NAME.search(stem):
         return match["person"].lower(), match["kind"].lower()
@@ -85,29 +84,29 @@ def parse_patient(stem: str) -> tuple[str, str] | None:
 
 
 def check_pattern(pattern: str) -> None:
-    """Refuse a pattern that tells no patient.
+    """Check a pattern for patients.
 
     Args:
-        pattern: A regular expression of Python's, with one group, or with one that is called ``patient``.
+        pattern: A regular expression of Python's ``re`` with one group, or with a group named ``patient``.
 
     Raises:
-        PatternError: It is none, or has no group, or several and none of that name.
+        PatternError: It is not a regular expression, has no group, or has several groups and none named ``patient``.
     """
     _compile(pattern)
 
 
 def find_patients(pattern: str, names: Sequence[str]) -> tuple[str, ...]:
-    """Read patients from names by a pattern of the user's.
+    """Read patients from names by the user's pattern.
 
-    It is searched for in the file's name, first without the ending, then with it, then in the whole of the name
-    likewise. This happens in a process of its own, because a pattern can take more than a lifetime over one name.
+    The pattern is searched for in the file name without its ending, then with it, then in the whole path in the same
+    two forms. This runs in a child process, because some patterns take practically forever on one name.
 
     Args:
         pattern: As for :func:`check_pattern`.
         names: Paths below the class folder, with "/".
 
     Returns:
-        For each name what the group matched, and "" where the pattern was not found or its group is empty.
+        For each name the match of the group; "" if the pattern was not found or its group is empty.
 
     Raises:
         PatternError: As :func:`check_pattern`; or the pattern took longer than 20 s.
@@ -118,32 +117,32 @@ def find_patients(pattern: str, names: Sequence[str]) -> tuple[str, ...]:
     def crashed(how: str) -> PatternError:
         return PatternError(
             f"the patient pattern {pattern!r} cannot be searched for ({how})",
-            "one that does not repeat what is repeated, as in (a+)+",
-            "Write it more simply",
+            "a pattern without nested repetition such as (a+)+",
+            "Simplify the pattern",
         )
 
     found = subprocesses.call(_find, _Question(pattern, tuple(names)), crashed, seconds=_SECONDS).patients
     if names and not any(found):
         raise DataError(
             f"the patient pattern {pattern!r} finds a patient in none of {len(names):,} names, such as {names[0]!r}",
-            "one whose group matches the patient's part of each name",
+            "a pattern whose group matches the patient in each name",
             r"Try it with `pneumo-edge data audit`, for example as --patient-pattern '^(p\d+)_'",
         )
     return found
 
 
 def find_originals(stems: Sequence[str]) -> list[str]:
-    """Group files that are copies of one another by their names, where the names tell no patient.
+    """Group files that are copies of one another by their names, for names without a patient.
 
-    A name counts as a copy's where it was marked by Roboflow; where it ends as an augmentation's does and has a number
-    before that; and where what is left without its mark is the name of another of the files. So ``Normal (1)`` to
-    ``Normal (900)``, which only were named all at once, are no copies.
+    A name is that of a copy in three cases: it has Roboflow's mark; it ends with the mark of an augmentation after a
+    number; or another file has the same name without the mark. So ``Normal (1)`` to ``Normal (900)``, which were only
+    renamed together, are no copies.
 
     Args:
         stems: Names without their endings, such as ``a/img001 (1)``.
 
     Returns:
-        For each what it is a copy of, itself where it has copies, and "" where it has none.
+        For each name the name of its original, its own name if it has copies, or "" if it has none.
     """
     present = {stem.casefold() for stem in stems}
     roots = []
@@ -160,7 +159,7 @@ def find_originals(stems: Sequence[str]) -> list[str]:
 
 
 def _shorten(stem: str) -> Iterator[tuple[str, bool]]:
-    """Take mark after mark from a name; with each result whether it surely is that of an original."""
+    """Remove one mark after another from a name; yield each result, and whether it is certainly an original's name."""
     folder, slash, name = stem.rpartition("/")
     while True:
         for marks in (_ROBOFLOW, _MADE, _COPIED):
@@ -183,13 +182,13 @@ def _compile(pattern: str) -> re.Pattern[str]:
         raise PatternError(
             f"the patient pattern {pattern!r} cannot be read ({error})",
             expected,
-            "See Python's `re` for how it is written",
+            "See the documentation of Python's `re` for the syntax",
         ) from error
     if compiled.groups != 1 and "patient" not in compiled.groupindex:
         raise PatternError(
             f"the patient pattern {pattern!r} has {compiled.groups or 'no'} groups",
             expected,
-            "Put the patient's part into brackets, or into (?P<patient>...); write other brackets as (?:...)",
+            "Put the patient's part in parentheses, or in (?P<patient>...); write other groups as (?:...)",
         )
     return compiled
 

@@ -1,6 +1,6 @@
-"""Phantom: procedural pictures in the style of chest X-rays, for a machine with no data.
+"""Phantom: procedural pictures in the style of chest X-rays, for a machine without data.
 
-They let the whole road be walked and tested; nothing medical can be learnt from them.
+They serve to try and test the whole pipeline. Nothing medical can be learnt from them.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _Field = npt.NDArray[np.float32]
 def make_phantom(target: Path, seed: int, train_per_class: int, test_per_class: int) -> Path:
     """Write a folder of procedural images in the layout and with the file names of the Kermany data set.
 
-    The same arguments give the same bytes, for the same versions of numpy and Pillow. The folder
-    appears under its name only when it is whole.
+    The same arguments give the same bytes with the same versions of numpy and Pillow. The folder
+    gets its name only when it is complete.
 
     Args:
-        target: The folder to make; a phantom that is already there is replaced.
+        target: The folder to create; an existing phantom is replaced.
         seed: Chooses the patients, at least 0.
         train_per_class: Training images of each class.
         test_per_class: Test images of each class.
@@ -47,7 +47,7 @@ def make_phantom(target: Path, seed: int, train_per_class: int, test_per_class: 
         ``target``.
 
     Raises:
-        DataError: ``target`` holds something other than a phantom.
+        DataError: ``target`` contains something other than a phantom.
         OSError: The folder cannot be written.
     """
     _check_target(target)
@@ -89,7 +89,7 @@ def _check_target(target: Path) -> None:
 
 @dataclass(frozen=True)
 class _Anatomy:
-    """What is a patient's own, in units of half the picture's height; y grows downwards."""
+    """The anatomy of a patient, in units of half the picture's height; y grows downwards."""
 
     chest: float
     lung_width: float
@@ -117,7 +117,7 @@ class _Anatomy:
 
 
 def _draw(anatomy: _Anatomy, kind: str, rng: np.random.Generator) -> Image.Image:
-    """Draw one picture of a patient: attenuation first, then what the film makes of it."""
+    """Draw one picture of a patient: first the attenuation, then the exposure of the film."""
     height = int(rng.integers(220, 301))
     width = int(height * rng.uniform(1.05, 1.4))
     x, y = _grid(height, width, rng)
@@ -128,7 +128,7 @@ def _draw(anatomy: _Anatomy, kind: str, rng: np.random.Generator) -> Image.Image
 
 
 def _grid(height: int, width: int, rng: np.random.Generator) -> tuple[_Field, _Field]:
-    """Coordinates of every pixel, for a patient who stands off centre, a little turned, near or far."""
+    """Return the coordinates of every pixel, for a patient who is off centre, slightly rotated, near or far."""
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     x, y = (columns - width / 2) / (height / 2), (rows - height / 2) / (height / 2)
     x, y = x - np.float32(rng.normal(0, 0.05)), y - np.float32(rng.normal(0, 0.05))
@@ -138,7 +138,7 @@ def _grid(height: int, width: int, rng: np.random.Generator) -> tuple[_Field, _F
 
 
 def _thorax(anatomy: _Anatomy, x: _Field, y: _Field, rng: np.random.Generator) -> tuple[_Field, _Field]:
-    """A healthy chest: attenuation from about 0 to 1, and how much of each pixel is lung, 0 to 1."""
+    """Draw a healthy chest: attenuation from about 0 to 1, and the share of lung in each pixel, 0 to 1."""
     a = anatomy
     side = np.abs(x)
     shoulders = a.chest + 0.35 * _step(-y - 0.62, 0.08)
@@ -146,7 +146,7 @@ def _thorax(anatomy: _Anatomy, x: _Field, y: _Field, rng: np.random.Generator) -
     body = _step(shoulders - side + 0.05 * y, 0.02) * _step(y + 1.08 - 0.75 * slope, 0.02)
     body = np.maximum(body, _step(0.26 - side, 0.02) * _step(-y - 0.5, 0.1))
 
-    # The right dome of the diaphragm, on the left of the picture, stands a little higher.
+    # The right dome of the diaphragm, on the left of the picture, is a little higher.
     dome = a.diaphragm + np.where(x < 0, np.float32(-0.06), np.float32(0)) + 0.55 * (side - 0.42) ** 2
     centre = 0.42 + 0.06 * y
     oval = 1 - ((side - centre) / a.lung_width) ** 2 - (np.minimum(y - 0.1, 0) / (a.lung_top - 0.1)) ** 2
@@ -170,7 +170,7 @@ def _thorax(anatomy: _Anatomy, x: _Field, y: _Field, rng: np.random.Generator) -
 
 
 def _opacities(kind: str, lungs: _Field, x: _Field, y: _Field, rng: np.random.Generator) -> _Field:
-    """Blurred patches in the lungs: one or two dense ones, or several faint ones."""
+    """Draw blurred patches in the lungs: one or two dense ones, or several faint ones."""
     dense = kind == "bacteria"
     within = np.flatnonzero(lungs > 0.6)
     patches = np.zeros_like(lungs)
@@ -180,16 +180,15 @@ def _opacities(kind: str, lungs: _Field, x: _Field, y: _Field, rng: np.random.Ge
         strength = rng.uniform(0.20, 0.38) if dense else rng.uniform(0.13, 0.24)
         distance = ((x - x.flat[centre]) / radius_x) ** 2 + ((y - y.flat[centre]) / radius_y) ** 2
         patches += np.float32(strength) * np.exp(-distance)
-    # Never denser than the tissue around the lung, and uneven as fluid in it is.
+    # Never denser than the tissue around the lung, and uneven like fluid.
     uneven = 1 + 0.35 * _clouds(lungs.shape, 14, rng)
     return np.asarray(lungs * np.minimum(patches * uneven, np.float32(0.36)))
 
 
 def _expose(attenuation: _Field, rng: np.random.Generator) -> Image.Image:
-    """Window, gamma, sharpness and noise, all drawn anew for each picture whatever its class.
+    """Apply window, gamma, sharpness and noise, drawn for each picture independently of its class.
 
-    The window varies far more than opacities change a picture's mean, so that brightness alone
-    cannot tell the classes apart.
+    The window varies far more than opacities change a picture's mean, so brightness alone cannot separate the classes.
     """
     low, high = rng.uniform(-0.05, 0.08), rng.uniform(0.72, 1.05)
     film = np.clip((attenuation - low) / (high - low), 0, 1) ** rng.uniform(0.65, 1.5)
@@ -200,7 +199,7 @@ def _expose(attenuation: _Field, rng: np.random.Generator) -> Image.Image:
 
 
 def _stamp(picture: Image.Image) -> Image.Image:
-    """Write what it is into the lower right corner, on black so that it can always be read."""
+    """Write "PHANTOM" into the lower right corner, on black so that it is always readable."""
     font = ImageFont.load_default_imagefont()
     _, _, width, height = font.getbbox(STAMP)
     left, top = picture.width - int(width) - 6, picture.height - int(height) - 4
@@ -211,12 +210,12 @@ def _stamp(picture: Image.Image) -> Image.Image:
 
 
 def _step(distance: _Field, softness: float) -> _Field:
-    """From 0 to 1 as ``distance`` goes from -``softness`` to ``softness``."""
+    """Ramp from 0 to 1 while ``distance`` grows from -``softness`` to ``softness``."""
     ramp = np.clip(distance * np.float32(0.5 / softness) + np.float32(0.5), 0, 1)
     return np.asarray(ramp * ramp * (3 - 2 * ramp), dtype=np.float32)
 
 
 def _clouds(shape: tuple[int, ...], cells: int, rng: np.random.Generator) -> _Field:
-    """Smooth noise with about ``cells`` blobs along a side, of standard deviation near 0.5."""
+    """Make smooth noise with about ``cells`` blobs per side and a standard deviation near 0.5."""
     coarse = Image.fromarray(rng.standard_normal((cells, cells), dtype=np.float32))
     return 0.7 * np.asarray(coarse.resize((shape[1], shape[0]), Image.Resampling.BICUBIC), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Images of a data set, read once, in parallel and in order; one that cannot be used says why."""
+"""Reads the images of a data set once, in parallel and in order, with an error for each unusable image."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def read_each(
 
     Args:
         source: The data set.
-        samples: Which of its samples.
-        work: What to do with an image's bytes; Pillow and hashlib let other threads run meanwhile.
-        description: What is being done, for the progress bar.
+        samples: The samples to read.
+        work: The function for an image's bytes; Pillow and hashlib let other threads run meanwhile.
+        description: Label of the progress bar.
 
     Yields:
-        (sample, result) in the order of ``samples``; the result is the ImageError where the
-        image could not be read or ``work`` raised one.
+        (sample, result) in the order of ``samples``; the result is the ImageError if the image could not be read or
+        ``work`` raised one.
     """
 
     def read(sample: Sample) -> Result | ImageError:
@@ -41,5 +41,5 @@ def read_each(
             results = pool.map(read, samples)
             yield from zip(track(samples, description), results, strict=True)
         finally:
-            # Without this an interrupt would wait until every image has been read.
+            # Without this, an interrupt would wait until every image is read.
             pool.shutdown(cancel_futures=True)

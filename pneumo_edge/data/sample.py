@@ -1,6 +1,6 @@
-"""The sample pack: real X-rays that lie in the repository, so that everything can be tried where none can be fetched.
+"""The sample pack: real X-rays in the repository, so that everything can be tried without a download.
 
-``make sample-pack DATA=folder`` draws it again, to the same bytes, out of the Kermany et al. data set at 224 pixels.
+``make sample-pack DATA=folder`` draws it again, with the same bytes, from the Kermany et al. data set at 224 pixels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pneumo_edge.task import PNEUMONIA
 NAME = "chest_xray_sample"
 MANIFEST_NAME = "manifest.csv"
 README_NAME = "README.md"
-#: Part of every hash, so that another rule draws other patients.
+#: Part of every hash. Another rule draws other patients.
 RULE_VERSION = "pneumo-edge-sample-1"
 #: How many images of each class are drawn, at least.
 IMAGES: dict[SplitName, int] = {"train": 200, "test": 60}
@@ -54,7 +54,7 @@ of this again, to the same bytes, from the data set at 224 pixels.
 
 
 def find() -> Path | None:
-    """The folder of the sample pack; None where this package is not run from its repository, but from a wheel."""
+    """Return the folder of the sample pack, or None if this package runs from a wheel, without its repository."""
     folder = Path(__file__).parents[2] / NAME
     return folder if (folder / MANIFEST_NAME).is_file() else None
 
@@ -62,18 +62,18 @@ def find() -> Path | None:
 def draw(source: FolderSource, target: Path, seed: int = 0) -> Path:
     """Draw whole patients, and write their images, a manifest and a README into a folder.
 
-    The same files and seed give the same bytes. The folder appears under its name only when it is whole.
+    The same files and seed give the same bytes. The folder gets its name only when it is complete.
 
     Args:
-        source: The Kermany et al. data set, its images as they are to be copied.
-        target: The folder to make; a sample pack that is already there is replaced.
+        source: The Kermany et al. data set; its files are copied unchanged.
+        target: The folder to create; an existing sample pack is replaced.
         seed: Chooses the patients, at least 0.
 
     Returns:
         ``target``.
 
     Raises:
-        DataError: ``target`` holds something other than a sample pack, or the names tell nothing of patients.
+        DataError: ``target`` contains something other than a sample pack, or the names contain no patients.
         ImageError: An image cannot be read.
         OSError: The folder cannot be written.
     """
@@ -84,7 +84,11 @@ def draw(source: FolderSource, target: Path, seed: int = 0) -> Path:
             "Give another path",
         )
     if not source.has_patients:
-        raise DataError(f"{source.title} names no patients", "the names of the Kermany data set", "Give another folder")
+        raise DataError(
+            f"{source.title} has no patients in its file names",
+            "file names of the Kermany data set",
+            "Give another folder",
+        )
     with files.whole_folder(target) as folder:
         rows = []
         for sample in track(choose(source.samples, seed), "Copying X-rays"):
@@ -106,7 +110,7 @@ def choose(samples: Iterable[Sample], seed: int) -> list[Sample]:
     """Draw whole patients of each split and class, in the order of a hash of their names, until there are enough.
 
     Args:
-        samples: Of a data set, in any order; where there are too few, all are taken.
+        samples: The samples of a data set, in any order; if there are too few, all are used.
         seed: Chooses the patients.
 
     Returns:
@@ -135,8 +139,8 @@ def _order(seed: int, split: SplitName, class_name: str, patient: str) -> str:
 if __name__ == "__main__":
     import argparse
 
-    parser = argparse.ArgumentParser(description="Draw the sample pack out of the Kermany data set at 224 pixels.")
+    parser = argparse.ArgumentParser(description="Draw the sample pack from the Kermany data set at 224 pixels.")
     parser.add_argument("data", type=Path, help="folder with train and test")
-    parser.add_argument("target", type=Path, nargs="?", default=Path(NAME), help="folder to make")
+    parser.add_argument("target", type=Path, nargs="?", default=Path(NAME), help="folder to create")
     given = parser.parse_args()
     draw(FolderSource(given.data), given.target)

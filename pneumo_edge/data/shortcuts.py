@@ -1,4 +1,4 @@
-"""Numbers of an image that know nothing of lungs, and yet may tell the classes of a data set apart."""
+"""Simple measures of an image, such as its brightness, that may separate the classes of a data set by accident."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def measure(data: bytes, grey: Image.Image) -> Measures:
 
     Args:
         data: The bytes of its file.
-        grey: The same, decoded by :func:`pneumo_edge.imaging.images.decode`.
+        grey: The image, decoded by :func:`pneumo_edge.imaging.images.decode`.
     """
     pixels = np.asarray(grey, dtype=np.float32)
     return Measures(len(data), float(pixels.mean()), float(pixels.std()))
 
 
 def columns(measures: Sequence[Measures], has_files: bool) -> dict[str, Scores]:
-    """Measures of images by their name for people, each of shape (images,).
+    """Return the measures by their printed names, each of shape (images,).
 
     Args:
         measures: One for each image.
-        has_files: Whether file size says anything, as :class:`~pneumo_edge.data.sources.Source` has it.
+        has_files: Whether file sizes mean something, see :class:`~pneumo_edge.data.sources.Source`.
     """
     found = {"file size": [float(each.file_size) for each in measures]} if has_files else {}
     found["brightness"] = [each.brightness for each in measures]
@@ -58,5 +58,5 @@ def find_direction(labels: Labels, values: Scores) -> Direction:
 
 
 def as_scores(values: Scores, direction: Direction) -> Scores:
-    """Values as scores of class 1, so that a higher one speaks for it."""
+    """Return values as scores of class 1: the higher, the more likely is class 1."""
     return values if direction == "higher" else -values

@@ -33,10 +33,10 @@ _LAYOUT = "folders train/NORMAL, train/PNEUMONIA, test/NORMAL, test/PNEUMONIA, o
 class Sample:
     """One labelled image of a source.
 
-    ``split`` is where the source has it, before validation is drawn. ``patient`` groups the images
-    that may show one person; it is the name itself where the source does not tell. ``kind`` is
-    ``"bacteria"`` or ``"virus"`` where the name says so, else "". ``original`` groups images that are copies of one
-    another by their names, where these tell no patient; it is "" where an image has no copies.
+    ``split`` is the source's split, before validation is drawn. ``patient`` groups the images that may show one person;
+    if the patient is unknown, it is the image's name. ``kind`` is ``"bacteria"`` or ``"virus"`` if the name says so,
+    else "". ``original`` groups images without a patient that are copies of one another by their names; it is "" for an
+    image without copies.
     """
 
     name: str
@@ -48,12 +48,12 @@ class Sample:
 
     @property
     def is_patient_known(self) -> bool:
-        """Whether the source tells whose X-ray this is."""
+        """Whether the source says which patient this is."""
         return self.patient != self.name
 
 
 class Labelled(Protocol):
-    """Whatever stands in a split and has a label."""
+    """An image with a split and a label."""
 
     @property
     def split(self) -> SplitName:
@@ -69,11 +69,11 @@ class Labelled(Protocol):
 class Source(Protocol):
     """A data set.
 
-    ``task`` has the classes that labels stand for.
-    ``has_patients`` is False where its images cannot be grouped by patient; ``own_validation`` is True
-    where its val split is taken as it is; ``has_files`` is False where the bytes of an image are made on
-    the spot, so that their number and the ending of a name say nothing. ``patient_pattern`` is the user's own for
-    patients in names, or ""; ``passed_over`` has what lies beside the images and is not used, with the reason by name.
+    ``task`` has the classes of the labels.
+    ``has_patients`` is False if the images cannot be grouped by patient. ``own_validation`` is True if the source's own
+    val split is used. ``has_files`` is False if the image files are made in memory; their sizes and endings then mean
+    nothing. ``patient_pattern`` is the user's pattern for patients in names, or "". ``passed_over`` has the reason by
+    name for files that are not used.
     """
 
     title: str
@@ -92,21 +92,21 @@ class Source(Protocol):
         ...
 
     def read(self, sample: Sample) -> bytes:
-        """The bytes of a sample's image file, as a device would get them."""
+        """Return the bytes of a sample's image file."""
         ...
 
 
 class FolderSource:
     """Class folders as on Kaggle: ``train|val|test / NORMAL|PNEUMONIA / *.jpeg``.
 
-    Folders of other names that mean one of these are read, too, such as ``valid`` or ``Bacterial Pneumonia``, and
-    links to folders are followed; what else there is stands in ``passed_over``.
+    Folders with other names for the same, such as ``valid`` or ``Bacterial Pneumonia``, are read too, and links to
+    folders are followed. Everything else is in ``passed_over``.
 
     Args:
         root: The folder with the split folders.
-        patient_pattern: As for :func:`pneumo_edge.data.patients.find_patients`; "" for none. Where it finds nothing in
-            a name, the patient is read as without it.
-        around: The folder that the user gave, where that only holds the root.
+        patient_pattern: As for :func:`pneumo_edge.data.patients.find_patients`; "" for none. Names without a match are
+            read by the built-in rules.
+        around: The folder that the user gave, if the root is a folder in it.
 
     Raises:
         DataError: The folder has no such layout, or the pattern finds no patient.
@@ -139,7 +139,7 @@ class FolderSource:
     def samples(self) -> tuple[Sample, ...]:
         """Every file in a class folder that may be an image, sorted by name.
 
-        A file that turns out to be no image is so left out with its name and a reason, not in silence.
+        So a file that turns out not to be an image is reported with a reason, not skipped silently.
         """
         stems = [str(PurePosixPath(file.inner).with_suffix("")) for file in self._files]
         given = (
@@ -166,19 +166,19 @@ class FolderSource:
         )
 
     def path(self, sample: Sample) -> Path:
-        """Where a sample's file lies."""
+        """Return the path of a sample's file."""
         return self._path_of[sample.name]
 
     def read(self, sample: Sample) -> bytes:
-        """The file's bytes; raises ImageError as :func:`pneumo_edge.imaging.images.read`."""
+        """Return the file's bytes; raises ImageError as :func:`pneumo_edge.imaging.images.read`."""
         return images.read(self.path(sample))
 
 
 class MedMnistSource:
-    """PneumoniaMNIST in any of its sizes; its images carry no patient, and its val split is its own.
+    """PneumoniaMNIST in any of its sizes. It has no patients and its own val split.
 
     Raises:
-        DataError: The file is no such archive.
+        DataError: The file is not such an archive.
     """
 
     task = PNEUMONIA
@@ -193,14 +193,14 @@ class MedMnistSource:
         self.passed_over: dict[str, str] = {}
         self.title = f"PneumoniaMNIST ({path.name})"
         try:
-            # np.load leaves a broken archive open when it is given a path.
+            # Given a path, np.load would leave a broken archive open.
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 arrays = {key: archive[key] for key in _medmnist_keys()}
-        except Exception as error:  # numpy and zipfile promise no common base class for broken input
+        except Exception as error:  # numpy and zipfile document no common base class for broken input
             raise DataError(
                 f"{path} cannot be read as PneumoniaMNIST ({error})",
                 "an .npz with " + ", ".join(_medmnist_keys()),
-                "Fetch it with: pneumo-edge data fetch",
+                "Download it with: pneumo-edge data fetch",
             ) from error
         self._images: dict[str, npt.NDArray[Any]] = {split: arrays[f"{split}_images"] for split in SPLITS}
         self._labels: dict[str, npt.NDArray[Any]] = {split: arrays[f"{split}_labels"].ravel() for split in SPLITS}
@@ -217,7 +217,7 @@ class MedMnistSource:
         )
 
     def read(self, sample: Sample) -> bytes:
-        """The image as the bytes of a BMP file, which depend on its pixels and not on a compressor's version."""
+        """Return the image as a BMP file, whose bytes depend only on the pixels, not on a compressor's version."""
         split, index = sample.name.split("/")
         stream = io.BytesIO()
         Image.fromarray(self._images[split][int(index)]).save(stream, "BMP")
@@ -228,18 +228,18 @@ class MedMnistSource:
         is_grey_or_rgb = pixels.ndim == 3 or (pixels.ndim == 4 and pixels.shape[3] == 3)
         if pixels.dtype != np.uint8 or not is_grey_or_rgb or len(pixels) != len(labels):
             raise DataError(
-                f"{path} holds {split} images of {pixels.dtype} {pixels.shape} for {len(labels)} labels",
+                f"{path} has {split} images of {pixels.dtype} {pixels.shape} for {len(labels)} labels",
                 "grey or RGB uint8 images, one for each label",
-                "Fetch it again with: pneumo-edge data fetch",
+                "Download it again with: pneumo-edge data fetch",
             )
         if not np.isin(labels, (0, 1)).all():
             raise DataError(f"{path} has {split} labels other than 0 and 1", "PneumoniaMNIST", "Give another file")
 
 
 def doubt_pattern(source: Source) -> str:
-    """Say of a user's pattern for patients that it hardly tells them apart, in one line without its end; or "".
+    """Return a warning if the user's pattern hardly separates patients, one line without its full stop; else "".
 
-    That is where it makes one patient of more than half of all images, as a group that matches a word or a folder does.
+    That is so if one patient gets more than half of all images, for example if the group matches a word or a folder.
     """
     if not source.patient_pattern:
         return ""
@@ -247,8 +247,8 @@ def doubt_pattern(source: Source) -> str:
     if 2 * images <= len(source.samples):
         return ""
     return (
-        f"the patient pattern {source.patient_pattern!r} makes one patient, {patient!r}, of {images:,} of "
-        f"{len(source.samples):,} images; its group should match what differs from patient to patient"
+        f"the patient pattern {source.patient_pattern!r} assigns {images:,} of {len(source.samples):,} images to one "
+        f"patient, {patient!r}; its group should match the part that differs between patients"
     )
 
 
@@ -256,8 +256,8 @@ def open_source(path: Path, patient_pattern: str = "") -> Source:
     """Open a data set by its path.
 
     Args:
-        path: A folder with class folders (or with one folder ``chest_xray`` that has them, as Kaggle's
-            archive unpacks), or a MedMNIST ``pneumoniamnist*.npz``.
+        path: A folder with class folders (or with one folder ``chest_xray`` that has them, as in Kaggle's
+            archive), or a MedMNIST ``pneumoniamnist*.npz``.
         patient_pattern: A regular expression for patients in the names, as for
             :func:`pneumo_edge.data.patients.find_patients`; "" for none.
 
@@ -268,9 +268,9 @@ def open_source(path: Path, patient_pattern: str = "") -> Source:
     if path.is_file() and path.suffix == ".npz":
         if patient_pattern:
             raise DataError(
-                f"{path} has no file names in which the patient pattern {patient_pattern!r} could be searched for",
+                f"{path} has no file names to search for the patient pattern {patient_pattern!r}",
                 "a data folder",
-                "Leave --patient-pattern out",
+                "Omit --patient-pattern",
             )
         return MedMnistSource(path)
     if root := layout.find_root(path):

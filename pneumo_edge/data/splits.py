@@ -1,4 +1,4 @@
-"""Which image is for what: validation drawn out of train by patient, the same for everyone."""
+"""Assigns images to splits: validation is drawn from train by patient, and is the same on every machine."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pneumo_edge.errors import DataError
 from pneumo_edge.task import PNEUMONIA, Task
 
 VALIDATION_SHARE = 0.1
-#: Part of every hash, so that another rule would give another split and another fingerprint.
+#: Part of every hash. Another rule gives another split and another fingerprint.
 RULE_VERSION = "pneumo-edge-validation-1"
 
 BY_PATIENT = (
     f"train and val pooled; {VALIDATION_SHARE:.0%} of each class to val, whole patients, in the order of a hash"
 )
 BY_IMAGE = f"train and val pooled; {VALIDATION_SHARE:.0%} of each class to val in the order of a hash; patients unknown"
-#: Where some names tell a patient and some do not: for how many of how many images it is not known.
+#: For data where only some names contain a patient.
 PARTLY_BY_PATIENT = (
     f"train and val pooled; {VALIDATION_SHARE:.0%} of each class to val in the order of a hash; images of one patient "
     "together, where it is known; for {unknown:,} of {total:,} images it is not"
@@ -45,11 +45,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Every image that is used and its split, and every image that is left out with the reason.
+    """Every image that is used with its split, and every image that is left out with the reason.
 
-    ``task`` has the classes that labels stand for; manifests from before it was written are of pneumonia.
-    ``patient_pattern`` is the user's own, by which patients were read, or ""; ``passed_over`` has what else lies in
-    the data folder, with the reason by name.
+    ``task`` has the classes of the labels; older manifests without it are of pneumonia. ``patient_pattern`` is the
+    user's pattern for patients in names, or "". ``passed_over`` has the reason by name for files that are not used.
     """
 
     source: str
@@ -76,7 +75,7 @@ class Manifest:
 
     @property
     def is_whole(self) -> bool:
-        """Whether its entries are those that the fingerprint was made of."""
+        """Whether the fingerprint matches the entries."""
         return _fingerprint(self.entries) == self.fingerprint
 
     def save(self, path: Path) -> None:
@@ -85,11 +84,11 @@ class Manifest:
 
     @staticmethod
     def load(path: Path) -> Manifest:
-        """Read a manifest; raises DataError where the file is missing or not valid."""
+        """Read a manifest; raises DataError if the file is missing or invalid."""
         try:
             return records.loads(Manifest, path.read_bytes())
         except (OSError, records.RecordError) as error:
-            raise DataError(f"{path} is no split manifest ({error})", "a split.json", "Train again") from error
+            raise DataError(f"{path} is not a split manifest ({error})", "a split.json", "Train again") from error
 
 
 def make_manifest(
@@ -98,35 +97,34 @@ def make_manifest(
     left_out: Mapping[str, str],
     hashes: Mapping[str, Bits] | None = None,
 ) -> Manifest:
-    """Draw validation and write down what every image is for.
+    """Draw validation and record the split of every image.
 
     Args:
         source: The data set.
         digests: SHA-256 of the file bytes by sample name, for every sample that could be read.
         left_out: Reason by sample name, for every sample that cannot be used.
-        hashes: Perceptual hash by sample name, by which near duplicates are kept on one side of validation. Without
-            them they are not.
+        hashes: Perceptual hash by sample name, used to put near duplicates all in train or all in validation.
 
     Returns:
-        The manifest. An image whose bytes also stand in test is left out of training, with that reason;
-        so is one whose bytes stand in a validation split that is taken as it is.
+        The manifest. An image whose bytes are also in test is left out of training, with that reason. So is one whose
+        bytes are also in the source's own validation split.
 
     Raises:
-        DataError: Nothing is left of a class in train or val.
+        DataError: A class has no images left in train or val.
     """
     left_out = dict(left_out)
     usable = [sample for sample in source.samples if sample.name not in left_out]
-    judges: dict[str, Sample] = {}
+    held_out: dict[str, Sample] = {}
     for split in ("test", "val") if source.own_validation else ("test",):
         for sample in usable:
             if sample.split == split:
-                judges.setdefault(digests[sample.name], sample)
+                held_out.setdefault(digests[sample.name], sample)
     entries = []
     for sample in usable:
         digest = digests[sample.name]
-        twin = judges.get(digest)
+        twin = held_out.get(digest)
         if twin is not None and twin.split != sample.split:
-            left_out[sample.name] = f"the same bytes as {twin.name}, which is a {twin.split} image"
+            left_out[sample.name] = f"has the same bytes as {twin.name}, a {twin.split} image"
             continue
         entries.append(Entry(sample.name, sample.split, sample.label, sample.patient, sample.kind, digest))
     rule = AS_GIVEN
@@ -149,23 +147,23 @@ def make_manifest(
             raise DataError(
                 f"{source.title} leaves {manifest.counts.get(split, 'nothing')} for {split}",
                 "images of each class",
-                "Use a larger data set, or mend the images that were left out",
+                "Use a larger data set, or repair the images that were left out",
             )
     return manifest
 
 
 def adopt(manifest: Manifest, found: Manifest) -> Manifest | None:
-    """Give images the splits of an earlier manifest, by their content.
+    """Give images the splits of an earlier manifest, matched by their content.
 
-    So a run keeps its split where another version of this program, another pattern for patients or more files beside
-    its own would draw another.
+    So a run keeps its split, even if another version of this program, another pattern for patients or additional files
+    would give another split.
 
     Args:
-        manifest: The earlier one.
-        found: A manifest of the same images, or of more.
+        manifest: The earlier manifest.
+        found: A manifest of the same images, possibly with additional ones.
 
     Returns:
-        The earlier manifest with the names of today; None where images of it are missing.
+        The earlier manifest with the current names; None if some of its images are missing.
     """
     of_content: dict[tuple[str, int], list[Entry]] = defaultdict(list)
     for entry in reversed(found.entries):
@@ -175,17 +173,17 @@ def adopt(manifest: Manifest, found: Manifest) -> Manifest | None:
         same = of_content[entry.sha256, entry.label]
         if not same:
             return None
-        # Of several with the same bytes, the one that still has its name.
+        # Of several images with the same bytes, prefer the one with the same name.
         chosen = next((each for each in same if each.name == entry.name), same[-1])
         same.remove(chosen)
         entries.append(replace(entry, name=chosen.name))
     names = {entry.name for entry in entries}
-    others = {entry.name: "no image of the run's split" for entry in found.entries if entry.name not in names}
+    others = {entry.name: "not in the run's split" for entry in found.entries if entry.name not in names}
     return replace(manifest, entries=tuple(entries), left_out={**found.left_out, **others})
 
 
 def _describe(source: Source, entries: Iterable[Entry]) -> str:
-    """The rule in words, which claim no more than the names tell."""
+    """Describe the rule, and for how many images the patient is unknown."""
     pool = [entry for entry in entries if entry.split != "test"]
     unknown = sum(entry.patient == entry.name for entry in pool)
     if not source.has_patients or unknown == len(pool):
@@ -194,13 +192,13 @@ def _describe(source: Source, entries: Iterable[Entry]) -> str:
 
 
 def _alike(entries: Iterable[Entry], hashes: Mapping[str, Bits]) -> list[tuple[str, str]]:
-    """Pairs of names of near duplicates, those of test images apart, which stay where they are."""
+    """Return pairs of names of near duplicates, without test images, which keep their split."""
     names = [entry.name for entry in entries if entry.split != "test" and entry.name in hashes]
     return [(names[first], names[second]) for first, second, _ in find_alike([hashes[name] for name in names])]
 
 
 def _copies(samples: Iterable[Sample], entries: Iterable[Entry]) -> list[tuple[str, str]]:
-    """Pairs of names of images that are copies of one another by their names."""
+    """Return pairs of names of images that are copies of one another by their names."""
     used = {entry.name for entry in entries if entry.split != "test"}
     first: dict[str, str] = {}
     return [
@@ -219,7 +217,7 @@ def _draw_validation(entries: list[Entry], alike: Iterable[tuple[str, str]]) -> 
         for entry in pool:
             if entry.label == label:
                 sizes[group_of[entry.name]] += 1
-        # A patient with images of both classes may stand in validation already.
+        # A patient with images of both classes may already be in validation.
         wanted = round(VALIDATION_SHARE * sum(sizes.values())) - sum(sizes[g] for g in validation & sizes.keys())
         for group in sorted(sizes.keys() - validation, key=_order):
             if wanted <= 0:
@@ -235,7 +233,7 @@ def _draw_validation(entries: list[Entry], alike: Iterable[tuple[str, str]]) -> 
 
 
 def _group(entries: Iterable[Entry], alike: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Group key by name: images of one patient, and patients who share an image or have some alike, together."""
+    """Return a group key by name. Images of one patient, and patients with equal or similar images, share a group."""
     root: dict[str, str] = {}
 
     def find(key: str) -> str:
@@ -244,7 +242,7 @@ def _group(entries: Iterable[Entry], alike: Iterable[tuple[str, str]]) -> dict[s
         return key
 
     def join(one: str, other: str) -> None:
-        # The smaller is the root, so that a group has the same key in whatever order it comes together.
+        # The smaller key is the root, so that the key of a group does not depend on the order of joining.
         first, second = sorted((find(one), find(other)))
         root[second] = first
 
@@ -262,6 +260,6 @@ def _order(group: str) -> str:
 
 
 def _fingerprint(entries: Iterable[Entry]) -> str:
-    """SHA-256 over split, label and content of every image, whatever the files are called."""
+    """Return the SHA-256 over split, label and content of every image; file names do not matter."""
     lines = sorted(f"{entry.split} {entry.label} {entry.sha256}" for entry in entries)
     return hashlib.sha256("\n".join([RULE_VERSION, *lines]).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A data set as pixels: every image decoded once, by the one way that the device has too, and cached."""
+"""A data set as pixels: every image is decoded once, by the same code as on the device, and cached."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from pneumo_edge.data.splits import RULE_VERSION, Entry, Manifest, adopt, make_m
 from pneumo_edge.errors import ImageError
 from pneumo_edge.imaging import images
 
-#: Part of the cache's key: raise it when the way from bytes to pixels changes.
+#: Part of the cache's key: raise it when the code from bytes to pixels changes.
 _PREPROCESSING_VERSION = "1"
-#: The same for what a manifest says of the same samples.
+#: The same for the content of a manifest.
 _MANIFEST_VERSION = "2"
 
 
@@ -49,7 +49,7 @@ class Dataset:
         return [self.manifest.entries[i] for i in indices]
 
     def rgb(self, indices: npt.NDArray[np.intp]) -> images.Pixels:
-        """Pixels of images as a model takes them: uint8, (images, height, width, 3), 0 to 255."""
+        """Return pixels of images as a model takes them: uint8, (images, height, width, 3), 0 to 255."""
         return images.grey_to_rgb(self.grey[indices])
 
 
@@ -63,8 +63,8 @@ def prepare(source: Source, cache: Path, height: int, width: int, split: Manifes
         cache: Folder for the decoded pixels; the same data set is decoded once.
         height: Height of the pixels.
         width: Width of the pixels.
-        split: The manifest of a run, whose split is taken where the data set has all its images; where it has not,
-            the fingerprint is another.
+        split: The manifest of a run. Its split is used if the data set has all its images; if not, the fingerprint
+            differs.
 
     Raises:
         DataError: Too little of the data set is usable, or the cache cannot be written.
@@ -95,7 +95,7 @@ def prepare(source: Source, cache: Path, height: int, width: int, split: Manifes
             manifest.save(manifest_path)
             keep_within_limit(cache, (pixels_path, manifest_path))
     use((pixels_path, manifest_path))
-    # These may be others for the same samples.
+    # These can differ for the same samples.
     manifest = replace(
         Manifest.load(manifest_path),
         patient_pattern=source.patient_pattern,
@@ -106,7 +106,7 @@ def prepare(source: Source, cache: Path, height: int, width: int, split: Manifes
 
 
 def _split_as(dataset: Dataset, split: Manifest | None) -> Dataset:
-    """The same images in the split of a run, if that is another one and has no others."""
+    """Return the same images in the split of a run, if that split differs and has no other images."""
     drawn = dataset.manifest
     if split is None or split.fingerprint == drawn.fingerprint or not (adopted := adopt(split, drawn)):
         return dataset
@@ -122,7 +122,7 @@ def _decode(data: bytes, height: int, width: int) -> tuple[images.Pixels, Bits]:
 def _cache_key(source: Source, digests: dict[str, str], height: int, width: int) -> str:
     size = f"{height}x{width}"
     head = (_PREPROCESSING_VERSION, _MANIFEST_VERSION, RULE_VERSION, source.title, str(source.real), size)
-    # Patients as well, because another pattern finds others in the same names.
+    # Includes the patients, because another pattern finds other patients in the same names.
     lines = (
         f"{sample.name} {sample.label} {digests[sample.name]} {sample.patient} {sample.original}"
         for sample in source.samples

@@ -150,7 +150,7 @@ def test_without_a_test_split_there_are_no_baselines(make_folder: MakeFolder, he
 def test_what_cannot_be_trained_on_is_audited_all_the_same(make_folder: MakeFolder, picture: Picture) -> None:
     findings = audit(open_source(make_folder({"train/NORMAL/a.png": picture(1), "train/PNEUMONIA/b.png": b"x"})))
     assert findings.training_split is None
-    assert "both classes" in findings.training_problem
+    assert "images of each class" in findings.training_problem
     assert findings.unreadable.keys() == {"train/PNEUMONIA/b.png"}
 
 

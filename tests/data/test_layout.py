@@ -83,7 +83,7 @@ def test_a_folder_that_contradicts_the_one_around_it_is_not_used(
     assert {sample.name for sample in source.samples} == {*healthy, "train/PNEUMONIA/bacteria/deep/1.png"}
     ((name, why),) = source.passed_over.items()
     assert f"train/{inner}/".startswith(name)
-    assert "named as another class or a split" in why
+    assert "has the name of another class or a split" in why
 
 
 def test_what_means_nothing_is_named(strange: Path, healthy: dict[str, bytes]) -> None:
@@ -92,8 +92,8 @@ def test_what_means_nothing_is_named(strange: Path, healthy: dict[str, bytes]) -
     why = source.passed_over
     assert "its 2 images are not used" in why["train/COVID19/"]
     assert "neither of the classes NORMAL, PNEUMONIA" in why["test/Tuberculosis/"]
-    assert "none of the splits" in why["unlabelled/"]
-    assert why["train/loose.png"] == why["loose.dcm"] == "lies in no class folder"
+    assert "not one of the splits" in why["unlabelled/"]
+    assert why["train/loose.png"] == why["loose.dcm"] == "is not in a class folder"
     assert why["train/NORMAL/notes.txt"] == "no image"
     assert why.keys() == {
         "train/COVID19/", "test/Tuberculosis/", "unlabelled/", "train/loose.png", "loose.dcm", "README.txt",
@@ -131,7 +131,7 @@ def test_the_marker_of_phantoms_is_no_stray_file(make_folder: MakeFolder, health
 def test_what_lies_beside_kaggles_nested_folder_is_named(make_folder: MakeFolder, healthy: dict[str, bytes]) -> None:
     nested = {f"chest_xray/{name}": data for name, data in healthy.items()}
     source = open_source(make_folder({**nested, "more/1.png": b"x"}))
-    assert source.passed_over == {"../more/": "lies beside chest_xray, which is read"}
+    assert source.passed_over == {"../more/": "is beside chest_xray, which is used instead"}
 
 
 # Links

@@ -136,8 +136,8 @@ def test_a_pattern_that_tells_nothing_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("pattern", "said"),
     [
-        (r"^(p)\d", "makes one patient, 'p', of 40 of 40 images"),
-        (r"^(p[01])", "makes one patient, 'p1', of 22 of 40 images"),
+        (r"^(p)\d", "assigns 40 of 40 images to one patient, 'p'"),
+        (r"^(p[01])", "assigns 22 of 40 images to one patient, 'p1'"),
         (r"^(p\d+)_", ""),
     ],
 )

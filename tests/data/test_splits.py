@@ -154,7 +154,7 @@ def test_kaggles_validation_folder_is_pooled_with_train() -> None:
 def test_copies_of_test_images_are_left_out_with_the_reason() -> None:
     manifest = _draw([*_plain(), ("test", 0, "other", f"{3:064x}")])
     assert manifest is not None
-    assert manifest.left_out == {"train/3": "the same bytes as test/40, which is a test image"}
+    assert manifest.left_out == {"train/3": "has the same bytes as test/40, a test image"}
 
 
 def test_a_validation_split_of_its_own_is_kept_less_copies_in_train() -> None:
@@ -165,7 +165,7 @@ def test_a_validation_split_of_its_own_is_kept_less_copies_in_train() -> None:
     assert manifest is not None
     assert manifest.rule == AS_GIVEN
     assert _of(manifest, "name", "val") == {f"val/{i}" for i in range(40, 47)}
-    assert manifest.left_out == {"train/5": "the same bytes as val/46, which is a val image"}
+    assert manifest.left_out == {"train/5": "has the same bytes as val/46, a val image"}
 
 
 def test_the_rule_says_whether_patients_were_known() -> None:

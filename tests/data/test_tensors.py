@@ -90,7 +90,7 @@ def test_a_broken_link_is_left_out(tmp_path: Path, make_folder: MakeFolder, heal
 
 def test_nothing_usable_is_refused(tmp_path: Path, make_folder: MakeFolder) -> None:
     root = make_folder({f"train/{c}/{i}.jpeg": b"x" for c in ("NORMAL", "PNEUMONIA") for i in range(9)})
-    with pytest.raises(DataError, match="both classes"):
+    with pytest.raises(DataError, match="images of each class"):
         prepare(open_source(root), tmp_path / "cache", 32, 32)
     assert not list((tmp_path / "cache").glob("*"))
 
@@ -164,7 +164,7 @@ def test_a_run_keeps_its_split_where_another_would_be_drawn(
         (entry.split, entry.sha256) for entry in earlier.manifest.entries
     ]
     assert "train/NORMAL/new.jpeg" in {entry.name for entry in kept.manifest.entries}
-    assert kept.manifest.left_out == {"valid/NORMAL/IM-0700-0001.jpeg": "no image of the run's split"}
+    assert kept.manifest.left_out == {"valid/NORMAL/IM-0700-0001.jpeg": "not in the run's split"}
 
     (root / "train/NORMAL/IM-0004-0001.jpeg").unlink()
     lacking = prepare(open_source(root), tmp_path / "cache", 32, 32, earlier.manifest)
