@@ -1,4 +1,4 @@
-"""Random changes of training images, as data and as the one function that applies them."""
+"""Random augmentation of training images: the settings, and the function that applies them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pneumo_edge._util import extras
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far each random change goes; every amount is drawn anew for every image.
+    """Largest amount of each random change; the amount is drawn for each image.
 
-    There is no flip: a horizontal one moves the heart to the other side. Height and width are scaled
-    apart, because the data set's images lost their aspect when they were made square, and its classes
-    and splits differ in aspect, sharpness and exposure for reasons that are not medical.
+    There is no flip, because a horizontal flip moves the heart to the other side. Height and width are scaled
+    independently, because the images of the data set lost their aspect ratio when they were made square. Its classes
+    and splits differ in aspect ratio, sharpness and exposure for reasons that are not medical.
 
     Attributes:
         rotation: Largest angle, degrees.
@@ -30,8 +30,8 @@ class Augmentation:
         noise: Largest standard deviation of Gaussian noise, share of the grey range.
         cutout: Largest side of a box filled with one grey, share of the image's side.
 
-    Every second image, drawn anew, gets the geometric changes (the first four), the grey curve (the next
-    three), the blur, the noise and the cutout, each by itself, so that unchanged images are seen as well.
+    Five groups of changes are each applied to an image with a probability of one half, independently: the geometric
+    changes (the first four), the grey curve (the next three), the blur, the noise and the cutout.
     """
 
     rotation: float = 0.0
@@ -51,8 +51,8 @@ def augment(grey: npt.NDArray[np.uint8], augmentation: Augmentation, rng: np.ran
 
     Args:
         grey: uint8 array of shape (images, side, side), values 0 to 255.
-        augmentation: How far.
-        rng: Where the randomness comes from.
+        augmentation: The largest amounts.
+        rng: Random generator.
 
     Returns:
         A new array of the same shape.
@@ -61,11 +61,11 @@ def augment(grey: npt.NDArray[np.uint8], augmentation: Augmentation, rng: np.ran
 
 
 def resize(grey: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
-    """Make images smaller by averaging areas; at their own size they are returned as they are.
+    """Make images smaller by averaging areas; images of the right size are returned unchanged.
 
     Args:
         grey: uint8 array of shape (images, height, width), values 0 to 255.
-        side: The height and width to give them.
+        side: New height and width in pixels.
     """
     if grey.shape[1:] == (side, side):
         return grey
@@ -77,11 +77,11 @@ def resize(grey: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
 def _augment_one(image: npt.NDArray[np.uint8], a: Augmentation, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     cv2 = extras.need("cv2", "train")
     side = image.shape[0]
-    # Every number is drawn for every image, used or not, so that one setting does not move the others' draws.
+    # Every number is drawn for every image, used or not, so that one setting does not change the draws of the others.
     symmetric, positive, chance = rng.uniform(-1, 1, 9), rng.uniform(0, 1, 7), rng.uniform(0, 1, 5) < 0.5
     changed = image
     if chance[3]:
-        # Black edges would tell changed images from unchanged ones, and a network learns which class they favour.
+        # Reflected edges, because a network could learn from black edges which images were changed.
         changed = cv2.warpAffine(
             image, _affine(symmetric[:6], a, side), (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
         )
@@ -98,7 +98,7 @@ def _augment_one(image: npt.NDArray[np.uint8], a: Augmentation, rng: np.random.G
 
 
 def _affine(drawn: npt.NDArray[np.float64], a: Augmentation, side: int) -> npt.NDArray[np.float64]:
-    """The 2 x 3 matrix that turns, shears, scales and shifts an image about its centre."""
+    """Return the 2 x 3 matrix that rotates, shears, scales and shifts an image about its centre."""
     angle = np.deg2rad(drawn[0] * a.rotation)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shear = np.array([[1.0, drawn[1] * a.shear], [0.0, 1.0]])
@@ -109,7 +109,7 @@ def _affine(drawn: npt.NDArray[np.float64], a: Augmentation, side: int) -> npt.N
 
 
 def _grey_curve(drawn: npt.NDArray[np.float64], a: Augmentation) -> npt.NDArray[np.uint8]:
-    """A table of 256 greys: gamma, then contrast about the middle, then brightness."""
+    """Return a table of 256 grey values: gamma, then contrast about the middle, then brightness."""
     grey = np.linspace(0, 1, 256) ** np.exp(drawn[0] * a.gamma)
     grey = (grey - 0.5) * np.exp(drawn[1] * a.contrast) + 0.5 + drawn[2] * a.brightness
     return np.asarray(np.rint(np.clip(grey, 0, 1) * 255), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""A network in the middle of training, as one file: weights, optimizer, and the generators of its dropout."""
+"""Checkpoint of a training: weights, optimizer and dropout generators of a network in one file."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 from pneumo_edge._util import extras, files
 from pneumo_edge.errors import TrainingError
 
-#: Name of the data set that holds the generators' states, beside what Keras writes into the file.
+#: Name of the HDF5 data set with the generators' states, in addition to what Keras writes into the file.
 _GENERATORS = "pneumo_edge_seed_generators"
-#: The most of a library's words that an error quotes.
+#: Most characters of a library's message that an error quotes.
 _MAX_REASON = 300
 
 
 def save(model: Any, path: Path) -> None:
-    """Write all state that fitting goes on from; the file is whole or not there.
+    """Write the state that is needed to resume fitting. The file is complete or absent.
 
-    Keras writes weights and optimizer, and leaves out the states of random generators. Without those, dropout would
-    begin its masks anew in a run that is resumed.
+    Keras writes weights and optimizer, but not the states of random generators. Without them, the dropout masks of a
+    resumed run would start again from the first.
 
     Args:
         model: A compiled ``keras.Model``.
@@ -37,21 +37,21 @@ def save(model: Any, path: Path) -> None:
 
 
 def load_weights(model: Any, path: Path) -> None:
-    """Give a model the weights of a file, and leave its generators as they are.
+    """Load the weights of a file into a model; its generators do not change.
 
     Raises:
         TrainingError: The file is missing, damaged, or of another network.
     """
     try:
         model.load_weights(path)
-    except Exception as error:  # Keras and h5py promise no common base class for a broken file
+    except Exception as error:  # Keras and h5py document no common base class for a broken file
         raise broken(path, error) from error
 
 
 def restore(model: Any, path: Path) -> None:
-    """Give a model of the same structure, compiled alike, the state of :func:`save`.
+    """Load the state of :func:`save` into a model of the same structure, compiled with the same arguments.
 
-    A checkpoint of a version that kept no generators is restored without them, and standard error says so.
+    A checkpoint of an older version without generators is restored without them, with a warning on standard error.
 
     Raises:
         TrainingError: The file is missing, damaged, or of another network.
@@ -63,14 +63,14 @@ def restore(model: Any, path: Path) -> None:
         with h5py.File(path, "r") as stored:
             states = stored[_GENERATORS][:] if _GENERATORS in stored else None
         if states is not None and states.shape != (len(generators), 2):
-            raise ValueError(f"it holds {len(states)} generators for {len(generators)} layers of dropout")
+            raise ValueError(f"it has {len(states)} generators for {len(generators)} layers of dropout")
     except (OSError, ValueError) as error:
         raise broken(path, error) from error
     if states is None:
         if generators:
             print(
-                f"warning: {path} is of a version that did not keep the state of dropout. The run goes on, and its "
-                "result is not bit for bit that of an uninterrupted run.",
+                f"warning: {path} is of an older version, without the state of dropout. The run resumes, but its "
+                "result will not be bit for bit that of an uninterrupted run.",
                 file=sys.stderr,
             )
         return
@@ -79,15 +79,15 @@ def restore(model: Any, path: Path) -> None:
 
 
 def broken(path: Path, error: Exception) -> TrainingError:
-    """The error of a file of a checkpoint that cannot be read."""
+    """Make the error for a checkpoint file that cannot be read."""
     return TrainingError(
         f"the checkpoint {path} cannot be read ({str(error)[:_MAX_REASON]})",
-        "what an interrupted run left there",
-        "Copy it again, or remove its folder to begin that phase again",
+        "the file as an interrupted run wrote it",
+        "Copy it again, or remove its folder to repeat that phase",
     )
 
 
 def _generators(model: Any) -> list[Any]:
-    """State variables of the random generators of all layers, in the order of the layers."""
+    """Return the state variables of the random generators of all layers, in the order of the layers."""
     weights = {id(variable) for variable in model.weights}
     return [variable for variable in model.variables if id(variable) not in weights]

@@ -1,4 +1,4 @@
-"""The history of a run as a CSV file and as a picture."""
+"""Writes the history of a run as a CSV file and as a figure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FIGURE_NAME = "curves.png"
 
 
 def save(rows: Sequence[Epoch], folder: Path) -> None:
-    """Write ``history.csv`` (one row an epoch) and ``curves.png`` (losses, and AUC on validation)."""
+    """Write ``history.csv`` (one row per epoch) and ``curves.png`` (losses, and AUC on validation)."""
     with files.atomic(folder / CSV_NAME) as temporary, temporary.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, [field.name for field in dataclasses.fields(Epoch)])
         writer.writeheader()

@@ -1,4 +1,4 @@
-"""Trains a backbone by a recipe: the one function behind ``pneumo-edge train``."""
+"""Trains a backbone by a recipe: the function behind ``pneumo-edge train``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _PREDICT_BATCH = 64
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What a run was started with; an interrupted run goes on only with the same."""
+    """The settings of a run; an interrupted run resumes only with the same settings."""
 
     backbone: str
     recipe: str
@@ -62,25 +62,25 @@ def train(
     cache: Path,
     seed: int,
 ) -> Run:
-    """Train, choose temperature and threshold on validation, and leave a finished run in ``folder``.
+    """Train, choose temperature and threshold on validation, and write a finished run to ``folder``.
 
     The folder gets ``model.keras``, ``run.json``, ``split.json``, ``validation.csv``, ``history.csv`` and
     ``curves.png``.
-    A run that was interrupted goes on from its last finished epoch, and ends bit for bit as if it had not been; a run
-    that is finished is returned as it is.
+    An interrupted run resumes from its last finished epoch; its result is bit for bit that of an uninterrupted run. A
+    finished run is returned unchanged.
 
     Args:
         backbone: The backbone.
-        recipe: What to do.
-        weights: Where the backbone starts from.
-        dataset: Manifest and pixels of 224 x 224; its test split is not touched.
-        data_path: Where the data lies, for the record.
+        recipe: The recipe.
+        weights: The initial weights.
+        dataset: Manifest and pixels of 224 x 224; its test split is not used.
+        data_path: Path of the data, for the record.
         folder: The run's folder.
-        cache: Folder for features, which runs with the same backbone and data share.
-        seed: Decides initialization and the order of images.
+        cache: Folder for features, shared by runs with the same backbone and data.
+        seed: Seed of the initialization and of the order of images.
 
     Raises:
-        TrainingError: The folder holds a run with other settings, or the weights do not fit.
+        TrainingError: The folder contains a run with other settings, or the weights do not fit.
     """
     settings = TrainingSettings(
         backbone.name, recipe.name, seed, weights.description, dataset.manifest.fingerprint, recipe
@@ -118,12 +118,12 @@ def train(
 
 
 def _tidy(folder: Path) -> None:
-    """Remove what a finished run does not need."""
+    """Remove the checkpoint of a finished run."""
     shutil.rmtree(folder / _CHECKPOINT_NAME, ignore_errors=True)
 
 
 def _fit_head(model: Any, recipe: Recipe, dataset: Dataset, cache: Path, folder: Path, seed: int) -> tuple[Epoch, ...]:
-    """Fit the dense layer alone, on features of the frozen backbone that are computed once."""
+    """Fit only the dense layer, on features of the frozen backbone that are computed once."""
     keras = extras.need("keras", "train")
     train_indices, val_indices = dataset.indices("train"), dataset.indices("val")
     layer = model.get_layer(FEATURES)
@@ -151,7 +151,7 @@ def _fit_head(model: Any, recipe: Recipe, dataset: Dataset, cache: Path, folder:
 
 
 def _features(extractor: Any, dataset: Dataset, indices: npt.NDArray[np.intp], cache: Path) -> npt.NDArray[np.float32]:
-    """Features of images, (images, features); each finished part is kept, so an interrupted run goes on."""
+    """Compute features of images, (images, features). Finished parts are cached, so an interrupted run resumes."""
     parts = []
     starts = range(0, len(indices), 8 * _PREDICT_BATCH)
     with bar("Training: features of the frozen backbone", len(indices)) as advance:
@@ -170,7 +170,7 @@ def _features(extractor: Any, dataset: Dataset, indices: npt.NDArray[np.intp], c
 def _fine_tune(
     model: Any, backbone: Backbone, recipe: Recipe, number: int, dataset: Dataset, folder: Path, seed: int
 ) -> tuple[Epoch, ...]:
-    """Fit the whole network by one phase, at the phase's size; the model's weights become what it keeps."""
+    """Fit the whole network for one phase, at the phase's image size, and set the weights that the phase keeps."""
     phase, name = recipe.fine_tune[number], f"fine-tune-{number + 1}"
     fitted = model if phase.side == HEIGHT else at_side(model, backbone, recipe.dropout, phase.side)
     val_indices = dataset.indices("val")
@@ -190,11 +190,10 @@ def _fine_tune(
 
 
 def trainer(model: Any, side: int) -> Any:
-    """A network to fit: grey images (batch, side, side, 1) of 0 to 255, the classifier, its probabilities.
+    """Make the network to fit: from grey images (batch, side, side, 1) of 0 to 255 to the classifier's probabilities.
 
-    Every layer is trained but batch norm, each of whose layers is frozen by itself: Keras's ``fit`` reaches
-    into a backbone that was called with ``training=False``, so only this keeps the moving statistics from
-    being trained on batches.
+    All layers are trained except batch norm. Each batch-norm layer is frozen separately, because Keras's ``fit`` also
+    trains a backbone that was called with ``training=False``; otherwise the moving statistics would change.
     """
     keras = extras.need("keras", "train")
     model.trainable = True
@@ -205,7 +204,7 @@ def trainer(model: Any, side: int) -> Any:
 
 
 def training_images(dataset: Dataset, phase: Phase) -> TrainingImages:
-    """The training split as a phase takes it: augmented, then made as small as the phase's side."""
+    """Return the training split for a phase: augmented, then resized to the phase's side."""
 
     def read(chosen: npt.NDArray[np.intp], rng: np.random.Generator) -> npt.NDArray[np.float32]:
         pixels = dataset.grey[chosen]
@@ -291,7 +290,7 @@ def _shifted_scores(model: Any, grey: npt.NDArray[np.uint8], task: Task) -> dict
 
 
 def shift_metrics(labels: Labels, columns: dict[str, Scores], threshold: float) -> dict[str, float]:
-    """Mean AUC and accuracy over the columns that are named as shifts; empty where none is."""
+    """Return mean AUC and accuracy over the columns that are named like shifts; empty if there are none."""
     shifted = [scores for name, scores in columns.items() if name in SHIFTS]
     if not shifted:
         return {}
@@ -302,16 +301,16 @@ def shift_metrics(labels: Labels, columns: dict[str, Scores], threshold: float) 
 
 
 def save_validation(dataset: Dataset, indices: npt.NDArray[np.intp], columns: dict[str, Scores], path: Path) -> None:
-    """Write name, label and probabilities of each validation image, from which everything chosen there follows.
+    """Write name, label and probabilities of each validation image. Temperature and threshold are computed from them.
 
     Args:
-        dataset: That of the run.
-        indices: The images' places in it.
+        dataset: The data set of the run.
+        indices: Indices of the images.
         columns: Probabilities by the name of their column, float64 of shape (images,), 0 to 1.
         path: The CSV file to write.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     lines = [tabular.row(["name", "label", *columns], end="\r\n")]
     for row, entry in enumerate(dataset.entries(indices)):
@@ -324,7 +323,7 @@ def save_validation(dataset: Dataset, indices: npt.NDArray[np.intp], columns: di
 def _predict(
     model: Any, grey: npt.NDArray[np.uint8], done: Callable[[int], None] = lambda images: None
 ) -> npt.NDArray[np.float32]:
-    """Outputs of a Keras model for grey images, batch by batch; ``done`` hears of each batch's size."""
+    """Compute outputs of a Keras model for grey images in batches; ``done`` is called with each batch's size."""
     outputs = []
     for start in range(0, len(grey), _PREDICT_BATCH):
         batch = grey_to_rgb(grey[start : start + _PREDICT_BATCH])
@@ -338,7 +337,7 @@ def _positive(outputs: npt.NDArray[np.float32], task: Task) -> Scores:
 
 
 def _features_key(extractor: Any, dataset: Dataset, indices: npt.NDArray[np.intp]) -> str:
-    """What features follow from, as a name: the network with its weights, and the images in their order."""
+    """Return a key for cached features: a hash of the network, its weights, and the images in their order."""
     digest = hashlib.sha256(extractor.to_json().encode())
     for array in extractor.get_weights():
         digest.update(array.tobytes())

@@ -1,4 +1,4 @@
-"""Where a backbone starts from: a file, ImageNet by download, the bundled model, or random numbers; in that order."""
+"""Finds the initial weights of a backbone: a file, else downloaded ImageNet weights, the bundled model, or random."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from pneumo_edge.training import tflite_weights, weights_file
 
 #: Seconds between two pieces of a download.
 _PATIENCE = 30.0
-#: Of a hash in a description.
+#: Digits of a hash in a description.
 _DIGITS = 16
-#: Standard deviation of ImageNet's pixels by channel, of 0 to 1.
+#: Standard deviation of ImageNet's pixels by channel, in units of 0 to 1.
 _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """What a backbone starts from; ``path`` is the file that is loaded, None for random numbers.
+    """Initial weights of a backbone; ``path`` is the file to load, None for random numbers.
 
-    ``description`` says what was loaded and by which hash, for the record of a run.
+    ``description`` names the file and its hash, for the record of a run.
     """
 
     description: str
@@ -46,33 +46,33 @@ RANDOM = InitialWeights(RANDOM_WEIGHTS)
 
 
 def find(backbone: Backbone, given: Path | None, *, trained: bool = True) -> InitialWeights:
-    """Settle the initial weights, and make sure that they fit.
+    """Find the initial weights, and check that they fit.
 
     Args:
         backbone: The backbone.
         given: A file of weights that Keras saved, a TFLite file of the same backbone, a folder that has
             the file of its :class:`~pneumo_edge.backbones.Pretrained`, or None.
-        trained: Whether the bundled model will do, which was trained on chest X-rays already.
+        trained: Whether the bundled model may be used, which was already trained on chest X-rays.
 
     Returns:
-        The given file; without one ImageNet's weights, downloaded by Keras; where they cannot be, the bundled model's;
-        else random numbers. What is taken in the place of ImageNet's is said on standard error.
+        The given file; without one, the ImageNet weights, downloaded by Keras; if that fails, the weights of the
+        bundled model; else random numbers. If ImageNet weights are replaced, a note on standard error says so.
 
     Raises:
-        TrainingError: The given path has no such file, or its weights are not all of the backbone's and no others.
+        TrainingError: The given path has no such file, or its weights are not exactly those of the backbone.
     """
     if given is not None:
         return _checked(backbone, _given(backbone, given))
     if backbone.pretrained:
         try:
             path = _download(backbone.pretrained)
-        except Exception as error:  # Keras raises a bare Exception where a download fails
+        except Exception as error:  # Keras raises a bare Exception if a download fails
             lost = f"The ImageNet weights of {backbone.title} could not be downloaded ({str(error)[:120]}). "
         else:
             return _checked(backbone, InitialWeights(f"ImageNet, downloaded by Keras {_hash(path)}", path))
     else:
         lost = f"No pretrained weights of {backbone.title} are known. "
-    remedy = "For ImageNet weights give --weights or set PNEUMO_EDGE_WEIGHTS."
+    remedy = "To use ImageNet weights, give --weights or set PNEUMO_EDGE_WEIGHTS."
     if trained and backbone.name in bundled.NAMES:
         path = bundled.path(backbone.name)
         record = spec.read(path)
@@ -83,8 +83,8 @@ def find(backbone: Backbone, given: Path | None, *, trained: bool = True) -> Ini
         _say(f"{lost}Training starts from the weights of the bundled {record.name}, a trained network. {remedy}")
         return _checked(backbone, InitialWeights(text, path))
     _say(
-        f"WARNING: {lost}Training starts from RANDOM weights: the result shows that the software works, and nothing "
-        f"of accuracy. {remedy}"
+        f"WARNING: {lost}Training starts from RANDOM weights: the result shows that the software works, but says "
+        f"nothing about accuracy. {remedy}"
     )
     return RANDOM
 
@@ -98,10 +98,10 @@ def build_base(backbone: Backbone, weights: InitialWeights, side: int) -> Any:
         side: Height and width of the images.
 
     Returns:
-        A ``keras.Model`` from pixels, as its application takes them, to a feature map.
+        A ``keras.Model`` from pixels, scaled as its application expects, to a feature map.
 
     Raises:
-        TrainingError: The weights are not all of the backbone's and no others.
+        TrainingError: The weights are not exactly those of the backbone.
     """
     extras.need("keras", "train")
     base = pkgutil.resolve_name(backbone.builder)(include_top=False, weights=None, input_shape=(side, side, 3))
@@ -115,8 +115,8 @@ def build_base(backbone: Backbone, weights: InitialWeights, side: int) -> Any:
             _complete_normalization(base)
     except weights_file.DoesNotFitError as error:
         raise TrainingError(
-            f"{weights.path} does not hold weights of {backbone.title} ({str(error)[:300]})",
-            "all weights of that application with include_top=False, as Keras saves them, and no others",
+            f"{weights.path} does not contain the weights of {backbone.title} ({str(error)[:300]})",
+            "exactly the weights of that application with include_top=False, as Keras saves them",
             "Give another --weights",
         ) from error
     return base
@@ -130,7 +130,7 @@ def _given(backbone: Backbone, given: Path) -> InitialWeights:
         raise TrainingError(
             f"there are no weights at {path}",
             f"a weights file of {backbone.title} without its top{folder}",
-            f"Give another --weights, or leave it out{' to download them' if pretrained else ''}",
+            f"Give another --weights, or omit it{' to download them' if pretrained else ''}",
         )
     text = f"from {path.name} {_hash(path)}"
     if path.suffix == spec.TFLITE.suffix:
@@ -150,13 +150,13 @@ def _spec_of(backbone: Backbone, path: Path) -> ModelSpec:
 
 
 def _checked(backbone: Backbone, weights: InitialWeights) -> InitialWeights:
-    # Before a run writes down what it starts from.
+    # Check the weights before the run records them.
     build_base(backbone, weights, SIDE)
     return weights
 
 
 def _download(pretrained: Pretrained) -> Path:
-    """Where Keras keeps a backbone's ImageNet weights; fetched in one attempt where they are not there yet."""
+    """Return the path of a backbone's ImageNet weights in Keras's cache; download them in one attempt if needed."""
     keras = extras.need("keras", "train")
     name = pretrained.url.rpartition("/")[2]
     folders = (os.environ.get("KERAS_HOME") or Path("~/.keras").expanduser(), "/tmp/.keras")
@@ -168,9 +168,9 @@ def _download(pretrained: Pretrained) -> Path:
 
 
 def _complete_normalization(base: Any) -> None:
-    """Give a normalization layer that holds the deviation in the place of the variance the variance.
+    """Correct a normalization layer that has the standard deviation instead of the variance.
 
-    Keras's own file of EfficientNetB0 has it so; Keras makes up for it by a layer that it adds for this file alone
+    Keras's own file of EfficientNetB0 has this error. Keras adds a correcting layer for this file only
     (https://github.com/tensorflow/tensorflow/issues/49930).
     """
     keras = extras.need("keras", "train")

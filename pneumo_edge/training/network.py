@@ -13,7 +13,7 @@ from pneumo_edge.training import initial_weights
 from pneumo_edge.training.initial_weights import InitialWeights
 
 HEIGHT = WIDTH = SIDE
-#: Names of layers that other parts of the code ask a model for.
+#: Names of layers that other modules look up.
 FEATURES, LOGITS = "features", "logits"
 
 _STATISTICS_BATCH = 32
@@ -27,8 +27,8 @@ def build(backbone: Backbone, weights: InitialWeights, dropout: float, pixels: P
         backbone: The backbone.
         weights: From :func:`pneumo_edge.training.initial_weights.find`.
         dropout: Share of features dropped in training, 0 to 1.
-        pixels: Training images, uint8 of shape (images, 224, 224, 3); random weights take their
-            batch-norm statistics from them, and nothing else does.
+        pixels: Training images, uint8 of shape (images, 224, 224, 3); only used for the batch-norm
+            statistics of random weights.
         classes: How many classes there are.
 
     Returns:
@@ -36,7 +36,7 @@ def build(backbone: Backbone, weights: InitialWeights, dropout: float, pixels: P
         (batch, classes).
 
     Raises:
-        TrainingError: The weights are not all of the backbone's and no others.
+        TrainingError: The weights are not exactly those of the backbone.
     """
     model = _assemble(backbone, weights, dropout, HEIGHT, classes)
     if weights.random:
@@ -45,17 +45,17 @@ def build(backbone: Backbone, weights: InitialWeights, dropout: float, pixels: P
 
 
 def at_side(model: Any, backbone: Backbone, dropout: float, side: int) -> Any:
-    """A copy of a classifier for images of another height and width, with the same weights."""
+    """Return a copy of a classifier for images of another height and width, with the same weights."""
     copy = _assemble(backbone, initial_weights.RANDOM, dropout, side, model.output_shape[-1])
     copy.set_weights(model.get_weights())
     for layer in _layers(copy, extras.need("keras", "train").layers.Normalization):
-        # It works with constants that it makes of its weights.
+        # The layer computes with constants derived from its weights.
         layer.finalize_state()
     return copy
 
 
 def batch_norm_layers(model: Any) -> list[Any]:
-    """Every batch-normalization layer of a model, at any depth."""
+    """Return every batch-normalization layer of a model, at any depth."""
     return _layers(model, extras.need("keras", "train").layers.BatchNormalization)
 
 
@@ -84,7 +84,7 @@ def _assemble(backbone: Backbone, weights: InitialWeights, dropout: float, side:
 
 
 def _estimate_statistics(model: Any, pixels: Pixels) -> None:
-    """Give a random network batch-norm statistics of real activations; without them its features vanish."""
+    """Set the batch-norm statistics of a random network from real activations; without them its features vanish."""
     layers = batch_norm_layers(model)
     momenta = [layer.momentum for layer in layers]
     for layer in layers:

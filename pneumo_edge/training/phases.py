@@ -1,4 +1,4 @@
-"""Fits one phase of a recipe, epoch by epoch, so that a run killed at any moment goes on from its last epoch."""
+"""Fits one phase of a recipe, epoch by epoch. A run that is killed at any moment resumes from its last epoch."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class TrainingImages:
 
 @dataclass(frozen=True)
 class State:
-    """What has been done of a phase; the two names are weight files in the same folder.
+    """The finished epochs of a phase, and two weight files in the same folder.
 
-    ``latest`` is what fitting goes on from, with the optimizer's state; ``kept`` is what the phase gives.
+    ``latest`` has the weights and the optimizer's state to resume from; ``kept`` has the weights to keep.
     """
 
     rows: tuple[Epoch, ...]
@@ -81,7 +81,7 @@ def fit_phase(
     folder: Path,
     seed: int,
 ) -> tuple[Epoch, ...]:
-    """Fit a model until its epochs are over or its patience is; leave it with the weights to keep.
+    """Fit a model until its epochs or its patience end, and set the weights to keep.
 
     Args:
         name: Name of the phase, for the history and the progress bar.
@@ -90,11 +90,11 @@ def fit_phase(
         images: The training images.
         validate: Called after each epoch.
         val_labels: Labels of the validation images.
-        folder: Where the checkpoint is kept; if it holds one, fitting goes on from there.
-        seed: Decides the order of the images.
+        folder: Folder of the checkpoint; if it contains one, fitting resumes from it.
+        seed: Seed of the order of the images.
 
     Returns:
-        The history, the epochs of earlier, interrupted runs included.
+        The history, including the epochs before an interruption.
     """
     steps = math.ceil(len(epoch_order(images.labels, phase.balanced, seed, 0)) / phase.batch_size)
     compile_model(model, phase, steps)
@@ -109,13 +109,13 @@ def fit_phase(
             rows = (*rows, row)
             state = _save(model, fitted, phase, folder, rows, state)
     if state:
-        # The optimizer of a phase is of no use to the next.
+        # The next phase does not use this optimizer.
         checkpoint.load_weights(model, folder / state.kept)
     return rows
 
 
 def compile_model(model: Any, phase: Phase, steps: int) -> None:
-    """Give a model the optimizer and the loss of a phase whose epochs have ``steps`` steps."""
+    """Compile a model with the optimizer and the loss of a phase whose epochs have ``steps`` steps."""
     keras = extras.need("keras", "train")
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if phase.warmup_epochs else phase.learning_rate,
@@ -126,7 +126,7 @@ def compile_model(model: Any, phase: Phase, steps: int) -> None:
     optimizer = keras.optimizers.AdamW(
         schedule, weight_decay=phase.weight_decay, use_ema=phase.ema is not None, ema_momentum=phase.ema or 0.99
     )
-    # XLA makes the first step twice as long on a CPU and the others no shorter.
+    # On a CPU, XLA doubles the time of the first step and does not shorten the others.
     model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
     optimizer.build(model.trainable_variables)
 
@@ -137,8 +137,8 @@ def _fit_epoch(
     """Fit one epoch.
 
     Returns:
-        The weights as fitted (with a moving average the model is left with the average instead), what
-        Keras logged, and the seconds it took.
+        The fitted weights (with a moving average, the model itself has the average), Keras's log, and the
+        time in seconds.
     """
     started = time.monotonic()
     order = epoch_order(images.labels, phase.balanced, seed, epoch)
@@ -170,13 +170,13 @@ def _validate(
 
 
 def epoch_order(labels: Labels, balanced: bool, seed: int, epoch: int) -> npt.NDArray[np.intp]:
-    """Which training images an epoch takes, in which order.
+    """Draw the training images of an epoch and their order.
 
     Args:
-        labels: Of the training images, shape (images,).
-        balanced: Whether equally many of each class, as many as the rarer has.
-        seed: Of the run.
-        epoch: From 0; each draws and shuffles anew.
+        labels: Labels of the training images, shape (images,).
+        balanced: Whether to draw the same number of each class, that of the rarest.
+        seed: Seed of the run.
+        epoch: Epoch from 0; each is drawn and shuffled separately.
 
     Returns:
         Positions in ``labels``.
@@ -190,17 +190,17 @@ def epoch_order(labels: Labels, balanced: bool, seed: int, epoch: int) -> npt.ND
 
 
 def class_weights(labels: Labels) -> dict[int, float]:
-    """Weights that give each class the same total weight, with mean 1 over the images."""
+    """Return weights that give each class the same total weight, with mean 1 over the images."""
     counts = np.bincount(labels)
     return {label: float(len(labels) / (len(counts) * count)) for label, count in enumerate(counts)}
 
 
 def batches(images: TrainingImages, order: npt.NDArray[np.intp], batch_size: int, seed: tuple[int, int]) -> Any:
-    """Batches for ``keras.Model.fit``: inputs and labels of positions in ``images``, in the given order."""
+    """Make batches for ``keras.Model.fit``: inputs and labels of positions in ``images``, in the given order."""
     keras = extras.need("keras", "train")
 
     class Batches(keras.utils.PyDataset):  # type: ignore[misc, name-defined]
-        """Reads a batch when it is asked for one; Keras asks ahead."""
+        """Reads a batch on demand; Keras prefetches."""
 
         def __len__(self) -> int:
             return math.ceil(len(order) / batch_size)
@@ -217,7 +217,7 @@ def _progress(advance: Advance, note: str, fitted: list[npt.NDArray[np.float32]]
     keras = extras.need("keras", "train")
 
     class Progress(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
-        """Tells the progress bar of every step, and takes the weights before Keras puts in their average."""
+        """Updates the progress bar at every step, and copies the weights before Keras averages them."""
 
         def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
             advance(1, f"{note}, loss {(logs or {}).get('loss', math.nan):.3f}")
@@ -236,7 +236,7 @@ def _save(
     rows: tuple[Epoch, ...],
     previous: State | None,
 ) -> State:
-    """Write weights, optimizer and history; the small state file takes effect last and at once."""
+    """Write weights, optimizer and history. The small state file is replaced last, atomically."""
     kept = previous.kept if previous else ""
     lower = previous is None or rows[-1].val_loss < min(row.val_loss for row in previous.rows)
     if phase.patience is None or lower:
@@ -255,7 +255,7 @@ def _save(
 
 
 def restore_state(folder: Path) -> State | None:
-    """Read what has been done of a phase; None where nothing has.
+    """Read the state of a phase; None if it was not started.
 
     Raises:
         TrainingError: The record is damaged.

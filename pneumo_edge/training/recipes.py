@@ -1,4 +1,4 @@
-"""Recipes: training as plain data. One function, :func:`pneumo_edge.training.fit.train`, runs them all."""
+"""Recipes: training settings as plain data. :func:`pneumo_edge.training.fit.train` runs all of them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from pneumo_edge.training.augmentation import Augmentation
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of fitting: AdamW, warm-up, cosine decay to zero.
+    """One phase of fitting with AdamW, warm-up and cosine decay to zero.
 
     Attributes:
-        epochs: The most there are.
-        learning_rate: The highest.
-        warmup_epochs: Over which the learning rate rises from zero.
-        weight_decay: AdamW's.
+        epochs: Most epochs.
+        learning_rate: Highest learning rate.
+        warmup_epochs: Epochs over which the learning rate rises from zero.
+        weight_decay: Weight decay of AdamW.
         batch_size: Images in a step.
-        patience: Epochs without a lower validation loss after which fitting stops and goes back to the
-            best; None for no such choice: all epochs are run and the last is kept.
-        side: Height and width of the images; ignored where the inputs are features.
-        balanced: Whether an epoch takes equally many images of each class, the rarer one's number, drawn
-            anew each time; otherwise it takes all, with class weights.
-        ema: Momentum per step of the exponential moving average of the weights, which is what is
-            validated and kept; None for the weights themselves.
-        augmentation: None for none.
+        patience: Epochs without a lower validation loss after which fitting stops and returns to the best epoch; with
+            None, all epochs are run and the last is kept.
+        side: Height and width of the images; ignored if the inputs are features.
+        balanced: Whether an epoch draws the same number of images of each class, that of the rarest; otherwise it uses
+            all images, with class weights.
+        ema: Momentum per step of the exponential moving average of the weights, which is validated and kept; None for
+            the weights themselves.
+        augmentation: Augmentation of the images, or None.
     """
 
     epochs: int
@@ -42,7 +42,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The head on features of the frozen backbone; then the whole network, batch norm frozen, phase by phase."""
+    """First the head is fitted on features of the frozen backbone; then the whole network with batch norm frozen."""
 
     name: str
     summary: str

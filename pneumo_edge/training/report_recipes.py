@@ -1,9 +1,9 @@
-"""The five runs of a published student report and their corrected twins, as plain data.
+"""The five runs of a published student report and their corrected versions, as plain data.
 
-What the report tells of a run is in its row as told, the mistakes included: pixels scaled by 1/255 for both
-backbones, and the test images as validation. What it does not tell is chosen, not known: the learning rates, five
-of the ten epochs of ``train_model1`` for its frozen part, the arguments of ``ImageDataGenerator``, the patience of
-the callbacks. docs/report-reproduction.md lists it.
+A run's row follows the report, including its mistakes: pixels scaled by 1/255 for both backbones, and the test images
+as validation. Settings that the report does not give were chosen: the learning rates, five of the ten epochs of
+``train_model1`` for its frozen part, the arguments of ``ImageDataGenerator``, and the patience of the callbacks.
+docs/report-reproduction.md lists them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 
 from pneumo_edge.backbones import BACKBONES
 
-#: Which suspected cause a twin puts right.
+#: The suspected cause that a corrected version removes.
 Correction = Literal["none", "scaling", "batch-norm", "both"]
 
 
@@ -37,7 +37,7 @@ class GeneratorArguments:
 
 @dataclass(frozen=True)
 class ReportPhase:
-    """One stretch of fitting with an optimizer of its own.
+    """One phase of fitting with its own optimizer.
 
     ``last_layers`` is how many of the backbone's layers are trained, counted from its end: 0 for a frozen
     backbone, None for all of them. The dense unit is always trained.
@@ -64,14 +64,14 @@ class Reproduction:
     Attributes:
         name: The recipe's name.
         report_run: Key of the report's run in :data:`PUBLISHED`.
-        correction: The suspected cause that is put right; "none" for the run as reported.
+        correction: The suspected cause that is corrected; "none" for the run as reported.
         backbone: Key of :data:`~pneumo_edge.backbones.BACKBONES`.
-        phases: What is fitted, in this order.
+        phases: The phases of fitting, in order.
         optimizer: Its name in ``keras.optimizers``.
-        scaling: (scale, offset) applied to pixels of 0 to 255 before ``keras.applications`` sees them.
+        scaling: (scale, offset) applied to pixels of 0 to 255 before the network of ``keras.applications``.
         train_batch_norm: Whether batch norm is trained with the layers around it, on the statistics of each
-            batch; otherwise every batch-norm layer of the backbone keeps its statistics and uses them.
-        augmentation: Of the training images.
+            batch; otherwise every batch-norm layer of the backbone uses its stored statistics.
+        augmentation: Augmentation of the training images.
         plateau: None for a constant learning rate.
         stop_patience: Epochs without a lower validation loss before ``EarlyStopping``; None for none.
         batch_size: Images in a step.
@@ -93,15 +93,15 @@ class Reproduction:
 
 @dataclass(frozen=True)
 class Published:
-    """What the report says it saw.
+    """The numbers in the report.
 
     Attributes:
         name: The report's name for the run.
-        epochs: As reported; "" where it does not say.
+        epochs: As reported; "" if not reported.
         val_accuracy: In words.
-        lowest: Lowest validation accuracy named.
-        highest: Highest validation accuracy named.
-        last: Validation accuracy of the last epoch, or None where it does not say.
+        lowest: Lowest validation accuracy reported.
+        highest: Highest validation accuracy reported.
+        last: Validation accuracy of the last epoch, or None if not reported.
         accuracy: Training accuracy, in words.
         loss: Largest loss named, in words.
     """
@@ -116,7 +116,7 @@ class Published:
     loss: str = ""
 
 
-#: The report's scaling for both backbones; EfficientNetB0 divides by 255 once more inside itself.
+#: The report's scaling for both backbones; EfficientNetB0 divides by 255 again inside the network.
 _REPORT_SCALING = (1 / 255, 0.0)
 _LIGHT = GeneratorArguments(shear_range=0.2, zoom_range=0.2, horizontal_flip=True)
 _STRONGER = GeneratorArguments(
@@ -169,7 +169,7 @@ _MOBILENET = replace(_IMPROVED, name="report-mobilenet", report_run="report-mobi
 
 
 def _with_twins(run: Reproduction) -> Iterator[Reproduction]:
-    """A run, and what differs from it in one suspected cause or in both; a twin that would be the run itself is not."""
+    """Yield a run and its versions with one or both suspected causes corrected, without those equal to the run."""
     right_scaling = BACKBONES[run.backbone].rescaling or (1.0, 0.0)
     scaled = replace(run, name=f"{run.name}-scaling", correction="scaling", scaling=right_scaling)
     yield run

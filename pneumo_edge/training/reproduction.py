@@ -1,7 +1,7 @@
-"""Runs one recipe of :mod:`pneumo_edge.training.report_recipes`: a run of the student report, or a corrected twin.
+"""Runs a recipe of :mod:`pneumo_edge.training.report_recipes`: a run of the student report, or a corrected version.
 
-It is apart from :mod:`pneumo_edge.training.fit` because it has to do what that never does: train through Keras's
-``ImageDataGenerator``, take the test images for validation, and leave no model.
+It is separate from :mod:`pneumo_edge.training.fit` because it does what that never does: it trains with Keras's
+``ImageDataGenerator``, validates on the test images, and writes no model.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from pneumo_edge.training.settings import check_settings
 
 RECORD_NAME = "reproduction.json"
 HISTORY_NAME = "history.csv"
-#: The report's.
+#: The task of the report.
 _TASK = PNEUMONIA
 _CHECKPOINT_NAME = "checkpoint"
-#: Training images that are held against each other in the two modes, in batches of the recipe's size.
+#: Training images that are compared in the two modes, in batches of the recipe's size.
 _COMPARED_IMAGES = 128
 
 _Indices = npt.NDArray[np.intp]
@@ -49,7 +49,7 @@ _Indices = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class ReproductionSettings:
-    """What a reproduction was started with; None for ``epochs`` or ``images`` is as many as in the report."""
+    """The settings of a reproduction; None for ``epochs`` or ``images`` means as many as in the report."""
 
     backbone: str
     recipe: str
@@ -95,10 +95,10 @@ class Modes:
 
 @dataclass(frozen=True)
 class Result:
-    """The record of a finished reproduction; beside it lies its history.
+    """The record of a finished reproduction; its history is beside it.
 
-    ``train_images`` counts by class name, ``validation_images`` those of the first whole batches of the
-    test split in its order, which is what the report's numbers are shares of.
+    ``train_images`` counts by class name. ``validation_images`` counts those of the first whole batches of the
+    test split in its order; the report's numbers are shares of them.
     """
 
     recipe: Reproduction
@@ -127,25 +127,24 @@ def reproduce(
     epochs: int | None = None,
     images: int | None = None,
 ) -> Result:
-    """Train as the report did, and leave ``history.csv`` and ``reproduction.json`` in ``folder``.
+    """Train as the report did, and write ``history.csv`` and ``reproduction.json`` to ``folder``.
 
-    A run that was interrupted goes on from its last finished epoch; one that is finished is returned as
-    it is, and ends bit for bit as if it had not been interrupted. Weights, optimizer, batch-norm statistics and
-    the generators of dropout come from a checkpoint, the state of the callbacks from the history.
+    An interrupted run resumes from its last finished epoch; its result is bit for bit that of an uninterrupted run. A
+    finished run is returned unchanged. Weights, optimizer, batch-norm statistics and the generators of dropout are
+    restored from a checkpoint, the state of the callbacks from the history.
 
     Args:
-        recipe: What to do.
-        weights: Where the backbone starts from.
+        recipe: The recipe.
+        weights: The initial weights.
         dataset: Manifest and pixels of 224 x 224. Its train and val are the report's training images; its
             test images are the report's validation.
         folder: The run's folder.
-        seed: Decides initialization, the choice and order of images, and augmentation.
-        epochs: The most epochs of each phase; None for the recipe's.
-        images: How many training images, drawn with the share of each class kept; None for all.
+        seed: Seed of the initialization, the choice and order of images, and the augmentation.
+        epochs: Most epochs in each phase; None for the recipe's.
+        images: Number of training images, drawn with the same share of each class; None for all.
 
     Raises:
-        TrainingError: The folder holds a run with other settings, the weights do not fit, or there are not
-            that many images.
+        TrainingError: The folder contains a run with other settings, the weights do not fit, or there are fewer images.
     """
     settings = ReproductionSettings(
         recipe.backbone, recipe.name, seed, weights.description, dataset.manifest.fingerprint, epochs, images
@@ -189,7 +188,7 @@ def load(folder: Path) -> Result:
     """Read the record of a finished reproduction.
 
     Raises:
-        TrainingError: It is missing or not valid.
+        TrainingError: The file is missing or invalid.
     """
     path = folder / RECORD_NAME
     try:
@@ -201,10 +200,10 @@ def load(folder: Path) -> Result:
 
 
 def read_history(folder: Path) -> tuple[ReportEpoch, ...]:
-    """Read ``history.csv``; no rows where there is none yet.
+    """Read ``history.csv``; no rows if there is no file yet.
 
     Raises:
-        TrainingError: It is not valid.
+        TrainingError: The file is invalid.
     """
     path = folder / HISTORY_NAME
     if not path.exists():
@@ -225,7 +224,7 @@ def read_history(folder: Path) -> tuple[ReportEpoch, ...]:
 class Network:
     """The report's network: ``model`` from pixels (batch, 224, 224, 3) to a probability of pneumonia (batch, 1).
 
-    ``logits`` is the same up to the sigmoid, of which a wrecked network uses only the ends. ``base`` is
+    ``logits`` is the same without the sigmoid, which is saturated in a broken network. ``base`` is
     the backbone inside both.
     """
 
@@ -239,7 +238,7 @@ def build(recipe: Reproduction, weights: InitialWeights, pixels: npt.NDArray[np.
 
     Args:
         recipe: The recipe; its scaling is not in the network.
-        weights: Where the backbone starts from.
+        weights: The initial weights.
         pixels: As for that function.
     """
     keras = extras.need("keras", "train")
@@ -252,11 +251,11 @@ def build(recipe: Reproduction, weights: InitialWeights, pixels: npt.NDArray[np.
 
 
 def set_trainable(base: Any, last_layers: int | None, train_batch_norm: bool) -> None:
-    """Say which layers of a backbone ``fit`` changes.
+    """Set which layers of a backbone ``fit`` changes.
 
-    A batch-norm layer with ``trainable = False`` also uses its moving averages and leaves them alone, in
-    ``fit`` too. So batch norm in the frozen part of a backbone is in inference mode whatever
-    ``train_batch_norm`` says; it decides about the layers that are trained.
+    A batch-norm layer with ``trainable = False`` uses its moving averages and does not update them, even in ``fit``. So
+    batch norm in the frozen part of a backbone is always in inference mode; ``train_batch_norm`` only concerns the
+    layers that are trained.
 
     Args:
         base: The backbone, a ``keras.Model``.
@@ -265,7 +264,7 @@ def set_trainable(base: Any, last_layers: int | None, train_batch_norm: bool) ->
     """
     frozen = 0 if last_layers is None else max(0, len(base.layers) - last_layers)
     held = [] if train_batch_norm else batch_norm_layers(base)
-    # One by one: on TensorFlow ``base.trainable = True`` does nothing to the layers where it is True already.
+    # One by one: if ``base.trainable`` is already True, setting it on TensorFlow does not change the layers.
     for number, layer in enumerate(base.layers):
         layer.trainable = number >= frozen and layer not in held
 
@@ -275,8 +274,8 @@ def draw(labels: Labels, count: int, seed: int) -> _Indices:
 
     Args:
         labels: 0 or 1, shape (images,).
-        count: How many, 2 to all.
-        seed: Of the draw.
+        count: Number of images, from 2 to all.
+        seed: Seed of the draw.
 
     Returns:
         Positions in ``labels``, in a random order.
@@ -291,7 +290,7 @@ def draw(labels: Labels, count: int, seed: int) -> _Indices:
 
 
 def _choose(dataset: Dataset, images: int | None, batch_size: int, seed: int) -> tuple[_Indices, _Indices]:
-    """Training and validation images of the report."""
+    """Return the training and validation images of the report."""
     train = np.sort(np.concatenate([dataset.indices("train"), dataset.indices("val")]))
     if images is not None:
         if not 2 <= images <= len(train):
@@ -303,7 +302,7 @@ def _choose(dataset: Dataset, images: int | None, batch_size: int, seed: int) ->
     validation = test[: len(test) - len(test) % batch_size]
     if len(set(dataset.labels(validation))) < len(_TASK.class_names):
         raise TrainingError(
-            f"the first {len(validation)} test images, which are whole batches of {batch_size}, lack a class",
+            f"the first {len(validation)} test images (whole batches of {batch_size}) lack a class",
             "images of both classes",
             "Use a larger data set",
         )
@@ -311,7 +310,7 @@ def _choose(dataset: Dataset, images: int | None, batch_size: int, seed: int) ->
 
 
 class Feed:
-    """The report's generators over this project's decoded pixels, so that decoding is the same here as everywhere.
+    """The report's generators over this project's decoded pixels, so that decoding is the same as everywhere.
 
     ``steps`` is the number of training batches in an epoch.
     """
@@ -319,7 +318,7 @@ class Feed:
     def __init__(
         self, recipe: Reproduction, dataset: Dataset, train: _Indices, validation: _Indices, seed: int
     ) -> None:
-        # ImageDataGenerator draws on it for every rotation and shift.
+        # ImageDataGenerator needs it for rotations and shifts.
         extras.need("scipy", "train")
         self.train_labels, self.validation_labels = dataset.labels(train), dataset.labels(validation)
         self._grey = {True: dataset.grey[train].astype(np.float32), False: dataset.grey[validation].astype(np.float32)}
@@ -327,16 +326,16 @@ class Feed:
         self._recipe, self._seed = recipe, seed
 
     def training(self, epoch: int) -> Any:
-        """Augmented training images, shuffled; ``epoch`` counts over all phases."""
+        """Return augmented training images, shuffled; ``epoch`` counts over all phases."""
         seed = int(np.random.default_rng((self._seed, epoch)).integers(2**31))
         return self._flow(self._grey[True], self.train_labels, self._recipe.augmentation, seed)
 
     def validation(self) -> Any:
-        """Validation images in their own order."""
+        """Return the validation images in their own order."""
         return self._flow(self._grey[False], self.validation_labels, GeneratorArguments(), None)
 
     def compared(self) -> Any:
-        """The same few training images whenever it is asked, not augmented, classes mixed in each batch."""
+        """Return always the same few training images, not augmented, classes mixed in each batch."""
         chosen = draw(self.train_labels, min(_COMPARED_IMAGES, len(self.train_labels)), self._seed)
         return self._flow(self._grey[True][chosen], self.train_labels[chosen], GeneratorArguments(), None)
 
@@ -344,12 +343,12 @@ class Feed:
         self, grey: npt.NDArray[np.float32], labels: Labels, augmentation: GeneratorArguments, seed: int | None
     ) -> Any:
         scale, offset = self._recipe.scaling
-        # Keras 3 names ImageDataGenerator in public only under tf.keras.
+        # In Keras 3, ImageDataGenerator is public only under tf.keras.
         preprocessing = extras.need("tensorflow", "train").keras.preprocessing.image
         generator = preprocessing.ImageDataGenerator(
             preprocessing_function=lambda pixels: pixels * scale + offset, **asdict(augmentation)
         )
-        # One channel seen three times, in a third of the memory.
+        # A view of one channel as three, in a third of the memory.
         rgb = np.broadcast_to(grey[..., np.newaxis], (*grey.shape, 3))
         return generator.flow(rgb, labels, batch_size=self._recipe.batch_size, shuffle=seed is not None, seed=seed)
 
@@ -375,7 +374,7 @@ def _fit(net: Network, recipe: Reproduction, feed: Feed, folder: Path, limit: in
 
 
 def compile_network(net: Network, recipe: Reproduction, phase: ReportPhase, done: list[ReportEpoch]) -> list[Any]:
-    """Set up a phase; give the callbacks that watch validation loss, in the state that finished epochs left them in."""
+    """Set up a phase; return the callbacks that watch validation loss, in their state after the finished epochs."""
     keras = extras.need("keras", "train")
     set_trainable(net.base, phase.last_layers, recipe.train_batch_norm)
     optimizer = getattr(keras.optimizers, recipe.optimizer)(phase.learning_rate)
@@ -399,10 +398,10 @@ def compile_network(net: Network, recipe: Reproduction, phase: ReportPhase, done
 def fit_epoch(
     net: Network, phase: ReportPhase, epoch: int, feed: Feed, epochs_before: int, advance: Advance, note: str
 ) -> ReportEpoch:
-    """Fit one epoch and judge the validation images; ``epochs_before`` counts those of all phases."""
+    """Fit one epoch and score the validation images; ``epochs_before`` counts those of all phases."""
     keras = extras.need("keras", "train")
     started = time.monotonic()
-    # float32, of which six digits are meant.
+    # float32, rounded to six digits.
     learning_rate = float(f"{float(keras.ops.convert_to_numpy(net.model.optimizer.learning_rate)):.6g}")
     progress = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: advance(1, f"{note}, loss {logs['loss']:.3f}")
@@ -434,7 +433,7 @@ def _compare_modes(net: Network, feed: Feed) -> Modes:
     flow = feed.compared()
     batches = [flow[step] for step in range(len(flow))]
     labels = np.concatenate([of_batch for _, of_batch in batches])
-    # Inference comes first: a pass in training mode moves the averages that it uses.
+    # Inference first: a pass in training mode changes the moving averages that inference uses.
     inference, training = (
         _flatten(np.concatenate([net.logits(pixels, training=mode) for pixels, _ in batches])) for mode in (False, True)
     )
@@ -453,7 +452,7 @@ def _flatten(outputs: Any) -> Scores:
 
 
 def _cross_entropy(labels: Labels, logits: Scores) -> float:
-    """Mean binary cross-entropy in nats from logits, as Keras takes it: a probability would end at 0 and 1."""
+    """Return the mean binary cross-entropy in nats from logits, like Keras; probabilities would saturate at 0 and 1."""
     with np.errstate(invalid="ignore"):
         return float(np.mean(np.logaddexp(0, logits) - labels * logits))
 
@@ -463,12 +462,12 @@ def _accuracy(labels: Labels, logits: Scores) -> float:
 
 
 def _auc(labels: Labels, logits: Scores) -> float:
-    """AUC, or NaN where a wrecked network gives NaN."""
+    """Return the AUC, or NaN if a broken network gives NaN."""
     return math.nan if np.isnan(logits).any() else auc(labels, logits)
 
 
 def _save(model: Any, folder: Path, rows: tuple[ReportEpoch, ...]) -> None:
-    """Write weights and optimizer, then the history, by which they take effect."""
+    """Write weights and optimizer, then the history, which makes them valid."""
     path = _weights_path(folder, len(rows))
     checkpoint.save(model, path)
     with files.atomic(folder / HISTORY_NAME) as temporary, temporary.open("w", newline="") as stream:
@@ -489,5 +488,5 @@ def _count(labels: Labels) -> dict[str, int]:
 
 
 def _digest(dataset: Dataset, indices: _Indices) -> str:
-    """SHA-256 over the contents of images, whatever their order."""
+    """Return the SHA-256 over the contents of images, independent of their order."""
     return hashlib.sha256("\n".join(sorted(entry.sha256 for entry in dataset.entries(indices))).encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""Validation images as another X-ray machine or another export might have made them.
+"""Changes of validation images, as another X-ray machine or another export might have made them.
 
-Validation comes from the same years and machines as training, so every good recipe is near its ceiling
-there. How much a model loses when the images change is what still tells recipes apart without the test split.
+Validation comes from the same years and machines as training, so every good recipe scores close to the maximum there.
+The loss of accuracy on changed images still separates recipes, without the test split.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ def steep(image: Grey) -> Grey:
 
 
 def equalized(image: Grey) -> Grey:
-    """Contrast-limited adaptive histogram equalization, as many viewers apply it."""
+    """Apply contrast-limited adaptive histogram equalization, as many viewers do."""
     cv2 = extras.need("cv2", "train")
     return np.asarray(cv2.createCLAHE(clipLimit=3.0, tileGridSize=(8, 8)).apply(image), dtype=np.uint8)
 
 
 def blurred(image: Grey) -> Grey:
-    """Average to 80 pixels a side and enlarge again: an image that was once small."""
+    """Average to 80 pixels per side and enlarge again, as if the image had been small."""
     cv2 = extras.need("cv2", "train")
     small = cv2.resize(image, (80, 80), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(small, image.shape[::-1], interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 def compressed(image: Grey) -> Grey:
-    """JPEG of quality 10."""
+    """Compress as JPEG of quality 10."""
     cv2 = extras.need("cv2", "train")
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 10])
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
 
 
 def collimated(image: Grey) -> Grey:
-    """Shrink to four fifths on black, as where the film shows more than the chest."""
+    """Shrink to four fifths on black, as if the film showed more than the chest."""
     cv2 = extras.need("cv2", "train")
     height, width = image.shape
     small = cv2.resize(image, (width * 4 // 5, height * 4 // 5), interpolation=cv2.INTER_AREA)
@@ -67,7 +67,7 @@ def collimated(image: Grey) -> Grey:
     return framed
 
 
-#: Each takes and gives a uint8 array of shape (height, width), values 0 to 255.
+#: Each takes and returns a uint8 array of shape (height, width), values 0 to 255.
 SHIFTS: dict[str, Callable[[Grey], Grey]] = {
     shift.__name__: shift for shift in (darker, brighter, flat, steep, equalized, blurred, compressed, collimated)
 }

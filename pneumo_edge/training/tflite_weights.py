@@ -1,8 +1,8 @@
-"""Takes the weights of a TFLite file into a Keras network of the same architecture.
+"""Loads the weights of a TFLite file into a Keras network of the same architecture.
 
 A converter folds batch norm into convolutions and, in a quantized file, stores their weights as integers. Both are
-undone as far as they can be: the weights are dequantized, and each batch-norm layer becomes the addition of the bias
-that it was folded into. The network then computes what the file does, but for the rounding of activations.
+undone as far as possible: the weights are dequantized, and each batch-norm layer becomes the addition of the bias that
+it was folded into. The network then computes the same as the file, except for the rounding of activations.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from pneumo_edge.training.weights_file import DoesNotFitError
 
 _Floats = npt.NDArray[np.float32]
 
-#: Of a constant by its TensorType in the schema; other types are not taken.
+#: dtype of a constant by its TensorType in the schema; other types are not supported.
 _DTYPES = {"FLOAT32": np.float32, "INT32": np.int32, "INT8": np.int8}
 #: From the order of a TFLite operator's weights to that of the Keras layer's kernel.
 _KERNEL_AXES = {"CONV_2D": (1, 2, 3, 0), "DEPTHWISE_CONV_2D": (1, 2, 3, 0), "FULLY_CONNECTED": (1, 0)}
 _ARITHMETIC = ("ADD", "SUB", "MUL", "DIV")
-#: How far a scaling of pixels in a file may be from the network's, relatively: constants of 8 bits are that coarse.
+#: Relative tolerance between the scaling of pixels in a file and in the network, because of 8-bit constants.
 _SCALING_TOLERANCE = 0.02
 
 
 def take(layers: Sequence[Any], content: bytes, rescaling: tuple[float, float] = (1.0, 0.0)) -> None:
-    """Give layers of a Keras network the weights of a TFLite file.
+    """Load the weights of a TFLite file into layers of a Keras network.
 
-    Convolutions and dense layers are taken in the order of the graph, from the pixels to the probabilities; what the
-    file has for other outputs is passed over. Shapes and names must agree, so that nothing is exchanged in silence.
+    Convolutions and dense layers are used in the order of the graph, from the pixels to the probabilities; layers for
+    other outputs are ignored. Shapes and names must agree, so that no weights are swapped unnoticed.
 
     Args:
-        layers: Of a functional network, in its order, every layer that has weights; a dense head may be left out.
+        layers: Every layer of a functional network that has weights, in its order; a dense head may be missing.
         content: The file.
         rescaling: Scale and offset of pixels of 0 to 255 before the first of the layers.
 
     Raises:
-        DoesNotFitError: The file has other layers, shapes, names or another scaling of pixels, or weights of a type
-            that is not read. The layers may have been changed in part by then.
+        DoesNotFitError: The file has other layers, shapes, names or another scaling of pixels, or weights of an
+            unsupported type. Some layers may already have been changed.
     """
     keras = extras.need("keras", "train")
     kinds = {
@@ -65,7 +65,7 @@ def take(layers: Sequence[Any], content: bytes, rescaling: tuple[float, float] =
 
 def _take_layer(graph: _Graph, operator: _Operator, layer: Any, norm: Any) -> None:
     if not any(part.startswith(layer.name) for part in operator.names):
-        raise DoesNotFitError(f"in the place of {layer.name} it has {operator.names[0]}")
+        raise DoesNotFitError(f"instead of {layer.name} it has {operator.names[0]}")
     weights, bias = graph.weights_and_bias(operator)
     kernel = weights.transpose(_KERNEL_AXES[operator.kind])
     if kernel.shape != tuple(layer.kernel.shape):
@@ -82,7 +82,7 @@ def _take_layer(graph: _Graph, operator: _Operator, layer: Any, norm: Any) -> No
 
 
 def _make_addition(norm: Any, bias: _Floats) -> None:
-    """Make a batch-norm layer add ``bias`` and nothing else, in inference mode."""
+    """Make a batch-norm layer only add ``bias`` in inference mode."""
     norm.moving_variance.assign(np.full(bias.shape, 1 - np.float32(norm.epsilon), np.float32))
     norm.moving_mean.assign(np.zeros_like(bias) if norm.center else -bias)
     if norm.scale:
@@ -92,10 +92,10 @@ def _make_addition(norm: Any, bias: _Floats) -> None:
 
 
 def _take_scaling(layers: Sequence[Any], found: tuple[_Floats, _Floats], rescaling: tuple[float, float]) -> None:
-    """Have the network scale pixels as a file does: by its normalization layer, else by the weights of the first layer.
+    """Make the network scale pixels like the file, in its normalization layer or else in its first layer's weights.
 
     Args:
-        layers: Of the network.
+        layers: Layers of the network.
         found: Scale and offset of pixels of 0 to 255 in the file, each of one value or of one for each channel.
         rescaling: Scale and offset before the layers.
     """
@@ -111,21 +111,21 @@ def _take_scaling(layers: Sequence[Any], found: tuple[_Floats, _Floats], rescali
             layer.finalize_state()
             return
     if not np.allclose(found[1] / found[0], offset / scale, atol=_SCALING_TOLERANCE * 255):
-        raise DoesNotFitError(f"a pixel of 0 becomes {found[1].tolist()} in it, {offset:g} in the network")
+        raise DoesNotFitError(f"it scales a pixel of 0 to {found[1].tolist()}, the network to {offset:g}")
     # A factor that a converter moved into the weights of the first layer, whose input channels are its third axis.
     first = next(layer for layer in layers if hasattr(layer, "kernel"))
     first.kernel.assign(np.asarray(first.kernel) * (found[0] / scale).reshape(-1, 1))
 
 
 class _Operator:
-    """An operator of a file: its kind, the indices of its tensors, and the names of layers that stand in theirs."""
+    """An operator of a file: its kind, the indices of its tensors, and the layer names in its tensors' names."""
 
     def __init__(self, kind: str, inputs: list[int], output: int, names: list[str]) -> None:
         self.kind, self.inputs, self.output, self.names = kind, inputs, output, names
 
 
 class _Graph:
-    """What of a TFLite file leads from the pixels to the probabilities."""
+    """The part of a TFLite file from the pixels to the probabilities."""
 
     def __init__(self, content: bytes) -> None:
         self._schema = extras.need("tensorflow.lite.python.schema_py_generated", "train")
@@ -135,14 +135,14 @@ class _Graph:
         self.operators = list(self._that_lead_to(self._probability(graph), graph))
 
     def weights_and_bias(self, operator: _Operator) -> tuple[_Floats, _Floats]:
-        """Weights in TFLite's order, and as many biases as there are output channels."""
+        """Return weights in TFLite's order, and one bias for each output channel."""
         weights = self._constant(operator.inputs[1])
         bias = operator.inputs[2] if len(operator.inputs) > 2 else -1
         channels = weights.shape[3 if operator.kind == "DEPTHWISE_CONV_2D" else 0]
         return weights, self._constant(bias) if bias >= 0 else np.zeros(channels, np.float32)
 
     def scaling_before(self, operator: _Operator) -> tuple[_Floats, _Floats]:
-        """Scale and offset by which pixels become an operator's input: each a float or one for each channel."""
+        """Return scale and offset from pixels to an operator's input, each one float or one for each channel."""
         makers = {each.output: each for each in self.operators}
         scale, offset = np.ones(1, np.float32), np.zeros(1, np.float32)
         at = operator.inputs[0]
@@ -154,7 +154,7 @@ class _Graph:
                 else:
                     offset = offset + scale * (value if maker.kind == "ADD" else -value)
             elif maker.kind != "QUANTIZE":
-                raise DoesNotFitError(f"pixels go through {maker.kind} first")
+                raise DoesNotFitError(f"it applies {maker.kind} to the pixels first")
             at = maker.inputs[0]
         return scale, offset
 
@@ -174,7 +174,7 @@ class _Graph:
             inputs = [int(index) for index in operator.inputs]
             needed.update(inputs)
             code = self._model.operatorCodes[operator.opcodeIndex]
-            # Older files have the code in a field of a byte.
+            # Older files have the code in a one-byte field.
             kind = kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
             output = int(operator.outputs[0])
             texts = [self._tensors[index].name.decode() for index in (output, *inputs[1:]) if index >= 0]
@@ -186,7 +186,7 @@ class _Graph:
         return self._model.buffers[self._tensors[index].buffer].data is not None
 
     def _constant(self, index: int) -> _Floats:
-        """A constant as float32, dequantized where it is of integers."""
+        """Return a constant as float32, dequantized if it has integers."""
         tensor = self._tensors[index]
         types = {value: name for name, value in vars(self._schema.TensorType).items() if isinstance(value, int)}
         dtype = _DTYPES.get(types[tensor.type])

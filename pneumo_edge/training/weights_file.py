@@ -1,4 +1,4 @@
-"""Reads weights that Keras saved, and makes sure that they are all of a network's and no others."""
+"""Reads weights that Keras saved, and checks that they are exactly those of a network."""
 
 from __future__ import annotations
 
@@ -19,56 +19,56 @@ from pneumo_edge._util import extras
 
 #: The weights inside a ``.keras`` file.
 _IN_ARCHIVE = "model.weights.h5"
-#: Parts of a path inside a file that lead to what is no weight of a layer.
+#: Parts of a path inside a file that do not lead to weights of a layer.
 _NO_WEIGHTS = frozenset(
     {"optimizer", "optimizer_weights", "seed_generator", "metrics", "compile_metrics", "loss_tracker"}
 )
-#: Of shapes that are quoted in a message.
+#: Most shapes that a message quotes.
 _QUOTED = 3
 
 
 class DoesNotFitError(ValueError):
-    """A file whose weights are not those of the network; the message says what differs."""
+    """The weights of a file are not those of the network; the message names the difference."""
 
 
 def load(network: Any, path: Path) -> None:
-    """Load weights from a file that has as many as the network, of the same shapes.
+    """Load weights from a file that has the same number and shapes of arrays as the network.
 
-    Keras leaves layers that it finds nothing for as they are, and passes over what a file has beyond the network. So
-    shapes are compared before, and values after: each array of the network is then one of the file.
+    Keras silently skips layers without weights in the file, and weights without a layer. So shapes are compared before
+    loading, and values after.
 
     Args:
         network: A ``keras.Model``.
-        path: A ``.weights.h5``, legacy ``.h5`` or ``.keras`` file, whatever it is called.
+        path: A ``.weights.h5``, legacy ``.h5`` or ``.keras`` file with any name.
 
     Raises:
-        DoesNotFitError: The file is none of these, is cut short, or holds more, less or other arrays than the network,
-            or values that are not finite. The network may have been changed in part by then.
+        DoesNotFitError: The file is none of these, is truncated, has missing, additional or other arrays than the
+            network, or values that are not finite. Some layers may already have been changed.
     """
     content = _hdf5(path)
     h5py = extras.need("h5py", "train")
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             arrays = list(_arrays(h5py, file))
-            # What Keras wrote before version 3 names its layers in attributes.
+            # Files from before Keras 3 name their layers in attributes.
             is_legacy = "layer_names" in file.attrs or "model_weights" in file
-    except Exception as error:  # h5py promises no common base class for broken input
+    except Exception as error:  # h5py documents no common base class for broken input
         raise DoesNotFitError(f"it cannot be read: {error}") from error
     _compare_shapes(arrays, network)
     if not all(np.isfinite(array).all() for array in arrays):
-        raise DoesNotFitError("it holds values that are not finite")
-    # Under a name by which Keras chooses the right reader.
+        raise DoesNotFitError("it has values that are not finite")
+    # Keras chooses the reader by the file's name.
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "weights.h5" if is_legacy else "copy.weights.h5")
         copy.write_bytes(content)
         try:
-            # Keras only warns of groups that it finds nothing in.
+            # Keras only warns about groups without weights.
             with warnings.catch_warnings(action="error", category=UserWarning):
                 network.load_weights(copy)
         except (ValueError, OSError, KeyError, UserWarning) as error:
             raise DoesNotFitError(str(error)) from error
     if Counter(map(_identity, network.get_weights())) != Counter(map(_identity, arrays)):
-        raise DoesNotFitError("Keras took only a part of its arrays")
+        raise DoesNotFitError("Keras loaded only a part of its arrays")
 
 
 def _hdf5(path: Path) -> bytes:
@@ -79,7 +79,7 @@ def _hdf5(path: Path) -> bytes:
         try:
             return archive.read(_IN_ARCHIVE)
         except (KeyError, zipfile.BadZipFile, OSError) as error:
-            raise DoesNotFitError("it is an archive, but none that Keras saved a model in") from error
+            raise DoesNotFitError("it is an archive, but not one of a model that Keras saved") from error
 
 
 def _arrays(h5py: Any, file: Any) -> Iterator[npt.NDArray[Any]]:
@@ -99,9 +99,9 @@ def _compare_shapes(arrays: list[npt.NDArray[Any]], network: Any) -> None:
     if found == wanted:
         return
     missing, beyond = wanted - found, found - wanted
-    parts = [f"it holds {found.total()} arrays, the network {wanted.total()}"]
+    parts = [f"it has {found.total()} arrays, the network {wanted.total()}"]
     parts += [f"{_quote(missing)} {'is' if missing.total() == 1 else 'are'} missing"] if missing else []
-    parts += [f"{_quote(beyond)} {'is' if beyond.total() == 1 else 'are'} none of the network's"] if beyond else []
+    parts += [f"{_quote(beyond)} {'is' if beyond.total() == 1 else 'are'} not in the network"] if beyond else []
     raise DoesNotFitError("; ".join(parts))
 
 

@@ -75,8 +75,8 @@ def test_a_refused_file_leaves_no_run_that_says_it_was_taken(
     command += ["--weights", weights, "--out", tmp_path / "run"]
     done = subprocess.run(list(map(str, command)), env=offline, capture_output=True, text=True, check=False)
     assert done.returncode == 3
-    assert f"error: {weights} does not hold weights of EfficientNetB0" in done.stderr.splitlines()[-1]
-    assert "it holds 260 arrays, the network 312" in done.stderr
+    assert f"error: {weights} does not contain the weights of EfficientNetB0" in done.stderr.splitlines()[-1]
+    assert "it has 260 arrays, the network 312" in done.stderr
     assert not (tmp_path / "run").exists()
 
 

@@ -343,7 +343,7 @@ def test_the_command_leaves_a_record_and_nothing_to_export(phantom: Path, weight
         phantom, "train", "--data", phantom, "--backbone", "mobilenetv2", "--weights", weights, "--out", out
     )
     assert ordinary.returncode == 3
-    assert f"{out} holds a run " in ordinary.stderr
+    assert f"{out} contains a run " in ordinary.stderr
 
     refused = _command(phantom, "export", out)
     assert refused.returncode == 3

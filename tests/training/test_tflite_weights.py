@@ -186,7 +186,7 @@ def test_what_does_not_fit_is_refused(keras: Any) -> None:
     for layers, rescaling, said in (
         (narrow.layers, (1 / 127.5, -1.0), r"Conv1 has weights of \(3, 3, 3, 32\), not \(3, 3, 3, 16\)"),
         (other.layers, (1.0, 0.0), "it has 52 convolutions and dense layers, the network has 81"),
-        (whole.layers, (1 / 255, 0.0), "a pixel of 0 becomes"),
+        (whole.layers, (1 / 255, 0.0), "it scales a pixel of 0 to"),
         (whole.layers[:-3], (1 / 127.5, -1.0), "it has 52 convolutions and dense layers, the network has 51"),
     ):
         with pytest.raises(DoesNotFitError, match=said):

@@ -124,7 +124,7 @@ def test_the_recorded_operating_point_is_that_of_the_saved_model(keras: Any, wor
 
     other = _train(workplace, weights, "quick", out, "--seed", "1")
     assert other.returncode == 3
-    assert "holds a run with other settings: seed 1 (it has 0)" in other.stderr
+    assert "contains a run with other settings: seed 1 (it has 0)" in other.stderr
     assert len(other.stderr.strip().splitlines()[-1:]) == 1
 
     run = runs.load(out)

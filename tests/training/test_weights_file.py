@@ -99,13 +99,13 @@ def _no_groups(keras: Any, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (_of_another_network(channels=5), "it holds 10 arrays, the network 10; 7 of shapes"),
-        (_of_another_network(top=2), "2 of shapes [4, 2], [2] are none of the network's"),
-        (_parts, "it holds 4 arrays, the network 10; 6 of shapes"),
-        (_archive, "none that Keras saved a model in"),
+        (_of_another_network(channels=5), "it has 10 arrays, the network 10; 7 of shapes"),
+        (_of_another_network(top=2), "2 of shapes [4, 2], [2] are not in the network"),
+        (_parts, "it has 4 arrays, the network 10; 6 of shapes"),
+        (_archive, "not one of a model that Keras saved"),
         (_text, "cannot be read"),
         (_empty, "cannot be read"),
-        (_no_groups, "it holds 0 arrays"),
+        (_no_groups, "it has 0 arrays"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_with_what_differs(
