@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pneumo_edge.backbones import BACKBONES
+from pneumo_edge import backbones
 from pneumo_edge.converters import convert, features, keras_model
 from pneumo_edge.converters.prepare import Prepared
 from pneumo_edge.converters.verify import Verified
@@ -57,7 +57,8 @@ def describe(prepared: Prepared, row: Format, verified: Verified, calibrated: Ca
 
 def _decoding(backbone: str) -> DecodingSpec:
     """What was measured of a backbone; images of another one are decoded in full."""
-    return DecodingSpec(BACKBONES[backbone].decoder_scale if backbone in BACKBONES else None)
+    row = backbones.find(backbone)
+    return DecodingSpec(row.decoder_scale if row else None)
 
 
 def _outputs(prepared: Prepared, verified: Verified) -> tuple[OutputSpec, ...]:

@@ -7,6 +7,7 @@ The functions and classes below are imported when they are first used: importing
 ``api``        the functions behind :func:`train`, :func:`export`, :func:`evaluate`, :func:`benchmark`
 ``task``       what a network classifies: class names, which of them is positive
 ``backbones``  the table of networks
+``scaling``    what is done to pixels before the first layer
 ``formats``    the table of kinds of model files
 ``spec``       :class:`ModelSpec`, which every model file carries
 ``imaging``    from the bytes of an image file to pixels; DICOM; heatmaps

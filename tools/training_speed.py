@@ -20,7 +20,7 @@ import numpy as np
 from pneumo_edge._util import extras, native_output
 from pneumo_edge._util.cache import cache_folder
 from pneumo_edge._util.progress import bar
-from pneumo_edge.backbones import BACKBONES, Backbone
+from pneumo_edge.backbones import BACKBONES, SIDE, Backbone
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import PneumoEdgeError
@@ -183,7 +183,7 @@ def main() -> None:
         with native_output.quiet_stderr():
             extras.need("keras", "train")
         backbone = BACKBONES["mobilenetv2"]
-        dataset = prepare(open_source(given.data), cache_folder(), network.HEIGHT, network.WIDTH)
+        dataset = prepare(open_source(given.data), cache_folder(), SIDE, SIDE)
         weights = initial_weights.find(backbone, given.weights, trained=False)
         phase = RECIPES["best"].fine_tune[0]
         with bar("Training: steps by turns", (2 * _ROUNDS + 1) * _STEPS) as advance:

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pneumo_edge import runs
+from pneumo_edge import backbones, runs
 from pneumo_edge._util import cores, extras, jobs, native_output, outputs
 from pneumo_edge._util.cache import cache_folder, keep_within_limit
 from pneumo_edge.api import arguments, datasets
 from pneumo_edge.api.arguments import PathArgument, Tell
-from pneumo_edge.backbones import BACKBONES
+from pneumo_edge.backbones import BACKBONES, SIDE, Backbone
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.runs import Run
-from pneumo_edge.training import fit, initial_weights, network
+from pneumo_edge.training import fit, initial_weights
 from pneumo_edge.training.recipes import RECIPES
 
 #: Printed before training on a data set of phantom images.
@@ -43,6 +43,8 @@ def train(
     backbone: str,
     *,
     recipe: str = "best",
+    image_size: int = SIDE,
+    alpha: float = 1.0,
     weights: PathArgument | None = None,
     patient_pattern: str | None = None,
     out: PathArgument | None = None,
@@ -60,11 +62,15 @@ def train(
             ``pneumoniamnist*.npz``.
         backbone: Name of a row of the table of backbones, such as ``"mobilenetv2"``.
         recipe: Name of a recipe: ``"quick"``, ``"standard"`` or ``"best"``.
+        image_size: Height and width of the images that the network takes, 96 to 512 pixels.
+        alpha: Width of the network as a multiple of the usual one. Only some backbones have others than 1; MobileNetV2
+            has 0.35 to 1.4.
         weights: Initial weights: a file, or a folder with the ImageNet weights. By default Keras downloads the
             ImageNet weights; if that fails, the weights of the bundled model are used.
         patient_pattern: Regular expression whose one group is the patient in an image's file name. By default names of
             the Kermany data set are recognized.
-        out: Folder for the run; by default ``runs/BACKBONE-RECIPE``.
+        out: Folder for the run; by default ``runs/BACKBONE-RECIPE``. An alpha or image size other than the usual follows
+            the name of the backbone.
         seed: Seed of the initialization and of the order of images, 0 or more.
         tell: Called with each note and warning, a line each; by default they are printed on standard error.
 
@@ -72,7 +78,8 @@ def train(
         The run; pass it to :func:`pneumo_edge.export`.
 
     Raises:
-        ArgumentError: The backbone or recipe is unknown, ``seed`` is negative, or ``out`` is a file.
+        ArgumentError: The backbone, recipe, image size or alpha is not available, ``seed`` is negative, or ``out`` is a
+            file.
         DataError: The data cannot be used.
         TrainingError: The folder contains a run with other settings, or the weights do not fit.
         BusyError: Another process trains in the folder.
@@ -85,22 +92,23 @@ def train(
     """
     arguments.check_name("backbone", backbone, BACKBONES)
     arguments.check_name("recipe", recipe, RECIPES)
+    row = backbones.variant(backbone, alpha, arguments.whole("image_size", image_size, 1))
     seed = arguments.whole("seed", seed, 0)
-    folder = Path(out) if out is not None else default_folder(backbone, recipe)
-    dataset = read_data(Path(data), patient_pattern, folder, tell)
+    folder = Path(out) if out is not None else default_folder(row, recipe)
+    dataset = read_data(Path(data), patient_pattern, folder, tell, row.side)
     for line in describe(dataset, folder / runs.MANIFEST_NAME):
         tell(line)
     if not dataset.manifest.real:
         tell(PHANTOM)
-    return train_on(dataset, Path(data), backbone, recipe, None if weights is None else Path(weights), folder, seed)
+    return train_on(dataset, Path(data), row, recipe, None if weights is None else Path(weights), folder, seed)
 
 
-def default_folder(backbone: str, recipe: str) -> Path:
+def default_folder(backbone: Backbone, recipe: str) -> Path:
     """Return the default folder of a run."""
-    return Path("runs", f"{backbone}-{recipe}")
+    return Path("runs", f"{backbone.name}-{recipe}")
 
 
-def read_data(data: Path, patient_pattern: str | None, folder: Path, tell: Tell) -> Dataset:
+def read_data(data: Path, patient_pattern: str | None, folder: Path, tell: Tell, side: int = SIDE) -> Dataset:
     """Open and decode a data set for training.
 
     Errors in the arguments are raised before TensorFlow is imported, which takes seconds.
@@ -117,7 +125,7 @@ def read_data(data: Path, patient_pattern: str | None, folder: Path, tell: Tell)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with native_output.quiet_stderr():
         extras.need("keras", "train")
-    return prepare(source, cache_folder(), network.HEIGHT, network.WIDTH)
+    return prepare(source, cache_folder(), side, side)
 
 
 def describe(dataset: Dataset, record: Path) -> Iterator[str]:
@@ -133,7 +141,7 @@ def describe(dataset: Dataset, record: Path) -> Iterator[str]:
 
 
 def train_on(
-    dataset: Dataset, data: Path, backbone: str, recipe: str, weights: Path | None, folder: Path, seed: int
+    dataset: Dataset, data: Path, backbone: Backbone, recipe: str, weights: Path | None, folder: Path, seed: int
 ) -> TrainedRun:
     """Train on a data set that has been read, under the lock of the run's folder.
 
@@ -141,9 +149,8 @@ def train_on(
         TrainingError: The folder contains a run with other settings, or the weights do not fit.
         BusyError: Another process trains in the folder.
     """
-    row = BACKBONES[backbone]
-    initial = initial_weights.find(row, weights)
+    initial = initial_weights.find(backbone, weights)
     with jobs.alone(folder / runs.RECORD_NAME, "training", jobs.SAME_COMMAND):
-        record = fit.train(row, RECIPES[recipe], initial, dataset, data, folder, cache_folder(), seed)
+        record = fit.train(backbone, RECIPES[recipe], initial, dataset, data, folder, cache_folder(), seed)
     keep_within_limit(cache_folder())
     return TrainedRun(folder, record)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pneumo_edge import bundled
 from pneumo_edge._util import children, files, jobs
-from pneumo_edge.backbones import BACKBONES
 from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
 
@@ -35,7 +35,7 @@ def demo(
 ) -> None:
     """Run the whole pipeline: train, convert, verify, predict, benchmark.
 
-    Every command is shown as it runs. Every backbone is trained with the
+    Every command is shown as it runs. MobileNetV2 and EfficientNetB0 are trained with the
     quick recipe; a run that was interrupted goes on.
     """
     from pneumo_edge.data.sources import open_source
@@ -43,14 +43,14 @@ def demo(
     path = data or _find_data()
     place = out / "-".join([path.stem, *(["weights"] if weights else [])])
     models, report = place / "models", place / "report"
-    runs = [place / "runs" / f"{backbone}-{_RECIPE}" for backbone in BACKBONES]
-    for backbone, run in zip(BACKBONES, runs, strict=True):
+    runs = [place / "runs" / f"{backbone}-{_RECIPE}" for backbone in bundled.NAMES]
+    for backbone, run in zip(bundled.NAMES, runs, strict=True):
         given = ["--weights", str(weights)] if weights else []
         _run("train", "--data", path, "--backbone", backbone, "--recipe", _RECIPE, *given, "--out", run)
     if _run("export", *runs, "--out", models, allowed=(ExitCode.OK, ExitCode.GATE_MISSED)) == ExitCode.GATE_MISSED:
         typer.echo("The files that missed their gate, as named above, are left out; the demo goes on with the others.")
     images = _some_images(open_source(path), place / "images")
-    for backbone in BACKBONES:
+    for backbone in bundled.NAMES:
         smallest = min(models.glob(f"{backbone}-*.tflite"), key=lambda path: path.stat().st_size, default=None)
         if smallest:
             _run("info", smallest)

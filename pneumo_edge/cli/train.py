@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pneumo_edge.backbones import BACKBONES
+from pneumo_edge import backbones
+from pneumo_edge.backbones import BACKBONES, LEAST_SIDE, MOST_SIDE, SIDE, Backbone
 from pneumo_edge.cli import datasets, options
+from pneumo_edge.errors import ArgumentError
 from pneumo_edge.training.recipes import RECIPES
 from pneumo_edge.training.report_recipes import REPRODUCTIONS
 
@@ -24,11 +26,21 @@ _RECIPE_HELP = "; ".join(f"{row.name}: {row.summary}" for row in RECIPES.values(
 def train(
     data: options.Data,
     backbone: Annotated[
-        str | None, options.choice(BACKBONES, "The network to train; a report-* recipe sets its own.")
+        str | None,
+        options.choice(
+            BACKBONES, f"The network to train: {', '.join(BACKBONES)}. A report-* recipe sets its own.", "NAME"
+        ),
     ] = None,
     recipe: Annotated[
         str, options.choice([*RECIPES, *REPRODUCTIONS], _RECIPE_HELP, "|".join([*RECIPES, "report-*"]))
     ] = "best",
+    image_size: Annotated[
+        int, typer.Option(min=LEAST_SIDE, max=MOST_SIDE, help="Height and width of the images, in pixels.")
+    ] = SIDE,
+    alpha: Annotated[
+        float,
+        typer.Option(help="Width of the backbone, as a multiple of the usual one; MobileNetV2 has 0.35 to 1.4."),
+    ] = 1.0,
     weights: options.Weights = None,
     patient_pattern: datasets.PatientPattern = None,
     out: Annotated[
@@ -53,19 +65,19 @@ def train(
     from pneumo_edge import runs
     from pneumo_edge.api import train as api
 
-    backbone = _settle(backbone, recipe, epochs, images)
+    row = _settle(backbone, recipe, image_size, alpha, epochs, images)
     is_report = recipe in REPRODUCTIONS
-    folder = out or (Path("runs", recipe) if is_report else api.default_folder(backbone, recipe))
+    folder = out or (Path("runs", recipe) if is_report else api.default_folder(row, recipe))
     with options.usage():
-        dataset = api.read_data(data, patient_pattern, folder, options.tell)
+        dataset = api.read_data(data, patient_pattern, folder, options.tell, row.side)
     for line in api.describe(dataset, folder / ("reproduction.json" if is_report else runs.MANIFEST_NAME)):
         typer.echo(line)
     if not dataset.manifest.real:
         options.tell(api.PHANTOM)
     if is_report:
-        _reproduce(recipe, backbone, weights, dataset, folder, seed, epochs, images)
+        _reproduce(recipe, row, weights, dataset, folder, seed, epochs, images)
     else:
-        _print(api.train_on(dataset, data, backbone, recipe, weights, folder, seed))
+        _print(api.train_on(dataset, data, row, recipe, weights, folder, seed))
 
 
 def _print(run: TrainedRun) -> None:
@@ -79,22 +91,29 @@ def _print(run: TrainedRun) -> None:
     typer.echo(f"Next: pneumo-edge export {run.folder}")
 
 
-def _settle(backbone: str | None, recipe: str, epochs: int | None, images: int | None) -> str:
+def _settle(
+    backbone: str | None, recipe: str, side: int, alpha: float, epochs: int | None, images: int | None
+) -> Backbone:
     """Return the backbone, or refuse options that cannot be combined."""
     if report := REPRODUCTIONS.get(recipe):
         if backbone not in (None, report.backbone):
             raise typer.BadParameter(f"{recipe} trains {report.backbone}; omit --backbone, or give that name")
-        return report.backbone
+        if (side, alpha) != (SIDE, 1):
+            raise typer.BadParameter(f"{recipe} sets its own image size and width; omit --image-size and --alpha")
+        return BACKBONES[report.backbone]
     if epochs is not None or images is not None:
         raise typer.BadParameter(f"--epochs and --images are only for report-* recipes; {recipe} sets its own epochs")
     if backbone is None:
         raise typer.BadParameter(f"the recipe {recipe} needs --backbone; give one of {', '.join(BACKBONES)}")
-    return backbone
+    try:
+        return backbones.variant(backbone, alpha, side)
+    except ArgumentError as error:
+        raise typer.BadParameter(f"{error.given}; expected {error.expected}") from error
 
 
 def _reproduce(
     recipe: str,
-    backbone: str,
+    backbone: Backbone,
     weights: Path | None,
     dataset: Dataset,
     folder: Path,
@@ -106,7 +125,7 @@ def _reproduce(
     from pneumo_edge._util import jobs
     from pneumo_edge.training import initial_weights, reproduction
 
-    initial = initial_weights.find(BACKBONES[backbone], weights, trained=False)
+    initial = initial_weights.find(backbone, weights, trained=False)
     with jobs.alone(folder / runs.RECORD_NAME, "training", jobs.SAME_COMMAND):
         result = reproduction.reproduce(REPRODUCTIONS[recipe], initial, dataset, folder, seed, epochs, images)
     rows = reproduction.read_history(folder)

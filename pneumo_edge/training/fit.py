@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pneumo_edge import runs
 from pneumo_edge._util import extras, files, tabular
 from pneumo_edge._util.progress import bar
-from pneumo_edge.backbones import Backbone
+from pneumo_edge.backbones import SIDE, Backbone
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.errors import TrainingError
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc, confusion
@@ -30,7 +30,7 @@ from pneumo_edge.task import Task
 from pneumo_edge.training import curves
 from pneumo_edge.training.augmentation import augment, resize
 from pneumo_edge.training.initial_weights import InitialWeights
-from pneumo_edge.training.network import FEATURES, HEIGHT, LOGITS, WIDTH, at_side, batch_norm_layers, build
+from pneumo_edge.training.network import FEATURES, LOGITS, at_side, build, freeze
 from pneumo_edge.training.phases import Epoch, TrainingImages, fit_phase
 from pneumo_edge.training.recipes import Phase, Recipe
 from pneumo_edge.training.settings import check_settings
@@ -73,7 +73,7 @@ def train(
         backbone: The backbone.
         recipe: The recipe.
         weights: The initial weights.
-        dataset: Manifest and pixels of 224 x 224; its test split is not used.
+        dataset: Manifest and pixels of the backbone's size; its test split is not used.
         data_path: Path of the data, for the record.
         folder: The run's folder.
         cache: Folder for features, shared by runs with the same backbone and data.
@@ -172,14 +172,15 @@ def _fine_tune(
 ) -> tuple[Epoch, ...]:
     """Fit the whole network for one phase, at the phase's image size, and set the weights that the phase keeps."""
     phase, name = recipe.fine_tune[number], f"fine-tune-{number + 1}"
-    fitted = model if phase.side == HEIGHT else at_side(model, backbone, recipe.dropout, phase.side)
+    side = _side(phase, backbone.side)
+    fitted = model if side == backbone.side else at_side(model, backbone, recipe.dropout, side)
     val_indices = dataset.indices("val")
     rows = fit_phase(
         name,
-        trainer(fitted, phase.side),
+        trainer(fitted, side),
         phase,
         training_images(dataset, phase),
-        lambda: _scores(fitted, resize(dataset.grey[val_indices], phase.side), dataset.manifest.task),
+        lambda: _scores(fitted, resize(dataset.grey[val_indices], side), dataset.manifest.task),
         dataset.labels(val_indices),
         folder / name,
         seed,
@@ -189,16 +190,18 @@ def _fine_tune(
     return rows
 
 
+def _side(phase: Phase, side: int) -> int:
+    """Height and width of a phase's images, for a network of a size."""
+    return phase.side * side // SIDE
+
+
 def trainer(model: Any, side: int) -> Any:
     """Make the network to fit: from grey images (batch, side, side, 1) of 0 to 255 to the classifier's probabilities.
 
-    All layers are trained except batch norm. Each batch-norm layer is frozen separately, because Keras's ``fit`` also
-    trains a backbone that was called with ``training=False``; otherwise the moving statistics would change.
+    :func:`pneumo_edge.training.network.freeze` decides which layers are trained.
     """
     keras = extras.need("keras", "train")
-    model.trainable = True
-    for layer in batch_norm_layers(model):
-        layer.trainable = False
+    freeze(model)
     grey = keras.Input((side, side, 1))
     return keras.Model(grey, model(keras.layers.Concatenate()([grey, grey, grey])))
 
@@ -210,7 +213,7 @@ def training_images(dataset: Dataset, phase: Phase) -> TrainingImages:
         pixels = dataset.grey[chosen]
         if phase.augmentation:
             pixels = augment(pixels, phase.augmentation, rng)
-        return resize(pixels, phase.side)[..., np.newaxis].astype(np.float32)
+        return resize(pixels, _side(phase, pixels.shape[1]))[..., np.newaxis].astype(np.float32)
 
     indices = dataset.indices("train")
     return TrainingImages(indices, dataset.labels(indices), read)
@@ -242,8 +245,8 @@ def _finish(
     return Run(
         backbone=settings.backbone,
         class_names=task.class_names,
-        height=HEIGHT,
-        width=WIDTH,
+        height=dataset.grey.shape[1],
+        width=dataset.grey.shape[2],
         decision=DecisionSpec(
             task.class_names[task.positive_index], threshold, recipe.threshold_rule, f"validation, {len(labels)} images"
         ),

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from pneumo_edge import bundled, spec
+from pneumo_edge import backbones, bundled, spec
 from pneumo_edge._util import connectivity, extras, files
-from pneumo_edge.backbones import SIDE, Backbone, Pretrained
+from pneumo_edge.backbones import Backbone
 from pneumo_edge.errors import ModelFileError, TrainingError
 from pneumo_edge.spec import RANDOM_WEIGHTS, ModelSpec
 from pneumo_edge.training import tflite_weights, weights_file
@@ -63,18 +63,18 @@ def find(backbone: Backbone, given: Path | None, *, trained: bool = True) -> Ini
     """
     if given is not None:
         return _checked(backbone, _given(backbone, given))
-    if backbone.pretrained:
+    if backbone.pretrained and backbone.pretrained.url:
         try:
-            path = _download(backbone.pretrained)
+            path = _download(backbone.pretrained.url, backbone.pretrained.md5)
         except Exception as error:  # Keras raises a bare Exception if a download fails
             lost = f"The ImageNet weights of {backbone.title} could not be downloaded ({str(error)[:120]}). "
         else:
             return _checked(backbone, InitialWeights(f"ImageNet, downloaded by Keras {_hash(path)}", path))
     else:
-        lost = f"No pretrained weights of {backbone.title} are known. "
+        lost = f"No pretrained weights of {backbone.title} can be downloaded. "
     remedy = "To use ImageNet weights, give --weights or set PNEUMO_EDGE_WEIGHTS."
-    if trained and backbone.name in bundled.NAMES:
-        path = bundled.path(backbone.name)
+    if trained and backbone.weights_of in bundled.NAMES:
+        path = bundled.path(backbone.weights_of)
         record = spec.read(path)
         text = (
             f"bundled {record.name} {_hash(path)}, trained on {record.data.name}; "
@@ -104,12 +104,13 @@ def build_base(backbone: Backbone, weights: InitialWeights, side: int) -> Any:
         TrainingError: The weights are not exactly those of the backbone.
     """
     extras.need("keras", "train")
-    base = pkgutil.resolve_name(backbone.builder)(include_top=False, weights=None, input_shape=(side, side, 3))
+    builder = pkgutil.resolve_name(backbone.builder)
+    base = builder(include_top=False, weights=None, input_shape=(side, side, 3), **backbone.options)
     if weights.path is None:
         return base
     try:
         if weights.path.suffix == spec.TFLITE.suffix:
-            tflite_weights.take(base.layers, weights.path.read_bytes(), backbone.rescaling or (1.0, 0.0))
+            tflite_weights.take(base.layers, weights.path.read_bytes(), backbone.scaling)
         else:
             weights_file.load(base, weights.path)
             _complete_normalization(base)
@@ -144,26 +145,27 @@ def _spec_of(backbone: Backbone, path: Path) -> ModelSpec:
         record = spec.read(path)
     except ModelFileError as error:
         raise TrainingError(error.given, error.expected, "Give another --weights") from error
-    if record.backbone != backbone.name:
+    found = backbones.find(record.backbone)
+    if backbone.weights_of != (found.weights_of if found else record.backbone):
         raise TrainingError(f"{path} is a {record.backbone}", f"a {backbone.name}", "Give another --weights")
     return record
 
 
 def _checked(backbone: Backbone, weights: InitialWeights) -> InitialWeights:
     # Check the weights before the run records them.
-    build_base(backbone, weights, SIDE)
+    build_base(backbone, weights, backbone.side)
     return weights
 
 
-def _download(pretrained: Pretrained) -> Path:
+def _download(url: str, md5: str | None) -> Path:
     """Return the path of a backbone's ImageNet weights in Keras's cache; download them in one attempt if needed."""
     keras = extras.need("keras", "train")
-    name = pretrained.url.rpartition("/")[2]
+    name = url.rpartition("/")[2]
     folders = (os.environ.get("KERAS_HOME") or Path("~/.keras").expanduser(), "/tmp/.keras")
     if not any(Path(folder, "models", name).is_file() for folder in folders):
-        connectivity.check(pretrained.url)
+        connectivity.check(url)
     with connectivity.patience(_PATIENCE):
-        kept = keras.utils.get_file(name, pretrained.url, cache_subdir="models", file_hash=pretrained.md5)
+        kept = keras.utils.get_file(name, url, cache_subdir="models", file_hash=md5)
     return Path(kept)
 
 

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 
 from pneumo_edge._util import extras
-from pneumo_edge.backbones import SIDE, Backbone
+from pneumo_edge.backbones import Backbone
 from pneumo_edge.imaging.images import Pixels
 from pneumo_edge.training import initial_weights
 from pneumo_edge.training.initial_weights import InitialWeights
 
-HEIGHT = WIDTH = SIDE
 #: Names of layers that other modules look up.
-FEATURES, LOGITS = "features", "logits"
+SCALING, FEATURES, LOGITS = "rescaling", "features", "logits"
 
 _STATISTICS_BATCH = 32
 _STATISTICS_BATCHES = 8
@@ -27,18 +26,18 @@ def build(backbone: Backbone, weights: InitialWeights, dropout: float, pixels: P
         backbone: The backbone.
         weights: From :func:`pneumo_edge.training.initial_weights.find`.
         dropout: Share of features dropped in training, 0 to 1.
-        pixels: Training images, uint8 of shape (images, 224, 224, 3); only used for the batch-norm
+        pixels: Training images, uint8 of shape (images, side, side, 3); only used for the batch-norm
             statistics of random weights.
         classes: How many classes there are.
 
     Returns:
-        A ``keras.Model`` from float32 pixels (batch, 224, 224, 3) of 0 to 255 to probabilities
+        A ``keras.Model`` from float32 pixels (batch, side, side, 3) of 0 to 255 to probabilities
         (batch, classes).
 
     Raises:
         TrainingError: The weights are not exactly those of the backbone.
     """
-    model = _assemble(backbone, weights, dropout, HEIGHT, classes)
+    model = _assemble(backbone, weights, dropout, backbone.side, classes)
     if weights.random:
         _estimate_statistics(model, pixels)
     return model
@@ -59,6 +58,17 @@ def batch_norm_layers(model: Any) -> list[Any]:
     return _layers(model, extras.need("keras", "train").layers.BatchNormalization)
 
 
+def freeze(model: Any) -> None:
+    """Make all layers trainable except batch norm and the scaling.
+
+    Each batch-norm layer is frozen separately, because Keras's ``fit`` also trains a backbone that was called with
+    ``training=False``; otherwise the moving statistics would change.
+    """
+    model.trainable = True
+    for layer in [*batch_norm_layers(model), *(layer for layer in model.layers if layer.name == SCALING)]:
+        layer.trainable = False
+
+
 def _layers(model: Any, kind: type[Any]) -> list[Any]:
     keras = extras.need("keras", "train")
     found = []
@@ -74,11 +84,7 @@ def _assemble(backbone: Backbone, weights: InitialWeights, dropout: float, side:
     keras = extras.need("keras", "train")
     base = initial_weights.build_base(backbone, weights, side)
     image = keras.Input((side, side, 3), name="image")
-    scaled = image
-    if backbone.rescaling:
-        scale, offset = backbone.rescaling
-        scaled = keras.layers.Rescaling(scale, offset=offset, name="rescaling")(image)
-    pooled = keras.layers.GlobalAveragePooling2D(name=FEATURES)(base(scaled))
+    pooled = keras.layers.GlobalAveragePooling2D(name=FEATURES)(base(backbone.scaling.build(image, SCALING)))
     logits = keras.layers.Dense(classes, name=LOGITS)(keras.layers.Dropout(dropout)(pooled))
     return keras.Model(image, keras.layers.Softmax(name="probability")(logits), name=backbone.name)
 

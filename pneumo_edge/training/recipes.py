@@ -20,7 +20,8 @@ class Phase:
         batch_size: Images in a step.
         patience: Epochs without a lower validation loss after which fitting stops and returns to the best epoch; with
             None, all epochs are run and the last is kept.
-        side: Height and width of the images; ignored if the inputs are features.
+        side: Height and width of the images for a network of 224 pixels, proportional for other networks; ignored if
+            the inputs are features.
         balanced: Whether an epoch draws the same number of images of each class, that of the rarest; otherwise it uses
             all images, with class weights.
         ema: Momentum per step of the exponential moving average of the weights, which is validated and kept; None for

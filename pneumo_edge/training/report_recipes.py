@@ -170,7 +170,7 @@ _MOBILENET = replace(_IMPROVED, name="report-mobilenet", report_run="report-mobi
 
 def _with_twins(run: Reproduction) -> Iterator[Reproduction]:
     """Yield a run and its versions with one or both suspected causes corrected, without those equal to the run."""
-    right_scaling = BACKBONES[run.backbone].rescaling or (1.0, 0.0)
+    right_scaling = BACKBONES[run.backbone].scaling.uniform or (1.0, 0.0)
     scaled = replace(run, name=f"{run.name}-scaling", correction="scaling", scaling=right_scaling)
     yield run
     yield scaled

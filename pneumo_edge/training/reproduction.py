@@ -24,14 +24,14 @@ import numpy.typing as npt
 
 from pneumo_edge._util import extras, files, records
 from pneumo_edge._util.progress import Advance, bar
-from pneumo_edge.backbones import BACKBONES
+from pneumo_edge.backbones import BACKBONES, SIDE
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.errors import TrainingError
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc
 from pneumo_edge.task import PNEUMONIA
 from pneumo_edge.training import checkpoint, network
 from pneumo_edge.training.initial_weights import InitialWeights
-from pneumo_edge.training.network import HEIGHT, WIDTH, batch_norm_layers
+from pneumo_edge.training.network import batch_norm_layers
 from pneumo_edge.training.phases import Epoch, class_weights
 from pneumo_edge.training.report_recipes import GeneratorArguments, ReportPhase, Reproduction
 from pneumo_edge.training.settings import check_settings
@@ -244,7 +244,7 @@ def build(recipe: Reproduction, weights: InitialWeights, pixels: npt.NDArray[np.
     keras = extras.need("keras", "train")
     classifier = network.build(BACKBONES[recipe.backbone], weights, 0.0, pixels, len(_TASK.class_names))
     base = next(layer for layer in classifier.layers if isinstance(layer, keras.Model))
-    image = keras.Input((HEIGHT, WIDTH, 3))
+    image = keras.Input((SIDE, SIDE, 3))
     logit = keras.layers.Dense(1)(keras.layers.GlobalAveragePooling2D()(base(image)))
     probability = keras.layers.Activation("sigmoid")(logit)
     return Network(base, keras.Model(image, probability), keras.Model(image, logit))

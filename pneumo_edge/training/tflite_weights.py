@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge._util import extras
+from pneumo_edge.scaling import SCALINGS, Scaling
 from pneumo_edge.spec import PROBABILITY
 from pneumo_edge.training.weights_file import DoesNotFitError
 
@@ -28,7 +29,7 @@ _ARITHMETIC = ("ADD", "SUB", "MUL", "DIV")
 _SCALING_TOLERANCE = 0.02
 
 
-def take(layers: Sequence[Any], content: bytes, rescaling: tuple[float, float] = (1.0, 0.0)) -> None:
+def take(layers: Sequence[Any], content: bytes, scaling: Scaling = SCALINGS["0..255"]) -> None:
     """Load the weights of a TFLite file into layers of a Keras network.
 
     Convolutions and dense layers are used in the order of the graph, from the pixels to the probabilities; layers for
@@ -37,12 +38,14 @@ def take(layers: Sequence[Any], content: bytes, rescaling: tuple[float, float] =
     Args:
         layers: Every layer of a functional network that has weights, in its order; a dense head may be missing.
         content: The file.
-        rescaling: Scale and offset of pixels of 0 to 255 before the first of the layers.
+        scaling: Of pixels of 0 to 255, before the first of the layers.
 
     Raises:
         DoesNotFitError: The file has other layers, shapes, names or another scaling of pixels, or weights of an
             unsupported type. Some layers may already have been changed.
     """
+    if scaling.uniform is None:
+        raise DoesNotFitError("a scaling by channel cannot be told from its weights")
     keras = extras.need("keras", "train")
     kinds = {
         keras.layers.Conv2D: "CONV_2D",
@@ -60,7 +63,7 @@ def take(layers: Sequence[Any], content: bytes, rescaling: tuple[float, float] =
         _take_layer(graph, operator, layer, norms.pop(id(layer.output), None))
     if norms:
         raise DoesNotFitError(f"batch norm was not folded in {', '.join(layer.name for layer in norms.values())}")
-    _take_scaling(layers, graph.scaling_before(found[0]), rescaling)
+    _take_scaling(layers, graph.scaling_before(found[0]), scaling.uniform)
 
 
 def _take_layer(graph: _Graph, operator: _Operator, layer: Any, norm: Any) -> None:
@@ -91,16 +94,16 @@ def _make_addition(norm: Any, bias: _Floats) -> None:
         norm.beta.assign(bias)
 
 
-def _take_scaling(layers: Sequence[Any], found: tuple[_Floats, _Floats], rescaling: tuple[float, float]) -> None:
+def _take_scaling(layers: Sequence[Any], found: tuple[_Floats, _Floats], scaling: tuple[float, float]) -> None:
     """Make the network scale pixels like the file, in its normalization layer or else in its first layer's weights.
 
     Args:
         layers: Layers of the network.
         found: Scale and offset of pixels of 0 to 255 in the file, each of one value or of one for each channel.
-        rescaling: Scale and offset before the layers.
+        scaling: Scale and offset before the layers.
     """
     keras = extras.need("keras", "train")
-    scale, offset = rescaling
+    scale, offset = scaling
     for layer in layers:
         if isinstance(layer, keras.layers.Rescaling):
             scale, offset = scale * layer.scale, offset * layer.scale + layer.offset

@@ -19,6 +19,8 @@ from pneumo_edge._util import extras
 
 #: The weights inside a ``.keras`` file.
 _IN_ARCHIVE = "model.weights.h5"
+#: Names of weights in Keras, by the names in other libraries.
+_IN_KERAS = {"mean": "moving_mean", "variance": "moving_variance"}
 #: Parts of a path inside a file that do not lead to weights of a layer.
 _NO_WEIGHTS = frozenset(
     {"optimizer", "optimizer_weights", "seed_generator", "metrics", "compile_metrics", "loss_tracker"}
@@ -39,13 +41,18 @@ def load(network: Any, path: Path) -> None:
 
     Args:
         network: A ``keras.Model``.
-        path: A ``.weights.h5``, legacy ``.h5`` or ``.keras`` file with any name.
+        path: A ``.weights.h5``, legacy ``.h5`` or ``.keras`` file with any name; or an ``.npz`` with an array for each
+            weight, ``LAYER/WEIGHT``, where a ``/`` may stand for ``_`` in the name of a layer.
 
     Raises:
         DoesNotFitError: The file is none of these, is truncated, has missing, additional or other arrays than the
             network, or values that are not finite. Some layers may already have been changed.
     """
-    content = _hdf5(path)
+    content = path.read_bytes()
+    if _is_numpy(content):
+        _load_numpy(network, content)
+        return
+    content = _hdf5(content)
     h5py = extras.need("h5py", "train")
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
@@ -71,8 +78,40 @@ def load(network: Any, path: Path) -> None:
         raise DoesNotFitError("Keras loaded only a part of its arrays")
 
 
-def _hdf5(path: Path) -> bytes:
-    content = path.read_bytes()
+def _is_numpy(content: bytes) -> bool:
+    """Whether it is an archive of arrays alone."""
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        return False
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        names = archive.namelist()
+    return bool(names) and all(name.endswith(".npy") for name in names)
+
+
+def _load_numpy(network: Any, content: bytes) -> None:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            # What has no layer says something about the file.
+            found = {_weight_name(name): np.asarray(archive[name]) for name in archive.files if "/" in name}
+    except Exception as error:  # numpy and zipfile have no common base class for a broken file
+        raise DoesNotFitError(f"it cannot be read: {error}") from error
+    wanted = {f"{layer.name}/{weight.name}": weight for layer in network.layers for weight in layer.weights}
+    _compare_shapes(list(found.values()), network)
+    if others := sorted(found.keys() ^ wanted.keys()):
+        raise DoesNotFitError(f"{others[0]} is in one of file and network alone")
+    for name, weight in wanted.items():
+        if found[name].dtype.kind not in "fiu" or not np.isfinite(found[name]).all():
+            raise DoesNotFitError("it holds values that are not finite")
+        if found[name].shape != tuple(weight.shape):
+            raise DoesNotFitError(f"{name} has the shape {list(found[name].shape)}, not {list(weight.shape)}")
+        weight.assign(found[name])
+
+
+def _weight_name(name: str) -> str:
+    layer, _, weight = name.rpartition("/")
+    return f"{layer.replace('/', '_')}/{_IN_KERAS.get(weight, weight)}"
+
+
+def _hdf5(content: bytes) -> bytes:
     if not zipfile.is_zipfile(io.BytesIO(content)):
         return content
     with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -13,7 +13,10 @@ from pneumo_edge.cli import app
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "the recipe best needs --backbone; give one of mobilenetv2, efficientnetb0"),
+        (
+            (),
+            "the recipe best needs --backbone; give one of mobilenetv2, efficientnetb0, efficientnetlite0, mobilenet,",
+        ),
         (("--recipe", "quick"), "the recipe quick needs --backbone"),
         (("--backbone", "mobilenetv2", "--epochs", "3"), "--epochs and --images are only for report-* recipes"),
         (("--backbone", "mobilenetv2", "--images", "99"), "--epochs and --images are only for report-* recipes"),
@@ -21,6 +24,16 @@ from pneumo_edge.cli import app
             ("--recipe", "report-mobilenet", "--backbone", "efficientnetb0"),
             "report-mobilenet trains mobilenetv2; omit --backbone, or give that name",
         ),
+        (
+            ("--recipe", "report-mobilenet", "--image-size", "160"),
+            "report-mobilenet sets its own image size and width; omit --image-size and --alpha",
+        ),
+        (
+            ("--backbone", "mobilenetv2", "--alpha", "0.4"),
+            "the alpha of MobileNetV2 is 0.4; expected 0.35, 0.5, 0.75, 1, 1.3, 1.4",
+        ),
+        (("--backbone", "efficientnetb0", "--alpha", "0.5"), "the alpha of EfficientNetB0 is 0.5; expected 1"),
+        (("--backbone", "mobilenetv2", "--image-size", "64"), "64 is not in the range 96<=x<=512"),
         (("--recipe", "report-train-model2-both"), "is not one of"),
     ],
 )

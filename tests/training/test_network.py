@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pneumo_edge import bundled
-from pneumo_edge.backbones import BACKBONES
+from pneumo_edge.backbones import BACKBONES, SIDE
 from pneumo_edge.training import initial_weights, network
 
 pytestmark = pytest.mark.slow
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 _PIXELS = np.random.default_rng(0).integers(0, 256, (40, 224, 224, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", bundled.NAMES)
 def test_random_weights_give_features_that_tell_images_apart(keras: Any, name: str) -> None:
     keras.utils.set_random_seed(0)
     model = network.build(BACKBONES[name], initial_weights.RANDOM, 0.2, _PIXELS, 2)
@@ -27,12 +27,12 @@ def test_random_weights_give_features_that_tell_images_apart(keras: Any, name: s
     assert features.std(axis=0).mean() > 1e-3
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", bundled.NAMES)
 def test_the_scaling_that_the_backbone_needs_is_in_the_graph(keras: Any, name: str, tmp_path: Path) -> None:
     """Against the application's own documented preprocessing, on the same weights."""
     row, path = BACKBONES[name], tmp_path / "taken.weights.h5"
     bundled_weights = initial_weights.InitialWeights("bundled", bundled.path(name))
-    initial_weights.build_base(row, bundled_weights, network.HEIGHT).save_weights(path)
+    initial_weights.build_base(row, bundled_weights, SIDE).save_weights(path)
     model = network.build(row, initial_weights.find(row, path), 0.2, _PIXELS, 2)
     inner = keras.Model(model.input, model.get_layer(network.FEATURES).output)
     application = pkgutil.resolve_name(row.builder)
@@ -43,7 +43,7 @@ def test_the_scaling_that_the_backbone_needs_is_in_the_graph(keras: Any, name: s
     np.testing.assert_allclose(inner.predict(pixels, verbose=0), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", bundled.NAMES)
 def test_a_copy_for_smaller_images_has_the_same_weights(keras: Any, name: str) -> None:
     model = network.build(BACKBONES[name], initial_weights.RANDOM, 0.2, _PIXELS, 2)
     small = network.at_side(model, BACKBONES[name], 0.2, 96)

@@ -28,9 +28,7 @@ pytest.importorskip("jinja2", reason="the extra 'report' is not installed")
 pytestmark = pytest.mark.slow
 
 #: All that is written for it. It scales pixels itself, and no weights are named, so that no network is asked.
-_ROW = Backbone(
-    "mobilenetv3small", "MobileNetV3Small", "keras.applications:MobileNetV3Small", rescaling=None, decoder_scale=1.5
-)
+_ROW = Backbone("mobilenetv3small", "MobileNetV3Small", "keras.applications:MobileNetV3Small", decoder_scale=1.5)
 #: Of random networks, some take so little notice of colour that quantization turns it round, and the gate refuses their
 #: int8 files. With this seed they answer to colour as the Keras model does, to a hundredth.
 _SEED = 4

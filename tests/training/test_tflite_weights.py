@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from pneumo_edge import bundled
 from pneumo_edge._util import extras
-from pneumo_edge.backbones import BACKBONES
+from pneumo_edge.backbones import BACKBONES, SIDE
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import prepare
 from pneumo_edge.evaluation.metrics import auc
 from pneumo_edge.runtime.classifier import Classifier
+from pneumo_edge.scaling import Scaling
 from pneumo_edge.training import initial_weights, network, tflite_weights
 from pneumo_edge.training.weights_file import DoesNotFitError
 
@@ -33,7 +34,7 @@ _SIDE = 16
 def test_a_network_with_the_bundled_weights_says_what_the_file_says(
     keras: Any, name: str, sample_pack: Path, tmp_path: Path
 ) -> None:
-    dataset = prepare(open_source(sample_pack), tmp_path, network.HEIGHT, network.WIDTH)
+    dataset = prepare(open_source(sample_pack), tmp_path, SIDE, SIDE)
     indices = dataset.indices("test")
     pixels, labels = dataset.rgb(indices), dataset.labels(indices)
     row = BACKBONES[name]
@@ -41,7 +42,7 @@ def test_a_network_with_the_bundled_weights_says_what_the_file_says(
     base = next(layer for layer in model.layers if isinstance(layer, keras.Model))
     # With the head, which training makes anew.
     layers = [*base.layers, model.get_layer(network.LOGITS)]
-    tflite_weights.take(layers, bundled.path(name).read_bytes(), row.rescaling or (1.0, 0.0))
+    tflite_weights.take(layers, bundled.path(name).read_bytes(), row.scaling)
     classifier = Classifier(name, engine="litert")
     expected = np.array([classifier.engine.run(classifier.as_input(each))[1] for each in pixels])
     found = model.predict(pixels.astype(np.float32), batch_size=32, verbose=0)[:, 1]
@@ -183,11 +184,11 @@ def test_what_does_not_fit_is_refused(keras: Any) -> None:
     narrow = keras.applications.MobileNetV2(include_top=False, weights=None, alpha=0.5, input_shape=(224, 224, 3))
     whole = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(224, 224, 3))
     other = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(224, 224, 3))
-    for layers, rescaling, said in (
+    for layers, scaling, said in (
         (narrow.layers, (1 / 127.5, -1.0), r"Conv1 has weights of \(3, 3, 3, 32\), not \(3, 3, 3, 16\)"),
         (other.layers, (1.0, 0.0), "it has 52 convolutions and dense layers, the network has 81"),
         (whole.layers, (1 / 255, 0.0), "it scales a pixel of 0 to"),
         (whole.layers[:-3], (1 / 127.5, -1.0), "it has 52 convolutions and dense layers, the network has 51"),
     ):
         with pytest.raises(DoesNotFitError, match=said):
-            tflite_weights.take(layers, content, rescaling)
+            tflite_weights.take(layers, content, Scaling(*scaling))

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pneumo_edge import backbones
 from pneumo_edge._util import extras, files
-from pneumo_edge.backbones import BACKBONES, Pretrained, backbone_title
+from pneumo_edge.backbones import Pretrained, backbone_title
 from pneumo_edge.errors import ModelFileError, ResultsError
 from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN
 from pneumo_edge.runtime.classifier import read_spec
@@ -117,7 +118,7 @@ def render(card: Card) -> str:
 
 def _pretrained(spec: ModelSpec) -> Pretrained | None:
     """The ImageNet weights of a network, where it has a row in the table and did not start from random numbers."""
-    row = BACKBONES.get(spec.backbone)
+    row = backbones.find(spec.backbone)
     return row.pretrained if row and spec.training.initial_weights != RANDOM_WEIGHTS else None
 
 
