@@ -38,8 +38,10 @@ _OF_MAP, _OF_IMAGE = 48, 16
 _CELLS = 8
 #: Raise it when the same network and images would give other components.
 _VERSION = 3
-#: Side of the image over that of a feature map.
+#: Side of the image over that of a feature map; and how far the side may be from that, because convolutions without
+#: padding leave less, and others round up.
 _STRIDES = (8, 16)
+_LEAST_SIDE, _MOST_SIDE = 0.7, 1.1
 _BATCH = 64
 _SEED = 1
 _LEAST_DEVIATION = 1e-6
@@ -80,19 +82,15 @@ def expose(trained: Any) -> tuple[Any, list[Any]]:
 
     Returns:
         The same network, made of new layers around the backbone's own; and symbolic feature maps inside it, of shape
-        (batch, height, width, channels): of each side and number of channels the last sum of two branches. There may be
-        none.
+        (batch, height, width, channels): of each side and number of channels the last sum of two branches; in a
+        backbone without such sums the last map of each side. There may be none.
     """
     keras = extras.need("keras", "convert")
     backbone = next((layer for layer in trained.layers if isinstance(layer, keras.Model)), None)
-    sides = [trained.input.shape[1] // stride for stride in _STRIDES]
-    last: dict[tuple[int, int], Any] = {}
-    for layer in backbone.layers if backbone else ():
-        if isinstance(layer, keras.layers.Add) and layer.output.shape[1] in sides:
-            last[layer.output.shape[1], layer.output.shape[-1]] = layer.output
+    last = _last_maps(backbone, trained.input.shape[1]) if backbone else []
     if backbone is None or not last:
         return trained, []
-    forked = keras.Model(backbone.inputs, [backbone.output, *last.values()], name=backbone.name)
+    forked = keras.Model(backbone.inputs, [backbone.output, *last], name=backbone.name)
     tensor, maps = trained.input, []
     for layer in trained.layers[1:]:
         if layer is backbone:
@@ -103,6 +101,22 @@ def expose(trained: Any) -> tuple[Any, list[Any]]:
             tensor = new(tensor)
             new.set_weights(layer.get_weights())
     return keras.Model(trained.inputs, tensor, name=trained.name), maps
+
+
+def _last_maps(backbone: Any, side: int) -> list[Any]:
+    """The feature maps of :func:`expose` inside the graph of a backbone, for images of a side."""
+    layers = extras.need("keras", "convert").layers
+    sums: dict[tuple[int, int], Any] = {}
+    others: dict[int, Any] = {}
+    for layer in backbone.layers:
+        shape = getattr(layer.output, "shape", ())
+        is_map = len(shape) == 4 and not isinstance(layer, layers.ZeroPadding2D)
+        for stride in _STRIDES if is_map else ():
+            if _LEAST_SIDE * side <= stride * shape[1] <= _MOST_SIDE * side:
+                others[stride] = layer.output
+                if isinstance(layer, layers.Add):
+                    sums[shape[1], shape[-1]] = layer.output
+    return list((sums or others).values())
 
 
 def build(image: Any, maps: list[Any], model: Path) -> Any:
