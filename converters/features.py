@@ -109,7 +109,7 @@ def _last_maps(backbone: Any, side: int) -> list[Any]:
     sums: dict[tuple[int, int], Any] = {}
     others: dict[int, Any] = {}
     for layer in backbone.layers:
-        shape = getattr(layer.output, "shape", ())
+        shape: Any = getattr(layer.output, "shape", ())
         is_map = len(shape) == 4 and not isinstance(layer, layers.ZeroPadding2D)
         for stride in _STRIDES if is_map else ():
             if _LEAST_SIDE * side <= stride * shape[1] <= _MOST_SIDE * side:

@@ -247,21 +247,13 @@ def variant(family: str, alpha: float = 1.0, side: int = SIDE) -> Backbone:
         return row
     name, title, pretrained, options = row.name, row.title, row.pretrained, row.options
     if alpha != 1:
-        name, title = f"{name}-{alpha:g}", f"{title} {alpha:g}"
+        name, title = f"{name}-{alpha:g}", f"{title}-{alpha:g}"
         pretrained, options = row.alphas[alpha], {**options, "alpha": alpha}
+    changed = replace(row, name=name, title=title, pretrained=pretrained, options=options, family=name)
     if side != row.side:
-        name, title = f"{name}-{side}", f"{title}, {side} pixels"
-    return replace(
-        row,
-        name=name,
-        title=title,
-        pretrained=pretrained,
-        options=options,
-        side=side,
-        family=row.name if alpha == 1 else "",
-        # Nobody has measured it of this network.
-        decoder_scale=None,
-    )
+        changed = replace(changed, name=f"{name}-{side}", title=f"{title}-{side}", side=side)
+    # Nobody has measured it of this network.
+    return replace(changed, decoder_scale=None)
 
 
 _VARIANT = re.compile(r"(?P<family>.+?)(?:-(?P<alpha>\d\.\d+))?(?:-(?P<side>\d{2,3}))?")

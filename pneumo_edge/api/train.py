@@ -69,7 +69,7 @@ def train(
             ImageNet weights; if that fails, the weights of the bundled model are used.
         patient_pattern: Regular expression whose one group is the patient in an image's file name. By default names of
             the Kermany data set are recognized.
-        out: Folder for the run; by default ``runs/BACKBONE-RECIPE``. An alpha or image size other than the usual follows
+        out: Folder for the run; by default ``runs/BACKBONE-RECIPE``. An unusual alpha or image size follows
             the name of the backbone.
         seed: Seed of the initialization and of the order of images, 0 or more.
         tell: Called with each note and warning, a line each; by default they are printed on standard error.

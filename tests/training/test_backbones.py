@@ -60,7 +60,7 @@ def test_a_variant_is_found_by_its_name() -> None:
                 made = backbones.variant(row.name, alpha, side)
                 assert backbones.find(made.name) == made
     small = backbones.variant("mobilenetv2", 0.35, 160)
-    assert (small.name, small.title) == ("mobilenetv2-0.35-160", "MobileNetV2 0.35, 160 pixels")
+    assert (small.name, small.title) == ("mobilenetv2-0.35-160", "MobileNetV2-0.35-160")
     assert backbones.variant("mobilenetv2") is BACKBONES["mobilenetv2"]
     for name in ("mobilenetv2-0.4", "mobilenetv2-64", "tiny", "mobilenetv2-", ""):
         assert backbones.find(name) is None
