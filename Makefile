@@ -82,7 +82,7 @@ repeat: $(READY) ## Make one short benchmark eleven times, and keep its raw resu
 		gzip -9nc out/repeat/$$run/results.json > results/benchmark/repeated/$$run.json.gz || exit; \
 	done
 
-benchmark-pages: $(READY) ## Write docs/benchmark-report.md and docs/backbones.md, the README's answer and a table in docs/benchmark.md from results/benchmark
+benchmark-pages: $(READY) ## Write docs/benchmark-report.md and docs/backbones.md, the README's answer and a table in docs/benchmark-method.md from results/benchmark
 	$(BIN)/python -m tools.benchmark_pages
 
 uncertain: $(READY) ## Measure prediction sets and input check of the bundled models for docs/uncertain-answers.md (DATA=)

@@ -31,7 +31,7 @@ FULL = Path("results/benchmark/results.json.gz")
 REPEATED = Path("results/benchmark/repeated")
 #: Every training of both backbones on the test images.
 SCORES = Path("results/evaluation/scores.json")
-README, ANSWER, PAGE = Path("README.md"), Path("docs/backbones.md"), Path("docs/benchmark.md")
+README, ANSWER, PAGE = Path("README.md"), Path("docs/backbones.md"), Path("docs/benchmark-method.md")
 #: The same with figures is a page of the documentation site: ``tools/site.py``.
 MARKDOWN = Path("docs/benchmark-report.md")
 #: By how much more a run would have to take to be called a regression.
