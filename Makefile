@@ -16,6 +16,11 @@ EXTENT ?= --epochs 3 --images 1024
 METRICS ?= results/evaluation/metrics.json
 # How long each attack of serve-load lasts.
 LOAD_SECONDS ?= 30
+# A test process for each core; the tests of a file run in one of them, and files in their order (tests/conftest.py).
+# What fixtures make for all of them lies in MADE.
+MADE := $(CURDIR)/.pytest_cache/made
+TEST := PNEUMO_EDGE_TESTS_MADE=$(MADE) $(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile \
+	--no-loadscope-reorder
 # What is fuzzed, and for how long: until either is reached.
 TARGET ?= image
 RUNS ?= 1000000
@@ -36,8 +41,9 @@ help: ## List these targets
 demo: $(READY) ## Train both backbones quickly, convert, verify, predict, benchmark; needs no network after installation (DATA=, WEIGHTS=)
 	$(BIN)/pneumo-edge demo $(OPTIONS)
 
-test: $(READY) ## Run all tests
-	$(BIN)/pytest
+test: $(READY) ## Run all tests, on all cores: those that take moments first, then the slow ones
+	rm -rf $(MADE)
+	$(TEST) -m "not slow"; fast=$$?; test $$fast -lt 2 || exit $$fast; $(TEST) -m slow && exit $$fast
 
 lint: $(READY) ## Check style, types and the dependencies between packages
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import re
 import shutil
@@ -34,16 +35,47 @@ if TYPE_CHECKING:
 settings.register_profile("pneumo-edge", deadline=None)
 settings.load_profile("pneumo-edge")
 
-#: The only tests that import TensorFlow into this process: after that, tflite-runtime 2.14 loads no model.
+#: The only tests that import TensorFlow into the process: after that, tflite-runtime 2.14 loads no model.
 _LAST = Path(__file__).with_name("training")
+#: Where several test processes share what a fixture makes; by default those of one pytest share it.
+_MADE_VARIABLE = "PNEUMO_EDGE_TESTS_MADE"
 _REPOSITORY = Path(__file__).parents[1]
 _BESIDE_THE_REPOSITORY = _REPOSITORY.parent / "shared"
 _NO_NETWORK = re.compile("NewConnectionError|Temporary failure in name resolution|Network is unreachable|No route")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests that import TensorFlow last."""
+    """Run the tests that import TensorFlow last.
+
+    ``make test`` hands files to the test processes in this order, so that holds in each of them.
+    """
     items.sort(key=lambda item: _LAST in item.path.parents)
+
+
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """Makes a folder, by its name, for all test processes: the first that asks fills it, and the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    # A process of pytest-xdist has a folder in that of all.
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    base = Path(os.environ.get(_MADE_VARIABLE, base)).resolve()
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, done = base / name, base / f"{name}.done"
+        base.mkdir(parents=True, exist_ok=True)
+        with (base / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +138,7 @@ def obey_permissions() -> Callable[[], None]:
 
 
 @pytest.fixture(scope="session")
-def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_models(make_once: MakeOnce) -> Path:
     """Folder with ``tiny-fp32.tflite``, ``tiny-int8.tflite`` and ``tiny-fp32.onnx``, made by the converters.
 
     They take images of 224x224 and call bright ones PNEUMONIA: black gets a probability of 0.0025, white
@@ -117,11 +149,13 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return Path(made)
     if not extras.is_installed("tensorflow"):
         pytest.skip("the tiny models are made with TensorFlow, of the extra 'convert'")
-    folder = tmp_path_factory.mktemp("tiny")
-    command = [sys.executable, str(Path(__file__).with_name("tiny_model.py")), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder
+
+    def fill(folder: Path) -> None:
+        command = [sys.executable, str(Path(__file__).with_name("tiny_model.py")), str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    return make_once("tiny", fill)
 
 
 @pytest.fixture(scope="session")
@@ -220,11 +254,13 @@ def _make_image(path: Path, brightness: int, seed: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory, pip: Callable[..., None]) -> Path:
+def wheel(make_once: MakeOnce, pip: Callable[..., None]) -> Path:
     """The wheel of this checkout."""
-    folder = tmp_path_factory.mktemp("wheel")
-    pip(Path(sys.executable), "wheel", "--no-deps", "--wheel-dir", str(folder), str(_REPOSITORY))
-    (path,) = folder.glob("*.whl")
+
+    def fill(folder: Path) -> None:
+        pip(Path(sys.executable), "wheel", "--no-deps", "--wheel-dir", str(folder), str(_REPOSITORY))
+
+    (path,) = make_once("wheel", fill).glob("*.whl")
     return path
 
 
