@@ -1,4 +1,4 @@
-"""Many images, judged on several cores, one thread and one classifier or engine each."""
+"""Classifies many images on several cores, with one thread and one classifier or engine per core."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-#: Items that are worked on ahead of the one that is waited for, for each worker: so that a slow one holds nobody up,
-#: and few enough that memory stays what it is.
+#: Items per worker that are processed ahead of the next result, so that a slow item does not stop the others. The
+#: number is small to limit memory.
 _AHEAD = 4
 
 
@@ -25,17 +25,17 @@ def side_by_side(functions: Sequence[Callable[[Item], Result]], items: Iterable[
     """Apply equivalent functions to items, each function in one thread at a time.
 
     Args:
-        functions: As many as items shall be worked on at a time, at least one.
-        items: Taken as they are needed.
+        functions: One for each item to process at a time, at least one.
+        items: The items, read on demand.
 
     Yields:
-        For each item, in the order given and as soon as it is known, what one of the functions returns; what it
-        raises is raised here.
+        For each item, in the order given and as soon as it is known, the return value of one of the functions. An
+        exception of the function is raised here.
     """
     if len(functions) == 1:
         yield from map(functions[0], items)
         return
-    # Not at the top: one image should not wait for the import.
+    # Imported only here, because one image does not need it.
     from collections import deque
 
     waiting: deque[Future[Result]] = deque()
@@ -55,11 +55,11 @@ class Workers(Generic[Item, Result]):
     """Threads that apply equivalent functions to items, each function in one thread at a time.
 
     Args:
-        functions: As many as items shall be worked on at a time, at least one.
+        functions: One for each item to process at a time, at least one.
     """
 
     def __init__(self, functions: Sequence[Callable[[Item], Result]]) -> None:
-        # Not at the top: one image should not wait for the imports.
+        # Imported only here, because one image does not need them.
         from concurrent.futures import ThreadPoolExecutor
         from queue import SimpleQueue
 
@@ -69,11 +69,11 @@ class Workers(Generic[Item, Result]):
         self._threads = ThreadPoolExecutor(len(functions))
 
     def submit(self, item: Item) -> Future[Result]:
-        """Have an item worked on when a function is free, in the order of the calls."""
+        """Queue an item; it is processed when a function is free, in the order of the calls."""
         return self._threads.submit(self._work, item)
 
     def close(self) -> None:
-        """Wait for what was begun, and leave the rest: otherwise an interrupt would wait for all of it."""
+        """Wait for the items in progress and cancel the others, so that an interrupt does not wait for all of them."""
         self._threads.shutdown(cancel_futures=True)
 
     def _work(self, item: Item) -> Result:
@@ -87,23 +87,23 @@ class Workers(Generic[Item, Result]):
 def predict_each(
     classifier: Classifier, paths: Iterable[Path], workers: int = 1, *, explain: bool = False
 ) -> Generator[Prediction | ImageError, None, None]:
-    """Judge image files side by side.
+    """Classify image files in parallel.
 
-    Reading, decoding and inference all happen in the workers, which are threads: Pillow and the engines let others
-    run meanwhile. Each has a classifier of its own.
+    Reading, decoding and inference all happen in worker threads: Pillow and the engines let other threads run
+    meanwhile. Each worker has its own classifier.
 
     Args:
-        classifier: What judges; the workers' are copies of it.
-        paths: Image files; taken as they are needed.
-        workers: How many images are judged at a time, from 1 to :data:`pneumo_edge._util.cores.MOST`.
-        explain: Give the heatmaps, too.
+        classifier: The classifier; the workers use copies of it.
+        paths: Image files, read on demand.
+        workers: How many images are classified at a time, from 1 to :data:`pneumo_edge._util.cores.MOST`.
+        explain: Also return the heatmaps.
 
     Yields:
-        For each path, in the order given and as soon as it is known, its prediction or the reason why there is none.
+        For each path, in the order given and as soon as it is known, its prediction or the error.
 
     Raises:
         ModelFileError: As :meth:`Classifier.predict`.
-        ValueError: ``workers`` is not within that.
+        ValueError: ``workers`` is out of range.
     """
     cores.check_count("workers", workers)
     classifiers = (classifier, *(classifier.copy() for _ in range(workers - 1)))

@@ -1,4 +1,4 @@
-"""A model file as an object that takes an image and gives a verdict."""
+"""Classifies images with a model file."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from pneumo_edge.imaging import images
 from pneumo_edge.runtime import engines, forks, inputs
 from pneumo_edge.spec import COMPONENTS, HEATMAP, PROBABILITY, ModelSpec
 
-#: How far the probabilities of an answer may sum from 1: an int8 output holds multiples of 1/256.
+#: How far the sum of the probabilities may be from 1: an int8 output has multiples of 1/256.
 _SUM_TOLERANCE = 0.02
-#: Properties of a prediction that are true where its label is not to be taken as it stands, false where it may be, and
-#: None where the model file does not say; by the names that JSON, tables and metrics have for them.
+#: Properties of a prediction that warn about its label: True or False, or None if the model file does not check. JSON,
+#: CSV and metrics use these names.
 REMARKS = ("uncertain", "foreign")
 
 
@@ -41,24 +41,29 @@ class Timings:
 
     @property
     def total(self) -> float:
-        """From file to verdict, in milliseconds."""
+        """Total time from file to prediction, in milliseconds."""
         return float(sum(asdict(self).values()))
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The verdict on one image.
+    """The result for one image.
 
-    ``source`` is the path that was given, or the type of an image that was not a file. ``label`` is
-    the positive class where its probability is at least ``threshold``, and otherwise the most
-    probable other class. ``probabilities`` maps each class name to a value within 0 to 1. ``heatmap`` is None
-    unless it was asked for; it is float32 of shape (grid height, grid width) and says what each cell of a grid over
-    the image adds to the logit of the positive class, less that of the others: their mean is the difference of the
-    logits. :func:`pneumo_edge.imaging.heatmap.draw` draws it.
-    ``prediction_set`` are the classes that the image may well be of (:class:`pneumo_edge.spec.ConformalSpec`): one,
-    several or none; it is None where the file does not say. ``distance`` is how far the image is from what training
-    images are like (:class:`pneumo_edge.spec.InputCheckSpec`), at least 0; it is foreign where that is more than
-    ``limit``, and then label and probabilities mean nothing. Both are None where the file has no input check.
+    Attributes:
+        source: The path that was given, or the type of an image that was not a file.
+        label: The positive class if its probability is at least ``threshold``, else the most probable other class.
+        probabilities: The probability of each class by its name, 0 to 1.
+        threshold: The threshold of the model file, 0 to 1.
+        timings: Wall time of each stage.
+        heatmap: None unless asked for. float32 of shape (grid height, grid width): the contribution of each cell of a
+            grid over the image to the logit of the positive class, minus that of the others. The mean over the cells is
+            the difference of the logits. :func:`pneumo_edge.imaging.heatmap.draw` draws it.
+        prediction_set: The plausible classes of the image (:class:`pneumo_edge.spec.ConformalSpec`): one, several or
+            none. None if the file has no prediction sets.
+        distance: Distance of the image from the training images (:class:`pneumo_edge.spec.InputCheckSpec`), at least 0.
+            None if the file has no input check.
+        limit: If ``distance`` exceeds it, the image is out-of-distribution, and label and probabilities mean nothing.
+            None if the file has no input check.
     """
 
     source: str
@@ -74,21 +79,21 @@ class Prediction:
 
     @property
     def uncertain(self) -> bool | None:
-        """Whether the model cannot say with the coverage of its spec that it is ``label`` and nothing else."""
+        """Whether the prediction set is not just ``label``; None if the file does not check."""
         return None if self.prediction_set is None else self.prediction_set != (self.label,)
 
     @property
     def out_of_distribution(self) -> bool | None:
-        """Whether the image is unlike those that the model was trained on; None where the file does not check."""
+        """Whether the image is unlike those the model was trained on; None if the file does not check."""
         return None if self.distance is None or self.limit is None else self.distance > self.limit
 
     @property
     def foreign(self) -> bool | None:
-        """The earlier name of :attr:`out_of_distribution`, which JSON and tables still have."""
+        """The earlier name of :attr:`out_of_distribution`, still used in JSON and CSV."""
         return self.out_of_distribution
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON: the fields as they are but for the heatmap, the remarks, and the total time."""
+        """Return plain data for JSON: the fields without the heatmap, plus the remarks and the total time."""
         remarks = {name: getattr(self, name) for name in REMARKS}
         document = {**asdict(self), **remarks, "total_ms": self.timings.total}
         del document["heatmap"]
@@ -96,13 +101,13 @@ class Prediction:
 
 
 class Classifier:
-    """Judges chest X-rays with one model file, on one engine.
+    """Classifies chest X-rays with one model file on one engine.
 
-    Threads may share one; they decode side by side and infer one after the other. To infer side by side as well,
-    give each a :meth:`copy`, or use :func:`pneumo_edge.runtime.batch.predict_each`.
+    Threads can share a classifier: they decode in parallel and run inference one after the other. For parallel
+    inference, give each thread a :meth:`copy`, or use :func:`pneumo_edge.runtime.batch.predict_each`.
 
-    Processes may share one, too: a forked child, and one that it is pickled for, loads the model file again, which has
-    to be there still.
+    Processes can share a classifier: a forked child, or one that receives it pickled, loads the model file again. The
+    file must still exist.
 
     Args:
         model: The name of a bundled model (:mod:`pneumo_edge.bundled`), or the path of a ``.tflite`` or
@@ -113,11 +118,11 @@ class Classifier:
         max_pixels: A file with a larger image is refused before it is decoded; by default 50 million pixels.
 
     Raises:
-        TypeError: ``threads`` or ``max_pixels`` is no whole number.
-        ValueError: ``threads`` is not within that, or ``max_pixels`` is less than 1.
-        ModelFileError: The file is missing, broken, without a valid ModelSpec, or at odds with it; or
+        TypeError: ``threads`` or ``max_pixels`` is not a whole number.
+        ValueError: ``threads`` is out of range, or ``max_pixels`` is less than 1.
+        ModelFileError: The file is missing, damaged, has no valid ModelSpec, or does not match it; or
             the engine does not run this kind of file.
-        MissingExtraError: No engine for the file is installed, or the one that was named is not.
+        MissingExtraError: No engine for the file is installed, or the given one is not.
     """
 
     def __init__(
@@ -140,15 +145,15 @@ class Classifier:
         self.engine = engines.load(self.path, engines.choose(self.path, engine), threads)
         self._check_engine()
         self._tensor = np.empty(self.engine.input_shape, self.engine.input_dtype)
-        #: Whoever holds it has the tensor and the engine.
+        #: Protects the tensor and the engine.
         self._lock = threading.Lock()
-        #: For another process, whose working directory may be another.
+        #: For another process, whose working directory may differ.
         self._origin = _Origin(str(self.path.absolute()), self.engine.name, threads, self.spec)
         self._is_forked = False
         forks.tell(self)
 
     def after_fork(self) -> None:
-        """Have the engine loaded again in this child process, when it is needed."""
+        """Mark the engine to be loaded again in this child process when it is needed."""
         self._lock = threading.Lock()
         self._is_forked = True
 
@@ -156,20 +161,19 @@ class Classifier:
         return _load_again, (self._origin, self.max_pixels)
 
     def predict(self, image: inputs.ImageInput, *, explain: bool = False) -> Prediction:
-        """Judge one image.
+        """Classify one image.
 
         Args:
             image: The path of an image file; its bytes (``bytes``, ``bytearray`` or ``memoryview``); a binary file
-                object, which is read from its beginning where it can be rewound; a Pillow image; or an array of pixels,
-                uint8 of shape (height, width), or (height, width, 3) in RGB. An image or array is taken at its own
-                size.
-            explain: Give the heatmap, too.
+                object, which is read from its beginning if it can be rewound; a Pillow image; or an array of pixels,
+                uint8 of shape (height, width), or (height, width, 3) in RGB. Images and arrays can have any size.
+            explain: Also return the heatmap.
 
         Raises:
-            TypeError: The image is none of these.
-            ImageError: The image cannot be judged; the message says why and what to do.
-            ModelFileError: The engine cannot run the model, it gave something that is not a probability, or it has no
-                heatmap to explain by.
+            TypeError: The image has another type.
+            ImageError: The image cannot be classified; the message says why and what to do.
+            ModelFileError: The engine cannot run the model, an output is not a probability, or the model has no
+                heatmap.
         """
         if explain:
             self.check_explains()
@@ -207,40 +211,40 @@ class Classifier:
         )
 
     def check_explains(self) -> None:
-        """Refuse to explain where the model has no heatmap.
+        """Check that the model has a heatmap.
 
         Raises:
-            ModelFileError: It has none, or one that is not faithful to the trained model's.
+            ModelFileError: It has none, or it is not faithful to the trained model's.
         """
         output = self.spec.output(HEATMAP)
         if output and not output.faithful:
             raise ModelFileError(
-                f"the heatmap of {self.path} lost too much when the file was quantized",
-                "one that is faithful to the trained model's",
-                "Explain with another file of the same model, of a float format such as fp32",
+                f"the heatmap of {self.path} lost too much precision in quantization",
+                "a heatmap that is faithful to the trained model's",
+                "Use another file of the same model in a float format, such as fp32",
             )
         if not output:
             raise ModelFileError(
-                f"{self.path} has no heatmap to explain by",
+                f"{self.path} has no heatmap",
                 f"a model file with the output {HEATMAP!r}",
                 "Export the model again with this version of pneumo-edge, to a format that has one",
             )
 
     def check_checks_input(self) -> None:
-        """Refuse to tell foreign images where the model has no input check.
+        """Check that the model has an input check.
 
         Raises:
             ModelFileError: It has none.
         """
         if not self.spec.input_check:
             raise ModelFileError(
-                f"{self.path} has no input check to be strict by",
-                "a model file that tells foreign images",
+                f"{self.path} has no input check",
+                "a model file that can detect out-of-distribution images",
                 "Export the model again with this version of pneumo-edge",
             )
 
     def _run(self, others: Sequence[str]) -> engines.Outputs:
-        """The probabilities, and the other outputs of these names, each in its own shape."""
+        """Return the probabilities, and the other outputs with these names, each in its own shape."""
         if not others:
             return {PROBABILITY: self.engine.run(self._tensor)}
         outputs = self.engine.run_all(self._tensor)
@@ -258,7 +262,7 @@ class Classifier:
         return images.to_grey(image)
 
     def copy(self) -> Classifier:
-        """The same classifier once more, for another thread."""
+        """Return another classifier of the same file, for another thread."""
         return Classifier(self.path, engine=self.engine.name, threads=self.engine.threads, max_pixels=self.max_pixels)
 
     def as_input(self, pixels: images.Pixels) -> engines.Tensor:
@@ -295,7 +299,7 @@ class Classifier:
         return ModelFileError(
             f"{self.path} gave {given} on {self.engine.name}",
             expected,
-            "Export the model again; the gate of `pneumo-edge export` finds such files",
+            "Export the model again; the acceptance checks of `pneumo-edge export` find such files",
         )
 
     def _check_engine(self) -> None:
@@ -315,7 +319,7 @@ class Classifier:
 
 @dataclass(frozen=True)
 class _Origin:
-    """What a classifier was loaded from, for another process to load it from."""
+    """The file and arguments of a classifier, for another process to load it."""
 
     path: str
     engine: str
@@ -323,13 +327,13 @@ class _Origin:
     spec: ModelSpec
 
     def load(self) -> Classifier:
-        """Load it once more.
+        """Load the classifier again.
 
         Raises:
-            ModelFileError: As :class:`Classifier`; or the file is another one now.
+            ModelFileError: As :class:`Classifier`; or the file has changed.
         """
         loaded = Classifier(self.path, engine=self.engine, threads=self.threads)
-        # It holds the hash of the file.
+        # The spec contains the hash of the file.
         if loaded.spec != self.spec:
             raise ModelFileError(
                 f"{self.path} has changed since another process loaded it",

@@ -1,7 +1,7 @@
-"""What engines and classifiers need that a forked process inherits.
+"""Makes engines and classifiers work in a forked process.
 
-A fork copies the memory of a process and one of its threads. The threads that an engine computes with are not there, so
-it waits for them for ever, even to be destroyed; and a lock that another thread held is held for ever.
+A fork copies the memory of a process, but only one of its threads. The threads of an engine do not exist in the child,
+so the engine hangs, even when it is destroyed. A lock that another thread held is never released.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import Any, Protocol
 
 
 class Survivor(Protocol):
-    """What has something to put right after a fork."""
+    """An object that must be repaired after a fork."""
 
     def after_fork(self) -> None:
-        """Called in the child, before anything else runs there; it must not raise, and not take long."""
+        """Called in the child before anything else; it must not raise and must be fast."""
         ...
 
 
 _engines: weakref.WeakSet[Any] = weakref.WeakSet()
 _survivors: weakref.WeakSet[Survivor] = weakref.WeakSet()
 _skips_destructors = False
-#: Held while an engine is loaded: libraries have locks of their own then, which a child could wait for.
+#: Held while an engine is loaded, because libraries then hold locks that a child would wait for.
 loading = threading.RLock()
-#: How long a fork waits for that, in seconds.
+#: How long a fork waits for this lock, in seconds.
 _PATIENCE = 10.0
 _waited: threading.local = threading.local()
 
 
 def never_destroy(engine: Any) -> None:
-    """Have an engine outlive every child process, which cannot destroy it: it would hang or crash."""
+    """Keep an engine alive in every child process, where destroying it would hang or crash."""
     _engines.add(engine)
 
 
@@ -41,7 +41,7 @@ def tell(survivor: Survivor) -> None:
 
 
 def skip_destructors() -> None:
-    """Have child processes end without the destructors of static objects, because one of a library hangs there."""
+    """Make child processes end without the destructors of static objects, because a library's destructor hangs."""
     global _skips_destructors
     _skips_destructors = True
 
@@ -63,7 +63,7 @@ def _in_child() -> None:
     for engine in list(_engines):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
     if _skips_destructors:
-        # Python has done its part by then; what was registered last is called first, with the exit status.
+        # Python's own cleanup is done by then. The handler registered last is called first, with the exit status.
         libc = ctypes.CDLL(None)
         if hasattr(libc, "on_exit"):
             libc.on_exit(libc._exit, None)

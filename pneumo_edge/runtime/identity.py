@@ -1,4 +1,4 @@
-"""What gave a verdict, as whoever keeps verdicts needs to know it."""
+"""Identifies the model file and the engine behind a prediction, for those who store predictions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pneumo_edge.runtime.classifier import Classifier
 
 @dataclass(frozen=True)
 class PredictorIdentity:
-    """What gave the verdicts: a model file, by its SHA-256, on an engine."""
+    """The predictor: a model file, by its SHA-256, on an engine."""
 
     model: str
     sha256: str
@@ -18,14 +18,14 @@ class PredictorIdentity:
     version: str
     class_names: tuple[str, ...]
     positive_class: str
-    #: Whether there are remarks to be made: the file says when an answer is uncertain, or an image is foreign.
+    #: Whether predictions have remarks: the file says when an answer is uncertain, or an image is out-of-distribution.
     remarks: bool
-    #: Whether foreign images are not judged.
+    #: Whether out-of-distribution images are refused.
     strict: bool
 
     @classmethod
     def of(cls, classifier: Classifier, strict: bool = False) -> PredictorIdentity:
-        """The judge that a classifier is."""
+        """Return the identity of a classifier."""
         spec, engine = classifier.spec, classifier.engine
         sha256 = files.sha256(classifier.path)
         positive, remarks = spec.decision.positive_class, bool(spec.conformal or spec.input_check)

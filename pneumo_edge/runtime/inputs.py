@@ -1,4 +1,4 @@
-"""What a classifier takes as an image: a file, its bytes, or its pixels."""
+"""The inputs that a classifier accepts as an image: a file, its bytes, or its pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from pneumo_edge.errors import ImageError, ImageTooLargeError
 from pneumo_edge.imaging import images
 
-#: The path of an image file; its bytes; a binary file object that gives them; a Pillow image; or pixels, uint8 of shape
+#: The path of an image file; its bytes; a binary file object; a Pillow image; or pixels, uint8 of shape
 #: (height, width), or (height, width, 3) in RGB.
 ImageInput: TypeAlias = (
     "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | images.Pixels"
@@ -23,22 +23,22 @@ _EXPECTED = (
     "a path (str or os.PathLike), bytes, bytearray, memoryview, a binary file object, a Pillow image, or a uint8 array "
     "of shape (height, width) or (height, width, 3)"
 )
-#: A piece of a file object that says nothing of its size.
+#: Bytes that are read at a time from a file object.
 _PIECE = 2**20
 
 
 def take(given: ImageInput) -> tuple[str, bytes | Image.Image]:
-    """Tell what was given as an image.
+    """Read the image that was given.
 
     Args:
-        given: Any of :data:`ImageInput`. A file object is read from its beginning where it can be rewound, as Pillow
-            does, and otherwise from where it is; it stays open.
+        given: Any of :data:`ImageInput`. A file object is read from its beginning if it can be rewound, as Pillow
+            does, and otherwise from its current position; it stays open.
 
     Returns:
-        What to call it, the path or the name of its type; and the bytes of an image file, or a picture.
+        Its name (the path, or the name of its type), and the bytes of an image file or a picture.
 
     Raises:
-        TypeError: It is none of these.
+        TypeError: The type is not supported.
         ImageError: The file cannot be read, the path is empty, or the array has no pixels.
     """
     if isinstance(given, str | os.PathLike):
@@ -85,7 +85,7 @@ def _read(stream: Any) -> bytes:
             f"the file object cannot be read ({reason})", "an open binary file", "Open the file for reading"
         ) from error
     if not data:
-        raise ImageError("the file object is empty", "an image", "Give a file object that holds a whole image file")
+        raise ImageError("the file object is empty", "an image", "Give a file object with a complete image file")
     return data
 
 

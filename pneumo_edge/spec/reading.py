@@ -101,7 +101,7 @@ def read_content(path: Path) -> bytes:
     container = CONTAINERS.get(path.suffix)
     if container is None:
         raise ModelFileError(
-            f"{path} is no model file",
+            f"{path} is not a model file",
             f"a {SUFFIXES_IN_WORDS} file, or the name of a bundled model: {' or '.join(bundled.NAMES)}",
             "Give the path of an exported model, or one of these names",
         )

@@ -162,9 +162,9 @@ _MODELS: dict[str, tuple[Callable[[Path, Path], Path], str, str, str]] = {
     "text named onnx": (
         lambda tiny, folder: _text(folder / "letter.onnx"), "carries no ModelSpec", "pneumo-edge export", "Copy",
     ),
-    "keras": (lambda tiny, folder: tiny / "tiny.keras", "is no model file", ".tflite or .onnx", "an exported model"),
+    "keras": (lambda tiny, folder: tiny / "tiny.keras", "is not a model file", ".tflite or .onnx", "an exported model"),
     "missing": (lambda tiny, folder: folder / "no.tflite", "there is no file", "a model file", "pneumo-edge export"),
-    "folder": (lambda tiny, folder: folder, "is no model file", ".tflite or .onnx", "Give the path"),
+    "folder": (lambda tiny, folder: folder, "is not a model file", ".tflite or .onnx", "Give the path"),
 }  # fmt: skip
 
 
@@ -220,7 +220,7 @@ def test_a_wrong_engine_gets_one_line(run: Run, tiny_models: Path, x_rays: Path,
     assert done.code == ExitCode.FAILED
     assert done.errors == [
         f"error: the engine '{engine}' does not run tiny-fp32.tflite; expected litert or tflite-runtime. "
-        "Name an engine that runs this kind of file."
+        "Give an engine that runs this kind of file."
     ]
 
 

@@ -58,7 +58,7 @@ def test_a_bare_name_is_the_bundled_model_and_a_path_is_the_file(
     assert _judged_by(run(*words, f"{name}-int8.tflite", cwd=tmp_path)) == "tiny-int8"
     by_path = run(*words, f"./{name}", cwd=tmp_path)
     assert by_path.code == ExitCode.FAILED
-    assert by_path.err.startswith(f"error: {name} is no model file; expected a .tflite or .onnx file")
+    assert by_path.err.startswith(f"error: {name} is not a model file; expected a .tflite or .onnx file")
 
 
 @pytest.mark.parametrize("verb", ["predict", "info"])
@@ -67,7 +67,7 @@ def test_a_wrong_name_gets_one_line_with_the_right_ones(run: Run, x_rays: Path, 
     assert done.code == ExitCode.FAILED
     assert done.out == ""
     assert done.errors == [
-        "error: mobilenet is no model file; expected a .tflite or .onnx file, or the name of a bundled model: "
+        "error: mobilenet is not a model file; expected a .tflite or .onnx file, or the name of a bundled model: "
         f"{_NAMES}. Give the path of an exported model, or one of these names."
     ]
 

@@ -90,7 +90,7 @@ def test_the_plain_data_of_a_prediction_has_no_heatmap(tiny_models: Path, x_ray:
 def test_a_file_without_a_heatmap_judges_and_does_not_explain(without_heatmap: Path, x_ray: Image.Image) -> None:
     classifier = Classifier(without_heatmap)
     assert classifier.predict(x_ray).label
-    with pytest.raises(ModelFileError, match=r"has no heatmap to explain by; .* Export the model again"):
+    with pytest.raises(ModelFileError, match=r"has no heatmap; .* Export the model again"):
         classifier.predict(x_ray, explain=True)
 
 
@@ -103,7 +103,7 @@ def test_a_heatmap_that_quantization_spoilt_explains_nothing(
     write_spec(tiny_models / "bare" / file, tmp_path / file, replace(spec, outputs=outputs))
     classifier = Classifier(tmp_path / file)
     assert classifier.predict(x_ray).label
-    with pytest.raises(ModelFileError, match=r"lost too much when the file was quantized; .* such as fp32"):
+    with pytest.raises(ModelFileError, match=r"lost too much precision in quantization; .* such as fp32"):
         classifier.predict(x_ray, explain=True)
 
 

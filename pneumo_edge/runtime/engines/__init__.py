@@ -1,4 +1,4 @@
-"""Inference engines: one file each, imported only when that engine is asked for.
+"""Inference engines: one file each, imported only when that engine is used.
 
 An engine is a module with a function ``load(path, threads) -> Engine``.
 """
@@ -24,15 +24,15 @@ from pneumo_edge.runtime.engines.tensors import Tensor as Tensor
 from pneumo_edge.spec import ONNX, SUFFIXES_IN_WORDS, TFLITE
 
 Probabilities = npt.NDArray[np.float32]
-#: What a model gives for one image: by name, float32 of shape (values,).
+#: Outputs of a model for one image, by name: float32 of shape (values,).
 Outputs = dict[str, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Delegation:
-    """The kernel library that an engine handed work to, in how many pieces of the graph, and which operators.
+    """The kernel library that an engine delegates to, the number of partitions of the graph, and their operators.
 
-    ``operators`` counts the file's operators inside those pieces by name; it is empty where ``to`` is "none".
+    ``operators`` counts the file's operators in those partitions by name; it is empty if ``to`` is "none".
     """
 
     to: str
@@ -49,12 +49,12 @@ class Engine(Protocol):
     input_shape: tuple[int, ...]
     input_dtype: str
     output_shape: tuple[int, ...]
-    #: Shapes of the outputs that the file has beside the probabilities, by name.
+    #: Shapes of the file's other outputs, by name.
     other_shapes: Mapping[str, tuple[int, ...]]
     delegation: Delegation
 
     def run(self, tensor: Tensor) -> Probabilities:
-        """Infer once.
+        """Run inference once.
 
         Args:
             tensor: Array of the engine's ``input_shape`` and ``input_dtype``.
@@ -65,7 +65,7 @@ class Engine(Protocol):
         ...
 
     def run_all(self, tensor: Tensor) -> Outputs:
-        """Infer once, and give every output, the probabilities too.
+        """Run inference once, and return every output, including the probabilities.
 
         Args:
             tensor: As for :meth:`run`.
@@ -73,7 +73,7 @@ class Engine(Protocol):
         ...
 
     def read_graph(self) -> Graph:
-        """Look inside the file: its operators, parameters and multiply-adds."""
+        """Read the file's operators, parameters and multiply-adds."""
         ...
 
 
@@ -101,7 +101,7 @@ class AnyModel(Protocol):
         ...
 
     def call(self, feeds: Sequence[Tensor]) -> list[Tensor]:
-        """Infer once.
+        """Run inference once.
 
         Args:
             feeds: An array for each of ``inputs``, of its type and its shape in ``shapes``.
@@ -118,7 +118,7 @@ class AnyModel(Protocol):
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """A row of the table of engines: its library, the extra that brings it, the files it runs."""
+    """A row of the table of engines: its library, the extra that installs it, the files it runs."""
 
     name: str
     module: str
@@ -139,12 +139,12 @@ ENGINES: dict[str, EngineInfo] = {
 
 
 def engines_for(path: Path) -> tuple[EngineInfo, ...]:
-    """Engines that run this kind of file, best first, installed or not."""
+    """Return the engines that run this kind of file, best first, installed or not."""
     return tuple(row for row in ENGINES.values() if row.suffix == path.suffix)
 
 
 def installed_engines_for(path: Path) -> tuple[EngineInfo, ...]:
-    """Engines that run this kind of file and are installed here, best first."""
+    """Return the installed engines that run this kind of file, best first."""
     return tuple(row for row in engines_for(path) if extras.is_installed(row.library))
 
 
@@ -152,8 +152,8 @@ def choose(path: Path, name: str | None = None) -> EngineInfo:
     """Pick the engine for a model file.
 
     Args:
-        path: The model file; its ending decides which engines can run it.
-        name: An engine's name, or None for the best one that is installed.
+        path: The model file; its ending sets which engines can run it.
+        name: An engine's name, or None for the best one installed.
 
     Raises:
         ModelFileError: No engine of that name runs this kind of file.
@@ -166,20 +166,20 @@ def choose(path: Path, name: str | None = None) -> EngineInfo:
                 return row
         names = " or ".join(row.name for row in rows) or f"a {SUFFIXES_IN_WORDS} file"
         raise ModelFileError(
-            f"the engine {name!r} does not run {path.name}", names, "Name an engine that runs this kind of file"
+            f"the engine {name!r} does not run {path.name}", names, "Give an engine that runs this kind of file"
         )
     installed = installed_engines_for(path)
     if installed:
         return installed[0]
     if not rows:
         raise ModelFileError(
-            f"{path} is no model file", f"a {SUFFIXES_IN_WORDS} file", "Give the path of an exported model"
+            f"{path} is not a model file", f"a {SUFFIXES_IN_WORDS} file", "Give the path of an exported model"
         )
     raise none_installed(f"no engine for {path.suffix} files is installed", rows)
 
 
 def none_installed(given: str, rows: Sequence[EngineInfo]) -> MissingExtraError:
-    """The error where at least one of several engines must be installed and none is."""
+    """Make the error for when none of several engines is installed."""
     return MissingExtraError(
         given,
         " or ".join(row.library for row in rows),
@@ -205,9 +205,9 @@ def load(path: Path, engine: EngineInfo, threads: int = 1) -> Engine:
         threads: Number of threads for one inference, from 1 to :data:`pneumo_edge._util.cores.MOST`.
 
     Raises:
-        ValueError: ``threads`` is not within that.
+        ValueError: ``threads`` is out of range.
         MissingExtraError: The engine's library is not installed or does not import.
-        ModelFileError: The engine refuses the file; the message holds the engine's own words.
+        ModelFileError: The engine refuses the file; the message quotes the engine.
     """
     threads = cores.check_count("threads", threads)
     factory: Callable[[Path, int], Engine] = import_engine(engine).load
@@ -241,7 +241,7 @@ def load_any(path: Path, engine: EngineInfo, threads: int = 1, given: Given | No
 
 @contextlib.contextmanager
 def refusal(engine: str, path: Path, verb: str) -> Iterator[None]:
-    """Turn what an engine raises over a model file into a ModelFileError that holds the engine's own words.
+    """Turn an engine's exception about a model file into a ModelFileError that quotes it.
 
     Args:
         engine: The engine's name.
@@ -255,6 +255,6 @@ def refusal(engine: str, path: Path, verb: str) -> Iterator[None]:
     except Exception as error:  # each library has its own exception types for a bad model
         raise ModelFileError(
             f"{engine} cannot {verb} {path} ({error})",
-            "a whole model file that this engine supports",
+            "a complete model file that this engine supports",
             "Copy it again, or try another format or --engine",
         ) from error

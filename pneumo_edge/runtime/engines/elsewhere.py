@@ -1,7 +1,7 @@
-"""An engine in a process of its own, where its library cannot share one with what this process has imported.
+"""Runs an engine in a child process, if its library conflicts with a library that this process has imported.
 
-The process is ``python -m pneumo_edge.runtime.engines.elsewhere PATH ENGINE THREADS``. It says what it has loaded, and
-then answers tensors on standard input with the arrays of all outputs on standard output, until its input ends.
+The child is ``python -m pneumo_edge.runtime.engines.elsewhere PATH ENGINE THREADS``. It reports what it has loaded.
+Then it reads tensors from standard input and writes the arrays of all outputs to standard output, until its input ends.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _RUN, _GRAPH = b"R", b"G"
 
 @dataclass(frozen=True)
 class _Loaded:
-    """What an engine tells of itself, or the three parts of why it could not do what it was asked."""
+    """The properties of a loaded engine, or the three parts of its error."""
 
     version: str = ""
     input_shape: tuple[int, ...] = ()
@@ -41,9 +41,9 @@ class _Loaded:
 
 
 class EngineElsewhere:
-    """A model file in another process; it answers as the engine itself does, a fraction of a millisecond later.
+    """A model file in another process. It gives the same answers as the engine, a fraction of a millisecond later.
 
-    It raises ModelFileError where the process died, or the engine cannot do what it is asked.
+    It raises ModelFileError if the process died or the engine failed.
     """
 
     def __init__(self, name: str, path: Path, threads: int, child: children.Child) -> None:
@@ -55,11 +55,11 @@ class EngineElsewhere:
         self.delegation = told.delegation or Delegation("none", 0, {})
 
     def run(self, tensor: Tensor) -> Probabilities:
-        """Infer once; see :class:`pneumo_edge.runtime.engines.Engine`."""
+        """Run inference once; see :class:`pneumo_edge.runtime.engines.Engine`."""
         return self.run_all(tensor)[PROBABILITY]
 
     def run_all(self, tensor: Tensor) -> Outputs:
-        """Infer once; see :class:`pneumo_edge.runtime.engines.Engine`."""
+        """Run inference once; see :class:`pneumo_edge.runtime.engines.Engine`."""
         self._ask(_RUN, tensor)
         self._told()
         with self._blaming_the_process():
@@ -67,7 +67,7 @@ class EngineElsewhere:
             return {name: _read_array(self._child.stdout, shape[1:], "float32") for name, shape in shapes.items()}
 
     def read_graph(self) -> Graph:
-        """Look inside the file; see :class:`pneumo_edge.runtime.engines.Engine`."""
+        """Read the graph; see :class:`pneumo_edge.runtime.engines.Engine`."""
         self._ask(_GRAPH)
         told = self._told()
         assert told.graph
@@ -96,13 +96,13 @@ class EngineElsewhere:
             how = self._child.ending()
             raise ModelFileError(
                 f"{self.name} crashed on {self._path} ({how})",
-                "a whole model file that this engine supports",
+                "a complete model file that this engine supports",
                 "Copy it again, or try another format or --engine",
             ) from error
 
 
 def load_elsewhere(path: Path, name: str, threads: int) -> EngineElsewhere:
-    """Load a model file on an engine, by name, in a process that lives as long as what is returned.
+    """Load a model file on an engine, by name, in a process that lives as long as the returned object.
 
     Raises:
         ModelFileError: The engine refuses the file, or its process died.
@@ -118,7 +118,7 @@ def load_elsewhere(path: Path, name: str, threads: int) -> EngineElsewhere:
 
 
 def _end(child: children.Child) -> None:
-    """Let the process end by itself, which it does when its input ends; end it where it does not."""
+    """Close the input of the process, which ends it; if it does not end, kill it."""
     with contextlib.suppress(OSError):
         child.stdin.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -128,7 +128,7 @@ def _end(child: children.Child) -> None:
 
 def _read_array(stream: IO[bytes], shape: tuple[int, ...], dtype: str) -> Any:
     array = np.empty(shape, dtype)
-    # What is missing at the end of a stream fits into no array.
+    # If the stream ended early, this raises ValueError.
     array.reshape(-1)[:] = np.frombuffer(stream.read(array.nbytes), dtype)
     return array
 
@@ -157,7 +157,7 @@ def _answer(stream: IO[bytes], engine: Engine, what: bytes, path: str) -> None:
     except Exception as error:  # each library has its own exception types for a bad model
         given = f"{engine.name} cannot run {path} ({error})"
         remedy = "Copy it again, or try another format or --engine"
-        _say(stream, _Loaded(error=(given, "a whole model file that this engine supports", remedy)))
+        _say(stream, _Loaded(error=(given, "a complete model file that this engine supports", remedy)))
         return
     _say(stream, _Loaded(graph=graph))
     for name in (PROBABILITY, *engine.other_shapes) if outputs else ():

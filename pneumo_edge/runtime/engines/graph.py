@@ -1,4 +1,4 @@
-"""What is inside a model file's graph: operators, parameters and the arithmetic of one inference."""
+"""Describes a model file's graph: operators, parameters and multiply-adds of one inference."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Layer:
-    """What training set in an operator, by size.
+    """The sizes of an operator's trained weights and biases.
 
-    ``weights`` and ``biases`` are numbers of elements; ``positions`` is the number of output positions that each
-    weight is multiplied for.
+    ``weights`` and ``biases`` are numbers of elements; ``positions`` is the number of output positions that use each
+    weight.
     """
 
     weights: int
@@ -25,13 +25,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class Graph:
-    """What a model file holds; the same on every engine that runs the file.
+    """The content of a model file, which is the same on every engine.
 
     ``operators`` counts the file's operators by the file format's own names, most frequent first.
-    ``parameters`` counts the weights and biases of convolution and dense layers. The constants of input
-    scaling and the scales of quantization are none, nor is a batch normalization's scale that was not folded
-    into the weights. ``multiply_adds`` counts those of the same layers in one inference on one image; additions
-    and products of activations, pooling and activation functions are left out, as is usual.
+    ``parameters`` counts the weights and biases of convolution and dense layers. It does not count the constants of
+    input scaling, the scales of quantization, or a batch normalization's scale that was not folded into the weights.
+    ``multiply_adds`` counts those of the same layers in one inference on one image. As usual, additions and products
+    of activations, pooling and activation functions are not counted.
     """
 
     operators: Mapping[str, int]
@@ -48,14 +48,14 @@ def layer(weights: Shape, bias: Shape | None, output: Shape, channel_axis: int) 
 def summarise(operators: Iterable[str], layers: Iterable[Layer]) -> Graph:
     """Count operators, parameters and multiply-adds.
 
-    A weight is multiplied once for each output position of its channel, so that a layer takes
-    ``weights * positions`` multiply-adds, where ``positions`` is the number of output elements divided by that of
-    output channels. Of a convolution with kernel k x k, stride and groups as they may be, that is the
-    h * w * c_out * k * k * c_in / groups of Howard et al. 2017 (MobileNets), section 3.1; padding counts as pixels.
+    A weight is multiplied once for each output position of its channel. So a layer takes ``weights * positions``
+    multiply-adds, where ``positions`` is the number of output elements divided by that of output channels. For a
+    convolution with kernel k x k, any stride and any groups, that is h * w * c_out * k * k * c_in / groups, as in
+    Howard et al. 2017 (MobileNets), section 3.1. Padding counts as pixels.
 
     Args:
         operators: Name of each operator of the file.
-        layers: The convolution and dense layers among them, and biases that are operators of their own.
+        layers: The convolution and dense layers among them, and biases that are separate operators.
     """
     layers = tuple(layers)
     return Graph(

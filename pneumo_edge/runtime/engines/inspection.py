@@ -1,4 +1,4 @@
-"""What a model file holds, and what each engine that is installed here makes of it."""
+"""Reads the graph of a model file, and reports what each installed engine delegates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SECONDS = 120
 
 @dataclass(frozen=True)
 class EngineReport:
-    """What an engine makes of a file: its version and what it delegated, or why it cannot load the file."""
+    """An engine's report on a file: its version and what it delegates, or why it cannot load the file."""
 
     version: str | None = None
     delegation: Delegation | None = None
@@ -28,10 +28,10 @@ class EngineReport:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A file's graph, None where no engine could read it, and the report of each installed engine by its name.
+    """A file's graph, None if no engine could read it, and the report of each installed engine by its name.
 
-    ``input_tensors`` and ``output_tensors`` are empty where no engine could load the file. ``graph_error`` says why
-    there is no graph although an engine loaded the file.
+    ``input_tensors`` and ``output_tensors`` are empty if no engine could load the file. ``graph_error`` has the reason
+    if an engine loaded the file but could not read its graph.
     """
 
     graph: Graph | None
@@ -43,7 +43,7 @@ class Inspection:
 
 @dataclass(frozen=True)
 class _Question:
-    """A model file, and the engine that shall load it."""
+    """A model file, and the engine to load it."""
 
     model: str
     engine: str
@@ -51,7 +51,7 @@ class _Question:
 
 
 def inspect(path: Path, given: Given | None = None) -> Inspection:
-    """Load a model file into each installed engine that runs its kind, each in a process of its own.
+    """Load a model file into each installed engine that runs its kind, each in a separate process.
 
     A TFLite file is not run; onnxruntime runs an ONNX file once on random values.
 

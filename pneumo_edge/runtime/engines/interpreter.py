@@ -1,4 +1,4 @@
-"""What the two TFLite engines share: the Interpreter interface that both libraries offer."""
+"""The two TFLite engines' common code: both libraries have the same Interpreter interface."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pneumo_edge.runtime.engines import Delegation, Outputs, Probabilities, Tens
 from pneumo_edge.runtime.engines.tensors import Given, Shape, TensorInfo
 from pneumo_edge.spec import PROBABILITY
 
-#: Operators with trained weights as their second input and, where there is one, a bias as their third.
+#: Operators with trained weights as their second input and, if they have one, a bias as their third.
 _LAYERS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
-#: What stands in the list of operators, behind those of the file, for each partition that a delegate took.
+#: The name of a delegate's partition in the list of operators, after the operators of the file.
 _DELEGATE = "DELEGATE"
 
 _Operator = Mapping[str, Any]
@@ -75,7 +75,7 @@ class InterpreterModel:
         return Delegation("XNNPACK" if partitions else "none", len(partitions), dict(names.most_common()))
 
     def read_graph(self) -> graph.Graph:
-        """Look inside the file without running it; see :class:`pneumo_edge.runtime.engines.Engine`."""
+        """Read the graph without running it; see :class:`pneumo_edge.runtime.engines.Engine`."""
         operators, _ = self._operators()
         shapes = {
             tensor["index"]: tuple(int(size) for size in tensor["shape"])
@@ -87,8 +87,8 @@ class InterpreterModel:
         )
 
     def _operators(self) -> tuple[list[_Operator], list[_Operator]]:
-        """The operators of the file, and the nodes that stand for a delegate's partitions."""
-        # Neither library has a public list of operators; both have this one.
+        """Return the operators of the file, and the nodes of a delegate's partitions."""
+        # Neither library has a public list of operators; both have this private one.
         nodes = self._interpreter._get_ops_details()
         operators = [node for node in nodes if node["op_name"] != _DELEGATE]
         return operators, [node for node in nodes if node["op_name"] == _DELEGATE]
@@ -111,13 +111,13 @@ class InterpreterEngine(InterpreterModel):
         self.other_shapes = {each["name"]: _shape(each) for each in others}
 
     def run(self, tensor: Tensor) -> Probabilities:
-        """Infer once; see :class:`pneumo_edge.runtime.engines.Engine`."""
+        """Run inference once; see :class:`pneumo_edge.runtime.engines.Engine`."""
         self._interpreter.set_tensor(self._input, tensor)
         self._interpreter.invoke()
         return self._read(self._output, self._quantized)
 
     def run_all(self, tensor: Tensor) -> Outputs:
-        """Infer once; see :class:`pneumo_edge.runtime.engines.Engine`."""
+        """Run inference once; see :class:`pneumo_edge.runtime.engines.Engine`."""
         outputs = {PROBABILITY: self.run(tensor)}
         return outputs | {name: self._read(*where) for name, where in self._others.items()}
 
@@ -147,14 +147,14 @@ def _describe(details: Mapping[str, Any]) -> TensorInfo:
 
 
 def _quantization(tensor: Mapping[str, Any]) -> _Quantization | None:
-    """Scale and zero point of an integer tensor."""
+    """Return scale and zero point of an integer tensor, None for other tensors."""
     return tensor["quantization"] if np.dtype(tensor["dtype"]).kind in "iu" else None
 
 
 def _inside(partition: _Operator, operators: list[_Operator]) -> Iterator[_Operator]:
-    """The operators that a delegate's partition took: what leads from its inputs to its outputs.
+    """Yield the operators in a delegate's partition: those between its inputs and its outputs.
 
-    The partition's inputs are all tensors that come from outside it, constants included.
+    The partition's inputs are all tensors from outside it, including constants.
     """
     producers = {tensor: operator for operator in operators for tensor in operator["outputs"]}
     seen = set(partition["inputs"])
@@ -171,5 +171,5 @@ def _inside(partition: _Operator, operators: list[_Operator]) -> Iterator[_Opera
 
 def _layer(operator: _Operator, shapes: Mapping[int, graph.Shape]) -> graph.Layer:
     _, weights, *bias = operator["inputs"]
-    # An input that is left out has the index -1.
+    # A missing input has the index -1.
     return graph.layer(shapes[weights], shapes.get(bias[0]) if bias else None, shapes[operator["outputs"][0]], -1)

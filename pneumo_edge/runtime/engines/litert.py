@@ -1,4 +1,4 @@
-"""TFLite files through ai-edge-litert, the maintained successor of tflite-runtime."""
+"""Runs TFLite files with ai-edge-litert, the maintained successor of tflite-runtime."""
 
 from __future__ import annotations
 

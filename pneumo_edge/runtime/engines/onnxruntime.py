@@ -1,4 +1,4 @@
-"""ONNX files through onnxruntime on the CPU."""
+"""Runs ONNX files with onnxruntime on the CPU."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _DTYPES = {
     }.items()
 }
 
-# At the end of a process it waits for a thread of its own (1.32), which no child has.
+# When a process ends, onnxruntime 1.32 waits for one of its threads, which does not exist in a forked child.
 forks.skip_destructors()
 
-#: Operators with trained weights: the input that holds them, the input that holds the bias, and the output's
-#: axis of channels.
+#: Operators with trained weights: the index of the weights' input, that of the bias's input, and the channel axis of
+#: the output.
 _LAYERS: dict[str, tuple[int, int | None, int]] = {
     "Conv": (1, 2, 1),
     "ConvInteger": (1, None, 1),
@@ -54,7 +54,7 @@ class OnnxRuntimeModel:
 
     name = "onnxruntime"
     version: str = onnxruntime.__version__
-    #: onnxruntime's CPU provider is its own kernel library: nothing is handed to another.
+    #: onnxruntime's CPU provider uses its own kernels and does not delegate.
     delegation = Delegation("none", 0, {})
 
     def __init__(self, path: Path, threads: int, given: Given | None = None) -> None:
@@ -76,12 +76,12 @@ class OnnxRuntimeModel:
         return list(self._session.run(None, dict(zip(names, feeds, strict=True))))
 
     def read_graph(self) -> graph.Graph:
-        """Look inside the file and run it once on random values; see :class:`pneumo_edge.runtime.engines.Engine`."""
+        """Read the graph, and run it once on random values; see :class:`pneumo_edge.runtime.engines.Engine`."""
         layers = (_layer(node) for node in self._profile())
         return graph.summarise(_operators(self._path.read_bytes()), (each for each in layers if each))
 
     def _profile(self) -> list[dict[str, Any]]:
-        """What onnxruntime tells of each node that it ran: ``op_name`` and the shapes of inputs and outputs."""
+        """Return onnxruntime's record of each node that it ran: ``op_name`` and the shapes of inputs and outputs."""
         drawn = tensors.draw(self.inputs, self.shapes, self._given.values, 0)
         feeds = dict(zip((each.name for each in self.inputs), drawn, strict=True))
         with tempfile.TemporaryDirectory() as folder:
@@ -105,12 +105,12 @@ class OnnxRuntimeEngine(OnnxRuntimeModel):
         self.other_shapes = {each.name: tuple(each.shape) for each in others}
 
     def run(self, tensor: Tensor) -> Probabilities:
-        """Infer once; see :class:`pneumo_edge.runtime.engines.Engine`."""
+        """Run inference once; see :class:`pneumo_edge.runtime.engines.Engine`."""
         probability: Probabilities = np.asarray(self._session.run([self._output], {self._input: tensor})[0])[0]
         return probability
 
     def run_all(self, tensor: Tensor) -> Outputs:
-        """Infer once; see :class:`pneumo_edge.runtime.engines.Engine`."""
+        """Run inference once; see :class:`pneumo_edge.runtime.engines.Engine`."""
         found = self._session.run([self._output, *self.other_shapes], {self._input: tensor})
         return {name: np.asarray(each)[0] for name, each in zip((PROBABILITY, *self.other_shapes), found, strict=True)}
 
@@ -134,24 +134,24 @@ def _describe(node: Any) -> TensorInfo:
 def open_session(
     path: Path, threads: int, *, optimize: bool = True, profile: Path | None = None
 ) -> onnxruntime.InferenceSession:
-    """Open an ONNX file as the engine does.
+    """Open an ONNX file with the settings of the engine.
 
     Args:
         path: The file.
         threads: Threads for one inference.
-        optimize: Whether operators are fused and weights packed; without, the session runs the file as it is.
-        profile: The start of the name of a file that records every run (``end_profiling`` gives its name).
+        optimize: Whether to fuse operators and pack weights; if not, the session runs the file unchanged.
+        profile: Prefix of the name of a file that records every run (``end_profiling`` returns its name).
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     if processor.adds_in_16_bits():
-        # A file with int8 weights, as `onnx-int8` had before, would be cut off there; others lose nothing by it.
+        # Files with int8 weights, as `onnx-int8` had before, would saturate there. Other files are not affected.
         options.add_session_config_entry("session.x64quantprecision", "1")
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        # Weights that a kernel packs in its own way are no longer among the inputs in a record of the run.
+        # Prepacked weights are missing from the inputs in the record of a run.
         options.add_session_config_entry("session.disable_prepacking", "1")
     if profile:
         options.enable_profiling = True
@@ -161,7 +161,7 @@ def open_session(
 
 
 def _layer(node: dict[str, Any]) -> graph.Layer | None:
-    """What training set in a node of the profile, or None where that is nothing."""
+    """Return the trained weights and biases of a node of the profile, or None if it has none."""
     name, inputs = node["op_name"], _shapes(node["input_type_shape"])
     if name in _LAYERS:
         weights, bias, channel_axis = _LAYERS[name]
@@ -171,7 +171,7 @@ def _layer(node: dict[str, Any]) -> graph.Layer | None:
         bias_shape = inputs[bias] if bias is not None and bias < len(inputs) else None
         return graph.layer(inputs[weights], bias_shape, output, channel_axis)
     if name == "Add":
-        # The bias of a layer may be a node of its own, as behind a ConvInteger, which has none: one number for
+        # The bias of a layer can be a separate node, as after a ConvInteger, which has no bias input: one number for
         # each channel of a map of shape (1, channels, height, width) or a vector of shape (1, channels).
         for shape in _shapes(node["output_type_shape"]):
             if (len(shape) == 4 and (1, shape[1], 1, 1) in inputs) or (len(shape) == 2 and shape[1:] in inputs):
@@ -180,15 +180,15 @@ def _layer(node: dict[str, Any]) -> graph.Layer | None:
 
 
 def _shapes(tensors: list[dict[str, list[int]]]) -> list[graph.Shape]:
-    """Shapes of tensors that are given as, for example, ``{"float": [1, 224, 224, 3]}``."""
+    """Return shapes of tensors that are given as, for example, ``{"float": [1, 224, 224, 3]}``."""
     return [tuple(shape) for tensor in tensors for shape in tensor.values()]
 
 
 def _operators(model: bytes) -> Iterator[str]:
-    """The type of each node of an ONNX model.
+    """Yield the type of each node of an ONNX model.
 
-    Not from the profile, which holds what onnxruntime made of them: whatever the optimization level, it puts casts
-    around operators that have no float16 kernel, and takes some operators apart.
+    The profile would not do: at every optimization level, onnxruntime puts casts around operators without a float16
+    kernel, and splits some operators.
     """
     for graph_bytes in protobuf.values(memoryview(model), _MODEL_GRAPH):
         for node in protobuf.values(graph_bytes, _GRAPH_NODE):

@@ -1,4 +1,4 @@
-"""TFLite files through tflite-runtime, for devices that already have it; its last release is 2.14.0."""
+"""Runs TFLite files with tflite-runtime, for devices that already have it; its last release is 2.14.0."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from pneumo_edge.runtime.engines.elsewhere import EngineElsewhere
 
 if int(np.__version__.partition(".")[0]) >= 2:
-    # It imports, and then refuses every model with an error that is none.
+    # tflite-runtime imports with numpy 2, but then refuses every model with a misleading error.
     raise ImportError(f"tflite-runtime {__version__} was built for numpy 1, and this is numpy {np.__version__}")
 
 
 def load(path: Path, threads: int) -> InterpreterEngine | EngineElsewhere:
     """Load a TFLite file; see :func:`pneumo_edge.runtime.engines.load`."""
     if "tensorflow" in sys.modules:
-        # It would fail with "vector::reserve": the two libraries' symbols meet in one process.
+        # Beside TensorFlow it fails with "vector::reserve", because symbols of the two libraries clash.
         from pneumo_edge.runtime.engines import elsewhere
 
         return elsewhere.load_elsewhere(path, "tflite-runtime", threads)
