@@ -24,6 +24,7 @@ from pneumo_edge.service.limits import Limits
 
 _REPOSITORY = Path(__file__).parents[2]
 _PAGE = (_REPOSITORY / "docs" / "serve.md").read_text(encoding="utf-8")
+_REFERENCE = (_REPOSITORY / "docs" / "reference" / "service.md").read_text(encoding="utf-8")
 _START, _SAYS = re.findall(r"^\$ (pneumo-edge serve)\n(.+)$", _PAGE, re.MULTILINE)[0]
 
 
@@ -127,13 +128,13 @@ def test_the_application_answers_in_another_server() -> None:
 
 def test_the_page_has_the_limits_and_refusals_that_there_are() -> None:
     limits = Limits()
-    rows = dict(re.findall(r"^\| `--([a-z-]+)` \| (\S+) \|", _PAGE, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `--([a-z-]+)` \| (\S+) \|", _REFERENCE, re.MULTILINE))
     assert rows["max-body"] == f"{limits.body // 10**6}MB"
     assert (int(rows["max-pixels"]), int(rows["queue"])) == (limits.pixels, limits.waiting)
     assert rows["timeout"] == f"{limits.seconds:g}s"
     assert rows["min-rate"] == f"{limits.rate / 1000:g}kB"
     assert int(rows["max-connections"]) == limits.connections
-    section = _PAGE.split("## Limits")[1].split("\n## ")[0]
+    section = _REFERENCE
     for words in (
         f"{connections.HEAD_SECONDS:g} seconds for the head",
         f"{connections.HEAD_BYTES // 1024} KiB for the head",
