@@ -20,6 +20,7 @@ from pneumo_edge.converters.convert import Conversions
 from pneumo_edge.converters.describe import describe
 from pneumo_edge.converters.prepare import Prepared, open_run, prepare
 from pneumo_edge.converters.verify import verify
+from pneumo_edge.data.datasource import DataSource
 from pneumo_edge.errors import ConversionError, GateError, ModelFileError, PneumoEdgeError
 from pneumo_edge.formats import Format
 from pneumo_edge.runtime.classifier import read_spec
@@ -43,7 +44,7 @@ class Exported:
 
 
 def export(
-    folder: Path, rows: Sequence[Format], out: Path, cache: Path, data: Path | None = None
+    folder: Path, rows: Sequence[Format], out: Path, cache: Path, data: Path | DataSource | None = None
 ) -> Iterator[Exported]:
     """Convert a finished run to each format, verify each file, and keep those that pass.
 

@@ -17,7 +17,7 @@ from pneumo_edge.converters.interface import Network
 from pneumo_edge.converters.isolated import Child
 from pneumo_edge.converters.provenance import Validation
 from pneumo_edge.converters.reference import Reference
-from pneumo_edge.data.sources import open_source
+from pneumo_edge.data.sources import DataSource, open_source
 from pneumo_edge.data.splits import Manifest
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.data.tensors import prepare as prepare_data
@@ -78,7 +78,7 @@ class Prepared:
         return self.out / row.file_name(self.opened.run.backbone)
 
 
-def open_run(folder: Path, run: Run, cache: Path, data: Path | None) -> Opened:
+def open_run(folder: Path, run: Run, cache: Path, data: Path | DataSource | None) -> Opened:
     """Make sure that a run's folder holds what training left, and open the data that it was trained on.
 
     Raises:
@@ -95,7 +95,8 @@ def open_run(folder: Path, run: Run, cache: Path, data: Path | None) -> Opened:
             f"those of the run: {', '.join(run.task.class_names)}, with {run.task.positive_class}",
             "Put back what training wrote, or train again",
         )
-    source = open_source(data or Path(run.data_path), run.data.patient_pattern)
+    read = run.data.options | run.data_paths | {"patient_pattern": run.data.patient_pattern}
+    source = open_source(DataSource.of(data or run.data_path).with_defaults(read), task=run.task)
     dataset = prepare_data(source, cache, run.height, run.width, split)
     found = dataset.manifest.fingerprint
     if found != run.data.fingerprint:

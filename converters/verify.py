@@ -19,7 +19,7 @@ from pneumo_edge._util import extras, processor, subprocesses
 from pneumo_edge.converters import acceptance, proof, reference
 from pneumo_edge.converters.acceptance import AT_EXPORT, Answers, Candidate, Comparison, Loaded
 from pneumo_edge.converters.reference import Reference
-from pneumo_edge.data.sources import open_source
+from pneumo_edge.data.sources import DataSource, open_source
 from pneumo_edge.data.tensors import prepare
 from pneumo_edge.errors import ConversionError
 from pneumo_edge.evaluation.operating_point import choose_threshold
@@ -148,7 +148,7 @@ def _record(row: Format, reference: Reference, described: str, held: Sequence[_H
     )
 
 
-def verify_again(model: Path, data: Path | None, cache: Path) -> Verified:
+def verify_again(model: Path, data: DataSource | None, cache: Path) -> Verified:
     """Verify a file that was exported before, on this machine's engines, with no TensorFlow.
 
     Args:
@@ -176,7 +176,11 @@ def verify_again(model: Path, data: Path | None, cache: Path) -> Verified:
         )
     record = proof.load(model)
     proof.check(model, record)
-    dataset = prepare(open_source(data), cache, spec.input.height, spec.input.width) if data else None
+    dataset = None
+    if data:
+        read = spec.data.options | {"patient_pattern": spec.data.patient_pattern}
+        source = open_source(data.with_defaults(read), task=spec.task)
+        dataset = prepare(source, cache, spec.input.height, spec.input.width)
     held_against = reference.load(model.with_name(reference.file_name(spec.backbone)), dataset)
     count = len(held_against.labels)
     described = f"the validation split, {count} images" if data else f"{count} images of the validation split"
@@ -201,14 +205,14 @@ def _passed_with(verification: VerificationSpec) -> str:
     return f"{versions} on {verification.processor}" if verification.processor else versions
 
 
-def verify_in_subprocess(model: Path, data: Path | None, cache: Path) -> VerificationSpec:
+def verify_in_subprocess(model: Path, data: DataSource | None, cache: Path) -> VerificationSpec:
     """Do as :func:`verify_again` in a process of its own, because a file that is verified is not trusted yet.
 
     Raises:
         PneumoEdgeError: As :func:`verify_again`.
         ModelFileError: An engine crashed on the file, or the gate took too long.
     """
-    question = _Question(str(model), str(data) if data else None, str(cache))
+    question = _Question(str(model), data, str(cache))
     return subprocesses.call_untrusted(_verify, question, f"an engine on {model}", _SECONDS)
 
 
@@ -217,13 +221,12 @@ class _Question:
     """The arguments of :func:`verify_again`."""
 
     model: str
-    data: str | None
+    data: DataSource | None
     cache: str
 
 
 def _verify(question: _Question) -> VerificationSpec:
-    data = Path(question.data) if question.data else None
-    return verify_again(Path(question.model), data, Path(question.cache)).verification
+    return verify_again(Path(question.model), question.data, Path(question.cache)).verification
 
 
 def installed_engines(row: Format) -> list[engines.EngineInfo]:

@@ -36,18 +36,20 @@ if TYPE_CHECKING:
     from pneumo_edge.api.evaluate import evaluate
     from pneumo_edge.api.export import export
     from pneumo_edge.api.train import train
+    from pneumo_edge.data.datasource import DataSource
     from pneumo_edge.errors import PneumoEdgeError
     from pneumo_edge.runtime.classifier import Classifier, Prediction
     from pneumo_edge.spec import ModelSpec
 
 __version__ = "0.1.0"
 __all__ = [
-    "Classifier", "ModelSpec", "PneumoEdgeError", "Prediction", "__version__",
+    "Classifier", "DataSource", "ModelSpec", "PneumoEdgeError", "Prediction", "__version__",
     "benchmark", "evaluate", "export", "train",
 ]  # fmt: skip
 
 _MODULES = {
     "Classifier": "pneumo_edge.runtime.classifier",
+    "DataSource": "pneumo_edge.data.datasource",
     "ModelSpec": "pneumo_edge.spec",
     "PneumoEdgeError": "pneumo_edge.errors",
     "Prediction": "pneumo_edge.runtime.classifier",

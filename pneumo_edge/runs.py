@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,14 +19,15 @@ MODEL_NAME = "model.keras"
 MANIFEST_NAME = "split.json"
 VALIDATION_NAME = "validation.csv"
 #: What is not part of the record's own hash: the hash, and what changes when the data is moved.
-_UNHASHED = frozenset({"record_sha256", "data_path"})
+_UNHASHED = frozenset({"record_sha256", "data_path", "data_paths"})
 
 
 @dataclass(frozen=True)
 class Run:
     """The record of a finished run; it becomes the ModelSpec of every file that is exported from it.
 
-    ``data_path`` is where the data lay when it was trained on; it does not go into the ModelSpec. ``model_sha256`` is
+    ``data_path`` is where the data lay when it was trained on, and ``data_paths`` where a table of labels and separate
+    test images lay; they do not go into the ModelSpec. ``model_sha256`` is
     the SHA-256 of the Keras file, and ``record_sha256`` that of the rest of this record, which :meth:`save` finds. Runs
     from before there were such have None.
     """
@@ -44,6 +45,7 @@ class Run:
     data_path: str
     model_sha256: str | None = None
     record_sha256: str | None = None
+    data_paths: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.task  # noqa: B018 - raises ValueError

@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from pneumo_edge import bundled
+from pneumo_edge.data.datasource import DataSource
 from pneumo_edge.errors import ArgumentError
 
 #: A path, as text or as an object that has one (``pathlib.Path``, a run, an exported file).
 PathArgument = str | os.PathLike[str]
+#: A data set: its path, or a data source, which also says how it is read.
+DataArgument = PathArgument | DataSource
 #: Model files, folders with model files, or names of bundled models; one or several.
 Models = PathArgument | Sequence[PathArgument]
 #: The splits that model files may be scored on.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pneumo_edge._util import cores, extras, jobs, outputs
 from pneumo_edge.api import arguments, datasets
-from pneumo_edge.api.arguments import Models, PathArgument, Tell
+from pneumo_edge.api.arguments import DataArgument, Models, PathArgument, Tell
 from pneumo_edge.api.evaluate import describe_skipped
 from pneumo_edge.benchmarks import report, results, verdict_file
 from pneumo_edge.benchmarks.protocol import MIN_PROCESSES, MOST_SECONDS, PRESETS, BenchmarkSettings
@@ -45,7 +45,7 @@ class Benchmark:
 
 def benchmark(
     models: Models,
-    data: PathArgument,
+    data: DataArgument,
     *,
     engines: str | Sequence[str] | None = None,
     threads: int | Sequence[int] = 1,
@@ -110,7 +110,7 @@ def benchmark(
         measurements = Measurements(target, resume)
         measured = run(
             files,
-            datasets.open_data(Path(data), patient_pattern, files, tell=tell),
+            datasets.open_data(data, patient_pattern, files, tell=tell),
             settings,
             measurements,
             engines=chosen,

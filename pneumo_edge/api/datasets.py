@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from pneumo_edge.api import arguments
-from pneumo_edge.api.arguments import Tell
+from pneumo_edge.api.arguments import DataArgument, Tell
+from pneumo_edge.data.datasource import DataSource
 from pneumo_edge.data.layout import describe_passed_over
 from pneumo_edge.data.sources import Source, doubt_pattern, open_source
 from pneumo_edge.errors import DataError, PatternError, printable
 from pneumo_edge.scoring.models import find_models, read_models
+from pneumo_edge.spec import ModelSpec
+from pneumo_edge.task import Task
+
+Item = TypeVar("Item")
 
 
 def open_data(
-    path: Path, pattern: str | None, models: Sequence[Path] = (), *, tell: Tell = arguments.print_line
+    data: DataArgument, pattern: str | None = None, models: Sequence[Path] = (), *, tell: Tell = arguments.print_line
 ) -> Source:
     """Open a data set.
 
     Args:
-        path: The data set.
-        pattern: The user's pattern for patients; "" for none, None for the pattern in the models.
-        models: Model files, and folders with model files.
+        data: The data set.
+        pattern: The user's pattern for patients; "" for none, None for that of the data source, or in the models.
+        models: Model files, and folders with model files. The data set is read like their training data, if it can be.
         tell: Called with a line for each kind of file that is not used, and a line if the pattern is doubtful.
 
     Raises:
         DataError: As :func:`pneumo_edge.data.sources.open_source`.
         PatternError: The pattern cannot be used, or the models have several.
     """
-    inherited = _pattern_of(models) if pattern is None else ""
-    try:
-        source = open_source(path, pattern or inherited)
-    except DataError:
-        if not inherited:
-            raise
-        # The models were trained on other data, with other file names.
-        source = open_source(path)
+    given = DataSource.of(data)
+    if pattern is not None:
+        given = replace(given, patient_pattern=pattern)
+    source = _open(given, list(_ways(given, _specs(models))))
     for line in describe_passed_over(source.passed_over):
         tell(f"note: {printable(line)}")
     if doubt := doubt_pattern(source):
@@ -43,10 +46,38 @@ def open_data(
     return source
 
 
-def _pattern_of(models: Sequence[Path]) -> str:
-    if not models:
-        return ""
-    found = {model.spec.data.patient_pattern for model in read_models(find_models(models), lambda skipped: None)} - {""}
+def _open(given: DataSource, ways: Sequence[tuple[DataSource, Task | None]]) -> Source:
+    for data, task in ways:
+        try:
+            return open_source(data, task=task)
+        except DataError:
+            # The models were trained on other data, which is read in another way.
+            continue
+    return open_source(given)
+
+
+def _ways(given: DataSource, specs: Sequence[ModelSpec]) -> Iterator[tuple[DataSource, Task | None]]:
+    """Yield ways to read the data set: like the models' training data, then with fewer and fewer of its options."""
+    if not specs:
+        return
+    pattern = {"patient_pattern": _pattern_of(specs)} if given.patient_pattern is None else {}
+    options = _same([spec.data.options for spec in specs]) or {}
+    task = _same([spec.task for spec in specs])
+    for defaults in ({**options, **pattern}, options, pattern, {}):
+        yield given.with_defaults(defaults), task
+    yield given.with_defaults(pattern), None
+
+
+def _same(items: Sequence[Item]) -> Item | None:
+    return items[0] if all(each == items[0] for each in items) else None
+
+
+def _specs(models: Sequence[Path]) -> list[ModelSpec]:
+    return [model.spec for model in read_models(find_models(models), lambda skipped: None)] if models else []
+
+
+def _pattern_of(specs: Sequence[ModelSpec]) -> str:
+    found = {spec.data.patient_pattern for spec in specs} - {""}
     if len(found) > 1:
         raise PatternError(
             f"the models were trained with different patient patterns ({', '.join(map(repr, sorted(found)))})",

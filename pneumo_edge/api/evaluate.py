@@ -10,7 +10,7 @@ from pathlib import Path
 from pneumo_edge import scoring
 from pneumo_edge._util import cores, extras, jobs, outputs
 from pneumo_edge.api import arguments, datasets
-from pneumo_edge.api.arguments import Models, PathArgument, Tell
+from pneumo_edge.api.arguments import DataArgument, Models, PathArgument, Tell
 from pneumo_edge.data.sources import SplitName
 from pneumo_edge.runtime.engines import ENGINES
 from pneumo_edge.scoring import Paths, run
@@ -41,7 +41,7 @@ class Evaluation:
 
 def evaluate(
     models: Models,
-    data: PathArgument,
+    data: DataArgument,
     *,
     split: SplitName = "val",
     engine: str | None = None,
@@ -97,7 +97,7 @@ def evaluate(
         files = arguments.model_paths(models)
         scores = run.score(
             files,
-            datasets.open_data(Path(data), patient_pattern, files, tell=tell),
+            datasets.open_data(data, patient_pattern, files, tell=tell),
             split,
             folder / _SCORES_NAME,
             engine=engine,

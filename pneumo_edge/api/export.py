@@ -9,11 +9,12 @@ from pathlib import Path
 from pneumo_edge._util import outputs
 from pneumo_edge._util.cache import cache_folder
 from pneumo_edge.api import arguments
-from pneumo_edge.api.arguments import PathArgument
+from pneumo_edge.api.arguments import DataArgument, PathArgument
 from pneumo_edge.converters import export as pipeline
 from pneumo_edge.converters import proof
 from pneumo_edge.converters.export import Exported
 from pneumo_edge.converters.proof import Proof
+from pneumo_edge.data.datasource import DataSource
 from pneumo_edge.errors import ArgumentError, GateError
 from pneumo_edge.formats import USUAL, select
 from pneumo_edge.spec import ModelSpec
@@ -44,7 +45,7 @@ def export(
     formats: str | Sequence[str] = USUAL,
     *,
     out: PathArgument = "models",
-    data: PathArgument | None = None,
+    data: DataArgument | None = None,
 ) -> tuple[ExportedFile, ...]:
     """Convert trained runs to model files and verify each file against the Keras model.
 
@@ -75,7 +76,7 @@ def export(
     """
     made: list[ExportedFile] = []
     missed: list[str] = []
-    for outcome in convert(runs, formats, Path(out), None if data is None else Path(data)):
+    for outcome in convert(runs, formats, Path(out), data):
         if outcome.spec is None:
             missed.append(str(outcome.missed))
         else:
@@ -90,7 +91,7 @@ def export(
 
 
 def convert(
-    runs: PathArgument | Sequence[PathArgument], formats: str | Sequence[str], out: Path, data: Path | None
+    runs: PathArgument | Sequence[PathArgument], formats: str | Sequence[str], out: Path, data: DataArgument | None
 ) -> Iterator[Exported]:
     """Convert as :func:`export` does.
 
@@ -106,4 +107,4 @@ def convert(
     rows = select(words)
     outputs.check_folder(out)
     for run in arguments.paths(runs):
-        yield from pipeline.export(run, rows, out, cache_folder(), data)
+        yield from pipeline.export(run, rows, out, cache_folder(), None if data is None else DataSource.of(data))

@@ -11,7 +11,7 @@ from pneumo_edge import backbones, runs
 from pneumo_edge._util import cores, extras, jobs, native_output, outputs
 from pneumo_edge._util.cache import cache_folder, keep_within_limit
 from pneumo_edge.api import arguments, datasets
-from pneumo_edge.api.arguments import PathArgument, Tell
+from pneumo_edge.api.arguments import DataArgument, PathArgument, Tell
 from pneumo_edge.backbones import BACKBONES, SIDE, Backbone
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.runs import Run
@@ -39,7 +39,7 @@ class TrainedRun:
 
 
 def train(
-    data: PathArgument,
+    data: DataArgument,
     backbone: str,
     *,
     recipe: str = "best",
@@ -58,8 +58,8 @@ def train(
     is imported and seeded in this process.
 
     Args:
-        data: Folder with class folders (``train/NORMAL``, ``train/PNEUMONIA``, ``test/...``), or a MedMNIST
-            ``pneumoniamnist*.npz``.
+        data: Folder with class folders (``train/NORMAL``, ``train/PNEUMONIA``, ``test/...``), or a MedMNIST ``.npz``;
+            or a :class:`~pneumo_edge.data.datasource.DataSource`, which says how other data is read.
         backbone: Name of a row of the table of backbones, such as ``"mobilenetv2"``.
         recipe: Name of a recipe: ``"quick"``, ``"standard"`` or ``"best"``.
         image_size: Height and width of the images that the network takes, 96 to 512 pixels.
@@ -95,7 +95,7 @@ def train(
     row = backbones.variant(backbone, alpha, arguments.whole("image_size", image_size, 1))
     seed = arguments.whole("seed", seed, 0)
     folder = Path(out) if out is not None else default_folder(row, recipe)
-    dataset = read_data(Path(data), patient_pattern, folder, tell, row.side)
+    dataset = read_data(data, patient_pattern, folder, tell, row.side)
     for line in describe(dataset, folder / runs.MANIFEST_NAME):
         tell(line)
     if not dataset.manifest.real:
@@ -108,7 +108,7 @@ def default_folder(backbone: Backbone, recipe: str) -> Path:
     return Path("runs", f"{backbone.name}-{recipe}")
 
 
-def read_data(data: Path, patient_pattern: str | None, folder: Path, tell: Tell, side: int = SIDE) -> Dataset:
+def read_data(data: DataArgument, patient_pattern: str | None, folder: Path, tell: Tell, side: int = SIDE) -> Dataset:
     """Open and decode a data set for training.
 
     Errors in the arguments are raised before TensorFlow is imported, which takes seconds.

@@ -25,6 +25,7 @@ def _check_engines(names: list[str] | None) -> list[str]:
     return names or list(ENGINES)
 
 
+@datasets.read_by_options(models=True)
 def benchmark(
     models: Annotated[
         list[str],
@@ -70,7 +71,7 @@ def benchmark(
     seconds: Annotated[
         float | None, typer.Option(min=0, help="Seconds of inference, instead of the preset's; fewer prove no claim.")
     ] = None,
-    patient_pattern: datasets.ModelsPatientPattern = None,
+    reading: datasets.Reading = datasets.AS_IT_IS,
     seed: Annotated[int, typer.Option(help="Seed of the order and of the choice of images.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for results.json, verdict.json, report.md and report.html.")] = Path(
         "reports"
@@ -89,14 +90,13 @@ def benchmark(
     with options.usage():
         measured = api.benchmark(
             models,
-            data,
+            datasets.source(data, reading),
             engines=engine,
             threads=threads or 1,
             preset=preset,
             processes=processes,
             queries=queries,
             seconds=seconds,
-            patient_pattern=patient_pattern,
             seed=seed,
             out=out,
             resume=resume,

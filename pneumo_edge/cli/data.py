@@ -60,12 +60,13 @@ def phantom(
 
 
 @app.command()
+@datasets.read_by_options()
 def audit(
     data: Annotated[
         Path,
         typer.Argument(
             metavar="DIR_OR_NPZ",
-            help="A folder with train|val|test / NORMAL|PNEUMONIA, or a MedMNIST pneumoniamnist*.npz.",
+            help="A folder of images, with or without train, val and test, or a MedMNIST .npz file.",
         ),
     ],
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write every finding as JSON.")] = None,
@@ -73,7 +74,7 @@ def audit(
         Path | None,
         typer.Option(metavar="FILE.png", help="Also draw the class counts of each split and samples of each class."),
     ] = None,
-    patient_pattern: datasets.PatientPattern = None,
+    reading: datasets.Reading = datasets.AS_IT_IS,
 ) -> None:
     """Check a data set before you train on it.
 
@@ -98,7 +99,7 @@ def audit(
     for path, option in ((json, "--json"), (figure, "--figure")):
         if path:
             options.check_out(path, chain([data], data.rglob("*")), option)
-    source = open_source(data, patient_pattern or "")
+    source = open_source(datasets.source(data, reading))
     findings = run_audit(source)
     _print_audit(findings)
     if doubt := doubt_pattern(source):

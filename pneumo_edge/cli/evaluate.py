@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _SHOWN = ("auc", "accuracy", "sensitivity", "specificity")
 
 
+@datasets.read_by_options(split="--split-shares", models=True)
 def evaluate(
     models: Annotated[
         list[str] | None,
@@ -39,7 +40,7 @@ def evaluate(
         str | None, options.choice(ENGINES, "Score on this engine; by default the best one installed.")
     ] = None,
     threads: options.Threads = 1,
-    patient_pattern: datasets.ModelsPatientPattern = None,
+    reading: datasets.Reading = datasets.AS_IT_IS,
     scores: Annotated[
         Path | None,
         typer.Option(
@@ -79,11 +80,10 @@ def evaluate(
         else:
             evaluation = api.evaluate(
                 models or (),
-                data,
+                datasets.source(data, reading),
                 split=cast("SplitName", split),
                 engine=engine,
                 threads=threads,
-                patient_pattern=patient_pattern,
                 out=out,
                 tell=options.tell,
             )

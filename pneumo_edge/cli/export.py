@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pneumo_edge.cli import options
+from pneumo_edge.cli import datasets, options
 from pneumo_edge.errors import ExitCode
 from pneumo_edge.formats import USUAL
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pneumo_edge.converters.export import Exported
 
 
+@datasets.read_by_options(models=True)
 def export(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of finished training runs.")],
     formats: Annotated[
@@ -30,6 +31,7 @@ def export(
     data: Annotated[
         Path | None, typer.Option(help="The data the run was trained on; by default at the path used for training.")
     ] = None,
+    reading: datasets.Reading = datasets.AS_IT_IS,
 ) -> None:
     """Convert trained runs to model files and verify each file.
 
@@ -41,9 +43,10 @@ def export(
     """
     from pneumo_edge.api.export import convert
 
+    read = datasets.optional_source(data, reading)
     missed = 0
     with options.usage():
-        for outcome in convert(runs, formats or USUAL, out, data):
+        for outcome in convert(runs, formats or USUAL, out, read):
             _print(outcome)
             missed += outcome.missed is not None
     if missed:

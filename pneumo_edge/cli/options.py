@@ -103,7 +103,10 @@ InputShapes = Annotated[
 ]
 Data = Annotated[
     Path,
-    typer.Option(envvar="PNEUMO_EDGE_DATA", help="Folder with class folders, or a MedMNIST pneumoniamnist*.npz."),
+    typer.Option(
+        envvar="PNEUMO_EDGE_DATA",
+        help="Folder of images, with or without train, val and test; or a MedMNIST .npz file.",
+    ),
 ]
 Weights = Annotated[
     Path | None,

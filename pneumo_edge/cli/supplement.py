@@ -9,12 +9,13 @@ import typer
 
 from pneumo_edge import bundled
 from pneumo_edge._util import jobs
-from pneumo_edge.cli import options
+from pneumo_edge.cli import datasets, options
 
 if TYPE_CHECKING:
     from pneumo_edge.benchmarks.supplement.records import Unavailable
 
 
+@datasets.read_by_options(models=True)
 def supplement(
     results: Annotated[
         Path, typer.Argument(metavar="RESULTS.json", help="Raw results that `benchmark` wrote on this machine.")
@@ -23,6 +24,7 @@ def supplement(
         list[str], typer.Argument(metavar="MODEL|DIR", help="The model files of that benchmark, or some of them.")
     ],
     data: options.Data,
+    reading: datasets.Reading = datasets.AS_IT_IS,
     measure: Annotated[
         list[str] | None,
         typer.Option(
@@ -56,7 +58,7 @@ def supplement(
         measured = run.measure(
             raw.read(results),
             paths,
-            open_data(data, "", tell=options.tell),
+            open_data(datasets.source(data, reading), models=paths, tell=options.tell),
             measure or MEASURES,
             results.parent / "loadgen",
             keep=lambda each: raw.write(results, each),

@@ -23,6 +23,7 @@ _RECIPE_HELP = "; ".join(f"{row.name}: {row.summary}" for row in RECIPES.values(
 )
 
 
+@datasets.read_by_options()
 def train(
     data: options.Data,
     backbone: Annotated[
@@ -42,7 +43,7 @@ def train(
         typer.Option(help="Width of the backbone, as a multiple of the usual one; MobileNetV2 has 0.35 to 1.4."),
     ] = 1.0,
     weights: options.Weights = None,
-    patient_pattern: datasets.PatientPattern = None,
+    reading: datasets.Reading = datasets.AS_IT_IS,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the run; by default runs/BACKBONE-RECIPE, or runs/RECIPE.")
     ] = None,
@@ -69,7 +70,7 @@ def train(
     is_report = recipe in REPRODUCTIONS
     folder = out or (Path("runs", recipe) if is_report else api.default_folder(row, recipe))
     with options.usage():
-        dataset = api.read_data(data, patient_pattern, folder, options.tell, row.side)
+        dataset = api.read_data(datasets.source(data, reading), None, folder, options.tell, row.side)
     for line in api.describe(dataset, folder / ("reproduction.json" if is_report else runs.MANIFEST_NAME)):
         typer.echo(line)
     if not dataset.manifest.real:

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from pneumo_edge import bundled
-from pneumo_edge.cli import options
+from pneumo_edge.cli import datasets, options
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
 
 
+@datasets.read_by_options(models=True)
 def verify(
     models: Annotated[
         list[str],
@@ -29,6 +30,7 @@ def verify(
             "of the reference set beside the model are used.",
         ),
     ] = None,
+    reading: datasets.Reading = datasets.AS_IT_IS,
 ) -> None:
     """Re-run the acceptance checks of model files on this machine.
 
@@ -42,11 +44,12 @@ def verify(
     from pneumo_edge._util.cache import cache_folder
     from pneumo_edge.converters.verify import verify_in_subprocess
 
+    read = datasets.optional_source(data, reading)
     worst = ExitCode.OK
     for path in map(bundled.find, models):
         try:
             # Without --data no cache folder is needed, so a user without a home folder can verify as well.
-            verification = verify_in_subprocess(path, data, cache_folder() if data else Path())
+            verification = verify_in_subprocess(path, read, cache_folder() if data else Path())
         except PneumoEdgeError as error:
             worst = max(worst, error.exit_code)
             # Most errors already name the file.

@@ -28,7 +28,7 @@ _SIDE = 4 * HASH_SIZE
 #: About half the bits are set, because each says whether a frequency is above the median. A picture of one shade has
 #: almost no frequencies and so few bits set; two of them must not count as copies.
 _FEWEST_SET = HASH_SIZE**2 // 4
-_BLOCK = 1024
+_BLOCK, _COLUMNS = 1024, 16384
 
 
 def perceptual_hash(grey: Image.Image) -> Bits:
@@ -65,9 +65,19 @@ def find_alike(hashes: Sequence[Bits]) -> Iterator[tuple[int, int, int]]:
     # With bits as -1 and 1, the product of two hashes is the number of equal bits minus that of different bits.
     signs = np.where(bits[indices], np.float32(1), np.float32(-1))
     for start in range(0, len(indices), _BLOCK):
-        distances = (HASH_SIZE**2 - signs[start : start + _BLOCK] @ signs[start:].T) / 2
-        for row, column in np.argwhere(np.triu(distances <= NEAR_BITS, k=1)):
-            yield int(indices[start + row]), int(indices[start + column]), int(distances[row, column])
+        rows = signs[start : start + _BLOCK]
+        found = []
+        # In pieces, because there may be very many columns.
+        for first in range(start, len(indices), _COLUMNS):
+            products = rows @ signs[first : first + _COLUMNS].T
+            near = np.argwhere(products >= HASH_SIZE**2 - 2 * NEAR_BITS)
+            found += [
+                (start + int(row), first + int(column), int((HASH_SIZE**2 - products[row, column]) / 2))
+                for row, column in near
+                if first + column > start + row
+            ]
+        for one, other, distance in sorted(found):
+            yield int(indices[one]), int(indices[other]), distance
 
 
 @cache

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 from pneumo_edge._util import cores
 from pneumo_edge._util.progress import track
-from pneumo_edge.data.sources import Sample, Source
+from pneumo_edge.data.samples import Sample, Source
 from pneumo_edge.errors import ImageError
 
 Result = TypeVar("Result")
+#: Images that are read ahead.
+_AHEAD = 256
 
 
 def read_each(
@@ -38,8 +42,13 @@ def read_each(
 
     with ThreadPoolExecutor(cores.available()) as pool:
         try:
-            results = pool.map(read, samples)
-            yield from zip(track(samples, description), results, strict=True)
+            # A few at a time: what is read ahead of a slow caller takes memory.
+            ahead = iter(samples)
+            waiting = deque(pool.submit(read, sample) for sample in islice(ahead, _AHEAD))
+            for sample in track(samples, description):
+                result = waiting.popleft().result()
+                waiting.extend(pool.submit(read, following) for following in islice(ahead, 1))
+                yield sample, result
         finally:
             # Without this, an interrupt would wait until every image is read.
             pool.shutdown(cancel_futures=True)

@@ -1,143 +1,107 @@
-"""Data sets as lists of samples: class folders as on Kaggle, and MedMNIST's .npz files."""
+"""Data sets as lists of samples: class folders, a table beside a folder of images, and MedMNIST's .npz files."""
 
 from __future__ import annotations
 
-import io
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import os
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
-from pneumo_edge.data import layout
-from pneumo_edge.data.layout import PHANTOM_MARKER, SPLITS, SplitName
+from pneumo_edge.data import classes, layout, table
+from pneumo_edge.data.datasource import DataSource, parse_shares
+from pneumo_edge.data.drawn import DrawnSource
+from pneumo_edge.data.layout import PHANTOM_MARKER, SPLITS, Listing, Located, SplitName
+from pneumo_edge.data.medmnist import MedMnistSource
 from pneumo_edge.data.patients import find_originals, find_patients, parse_patient
-from pneumo_edge.errors import DataError
+from pneumo_edge.data.samples import Labelled, Sample, Source, describe_counts
+from pneumo_edge.errors import DataError, printable
 from pneumo_edge.imaging import images
 from pneumo_edge.task import PNEUMONIA, Task
 
 __all__ = [
-    "PHANTOM_MARKER", "SPLITS", "FolderSource", "Labelled", "MedMnistSource", "Sample",
-    "Source", "SplitName", "describe_counts", "open_source", "parse_patient",
+    "PHANTOM_MARKER", "SPLITS", "DataSource", "FolderSource", "Labelled", "MedMnistSource", "Sample",
+    "Source", "SplitName", "describe_counts", "doubt_pattern", "open_source", "parse_patient",
 ]  # fmt: skip
 
-_LAYOUT = "folders train/NORMAL, train/PNEUMONIA, test/NORMAL, test/PNEUMONIA, or a MedMNIST pneumoniamnist*.npz"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One labelled image of a source.
-
-    ``split`` is the source's split, before validation is drawn. ``patient`` groups the images that may show one person;
-    if the patient is unknown, it is the image's name. ``kind`` is ``"bacteria"`` or ``"virus"`` if the name says so,
-    else "". ``original`` groups images without a patient that are copies of one another by their names; it is "" for an
-    image without copies.
-    """
-
-    name: str
-    split: SplitName
-    label: int
-    patient: str
-    kind: str = ""
-    original: str = ""
-
-    @property
-    def is_patient_known(self) -> bool:
-        """Whether the source says which patient this is."""
-        return self.patient != self.name
-
-
-class Labelled(Protocol):
-    """An image with a split and a label."""
-
-    @property
-    def split(self) -> SplitName:
-        """Name of the split."""
-        ...
-
-    @property
-    def label(self) -> int:
-        """Index into the class names of the task."""
-        ...
-
-
-class Source(Protocol):
-    """A data set.
-
-    ``task`` has the classes of the labels.
-    ``has_patients`` is False if the images cannot be grouped by patient. ``own_validation`` is True if the source's own
-    val split is used. ``has_files`` is False if the image files are made in memory; their sizes and endings then mean
-    nothing. ``patient_pattern`` is the user's pattern for patients in names, or "". ``passed_over`` has the reason by
-    name for files that are not used.
-    """
-
-    title: str
-    task: Task
-    real: bool
-    licence: str
-    has_patients: bool
-    own_validation: bool
-    has_files: bool
-    patient_pattern: str
-    passed_over: dict[str, str]
-
-    @property
-    def samples(self) -> tuple[Sample, ...]:
-        """Every sample, in a fixed order."""
-        ...
-
-    def read(self, sample: Sample) -> bytes:
-        """Return the bytes of a sample's image file."""
-        ...
+_LAYOUT = (
+    "folders train/CLASS and test/CLASS, such as train/NORMAL and train/PNEUMONIA; folders CLASS with --split; a table "
+    "with --labels; or a MedMNIST .npz"
+)
+#: What is drawn of data that has a test split, or that is given one, and no other.
+_TRAIN_AND_VAL = "90/10"
 
 
 class FolderSource:
-    """Class folders as on Kaggle: ``train|val|test / NORMAL|PNEUMONIA / *.jpeg``.
+    """Images in a folder: class folders, with or without splits, or whatever a table names.
 
-    Folders with other names for the same, such as ``valid`` or ``Bacterial Pneumonia``, are read too, and links to
-    folders are followed. Everything else is in ``passed_over``.
+    Links to folders are followed. Files that are not used are in ``passed_over``.
 
     Args:
-        root: The folder with the split folders.
-        patient_pattern: As for :func:`pneumo_edge.data.patients.find_patients`; "" for none. Names without a match are
-            read by the built-in rules.
+        root: The folder with the split folders, or with the class folders.
+        data: How it is read. A pattern for patients is used as by :func:`pneumo_edge.data.patients.find_patients`;
+            names without a match are read by the built-in rules.
         around: The folder that the user gave, if the root is a folder in it.
+        task: The task of the models that the data is for.
 
     Raises:
-        DataError: The folder has no such layout, or the pattern finds no patient.
+        DataError: The folder has no such layout, its classes cannot be settled, or the pattern finds no patient.
         PatternError: As :func:`pneumo_edge.data.patients.find_patients`.
     """
 
-    task = PNEUMONIA
-    own_validation = False
     has_files = True
 
-    def __init__(self, root: Path, patient_pattern: str = "", around: Path | None = None) -> None:
+    def __init__(
+        self, root: Path, data: DataSource | None = None, *, around: Path | None = None, task: Task | None = None
+    ) -> None:
+        data = data or DataSource(str(root))
         self.root = root
-        self.patient_pattern = patient_pattern
-        self.real = not (root / PHANTOM_MARKER).exists()
+        self.patient_pattern = data.patient_pattern or ""
+        self.options: dict[str, str] = data.options
+        self.paths: dict[str, str] = data.paths
+        self.real = not any((folder / PHANTOM_MARKER).exists() for folder in (root, around or root))
         self.title = f"folder {root.name}" if self.real else "phantom images (procedural, not real X-rays)"
+        if data.labels is not None:
+            self.title += f", labels of {Path(data.labels).name}"
         self.licence = "as its owner says; the Kermany et al. 2018 images are CC BY 4.0" if self.real else "none needed"
-        listing = layout.read_listing(root, around)
-        self.passed_over = listing.passed_over
-        if {file.label for file in listing.files if file.split == "train"} != {0, 1}:
-            ignored = [name for name in self.passed_over if name.endswith("/")]
-            beside = f", but {', '.join(ignored[:5])}" if ignored else ""
-            raise DataError(
-                f"{root} has no training images of both classes{beside}", _LAYOUT, "Check the folder's layout"
-            )
-        self._files = listing.files
-        self._path_of = {file.name: file.path for file in listing.files}
+        # All folders are classes where the user, or the models, name others than those of pneumonia.
+        all_classes = data.classes is not None or data.positive is not None or task not in (None, PNEUMONIA)
+        listing = _list(root, data, around, all_classes)
+        if data.test is not None:
+            listing = _with_test(listing, Path(data.test), data, all_classes)
+        self._settle(listing, data, task)
+        # Whoever wrote a table with a validation split means it.
+        self.own_validation = data.labels is not None and any(file.split == "val" for file in self._files)
+        self.rule = "as the table or the folders of its images have it" if self.own_validation else ""
         self.has_patients = any(sample.is_patient_known for sample in self.samples)
+
+    @property
+    def has_splits(self) -> bool:
+        """Whether every image lies in a split, or a table gives it one."""
+        return all(file.split for file in self._files)
+
+    def _settle(self, listing: Listing, data: DataSource, task: Task | None) -> None:
+        kinds = {file.name: file.kind for file in listing.files}
+        parsed = {file.name: parse_patient(PurePosixPath(file.inner).stem) for file in listing.files}
+        kinds |= {name: found[1] for name, found in parsed.items() if found and found[1]}
+        findings = {file.name: _with_kind(file, kinds[file.name]) for file in listing.files}
+        settled = classes.settle(
+            Counter(findings.values()), data, str(self.root), task, merge_kinds=listing.merge_kinds
+        )
+        self.task = settled.task
+        labels = {name: settled.label_of[found] for name, found in findings.items()}
+        self.passed_over = listing.passed_over | _describe_left_out(settled)
+        self._files = [file for file in listing.files if labels[file.name] is not None]
+        self._labels = [label for file in self._files if (label := labels[file.name]) is not None]
+        self._kinds = [kinds[file.name] for file in self._files]
+        self._parsed = [parsed[file.name] for file in self._files]
+        self._path_of = {file.name: file.path for file in self._files}
+        _check_training(self.root, self._files, self._labels, self.task, self.passed_over)
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:
-        """Every file in a class folder that may be an image, sorted by name.
+        """Every file in a class folder that may be an image, sorted by split, class and name.
 
         So a file that turns out not to be an image is reported with a reason, not skipped silently.
         """
@@ -145,25 +109,26 @@ class FolderSource:
         given = (
             find_patients(self.patient_pattern, [file.inner for file in self._files]) if self.patient_pattern else ()
         )
-        read = [parse_patient(PurePosixPath(stem).name) for stem in stems]
         patients = [
-            (given[index] if given else "") or (found[0] if found else "") or file.name
-            for index, (file, found) in enumerate(zip(self._files, read, strict=True))
+            (given[index] if given else "") or file.patient or (parsed[0] if parsed else "") or file.name
+            for index, (file, parsed) in enumerate(zip(self._files, self._parsed, strict=True))
         ]
         unknown = [i for i, file in enumerate(self._files) if patients[i] == file.name]
-        originals = find_originals([f"{self.task.class_names[self._files[i].label]}/{stems[i]}" for i in unknown])
+        originals = find_originals([f"{self.task.class_names[self._labels[i]]}/{stems[i]}" for i in unknown])
         original_of = dict(zip(unknown, originals, strict=True))
-        return tuple(
+        found = [
             Sample(
                 file.name,
-                file.split,
-                file.label,
+                file.split or "train",
+                self._labels[index],
                 patients[index],
-                (found[1] if found else "") or file.kind,
+                self._kinds[index],
                 original_of.get(index, ""),
             )
-            for index, (file, found) in enumerate(zip(self._files, read, strict=True))
-        )
+            for index, file in enumerate(self._files)
+        ]
+        # Stable, so that those of one class stay in the order of their paths.
+        return tuple(sorted(found, key=lambda sample: (SPLITS.index(sample.split), sample.label)))
 
     def path(self, sample: Sample) -> Path:
         """Return the path of a sample's file."""
@@ -174,66 +139,156 @@ class FolderSource:
         return images.read(self.path(sample))
 
 
-class MedMnistSource:
-    """PneumoniaMNIST in any of its sizes. It has no patients and its own val split.
+def open_source(
+    data: str | os.PathLike[str] | DataSource, patient_pattern: str = "", task: Task | None = None
+) -> Source:
+    """Open a data set.
+
+    Args:
+        data: Its path, or a data source, which says how it is read: a folder with class folders (or with one folder
+            that has them, as Kaggle's archives unpack), a folder of images with a table, or a MedMNIST ``.npz``.
+        patient_pattern: A regular expression for patients in the names, as for
+            :func:`pneumo_edge.data.patients.find_patients`; "" for that of the data source.
+        task: The task of the models that the data is for, for the classes that the data source does not name.
 
     Raises:
-        DataError: The file is not such an archive.
+        ArgumentError: An option of the data source cannot be read.
+        DataError: The path does not exist or holds no data set, its classes or splits are not settled, or the pattern
+            finds no patient.
+        PatternError: The pattern cannot be used.
     """
+    data = DataSource.of(data)
+    if patient_pattern:
+        data = replace(data, patient_pattern=patient_pattern)
+    path = Path(data.path)
+    if path.is_file() and path.suffix == ".npz":
+        _check_npz(data)
+        return MedMnistSource(path, data, task)
+    if not path.is_dir():
+        state = "is no folder and no MedMNIST .npz" if path.exists() else "does not exist"
+        raise DataError(f"{path} {state}", _LAYOUT, "Give another path, or run: pneumo-edge data fetch")
+    root = None if data.labels is not None else layout.find_root(path)
+    source = FolderSource(root or path, data, around=None if root in (None, path) else path, task=task)
+    return _in_splits(source, data)
 
-    task = PNEUMONIA
-    real = True
-    licence = "CC BY 4.0 (MedMNIST v2, after Kermany et al. 2018)"
-    has_patients = False
-    own_validation = True
-    has_files = False
-    patient_pattern = ""
 
-    def __init__(self, path: Path) -> None:
-        self.passed_over: dict[str, str] = {}
-        self.title = f"PneumoniaMNIST ({path.name})"
-        try:
-            # Given a path, np.load would leave a broken archive open.
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                arrays = {key: archive[key] for key in _medmnist_keys()}
-        except Exception as error:  # numpy and zipfile document no common base class for broken input
-            raise DataError(
-                f"{path} cannot be read as PneumoniaMNIST ({error})",
-                "an .npz with " + ", ".join(_medmnist_keys()),
-                "Download it with: pneumo-edge data fetch",
-            ) from error
-        self._images: dict[str, npt.NDArray[Any]] = {split: arrays[f"{split}_images"] for split in SPLITS}
-        self._labels: dict[str, npt.NDArray[Any]] = {split: arrays[f"{split}_labels"].ravel() for split in SPLITS}
-        for split in SPLITS:
-            self._check(path, split)
+def _list(root: Path, data: DataSource, around: Path | None, all_classes: bool) -> Listing:
+    if data.labels is not None:
+        return table.read_listing(root, data)
+    if layout.has_splits(root):
+        return layout.read_listing(root, around, all_classes=all_classes)
+    if listing := layout.read_unsplit(root):
+        return listing
+    tables = sorted(path for ending in ("*.csv", "*.parquet") for path in root.glob(ending))
+    remedy = f"Give --labels {printable(tables[0])}" if tables else "Give another path, or run: pneumo-edge data fetch"
+    raise DataError(f"{root} has no data set", _LAYOUT, remedy)
 
-    @cached_property
-    def samples(self) -> tuple[Sample, ...]:
-        """Every image, named ``split/index``."""
-        return tuple(
-            Sample(f"{split}/{index:05d}", split, int(label), patient=f"{split}/{index:05d}")
-            for split in SPLITS
-            for index, label in enumerate(self._labels[split])
+
+def _with_test(listing: Listing, path: Path, data: DataSource, all_classes: bool) -> Listing:
+    """The images of a data set, with those of another folder for its test split."""
+    if own := sum(file.split == "test" for file in listing.files):
+        raise DataError(
+            f"{data.path} has a test split of its own, of {own:,} images",
+            "data without one where --test is given",
+            "Omit --test",
+        )
+    if not path.is_dir():
+        raise DataError(
+            f"the test folder {path} {'is no folder' if path.exists() else 'does not exist'}",
+            "a folder with class folders",
+            "Give another --test",
+        )
+    if data.labels is None and path.resolve().is_relative_to(Path(data.path).resolve()):
+        raise DataError(
+            f"the test folder {path} lies in the data folder {data.path}", "one beside it", "Move it, or name it test"
+        )
+    root = None if data.labels is not None else layout.find_root(path)
+    other = _list(root or path, data, None, all_classes)
+    tested = [file for file in other.files if file.split in ("test", None)] or list(other.files)
+    # A table may be of both, and the test folder then in the other.
+    inside = {file.path.resolve() for file in tested} if data.labels is not None else set()
+    own_files = [file for file in listing.files if file.path.resolve() not in inside] if inside else listing.files
+    taken = {file.name for file in own_files}
+    return Listing(
+        (*own_files, *(replace(file, split="test", name=_free(f"test/{file.name}", taken)) for file in tested)),
+        listing.passed_over | {f"test/{name}": why for name, why in other.passed_over.items()},
+        listing.merge_kinds and other.merge_kinds,
+    )
+
+
+def _free(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name = f"test/{name}"
+    taken.add(name)
+    return name
+
+
+def _with_kind(file: Located, kind: str) -> classes.Findings:
+    """What is known of an image, with what the file's name tells of the kind of pneumonia."""
+    if not kind or any(kind in finding for finding in file.findings):
+        return file.findings
+    return tuple((kind, *finding) if classes.known(finding[-1]) != (0, "") else finding for finding in file.findings)
+
+
+def _describe_left_out(settled: classes.Settled) -> dict[str, str]:
+    class_names = settled.task.class_names
+    return {f"class {name}": layout.not_used(count, class_names) for name, count in settled.left_out.items()}
+
+
+def _check_training(
+    root: Path, files: Sequence[Located], labels: Sequence[int], task: Task, passed_over: Mapping[str, str]
+) -> None:
+    """Refuse a data set with a train split that lacks a class."""
+    in_train: dict[str, set[int]] = defaultdict(set)
+    for file, label in zip(files, labels, strict=True):
+        in_train[file.split or ""].add(label)
+    lacking = [name for label, name in enumerate(task.class_names) if label not in in_train["train"]]
+    if in_train["train"] and lacking:
+        ignored = [name for name in passed_over if name.endswith("/")]
+        beside = f", but {', '.join(ignored[:5])}" if ignored else ""
+        raise DataError(
+            f"{root} has no training images of {', '.join(map(printable, lacking))}{beside}",
+            _LAYOUT,
+            "Check the folder's layout",
         )
 
-    def read(self, sample: Sample) -> bytes:
-        """Return the image as a BMP file, whose bytes depend only on the pixels, not on a compressor's version."""
-        split, index = sample.name.split("/")
-        stream = io.BytesIO()
-        Image.fromarray(self._images[split][int(index)]).save(stream, "BMP")
-        return stream.getvalue()
 
-    def _check(self, path: Path, split: str) -> None:
-        pixels, labels = self._images[split], self._labels[split]
-        is_grey_or_rgb = pixels.ndim == 3 or (pixels.ndim == 4 and pixels.shape[3] == 3)
-        if pixels.dtype != np.uint8 or not is_grey_or_rgb or len(pixels) != len(labels):
+def _check_npz(data: DataSource) -> None:
+    if data.patient_pattern:
+        raise DataError(
+            f"{data.path} has no file names to search for the patient pattern {data.patient_pattern!r}",
+            "a data folder",
+            "Omit --patient-pattern",
+        )
+    for name in ("labels", "test", "split"):
+        if value := getattr(data, name):
             raise DataError(
-                f"{path} has {split} images of {pixels.dtype} {pixels.shape} for {len(labels)} labels",
-                "grey or RGB uint8 images, one for each label",
-                "Download it again with: pneumo-edge data fetch",
+                f"--{name} {printable(value)} was given for {data.path}, which holds its own labels and splits",
+                "a data folder",
+                f"Omit --{name}",
             )
-        if not np.isin(labels, (0, 1)).all():
-            raise DataError(f"{path} has {split} labels other than 0 and 1", "PneumoniaMNIST", "Give another file")
+
+
+def _in_splits(source: FolderSource, data: DataSource) -> Source:
+    """The data set with its own splits, or with those that the user wants drawn."""
+    tested = sum(sample.split == "test" for sample in source.samples)
+    if data.split is None and source.has_splits:
+        return source
+    if data.split is None and tested:
+        return DrawnSource(source, _TRAIN_AND_VAL)
+    if data.split is None:
+        raise DataError(
+            f"{source.root} has classes ({', '.join(map(printable, source.task.class_names[:5]))}) and no splits",
+            "folders train and test, a table with a split for each image, or shares to draw them by",
+            "Give --split 80/10/10, or --split 0/0/100 to take all for testing",
+        )
+    if tested and len(parse_shares(data.split)) == 3:
+        raise DataError(
+            f"--split {data.split} was given for {source.root}, which has {tested:,} test images",
+            "shares of train and val alone, as 90/10",
+            "Omit --split, or give two shares",
+        )
+    return DrawnSource(source, data.split)
 
 
 def doubt_pattern(source: Source) -> str:
@@ -250,43 +305,3 @@ def doubt_pattern(source: Source) -> str:
         f"the patient pattern {source.patient_pattern!r} assigns {images:,} of {len(source.samples):,} images to one "
         f"patient, {patient!r}; its group should match the part that differs between patients"
     )
-
-
-def open_source(path: Path, patient_pattern: str = "") -> Source:
-    """Open a data set by its path.
-
-    Args:
-        path: A folder with class folders (or with one folder ``chest_xray`` that has them, as in Kaggle's
-            archive), or a MedMNIST ``pneumoniamnist*.npz``.
-        patient_pattern: A regular expression for patients in the names, as for
-            :func:`pneumo_edge.data.patients.find_patients`; "" for none.
-
-    Raises:
-        DataError: The path does not exist or is neither of them, or the pattern finds no patient.
-        PatternError: The pattern cannot be used.
-    """
-    if path.is_file() and path.suffix == ".npz":
-        if patient_pattern:
-            raise DataError(
-                f"{path} has no file names to search for the patient pattern {patient_pattern!r}",
-                "a data folder",
-                "Omit --patient-pattern",
-            )
-        return MedMnistSource(path)
-    if root := layout.find_root(path):
-        return FolderSource(root, patient_pattern, around=None if root == path else path)
-    state = "has no data set" if path.exists() else "does not exist"
-    raise DataError(f"{path} {state}", _LAYOUT, "Give another path, or run: pneumo-edge data fetch")
-
-
-def describe_counts(samples: Iterable[Labelled], class_names: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Count samples by split and class name; splits without samples are left out."""
-    counts: dict[str, dict[str, int]] = {}
-    for sample in samples:
-        of_split = counts.setdefault(sample.split, dict.fromkeys(class_names, 0))
-        of_split[class_names[sample.label]] += 1
-    return counts
-
-
-def _medmnist_keys() -> tuple[str, ...]:
-    return tuple(f"{split}_{part}" for split in SPLITS for part in ("images", "labels"))

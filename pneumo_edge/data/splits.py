@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pneumo_edge._util import files, records
 from pneumo_edge._util.records import Count
+from pneumo_edge.data.layout import SplitName
 from pneumo_edge.data.likeness import Bits, find_alike
-from pneumo_edge.data.sources import Sample, Source, SplitName, describe_counts
+from pneumo_edge.data.samples import Sample, Source, describe_counts
 from pneumo_edge.errors import DataError
 from pneumo_edge.task import PNEUMONIA, Task
 
@@ -23,12 +24,12 @@ BY_PATIENT = (
     f"train and val pooled; {VALIDATION_SHARE:.0%} of each class to val, whole patients, in the order of a hash"
 )
 BY_IMAGE = f"train and val pooled; {VALIDATION_SHARE:.0%} of each class to val in the order of a hash; patients unknown"
+AS_GIVEN = "as the source has it; patients unknown, so train and val may share some of them"
 #: For data where only some names contain a patient.
 PARTLY_BY_PATIENT = (
     f"train and val pooled; {VALIDATION_SHARE:.0%} of each class to val in the order of a hash; images of one patient "
     "together, where it is known; for {unknown:,} of {total:,} images it is not"
 )
-AS_GIVEN = "as the source has it; patients unknown, so train and val may share some of them"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Manifest:
 
     ``task`` has the classes of the labels; older manifests without it are of pneumonia. ``patient_pattern`` is the
     user's pattern for patients in names, or "". ``passed_over`` has the reason by name for files that are not used.
+    ``options`` are the user's other options for reading the data set.
     """
 
     source: str
@@ -61,6 +63,7 @@ class Manifest:
     patient_pattern: str = ""
     passed_over: dict[str, str] = field(default_factory=dict)
     task: Task = PNEUMONIA
+    options: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         last = len(self.task.class_names) - 1
@@ -127,7 +130,7 @@ def make_manifest(
             left_out[sample.name] = f"has the same bytes as {twin.name}, a {twin.split} image"
             continue
         entries.append(Entry(sample.name, sample.split, sample.label, sample.patient, sample.kind, digest))
-    rule = AS_GIVEN
+    rule = source.rule
     if not source.own_validation:
         alike = _alike(entries, hashes or {}) + _copies(usable, entries)
         rule = _describe(source, entries)
@@ -210,30 +213,60 @@ def _copies(samples: Iterable[Sample], entries: Iterable[Entry]) -> list[tuple[s
 
 def _draw_validation(entries: list[Entry], alike: Iterable[tuple[str, str]]) -> list[Entry]:
     pool = [entry for entry in entries if entry.split != "test"]
-    group_of = _group(pool, alike)
-    validation: set[str] = set()
-    for label in sorted({entry.label for entry in pool}):
-        sizes: dict[str, int] = defaultdict(int)
-        for entry in pool:
-            if entry.label == label:
-                sizes[group_of[entry.name]] += 1
-        # A patient with images of both classes may already be in validation.
-        wanted = round(VALIDATION_SHARE * sum(sizes.values())) - sum(sizes[g] for g in validation & sizes.keys())
-        for group in sorted(sizes.keys() - validation, key=_order):
-            if wanted <= 0:
-                break
-            validation.add(group)
-            wanted -= sizes[group]
+    groups = group_images(
+        {entry.name: entry.sha256 for entry in pool}, {entry.name: f"patient {entry.patient}" for entry in pool}, alike
+    )
+    sizes = Counter(entry.label for entry in pool)
+    wanted = {label: round(VALIDATION_SHARE * size) for label, size in sizes.items()}
+    validation = draw({entry.name: entry.label for entry in pool}, groups, wanted, RULE_VERSION)
     return [
-        entry
-        if entry.split == "test"
-        else replace(entry, split="val" if group_of[entry.name] in validation else "train")
+        entry if entry.split == "test" else replace(entry, split="val" if groups[entry.name] in validation else "train")
         for entry in entries
     ]
 
 
-def _group(entries: Iterable[Entry], alike: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return a group key by name. Images of one patient, and patients with equal or similar images, share a group."""
+def draw(labels: Mapping[str, int], groups: Mapping[str, str], wanted: Mapping[int, int], version: str) -> set[str]:
+    """Draw groups of images in the order of a hash, until there are enough images of each class.
+
+    Args:
+        labels: By the name of an image.
+        groups: The group of each image, as :func:`group_images` gives it.
+        wanted: How many images of each label, about.
+        version: Of the rule; another one draws others.
+
+    Returns:
+        The groups that were drawn.
+    """
+    drawn: set[str] = set()
+    for label in sorted(set(labels.values())):
+        sizes: dict[str, int] = defaultdict(int)
+        for name, of_image in labels.items():
+            if of_image == label:
+                sizes[groups[name]] += 1
+        # A patient with images of several classes may have been drawn already.
+        missing = wanted[label] - sum(sizes[group] for group in drawn & sizes.keys())
+        for group in sorted(sizes.keys() - drawn, key=lambda group: _order(version, group)):
+            if missing <= 0:
+                break
+            drawn.add(group)
+            missing -= sizes[group]
+    return drawn
+
+
+def group_images(
+    digests: Mapping[str, str], patients: Mapping[str, str], alike: Iterable[tuple[str, str]]
+) -> dict[str, str]:
+    """Find out which images stay together.
+
+    Args:
+        digests: SHA-256 by the name of an image.
+        patients: What tells the patient of each image.
+        alike: Pairs of names of images that show the same picture.
+
+    Returns:
+        The key of a group by name: images of one patient are in one, and so are those of patients who share an image
+        or have some alike.
+    """
     root: dict[str, str] = {}
 
     def find(key: str) -> str:
@@ -246,17 +279,15 @@ def _group(entries: Iterable[Entry], alike: Iterable[tuple[str, str]]) -> dict[s
         first, second = sorted((find(one), find(other)))
         root[second] = first
 
-    entries = list(entries)
-    patient_of = {entry.name: f"patient {entry.patient}" for entry in entries}
-    for entry in entries:
-        join(patient_of[entry.name], f"sha256 {entry.sha256}")
+    for name, patient in patients.items():
+        join(patient, f"sha256 {digests[name]}")
     for one, other in alike:
-        join(patient_of[one], patient_of[other])
-    return {entry.name: find(f"patient {entry.patient}") for entry in entries}
+        join(patients[one], patients[other])
+    return {name: find(patient) for name, patient in patients.items()}
 
 
-def _order(group: str) -> str:
-    return hashlib.sha256(f"{RULE_VERSION} {group}".encode()).hexdigest()
+def _order(version: str, group: str) -> str:
+    return hashlib.sha256(f"{version} {group}".encode()).hexdigest()
 
 
 def _fingerprint(entries: Iterable[Entry]) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,8 @@ from pneumo_edge.imaging import images
 _PREPROCESSING_VERSION = "1"
 #: The same for the content of a manifest.
 _MANIFEST_VERSION = "2"
+#: A multiple of 64, as numpy has it.
+_HEADER_BYTES = 128
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,13 @@ class Dataset:
     """Manifest and pixels of a data set.
 
     ``grey`` is a uint8 array of shape (images, height, width), values 0 to 255, in the order of
-    ``manifest.entries``, mapped from the cache file rather than held in memory.
+    ``manifest.entries``, mapped from the cache file rather than held in memory. ``paths`` is where a table and test
+    images lie, as :class:`~pneumo_edge.data.samples.Source` has it.
     """
 
     manifest: Manifest
     grey: npt.NDArray[np.uint8]
+    paths: Mapping[str, str] = field(default_factory=dict)
 
     def indices(self, split: SplitName) -> npt.NDArray[np.intp]:
         """Indices of a split's images."""
@@ -78,20 +83,9 @@ def prepare(source: Source, cache: Path, height: int, width: int, split: Manifes
     key = _cache_key(source, digests, height, width)
     pixels_path, manifest_path = cache / f"{key}.npy", cache / f"{key}.json"
     if not (pixels_path.exists() and manifest_path.exists()):
-        decoded: dict[str, images.Pixels] = {}
-        hashes: dict[str, Bits] = {}
-        left_out: dict[str, str] = {}
-        for sample, result in read_each(
-            source, source.samples, lambda data: _decode(data, height, width), "Decoding images"
-        ):
-            if isinstance(result, ImageError):
-                left_out[sample.name] = str(result)
-            else:
-                decoded[sample.name], hashes[sample.name] = result
-        manifest = make_manifest(source, digests, left_out, hashes)
         with writing(cache):
-            with files.atomic(pixels_path) as temporary:
-                np.save(temporary, np.stack([decoded[entry.name] for entry in manifest.entries]))
+            with files.atomic(pixels_path) as temporary, temporary.open("wb+") as stream:
+                manifest = _decode_to(stream, source, digests, height, width)
             manifest.save(manifest_path)
             keep_within_limit(cache, (pixels_path, manifest_path))
     use((pixels_path, manifest_path))
@@ -99,10 +93,11 @@ def prepare(source: Source, cache: Path, height: int, width: int, split: Manifes
     manifest = replace(
         Manifest.load(manifest_path),
         patient_pattern=source.patient_pattern,
+        options=dict(source.options),
         passed_over=source.passed_over,
         task=source.task,
     )
-    return _split_as(Dataset(manifest, np.load(pixels_path, mmap_mode="r")), split)
+    return _split_as(Dataset(manifest, np.load(pixels_path, mmap_mode="r"), source.paths), split)
 
 
 def _split_as(dataset: Dataset, split: Manifest | None) -> Dataset:
@@ -112,6 +107,42 @@ def _split_as(dataset: Dataset, split: Manifest | None) -> Dataset:
         return dataset
     row_of = {entry.name: row for row, entry in enumerate(drawn.entries)}
     return Dataset(adopted, dataset.grey[[row_of[entry.name] for entry in adopted.entries]])
+
+
+def _decode_to(stream: IO[bytes], source: Source, digests: dict[str, str], height: int, width: int) -> Manifest:
+    """Decode a data set into a ``.npy`` file, image by image, so that memory never holds more than a few."""
+    hashes: dict[str, Bits] = {}
+    left_out: dict[str, str] = {}
+    row_of: dict[str, int] = {}
+    stream.write(_npy_header((len(digests), height, width)))
+    for sample, result in read_each(
+        source, source.samples, lambda data: _decode(data, height, width), "Decoding images"
+    ):
+        if isinstance(result, ImageError):
+            left_out[sample.name] = str(result)
+        else:
+            pixels, hashes[sample.name] = result
+            row_of[sample.name] = len(row_of)
+            stream.write(pixels.tobytes())
+    manifest = make_manifest(source, digests, left_out, hashes)
+    for row, entry in enumerate(manifest.entries):
+        # Images that were left out after they had been decoded leave gaps.
+        if row_of[entry.name] != row:
+            stream.seek(_HEADER_BYTES + row_of[entry.name] * height * width)
+            pixels_of_one = stream.read(height * width)
+            stream.seek(_HEADER_BYTES + row * height * width)
+            stream.write(pixels_of_one)
+    stream.truncate(_HEADER_BYTES + len(manifest.entries) * height * width)
+    stream.seek(0)
+    stream.write(_npy_header((len(manifest.entries), height, width)))
+    return manifest
+
+
+def _npy_header(shape: tuple[int, ...]) -> bytes:
+    """The head of a ``.npy`` file of uint8, version 1.0, of the same length for every shape."""
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
+    magic = b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little")
+    return magic + text.ljust(_HEADER_BYTES - 11).encode() + b"\n"
 
 
 def _decode(data: bytes, height: int, width: int) -> tuple[images.Pixels, Bits]:

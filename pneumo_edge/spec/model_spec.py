@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -180,7 +180,8 @@ class DataSpec:
     """The data a model was trained on.
 
     ``real`` is False for phantom images; ``fingerprint`` is that of the split manifest. ``patient_pattern`` is the
-    user's own, by which patients were read from the names of its images, or "".
+    user's own, by which patients were read from the names of its images, or ""; ``options`` are the user's others for
+    reading the data set, such as ``classes`` and ``positive``, by their names.
     """
 
     name: str
@@ -189,6 +190,7 @@ class DataSpec:
     counts: dict[str, dict[str, Count]]
     licence: str
     patient_pattern: str = ""
+    options: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -258,6 +258,7 @@ def _finish(
             manifest.counts,
             manifest.licence,
             manifest.patient_pattern,
+            manifest.options,
         ),
         training=TrainingSpec(
             recipe=settings.recipe,
@@ -280,6 +281,7 @@ def _finish(
         },
         notice="Research software; not a medical device.",
         data_path=str(data_path.resolve()),
+        data_paths=dict(dataset.paths),
     )
 
 

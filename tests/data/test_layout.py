@@ -119,8 +119,8 @@ def test_audit_and_manifest_name_them_and_so_do_the_other_readers(
     assert len(lines) == 4
 
 
-def test_a_folder_without_its_classes_is_refused_with_those_it_has(make_folder: MakeFolder) -> None:
-    with pytest.raises(DataError, match="train/COVID19/"):
+def test_of_two_classes_of_other_names_it_is_asked_which_is_positive(make_folder: MakeFolder) -> None:
+    with pytest.raises(DataError, match=r"has the classes COVID19, NORMAL; .*--positive NORMAL"):
         open_source(make_folder({"train/NORMAL/1.png": b"x", "train/COVID19/1.png": b"x"}))
 
 

@@ -101,13 +101,20 @@ def test_unknown_names_have_no_patients(make_folder: MakeFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    "contents",
-    [{}, {"readme.txt": b"x"}, {"train/NORMAL/a.png": b"x"}, {"NORMAL/a.png": b"x", "PNEUMONIA/b.png": b"x"}],
+    ("contents", "said"),
+    [
+        ({}, "train/NORMAL"),
+        ({"readme.txt": b"x"}, "train/NORMAL"),
+        ({"train/NORMAL/a.png": b"x"}, "the one class NORMAL; expected two classes or more"),
+        ({"NORMAL/a.png": b"x", "PNEUMONIA/b.png": b"x"}, "no splits; .* --split 80/10/10"),
+    ],
     ids=["empty", "no layout", "one class", "no train folder"],
 )
-def test_a_path_without_a_data_set_is_refused(tmp_path: Path, make_folder: MakeFolder, contents: Any) -> None:
+def test_a_path_without_a_data_set_is_refused(
+    tmp_path: Path, make_folder: MakeFolder, contents: Any, said: str
+) -> None:
     root = make_folder(contents)
-    with pytest.raises(DataError, match="train/NORMAL"):
+    with pytest.raises(DataError, match=said):
         open_source(root)
 
 

@@ -34,6 +34,9 @@ class ListSource:
     has_files: bool = True
     patient_pattern: str = ""
     passed_over: dict[str, str] = field(default_factory=dict)
+    rule: str = AS_GIVEN
+    options: dict[str, str] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
 
     def read(self, sample: Sample) -> bytes:
         raise AssertionError("a split is drawn without reading an image")

@@ -1,0 +1,288 @@
+"""A table of labels beside a folder of images: which row is of which file, and what its columns say."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pneumo_edge._util import extras
+from pneumo_edge.data import layout
+from pneumo_edge.data.classes import opposite, same
+from pneumo_edge.data.datasource import UNCERTAIN, DataSource
+from pneumo_edge.data.layout import NO_IMAGE_OF_ROW, NO_LABEL, NO_ROW, NO_SPLIT, SEVERAL, Listing, Located, SplitName
+from pneumo_edge.errors import DataError, printable
+
+#: Usual names of columns, the likeliest first, without case, spaces and punctuation: those of RSNA, NIH ChestX-ray14,
+#: CheXpert, MIMIC-CXR and CoronaHack among them.
+_COLUMNS = {
+    "image": ("image", "imageid", "imageindex", "imagename", "imagefile", "imagepath", "xrayimagename", "filename",
+              "file", "filepath", "path", "img", "imgname", "dicomid", "name", "patientid"),
+    "label": ("label", "labels", "class", "classname", "target", "findinglabels", "finding", "findings", "diagnosis",
+              "category", "pathology"),
+    "patient": ("patient", "patientid", "patientname", "subject", "subjectid", "person", "personid", "caseid"),
+    "split": ("split", "subset", "set", "partition", "datasettype"),
+    "kind": ("kind", "subtype", "label1viruscategory"),
+}  # fmt: skip
+#: Columns of these names say nothing of what 1 in them means.
+_UNNAMED = frozenset(_COLUMNS["label"]) - {"pathology"}
+_FLAGS = frozenset(("0", "1", "-1", ""))
+#: A folder of CheXpert's images.
+_PATIENT_FOLDER = re.compile(r"patient\d+", re.IGNORECASE)
+_MOST_NAMED = 30
+
+
+@dataclass(frozen=True)
+class _Row:
+    image: str
+    findings: tuple[str, ...]
+    patient: str
+    split: str
+    kind: str
+
+
+def read_listing(root: Path, data: DataSource) -> Listing:
+    """Find the images of a folder that have a row in a table.
+
+    Args:
+        root: The folder of images.
+        data: Says which table, and how it is read.
+
+    Raises:
+        DataError: The table cannot be read, lacks a column, or no row of it has an image.
+        MissingExtraError: It is a Parquet file, and pyarrow is not installed.
+    """
+    assert data.labels is not None
+    table = Path(data.labels)
+    passed_over: dict[str, str] = {}
+    images, others = layout.read_images(root)
+    finder = _Finder(images, root)
+    rows: dict[Path, list[_Row]] = defaultdict(list)
+    for row in _rows(table, data):
+        found = finder.find(row.image)
+        if isinstance(found, Path):
+            rows[found].append(row)
+        else:
+            passed_over[f"{table.name}: {row.image}"] = found
+    if not rows:
+        raise DataError(
+            f"no row of {table} names an image in {root}, such as {next(iter(passed_over), 'a row')}",
+            "names of files, or their paths below the folder",
+            "Name the column with --image-column, or give the folder of the images",
+        )
+    files: list[Located] = []
+    for path in images:
+        name = layout.shown_name(path, root)
+        if path not in rows:
+            passed_over[name] = NO_ROW
+            continue
+        of_image = rows[path]
+        findings = dict.fromkeys(finding for row in of_image for finding in row.findings)
+        if not findings:
+            passed_over[name] = NO_LABEL
+            continue
+        first = of_image[0]
+        split = _split(first, path.relative_to(root), table)
+        files.append(
+            Located(
+                path,
+                name,
+                name,
+                split,
+                tuple((first.kind, finding) if first.kind else (finding,) for finding in findings),
+                first.kind,
+                0,
+                first.patient or _patient_folder(path.relative_to(root)),
+            )
+        )
+    if any(file.split for file in files):
+        passed_over |= {file.name: NO_SPLIT for file in files if file.split is None}
+        files = [file for file in files if file.split]
+    return Listing(tuple(files), passed_over | others)
+
+
+def _split(row: _Row, inner: Path, table: Path) -> SplitName | None:
+    if row.split:
+        split = layout.split_of(row.split)
+        if split is None:
+            raise DataError(
+                f"{table} has the split {row.split!r}", "train, val or test", "Name the column with --split-column"
+            )
+        return split
+    return next((split for part in inner.parts[:-1] if (split := layout.split_of(part))), None)
+
+
+def _patient_folder(inner: Path) -> str:
+    return next((part for part in inner.parts[:-1] if _PATIENT_FOLDER.fullmatch(part)), "")
+
+
+class _Finder:
+    """Finds the file that a row means: by its path, by the end of its path, by its name, by its name without ending."""
+
+    def __init__(self, images: Sequence[Path], root: Path) -> None:
+        self._by: list[dict[str, list[Path]]] = [defaultdict(list) for _ in range(4)]
+        for path in images:
+            inner = PurePosixPath(path.relative_to(root).as_posix())
+            for keys, key in zip(self._by, (inner, inner.with_suffix(""), inner.name, inner.stem), strict=True):
+                keys[str(key)].append(path)
+
+    def find(self, name: str) -> Path | str:
+        """The file, or why there is none."""
+        path = PurePosixPath(name.strip().replace("\\", "/"))
+        parts = [part for part in path.parts if part not in ("/", ".")]
+        # With as much of the path as there is: the table may count from a folder above.
+        candidates = [(0, "/".join(parts[start:])) for start in range(len(parts))]
+        candidates += [(1, "/".join(parts[start:])) for start in range(len(parts))]
+        candidates += [(2, path.name), (3, path.name), (3, path.stem)]
+        for number, key in candidates:
+            if found := self._by[number].get(key):
+                return found[0] if len(found) == 1 else SEVERAL
+        return NO_IMAGE_OF_ROW
+
+
+def _rows(table: Path, data: DataSource) -> Iterator[_Row]:
+    columns = _read(table)
+    found = {what: _column(columns, table, what, getattr(data, f"{what}_column")) for what in _COLUMNS}
+    image = found["image"]
+    if image is None:
+        raise _no_column(table, columns, "image", "the file of each image")
+    if found["patient"] == image:
+        # RSNA's patientId is one for each image.
+        found["patient"] = None
+    labels = _findings(columns, table, data, found["label"])
+    texts = {what: columns[name] if name is not None else None for what, name in found.items()}
+    for number, (name, of_row) in enumerate(zip(columns[image], labels, strict=True)):
+        cells = {what: cells[number] if cells is not None else "" for what, cells in texts.items()}
+        if name:
+            yield _Row(name, of_row, cells["patient"], cells["split"], cells["kind"])
+
+
+def _column(columns: Mapping[str, list[str]], table: Path, what: str, wanted: str | None) -> str | None:
+    if wanted is not None:
+        exact = [name for name in columns if name == wanted] or [name for name in columns if _key(name) == _key(wanted)]
+        if not exact:
+            raise DataError(
+                f"{table} has no column {wanted!r}", f"one of {_listed(columns)}", f"Give another --{what}-column"
+            )
+        return exact[0]
+    by_key = {_key(name): name for name in reversed(list(columns))}
+    return next((by_key[key] for key in _COLUMNS[what] if key in by_key), None)
+
+
+def _findings(
+    columns: Mapping[str, list[str]], table: Path, data: DataSource, usual: str | None
+) -> Iterable[tuple[str, ...]]:
+    """What each row finds in its image."""
+    name = usual
+    if data.label_column is None and data.positive is not None:
+        # CheXpert has a column for each finding.
+        own = next((column for column in columns if same(column) == same(str(data.positive))), None)
+        if own is not None and set(columns[own]) <= _FLAGS:
+            name = own
+    if name is None:
+        flags = [column for column, cells in columns.items() if set(cells) <= _FLAGS and set(cells) & {"1"}]
+        if flags and data.positive is None:
+            raise DataError(
+                f"{table} has no column of labels, and a column for each of {_listed(flags)}",
+                "the finding to look for",
+                f"Give --positive '{printable(flags[0])}', or another of them",
+            )
+        raise _no_column(table, columns, "label", "the class of each image")
+    cells = columns[name]
+    if not set(cells) <= _FLAGS or "1" not in cells:
+        return [tuple(part.strip() for part in cell.split("|") if part.strip()) for cell in cells]
+    return _of_flags(cells, name, table, data)
+
+
+def _of_flags(cells: Sequence[str], name: str, table: Path, data: DataSource) -> list[tuple[str, ...]]:
+    """Findings of a column of 1, 0 and, for what is uncertain, -1."""
+    is_named = _key(name) not in _UNNAMED
+    positive = name if is_named else data.positive
+    if positive in (None, "0", "1"):
+        yes, no = "1", "0"
+    else:
+        yes, no = str(positive), opposite(str(positive))
+    meaning: dict[str, tuple[str, ...]] = {"1": (yes,), "0": (no,), "": (no,) if is_named else ()}
+    if "-1" in cells:
+        if data.uncertain_labels is None:
+            count = cells.count("-1")
+            raise DataError(
+                f"{table} calls {name} uncertain (-1) in {count:,} {'row' if count == 1 else 'rows'}",
+                f"what that means: {', '.join(UNCERTAIN)}",
+                "Give --uncertain-labels ignore to leave these images out, or ones or zeros",
+            )
+        meaning["-1"] = {"ones": (yes,), "zeros": (no,), "ignore": ()}[data.uncertain_labels]
+    return [meaning[cell] for cell in cells]
+
+
+def _read(table: Path) -> dict[str, list[str]]:
+    """The columns of a table as text, without spaces around it."""
+    if table.suffix.lower() in (".parquet", ".pq"):
+        return _read_parquet(table)
+    try:
+        text = table.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataError(f"{table} does not exist", "a table of labels", "Give another path with --labels") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise DataError(f"{table} cannot be read ({reason})", "a CSV file in UTF-8", "Save it as one") from error
+    head = text.partition("\n")[0]
+    delimiter = max(",;\t", key=head.count)
+    try:
+        header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    except (ValueError, csv.Error) as error:
+        raise DataError(
+            f"{table} cannot be read as a table ({error})", "a CSV file with a header", "Save it as one"
+        ) from error
+    rows = [row for row in rows if any(map(str.strip, row))]
+    short = next((number for number, row in enumerate(rows, 2) if len(row) != len(header)), None)
+    if short is not None:
+        raise DataError(
+            f"row {short} of {table} has {len(rows[short - 2])} cells",
+            f"{len(header)}, as many as its header",
+            "Quote cells that hold a separator",
+        )
+    columns = zip(*rows, strict=True) if rows else ((),) * len(header)
+    return {name.strip(): [_cell(cell) for cell in cells] for name, cells in zip(header, columns, strict=True)}
+
+
+def _read_parquet(table: Path) -> dict[str, list[str]]:
+    parquet = extras.need("pyarrow.parquet", "parquet", "pyarrow")
+    try:
+        found: dict[str, list[Any]] = parquet.read_table(table).to_pydict()
+    except FileNotFoundError as error:
+        raise DataError(f"{table} does not exist", "a table of labels", "Give another path with --labels") from error
+    except Exception as error:  # pyarrow's errors have no base class of their own
+        raise DataError(f"{table} cannot be read ({error})", "a Parquet file", "Save it as one") from error
+    return {name: ["" if cell is None else _cell(str(cell)) for cell in cells] for name, cells in found.items()}
+
+
+def _cell(text: str) -> str:
+    """Text without spaces around it; a whole number that is written as a fraction, as pandas does it, as it is."""
+    text = text.strip()
+    if re.fullmatch(r"-?\d+\.0+", text):
+        return text.partition(".")[0]
+    return "" if text.casefold() in ("nan", "<na>") else text
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.casefold())
+
+
+def _no_column(table: Path, columns: Iterable[str], what: str, meaning: str) -> DataError:
+    return DataError(
+        f"{table} has the columns {_listed(columns)}",
+        f"one that tells {meaning}, such as {', '.join(_COLUMNS[what][:3])}",
+        f"Name it with --{what}-column",
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    shown = ", ".join(printable(name) for name in names[:_MOST_NAMED])
+    return shown if len(names) <= _MOST_NAMED else f"{shown} and {len(names) - _MOST_NAMED} more"
