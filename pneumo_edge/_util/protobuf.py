@@ -58,6 +58,19 @@ def values(message: memoryview, wanted: int) -> Iterator[memoryview]:
     return (field.value for field in fields(message) if field.number == wanted and field.value is not None)
 
 
+def field(number: int, value: bytes) -> bytes:
+    """The bytes of a field that holds bytes."""
+    return _to_varint(number << 3 | _BYTES) + _to_varint(len(value)) + value
+
+
+def _to_varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*encoded, value])
+
+
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
     """The integer of variable length at an offset, and the offset behind it."""
     value = 0

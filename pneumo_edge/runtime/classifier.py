@@ -18,8 +18,9 @@ from PIL import Image
 from pneumo_edge import bundled, spec
 from pneumo_edge.errors import ModelFileError
 from pneumo_edge.imaging import images
-from pneumo_edge.runtime import engines, forks, inputs
-from pneumo_edge.spec import COMPONENTS, HEATMAP, PROBABILITY, ModelSpec
+from pneumo_edge.runtime import engines, forks, inputs, pixels
+from pneumo_edge.runtime.engines.tensors import Given
+from pneumo_edge.spec import COMPONENTS, HEATMAP, PROBABILITY, ModelSpec, Scores
 
 #: How far the sum of the probabilities may be from 1: an int8 output has multiples of 1/256.
 _SUM_TOLERANCE = 0.02
@@ -142,9 +143,15 @@ class Classifier:
         self.max_pixels = max_pixels
         self.path = bundled.find(model)
         self.spec = read_spec(self.path)
-        self.engine = engines.load(self.path, engines.choose(self.path, engine), threads)
+        self.engine = engines.load(
+            self.path,
+            engines.choose(self.path, engine),
+            threads,
+            Given({"": pixels.shape(self.spec.input)}),
+        )
         self._check_engine()
         self._tensor = np.empty(self.engine.input_shape, self.engine.input_dtype)
+        self._fill = pixels.filler(self.spec.input)
         #: Protects the tensor and the engine.
         self._lock = threading.Lock()
         #: For another process, whose working directory may differ.
@@ -189,7 +196,7 @@ class Classifier:
             if self._is_forked:
                 self.engine = self._origin.load().engine
                 self._is_forked = False
-            images.fill(self._tensor[0], grey)
+            self._fill(self._tensor, grey)
             clock.lap()
             with engines.refusal(self.engine.name, self.path, "run"):
                 outputs = self._run([name for name, asked in ((HEATMAP, explain), (COMPONENTS, check)) if asked])
@@ -265,9 +272,9 @@ class Classifier:
         """Return another classifier of the same file, for another thread."""
         return Classifier(self.path, engine=self.engine.name, threads=self.engine.threads, max_pixels=self.max_pixels)
 
-    def as_input(self, pixels: images.Pixels) -> engines.Tensor:
-        """Turn pixels of shape (height, width, 3) into the tensor that the engine takes."""
-        return pixels[np.newaxis].astype(self.spec.input.dtype, copy=False)
+    def as_input(self, rgb: images.Pixels) -> engines.Tensor:
+        """Turn pixels, uint8 of shape (height, width, 3), into the tensor that the engine takes."""
+        return pixels.convert(self.spec.input, rgb)
 
     def decide(self, probabilities: Mapping[str, float]) -> str:
         """The label for class probabilities, by the threshold of the spec."""
@@ -289,7 +296,7 @@ class Classifier:
         )
 
     def _probabilities(self, output: engines.Probabilities) -> dict[str, float]:
-        names, values = self.spec.class_names, output.tolist()
+        names, values = self.spec.class_names, _as_probabilities(output, self.spec.scores).tolist()
         # Written so that NaN fails it.
         if not (all(0 <= value <= 1 for value in values) and abs(sum(values) - 1) <= _SUM_TOLERANCE):
             raise self._no_answer(str(values), f"{len(names)} probabilities that sum to 1")
@@ -307,8 +314,8 @@ class Classifier:
         found = _describe(engine.input_dtype, engine.input_shape, engine.output_shape, engine.other_shapes)
         promised = _describe(
             size.dtype,
-            (1, size.height, size.width, size.channels),
-            (1, len(self.spec.class_names)),
+            pixels.shape(size),
+            (1, self.spec.score_count),
             {output.name: (1, output.size) for output in self.spec.outputs},
         )
         if found != promised:
@@ -359,6 +366,19 @@ def _describe(
 def read_spec(path: Path) -> ModelSpec:
     """Read the ModelSpec of a model file; see :func:`pneumo_edge.spec.read`."""
     return spec.read(path)
+
+
+def _as_probabilities(output: engines.Probabilities, scores: Scores) -> npt.NDArray[Any]:
+    """What a model's first output says as a probability for each class."""
+    if scores == "probabilities":
+        return output
+    values = output.astype(np.float64)
+    if scores == "logits":
+        powers = np.exp(values - values.max())
+        return np.asarray(powers / powers.sum())
+    # Of either sign, no power overflows.
+    (second,) = values if scores == "probability" else 0.5 * (1 + np.tanh(values / 2))
+    return np.array([1 - second, second])
 
 
 class _Clock:

@@ -28,6 +28,8 @@ from pneumo_edge.spec.model_spec import (
     InputSpec,
     ModelSpec,
     OutputSpec,
+    ScalingSpec,
+    Scores,
     TrainingSpec,
     VerificationSpec,
 )
@@ -61,6 +63,8 @@ __all__ = [
     "InputSpec",
     "ModelSpec",
     "OutputSpec",
+    "ScalingSpec",
+    "Scores",
     "TrainingSpec",
     "VerificationSpec",
     "model_sha256",

@@ -32,8 +32,16 @@ MAX_TEMPERATURE = 1e6
 _LEAST_DEVIATION, _MOST_COMPONENT = 1e-12, 1e100
 
 _Component = Annotated[float, Within(-_MOST_COMPONENT, _MOST_COMPONENT)]
+#: Of a pixel's value.
+MAX_FACTOR = 1e6
+_Factor = Annotated[float, Within(-MAX_FACTOR, MAX_FACTOR)]
 #: A share that is aimed at: neither nothing nor everything.
 _Part = Annotated[float, Within(above=0, below=1)]
+
+
+#: What a model's first output holds: a value for each class, or, for two classes, one value for the second alone.
+#: A device turns logits into probabilities by softmax, and one logit by the logistic function.
+Scores = Literal["probabilities", "logits", "probability", "logit"]
 
 
 @dataclass(frozen=True)
@@ -48,23 +56,48 @@ class DecodingSpec:
 
 
 @dataclass(frozen=True)
+class ScalingSpec:
+    """What a device does to each pixel before the model: ``pixel * scale + offset``, channel by channel.
+
+    An integer input then gets ``round(that / step) + zero_point``, limited to its type; ``step`` is None for a float
+    input. Files that pneumo-edge exports have their scaling inside the graph; one that was adopted from another tool
+    has it here.
+    """
+
+    scale: tuple[_Factor, ...]
+    offset: tuple[_Factor, ...]
+    step: Annotated[float, Within(above=0, high=MAX_FACTOR)] | None = None
+    zero_point: Annotated[int, Within(-128, 255)] = 0
+
+
+@dataclass(frozen=True)
 class InputSpec:
     """The tensor a model takes: RGB pixels of shape (1, height, width, channels), values 0 to 255.
 
+    ``layout`` is "nchw" where the channels stand before height and width. ``scaling`` is None where the model takes
+    pixels as they are.
     ``decoding`` is None in files from before it was written; see :attr:`ModelSpec.smallest_decoded`.
     """
 
     height: int
     width: int
-    channels: Literal[3]
-    dtype: Literal["float32", "uint8"]
+    channels: Literal[1, 3]
+    dtype: Literal["float32", "uint8", "int8"]
     resize_filter: Literal["bilinear"]
     name: str = "image"
     minimum: Literal[0] = 0
     maximum: Literal[255] = 255
     decoding: DecodingSpec | None = None
+    layout: Literal["nhwc", "nchw"] = "nhwc"
+    scaling: ScalingSpec | None = None
 
     def __post_init__(self) -> None:
+        if self.scaling and {len(self.scaling.scale), len(self.scaling.offset)} != {self.channels}:
+            raise ValueError(f"scaling is not of {self.channels} channels")
+        if self.scaling and (self.scaling.step is None) != (self.dtype == "float32"):
+            raise ValueError(f"scaling.step does not go with the type {self.dtype}")
+        if self.dtype == "int8" and self.scaling is None:
+            raise ValueError("dtype is int8, which pixels are not, and there is no scaling")
         if not (1 <= self.height <= MAX_SIDE and 1 <= self.width <= MAX_SIDE):
             raise ValueError(f"height and width are {self.height} and {self.width}, not within 1 to {MAX_SIDE}")
 
@@ -251,6 +284,7 @@ class ModelSpec:
     validation and is already folded into the graph: a device does not apply it again. ``outputs`` are those
     that the model has beside the probabilities. ``conformal`` and ``input_check`` are None in a file that was made
     before there were such things, ``input_check`` also where the network has nothing to tell familiar images by.
+    ``scores`` is what the first output holds: every exported file holds probabilities.
     ``model_sha256`` is that of the rest of the file, see :func:`pneumo_edge.spec.model_sha256`; files from before it
     was written have none.
     """
@@ -272,12 +306,15 @@ class ModelSpec:
     conformal: ConformalSpec | None = None
     input_check: InputCheckSpec | None = None
     model_sha256: str | None = None
+    scores: Scores = "probabilities"
     schema_version: AtLeastOne = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
         if self.schema_version > SCHEMA_VERSION:
             raise ValueError(f"schema_version is {self.schema_version}, newer than {SCHEMA_VERSION}")
         self.task  # noqa: B018 - raises ValueError
+        if self.scores in ("probability", "logit") and len(self.class_names) != 2:
+            raise ValueError(f"scores is {self.scores!r}, which is for two classes")
         names = [PROBABILITY, *(output.name for output in self.outputs)]
         if len(set(names)) != len(names):
             raise ValueError(f"outputs are named {names}, not each by another name")
@@ -291,6 +328,11 @@ class ModelSpec:
             raise ValueError(f"conformal is for two classes, and class_names are {list(self.class_names)}")
         if self.conformal and (unknown := self.conformal.patients.keys() - set(self.class_names)):
             raise ValueError(f"conformal.patients counts {min(unknown)!r}, which is not in class_names")
+
+    @property
+    def score_count(self) -> int:
+        """How many values the first output holds."""
+        return len(self.class_names) if self.scores in ("probabilities", "logits") else 1
 
     @property
     def task(self) -> Task:

@@ -30,4 +30,10 @@ def _hashed_parts(content: memoryview) -> Iterator[memoryview]:
     return (field.whole for field in protobuf.fields(content) if field.number != _METADATA_PROPS)
 
 
+def property_field(name: str, value: bytes) -> bytes:
+    """The bytes that, behind those of a ``ModelProto``, add an entry to its ``metadata_props``."""
+    entry = protobuf.field(_ENTRY_KEY, name.encode()) + protobuf.field(_ENTRY_VALUE, value)
+    return protobuf.field(_METADATA_PROPS, entry)
+
+
 ONNX = Container(".onnx", _looks_right, _find_text, _hashed_parts)

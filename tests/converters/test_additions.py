@@ -37,10 +37,13 @@ _FILE_OF_ENGINE = '''"""An engine that is another one under a name of its own.""
 from pneumo_edge.runtime.engines import litert
 
 
-def load(path, threads):
-    engine = litert.load(path, threads)
+def load(path, threads, given):
+    engine = litert.load(path, threads, given)
     engine.name = "another"
     return engine
+
+
+load_any = litert.load_any
 '''
 _ROW_OF_ENGINE = """
         EngineInfo("another", "another", "ai_edge_litert", "litert", TFLITE.suffix),

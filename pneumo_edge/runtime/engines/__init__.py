@@ -1,6 +1,7 @@
 """Inference engines: one file each, imported only when that engine is used.
 
-An engine is a module with a function ``load(path, threads) -> Engine``.
+An engine is a module with the functions ``load(path, threads, given) -> Engine`` and ``load_any``, which gives an
+:class:`AnyModel`.
 """
 
 from __future__ import annotations
@@ -196,13 +197,14 @@ def import_engine(engine: EngineInfo) -> ModuleType:
     return extras.need(f"{__name__}.{engine.module}", engine.extra, engine.library)
 
 
-def load(path: Path, engine: EngineInfo, threads: int = 1) -> Engine:
+def load(path: Path, engine: EngineInfo, threads: int = 1, given: Given | None = None) -> Engine:
     """Load a model file into an engine.
 
     Args:
         path: The model file.
         engine: A row of :data:`ENGINES`.
         threads: Number of threads for one inference, from 1 to :data:`pneumo_edge._util.cores.MOST`.
+        given: The shape of an image input with open axes.
 
     Raises:
         ValueError: ``threads`` is out of range.
@@ -210,9 +212,9 @@ def load(path: Path, engine: EngineInfo, threads: int = 1) -> Engine:
         ModelFileError: The engine refuses the file; the message quotes the engine.
     """
     threads = cores.check_count("threads", threads)
-    factory: Callable[[Path, int], Engine] = import_engine(engine).load
+    factory: Callable[[Path, int, Given], Engine] = import_engine(engine).load
     with refusal(engine.name, path, "load"), forks.loading:
-        loaded = factory(path, threads)
+        loaded = factory(path, threads, given or Given())
     forks.never_destroy(loaded)
     return loaded
 

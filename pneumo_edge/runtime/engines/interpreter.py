@@ -34,7 +34,7 @@ class InterpreterModel:
         interpreter_class: Any,
         path: Path,
         threads: int,
-        given: Given | None = None,
+        given: Given,
     ) -> None:
         self.name = name
         self.version = version
@@ -42,8 +42,7 @@ class InterpreterModel:
         with native_output.quiet_stderr(), native_output.spelled(path) as spelled:
             self._interpreter = interpreter_class(model_path=spelled, num_threads=threads)
             self.inputs = tuple(map(_describe, self._interpreter.get_input_details()))
-            if given is not None:
-                self._resize(given.shapes)
+            self._resize(given.shapes)
             self._interpreter.allocate_tensors()
         self._input_details = self._interpreter.get_input_details()
         self._output_details = self._interpreter.get_output_details()
@@ -97,8 +96,8 @@ class InterpreterModel:
 class InterpreterEngine(InterpreterModel):
     """A TFLite file of one image in an ``Interpreter`` of ai-edge-litert or tflite-runtime."""
 
-    def __init__(self, name: str, version: str, interpreter_class: Any, path: Path, threads: int) -> None:
-        super().__init__(name, version, interpreter_class, path, threads)
+    def __init__(self, name: str, version: str, interpreter_class: Any, path: Path, threads: int, given: Given) -> None:
+        super().__init__(name, version, interpreter_class, path, threads, given)
         (image,) = self._input_details
         probability, *others = self._output_details
         self._input = image["index"]
@@ -109,6 +108,11 @@ class InterpreterEngine(InterpreterModel):
         self.input_dtype = np.dtype(image["dtype"]).name
         self.output_shape = _shape(probability)
         self.other_shapes = {each["name"]: _shape(each) for each in others}
+
+    def _resize(self, shapes: Mapping[str, Shape]) -> None:
+        # Of a file without open axes, the classifier tells what is at odds with its ModelSpec.
+        if any(None in each.shape for each in self.inputs):
+            super()._resize(shapes)
 
     def run(self, tensor: Tensor) -> Probabilities:
         """Run inference once; see :class:`pneumo_edge.runtime.engines.Engine`."""

@@ -11,9 +11,9 @@ from pneumo_edge.runtime.engines.interpreter import InterpreterEngine, Interpret
 from pneumo_edge.runtime.engines.tensors import Given
 
 
-def load(path: Path, threads: int) -> InterpreterEngine:
+def load(path: Path, threads: int, given: Given) -> InterpreterEngine:
     """Load a TFLite file; see :func:`pneumo_edge.runtime.engines.load`."""
-    return InterpreterEngine("litert", __version__, Interpreter, path, threads)
+    return InterpreterEngine("litert", __version__, Interpreter, path, threads, given)
 
 
 def load_any(path: Path, threads: int, given: Given) -> InterpreterModel:

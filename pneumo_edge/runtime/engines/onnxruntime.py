@@ -94,15 +94,18 @@ class OnnxRuntimeModel:
 class OnnxRuntimeEngine(OnnxRuntimeModel):
     """An ONNX file of one image; see :class:`pneumo_edge.runtime.engines.Engine`."""
 
-    def __init__(self, path: Path, threads: int) -> None:
-        super().__init__(path, threads)
+    def __init__(self, path: Path, threads: int, given: Given) -> None:
+        super().__init__(path, threads, given)
         (image,) = self.inputs
+        if None not in image.shape:
+            # The classifier tells what is at odds with its ModelSpec.
+            self._given = Given()
         probability, *others = self._session.get_outputs()
         self._input, self._output = image.name, probability.name
         self.input_shape = self.shapes[image.name]
         self.input_dtype = image.dtype
-        self.output_shape: tuple[int, ...] = tuple(probability.shape)
-        self.other_shapes = {each.name: tuple(each.shape) for each in others}
+        self.output_shape = _of_one_image(probability)
+        self.other_shapes = {each.name: _of_one_image(each) for each in others}
 
     def run(self, tensor: Tensor) -> Probabilities:
         """Run inference once; see :class:`pneumo_edge.runtime.engines.Engine`."""
@@ -115,14 +118,19 @@ class OnnxRuntimeEngine(OnnxRuntimeModel):
         return {name: np.asarray(each)[0] for name, each in zip((PROBABILITY, *self.other_shapes), found, strict=True)}
 
 
-def load(path: Path, threads: int) -> OnnxRuntimeEngine:
+def load(path: Path, threads: int, given: Given) -> OnnxRuntimeEngine:
     """Load an ONNX file; see :func:`pneumo_edge.runtime.engines.load`."""
-    return OnnxRuntimeEngine(path, threads)
+    return OnnxRuntimeEngine(path, threads, given)
 
 
 def load_any(path: Path, threads: int, given: Given) -> OnnxRuntimeModel:
     """Load any ONNX file; see :func:`pneumo_edge.runtime.engines.load_any`."""
     return OnnxRuntimeModel(path, threads, given)
+
+
+def _of_one_image(output: Any) -> Shape:
+    first, *others = output.shape or (None,)
+    return (first if isinstance(first, int) else 1, *others)
 
 
 def _describe(node: Any) -> TensorInfo:

@@ -21,14 +21,14 @@ if int(np.__version__.partition(".")[0]) >= 2:
     raise ImportError(f"tflite-runtime {__version__} was built for numpy 1, and this is numpy {np.__version__}")
 
 
-def load(path: Path, threads: int) -> InterpreterEngine | EngineElsewhere:
+def load(path: Path, threads: int, given: Given) -> InterpreterEngine | EngineElsewhere:
     """Load a TFLite file; see :func:`pneumo_edge.runtime.engines.load`."""
     if "tensorflow" in sys.modules:
         # Beside TensorFlow it fails with "vector::reserve", because symbols of the two libraries clash.
         from pneumo_edge.runtime.engines import elsewhere
 
         return elsewhere.load_elsewhere(path, "tflite-runtime", threads)
-    return InterpreterEngine("tflite-runtime", __version__, Interpreter, path, threads)
+    return InterpreterEngine("tflite-runtime", __version__, Interpreter, path, threads, given)
 
 
 def load_any(path: Path, threads: int, given: Given) -> InterpreterModel:
