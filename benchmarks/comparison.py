@@ -15,7 +15,7 @@ from pneumo_edge.benchmarks.protocol import Unit
 from pneumo_edge.benchmarks.summary import Row, Summary, deciding_clock
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.evaluation.comparison import paired_accuracy, paired_auc
-from pneumo_edge.evaluation.metrics import Interval
+from pneumo_edge.evaluation.metrics import Interval, decide
 from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN
 
 #: Probability that a comparison of two runs that are alike raises any alarm, over all its units.
@@ -218,7 +218,7 @@ class _Judge:
     def _qualities(self, before: Row, after: Row) -> Iterator[tuple[Measure, Finding]]:
         labels, patients = self._after.labels, self._after.patients
         one, other = self._after.scores(after), self._before.scores(before)
-        right = [(scores >= row.model.threshold) == (labels == 1) for scores, row in ((one, after), (other, before))]
+        right = [decide(scores, row.model.threshold) == labels for scores, row in ((one, after), (other, before))]
         of: dict[Measure, npt.NDArray[np.bool_]] = {
             "accuracy": np.full(len(labels), True),
             "sensitivity": labels == 1,

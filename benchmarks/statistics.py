@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge.evaluation.intervals import Interval, open_difference
-from pneumo_edge.evaluation.metrics import Labels, Scores, delong_error, placements
+from pneumo_edge.evaluation.metrics import Labels, Scores, class_placements, delong_error, macro_auc, placements
 
 #: A difference of less than this share is none, however narrow the interval (criterion.rs has the same).
 LEAST_DIFFERENCE = 0.01
@@ -135,11 +135,19 @@ def auc_contrast(labels: Labels, weighted: Sequence[tuple[float, Scores]]) -> In
 
     Args:
         labels: 0 or 1, shape (images,), at least two of each.
-        weighted: For each model its weight and its scores, shape (images,).
+        weighted: For each model its weight and its scores, shape (images,); or (images, classes), for macro AUCs.
 
     Raises:
         ValueError: A class is missing, or a score is NaN.
     """
+    reach = sum(abs(weight) for weight, _ in weighted) / 2
+    if np.ndim(weighted[0][1]) == 2:
+        placed = sum(weight * class_placements(labels, scores) for weight, scores in weighted)
+        assert isinstance(placed, np.ndarray)
+        macro = macro_auc(labels, placed)
+        half = 1.959964 * macro.error
+        found = Interval(macro.value, macro.value - half, macro.value + half)
+        return open_difference(found, int(placed.any(axis=1).sum()), len(placed), reach=reach)
     parts: list[npt.NDArray[np.float64]] = [np.zeros(1), np.zeros(1)]
     for weight, scores in weighted:
         parts = [part + weight * one for part, one in zip(parts, placements(labels, scores), strict=True)]
@@ -147,7 +155,7 @@ def auc_contrast(labels: Labels, weighted: Sequence[tuple[float, Scores]]) -> In
     error = delong_error(parts)
     found = Interval(value, value - 1.959964 * error, value + 1.959964 * error)
     differing = sum(int(np.count_nonzero(part)) for part in parts)
-    return open_difference(found, differing, sum(map(len, parts)), reach=sum(abs(weight) for weight, _ in weighted) / 2)
+    return open_difference(found, differing, sum(map(len, parts)), reach=reach)
 
 
 def student_quantile(freedom: float, confidence: float = 0.95) -> float:

@@ -30,6 +30,7 @@ from pneumo_edge.benchmarks.summary import Clock, Ratio, Row, Summary, deciding_
 from pneumo_edge.evaluation.bootstrap import Predictions, bootstrap_difference
 from pneumo_edge.evaluation.comparison import compare_auc, mcnemar
 from pneumo_edge.evaluation.metrics import Interval
+from pneumo_edge.evaluation.metrics import decide as decide_classes
 from pneumo_edge.evaluation.outcomes import Outcome, settle, smaller_class
 from pneumo_edge.formats import FLOAT32
 
@@ -303,7 +304,7 @@ class _Decider:
         found = bootstrap_difference(self._labels, one, two, self._patients, statistics=("auc", "accuracy"), seed=_SEED)
         auc = found["auc"]
         delong = compare_auc(self._labels, one.scores, two.scores)
-        right = [(each.scores >= each.threshold) == (self._labels == 1) for each in (one, two)]
+        right = [decide_classes(each.scores, each.threshold) == self._labels for each in (one, two)]
         test = mcnemar(right[0], right[1])
         evidence = AccuracyEvidence(
             auc=Estimate.of(auc),

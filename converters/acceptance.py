@@ -15,7 +15,7 @@ from pneumo_edge.converters import chance
 from pneumo_edge.converters.reference import Reference
 from pneumo_edge.errors import GateError
 from pneumo_edge.evaluation.bootstrap import Predictions, bootstrap_difference
-from pneumo_edge.evaluation.metrics import Interval, Scores
+from pneumo_edge.evaluation.metrics import Interval, Scores, decide, distances, margins, mean_distances
 from pneumo_edge.formats import Format
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.batch import side_by_side
@@ -38,13 +38,13 @@ class Candidate:
     Attributes:
         path: The model file; it needs no ModelSpec yet.
         row: Its format, with the bounds.
-        positive: Index of the positive class in the file's output.
+        positive: Index of the positive class in the file's output; None where there is none.
         remedy: What to do where it fails.
     """
 
     path: Path
     row: Format
-    positive: int
+    positive: int | None
     remedy: str = AT_EXPORT
 
     def failure(self, engine: engines.Engine, measured: str, bound: str) -> GateError:
@@ -69,7 +69,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a file says of images: probabilities of the positive class, float64 of shape (images,); and other outputs.
+    """What a file says of images: their scores, float64, as those of the reference; and other outputs.
 
     ``outputs`` are those that the reference has, too, by name: float32 of shape (images, ...).
     """
@@ -84,7 +84,9 @@ class Measured:
 
     ``colour_response`` is how the probability changes when red and blue are exchanged in coloured images, as a multiple
     of how it does in Keras, by least squares: 1 as there, -1 where the file exchanges them itself. ``max_auc_loss`` is
-    the upper end of a paired 95 % interval, drawn by patient; ``engine_difference`` is the largest difference of
+    the upper end of a paired 95 % interval, drawn by patient; where there is no positive class the AUC is the mean over
+    the classes of each against the rest, and ``least_auc_loss`` is that of the least of them. Differences of
+    probability are then those of every class. ``engine_difference`` is the largest difference of
     probability from the first engine with one thread; ``output_difference`` and ``output_correlation`` are those of
     the worst of the other outputs but for the components, which have ``components_correlation``
     (:class:`pneumo_edge.formats.OutputBounds`). What is None was not measured: the order of the channels is
@@ -102,6 +104,8 @@ class Measured:
     output_difference: float | None = None
     output_correlation: float | None = None
     components_correlation: float | None = None
+    least_auc_loss: float | None = None
+    max_least_auc_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class Comparison:
 
     Attributes:
         measured: Numbers for the record.
-        differences: Of the positive class's probability, at least 0, shape (images,).
+        differences: Of the positive class's probability, or the mean over the classes, at least 0, shape (images,).
         changed: Which images are decided otherwise, bool of shape (images,); those that Keras itself is undecided of
             (``Bounds.undecided``) are not counted.
         failed_outputs: Names of the outputs beside the probabilities that missed their bounds.
@@ -150,7 +154,11 @@ def ask(loaded: Loaded, reference: Reference) -> Answers:
 
 
 def compare(
-    loaded: Loaded, reference: Reference, answers: Answers, threshold: float, first: Scores | None = None
+    loaded: Loaded,
+    reference: Reference,
+    answers: Answers,
+    threshold: float | None,
+    first: Scores | None = None,
 ) -> Comparison:
     """Compare a file's answers with those of the Keras model.
 
@@ -158,8 +166,8 @@ def compare(
         loaded: The file on an engine.
         reference: The images, with what the Keras model says of them.
         answers: What the file says of them.
-        threshold: The file's decision threshold.
-        first: Probabilities of the positive class of these images on the first engine. Without them this is the first
+        threshold: The file's decision threshold; None without a positive class.
+        first: Scores of these images on the first engine. Without them this is the first
             engine: what is the file's, whatever runs it, is measured as well.
 
     Raises:
@@ -167,27 +175,30 @@ def compare(
         ModelFileError: The engine cannot run the file.
     """
     row, scores = loaded.candidate.row, answers.scores
-    differences = np.abs(scores - reference.scores)
-    other = (scores >= threshold) != (reference.scores >= reference.threshold)
-    changed = other & (np.abs(reference.scores - reference.threshold) > row.bounds.undecided)
+    differences = mean_distances(scores, reference.scores)
+    other = decide(scores, threshold) != decide(reference.scores, reference.threshold)
+    changed = other & (margins(reference.scores, reference.threshold) > row.bounds.undecided)
     is_first = first is None
-    loss = _auc_loss(reference, scores, threshold) if is_first and len(scores) >= _IMAGES_FOR_AUC else None
+    losses = _auc_losses(reference, scores, threshold) if is_first and len(scores) >= _IMAGES_FOR_AUC else {}
+    loss, least_loss = losses.get("auc"), losses.get("least_auc")
     pairs = {name: (_flat(reference.outputs[name]), _flat(values)) for name, values in answers.outputs.items()}
     components = pairs.pop(COMPONENTS, None)
     # Over the images, because the file has a mean and a scale of its own for each.
     components_correlation = _correlation(components[0].T, components[1].T) if components else None
     measured = Measured(
-        max_difference=float(differences.max()),
+        max_difference=float(distances(scores, reference.scores).max()),
         mean_difference=float(differences.mean()),
         agreement=float(1 - changed.mean()),
         images=len(scores),
         colour_response=_colour_response(loaded, reference) if is_first and len(reference.red) else None,
         auc_loss=loss.value if loss else None,
         max_auc_loss=loss.high if loss else None,
-        engine_difference=None if first is None else float(np.abs(scores - first).max()),
+        engine_difference=None if first is None else float(distances(scores, first).max()),
         output_difference=max((_relative_difference(*pair) for pair in pairs.values()), default=None),
         output_correlation=min((_correlation(*pair) for pair in pairs.values()), default=None),
         components_correlation=components_correlation,
+        least_auc_loss=least_loss.value if least_loss else None,
+        max_least_auc_loss=least_loss.high if least_loss else None,
     )
     failed_outputs = {name for name, pair in pairs.items() if not _is_faithful(row, *pair)}
     if components_correlation is not None and components_correlation < row.output_bounds.min_components_correlation:
@@ -223,7 +234,8 @@ def _ask(loaded: Loaded, reference: Reference, images: npt.NDArray[np.uint8]) ->
     tensors = (pixels[np.newaxis].astype(candidate.row.input_dtype) for pixels in images)
     with engines.refusal(engine.name, candidate.path, "run"):
         answers = list(track(side_by_side([each.run_all for each in loaded.copies], tensors), what, len(images)))
-    scores = np.array([answer[PROBABILITY][candidate.positive] for answer in answers], dtype=np.float64)
+    chosen = slice(None) if candidate.positive is None else candidate.positive
+    scores = np.array([answer[PROBABILITY][chosen] for answer in answers], dtype=np.float64)
     if not np.isfinite(scores).all():
         raise candidate.failure(engine, "probabilities that are not finite", "finite ones")
     shapes = {name: array.shape[1:] for name, array in reference.outputs.items()}
@@ -240,21 +252,21 @@ def _ask(loaded: Loaded, reference: Reference, images: npt.NDArray[np.uint8]) ->
 def _colour_response(loaded: Loaded, reference: Reference) -> float:
     # Against each other, because quantization, with ranges of grey images, shifts all coloured ones alike.
     red, blue = (_ask(loaded, reference, images).scores for images in (reference.red, reference.red[..., ::-1]))
-    expected = reference.red_scores - reference.blue_scores
+    expected = (reference.red_scores - reference.blue_scores).ravel()
     scale = float(expected @ expected)
     # A network that takes no notice of colour tells nothing, and loses nothing.
-    return float((red - blue) @ expected) / scale if scale else 1.0
+    return float((red - blue).ravel() @ expected) / scale if scale else 1.0
 
 
-def _auc_loss(reference: Reference, scores: Scores, threshold: float) -> Interval:
+def _auc_losses(reference: Reference, scores: Scores, threshold: float | None) -> dict[str, Interval]:
     return bootstrap_difference(
         reference.labels,
         Predictions(reference.scores, reference.threshold),
         Predictions(scores, threshold),
         reference.patients.astype(str).tolist(),
-        statistics=("auc",),
+        statistics=("auc",) if threshold is not None else ("auc", "least_auc"),
         open_ends=False,
-    )["auc"]
+    )
 
 
 def _check_averages(
@@ -276,6 +288,7 @@ def _check_bounds(loaded: Loaded, measured: Measured) -> None:
     for what, value, most in (
         ("largest difference of probability", measured.max_difference, bounds.max_difference),
         ("loss of AUC that cannot be ruled out", measured.max_auc_loss, bounds.max_auc_loss),
+        ("loss of the least AUC of a class that cannot be ruled out", measured.max_least_auc_loss, bounds.max_auc_loss),
         ("largest difference from the first engine", measured.engine_difference, bounds.max_difference),
     ):
         if value is not None and value > most + ROUNDING:

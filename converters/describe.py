@@ -11,7 +11,7 @@ from pneumo_edge.converters import convert, features, keras_model
 from pneumo_edge.converters.prepare import Prepared
 from pneumo_edge.converters.verify import Verified
 from pneumo_edge.evaluation import input_check
-from pneumo_edge.evaluation.conformal import COVERAGE, conformal_bounds, reachable
+from pneumo_edge.evaluation.conformal import COVERAGE, class_bounds, conformal_bounds, reachable
 from pneumo_edge.formats import Format
 from pneumo_edge.spec import (
     COMPONENTS,
@@ -84,10 +84,15 @@ def _input_check(prepared: Prepared, verified: Verified) -> InputCheckSpec | Non
 
 def _conformal(prepared: Prepared, verified: Verified) -> ConformalSpec:
     answers, task = verified.file_answers, prepared.opened.run.task
+    targets = task.targets(np.arange(len(task.class_names)))
     patients = {
-        name: len(np.unique(answers.patients[answers.labels == (name == task.positive_class)]))
-        for name in task.class_names
+        name: len(np.unique(answers.patients[answers.labels == target]))
+        for name, target in zip(task.class_names, targets, strict=True)
     }
     coverage = reachable(COVERAGE, min(patients.values()))
+    if task.positive_class is None:
+        least = class_bounds(answers.labels, answers.scores, answers.patients.tolist(), coverage)
+        by_class = dict(zip(task.class_names, least, strict=True))
+        return ConformalSpec(coverage, None, None, patients, prepared.described, by_class)
     bounds = conformal_bounds(answers.labels, answers.scores, answers.patients.tolist(), coverage)
     return ConformalSpec(coverage, bounds.least_positive, bounds.most_negative, patients, prepared.described)

@@ -53,15 +53,15 @@ class Trained:
 
 
 def _heatmap(trained: Trained) -> Any:
-    """What each cell of the last feature map adds to the logit of the positive class, less that of the others.
+    """What each cell of the last feature map adds to the logit of a class, less that of the others.
 
-    The class activation map (Zhou et al. 2016, https://arxiv.org/abs/1512.04150) with the bias of the dense layer,
-    so that the mean over the cells is the difference of the logits: that layer, applied to each cell and not to
-    the mean of all, is a convolution of 1x1.
+    It is the positive class or, where there is none, each class in turn. The class activation map (Zhou et al. 2016,
+    https://arxiv.org/abs/1512.04150) with the bias of the dense layer, so that the mean over the cells is the
+    difference of the logits: that layer, applied to each cell and not to the mean of all, is a convolution of 1x1.
 
     Returns:
-        A tensor of shape (batch, height, width), or None where the head is another than global average pooling, one
-        dense layer and a softmax.
+        A tensor of shape (batch, height, width), or (batch, classes, height, width) without a positive class; None
+        where the head is another than global average pooling, one dense layer and a softmax.
     """
     layers = extras.need("keras", "convert").layers
     head = [layer for layer in trained.network.layers if not isinstance(layer, layers.Dropout)][-3:]
@@ -69,16 +69,22 @@ def _heatmap(trained: Trained) -> Any:
     if [type(layer) for layer in head] != list(expected):
         return None
     pooling, dense, _ = head
-    weights, bias = (_against_others(array, trained.task.positive_index) for array in dense.get_weights())
+    positive, classes = trained.task.positive_index, range(len(trained.task.class_names))
+    weights, bias = (
+        np.stack([_against_others(array, each) for each in (classes if positive is None else (positive,))], axis=-1)
+        for array in dense.get_weights()
+    )
     _, height, width, _ = pooling.input.shape
-    evidence = layers.Conv2D(1, 1, name="evidence")
-    tensor = layers.Reshape((height, width))(evidence(pooling.input))
-    evidence.set_weights([weights[np.newaxis, np.newaxis, :, np.newaxis], bias[np.newaxis]])
-    return tensor
+    evidence = layers.Conv2D(len(bias), 1, name="evidence")
+    tensor = evidence(pooling.input)
+    evidence.set_weights([weights[np.newaxis, np.newaxis], bias])
+    if positive is None:
+        return layers.Permute((3, 1, 2))(tensor)
+    return layers.Reshape((height, width))(tensor)
 
 
 def _against_others(weights: npt.NDArray[np.float32], positive: int) -> npt.NDArray[np.float32]:
-    """Of an array whose last axis is that of the classes: the positive one less the mean of the others."""
+    """Of an array whose last axis is that of the classes: one of them less the mean of the others."""
     return np.asarray(weights[..., positive] - np.delete(weights, positive, axis=-1).mean(axis=-1))
 
 
@@ -95,8 +101,9 @@ OTHER_OUTPUTS = {
     HEATMAP: OtherOutput(
         _heatmap,
         lambda task: (
-            f"What each cell of a grid over the image, row by row, adds to the logit of {task.positive_class}, less "
-            "that of the others; their mean is the difference of the logits."
+            f"What each cell of a grid over the image, row by row, adds to the logit of "
+            f"{task.positive_class or 'each class in turn'}, less that of the others; their mean is the difference of "
+            "the logits."
         ),
     ),
     COMPONENTS: OtherOutput(

@@ -22,6 +22,7 @@ from pneumo_edge.data.splits import Manifest
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.data.tensors import prepare as prepare_data
 from pneumo_edge.errors import ConversionError
+from pneumo_edge.evaluation.metrics import distances
 from pneumo_edge.evaluation.operating_point import ThresholdRule
 from pneumo_edge.formats import Format
 from pneumo_edge.runs import Run
@@ -91,8 +92,8 @@ def open_run(folder: Path, run: Run, cache: Path, data: Path | DataSource | None
     if split.task != run.task:
         raise ConversionError(
             f"{folder / runs.MANIFEST_NAME} is of the classes {', '.join(split.task.class_names)}, with "
-            f"{split.task.positive_class} as the positive one",
-            f"those of the run: {', '.join(run.task.class_names)}, with {run.task.positive_class}",
+            f"{split.task.positive_class or 'none'} as the positive one",
+            f"those of the run: {', '.join(run.task.class_names)}, with {run.task.positive_class or 'none'}",
             "Put back what training wrote, or train again",
         )
     read = run.data.options | run.data_paths | {"patient_pattern": run.data.patient_pattern}
@@ -167,18 +168,16 @@ def _make_reference(opened: Opened, checkpoint: str, asked_for: tuple[str, ...],
     pixels, entries = dataset.rgb(indices), dataset.entries(indices)
     spread = np.linspace(0, len(indices) - 1, min(len(indices), reference.TRAVELLING)).astype(int)
     red = reference.red_alone(pixels[spread])
-    said, positive = ask(pixels), run.task.positive_index
-    scores, red_scores, blue_scores = (
-        each[PROBABILITY][:, positive].astype(np.float64) for each in (said, ask(red), ask(red[..., ::-1]))
-    )
+    said, task = ask(pixels), run.task
+    scores, red_scores, blue_scores = (task.scores(each[PROBABILITY]) for each in (said, ask(red), ask(red[..., ::-1])))
     # Those whose answer changes most when red and blue are exchanged.
-    telling = np.argsort(-np.abs(red_scores - blue_scores), kind="stable")[: reference.IN_COLOUR]
+    telling = np.argsort(-distances(red_scores, blue_scores), kind="stable")[: reference.IN_COLOUR]
     return Reference(
         checkpoint=checkpoint,
         fingerprint=run.data.fingerprint,
         sha256=np.array([entry.sha256 for entry in entries]),
         pixels=pixels,
-        labels=dataset.labels(indices),
+        labels=task.targets(dataset.labels(indices)),
         patients=np.unique([entry.patient for entry in entries], return_inverse=True)[1],
         scores=scores,
         threshold=run.decision.threshold,

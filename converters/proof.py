@@ -46,7 +46,7 @@ class Proof:
     size_bytes: int
     sha256: str
     origin: Origin
-    threshold: float
+    threshold: float | None
     verification: VerificationSpec
     calibration: CalibrationSpec | None = None
     schema_version: int = SCHEMA_VERSION

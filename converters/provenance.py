@@ -15,8 +15,8 @@ from pneumo_edge._util import files
 from pneumo_edge.converters.reference import Reference
 from pneumo_edge.data.splits import Manifest
 from pneumo_edge.errors import ConversionError, DataError
-from pneumo_edge.evaluation.metrics import Labels, Scores, auc, confusion
-from pneumo_edge.evaluation.operating_point import ThresholdRule, choose_threshold, log_loss
+from pneumo_edge.evaluation.metrics import Labels, Scores
+from pneumo_edge.evaluation.operating_point import ThresholdRule, choose_threshold
 from pneumo_edge.runs import Run
 
 #: How far a probability may be from the one that training wrote: another processor or TensorFlow rounds otherwise.
@@ -28,7 +28,10 @@ _AS_LEFT = "Copy the whole folder of the run again, or train again"
 
 @dataclass(frozen=True)
 class Validation:
-    """``validation.csv``: of each validation image label and probability; and the image's SHA-256."""
+    """``validation.csv``: of each validation image target and score; and the image's SHA-256.
+
+    See :meth:`pneumo_edge.task.Task.targets` and :meth:`~pneumo_edge.task.Task.scores`.
+    """
 
     sha256: tuple[str, ...]
     labels: Labels
@@ -64,19 +67,12 @@ def check(folder: Path, run: Run) -> Validation:
         threshold = choose_threshold(ThresholdRule(run.decision.rule), validation.labels, validation.scores)
     except ValueError as error:
         _refuse(f"{folder} has no threshold that can be repeated ({error})", "a rule, and images of both classes")
-    if abs(threshold - run.decision.threshold) > _ROUNDING:
+    if threshold is not None and abs(threshold - (run.decision.threshold or 0.0)) > _ROUNDING:
         _refuse(
             f"{folder / runs.RECORD_NAME} has the threshold {run.decision.threshold:.6g}",
             f"{threshold:.6g}, which its rule gives of {path.name}",
         )
-    counts = confusion(validation.labels, validation.scores >= run.decision.threshold)
-    measured = {
-        "auc": auc(validation.labels, validation.scores),
-        "accuracy": counts.accuracy.value,
-        "sensitivity": counts.sensitivity.value,
-        "specificity": counts.specificity.value,
-        "log_loss": log_loss(validation.labels, validation.scores),
-    }
+    measured = runs.validation_metrics(validation.labels, validation.scores, run.decision.threshold)
     for name in measured.keys() & run.training.validation.keys():
         if abs(measured[name] - run.training.validation[name]) > _ROUNDING:
             _refuse(
@@ -92,10 +88,10 @@ def check_scores(folder: Path, validation: Validation, reference: Reference) -> 
     Raises:
         ConversionError: It says something else: the network, or the file, is another one.
     """
-    written = dict(zip(validation.sha256, validation.scores.tolist(), strict=True))
+    written = dict(zip(validation.sha256, validation.scores, strict=True))
     differences = [
-        abs(written.get(digest, np.inf) - score)
-        for digest, score in zip(reference.sha256.tolist(), reference.scores.tolist(), strict=True)
+        float(np.max(np.abs(written.get(digest, np.inf) - score)))
+        for digest, score in zip(reference.sha256.tolist(), reference.scores, strict=True)
     ]
     if max(differences) > _DIFFERENCE:
         _refuse(
@@ -107,10 +103,13 @@ def check_scores(folder: Path, validation: Validation, reference: Reference) -> 
 
 def _read(folder: Path, run: Run) -> Validation:
     path = folder / runs.VALIDATION_NAME
-    images = _images(folder, run)
+    images, columns = _images(folder, run), runs.score_columns("probability", run.task)
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
-            rows = {row["name"]: (int(row["label"]), float(row["probability"])) for row in csv.DictReader(stream)}
+            rows = {
+                row["name"]: (int(row["label"]), [float(row[column]) for column in columns])
+                for row in csv.DictReader(stream)
+            }
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise ConversionError(
             f"{path} cannot be read ({error})", "what training wrote of the validation images", _AS_LEFT
@@ -122,8 +121,8 @@ def _read(folder: Path, run: Run) -> Validation:
         _refuse(f"{path} has numbers that are no probabilities", "0 to 1")
     return Validation(
         tuple(images[name][0] for name in rows),
-        np.array([label for label, _ in rows.values()]),
-        scores,
+        run.task.targets(np.array([label for label, _ in rows.values()])),
+        scores if run.task.positive_class is None else scores[:, 0],
     )
 
 

@@ -39,15 +39,15 @@ class Reference:
         fingerprint: Of the split manifest.
         sha256: Of each image's file, shape (images,).
         pixels: uint8 of shape (images, height, width, 3); of these, or of fewer where only a part travels.
-        labels: 0 or 1, shape (images,).
+        labels: 1 for the positive class, else 0, shape (images,); without a positive class the place of each image's.
         patients: A number for each image, the same for images of one patient.
-        scores: Probability of the positive class, shape (images,).
-        threshold: The decision threshold of the Keras model.
+        scores: Probability of the positive class, shape (images,); without one of every class, (images, classes).
+        threshold: The decision threshold of the Keras model; None without a positive class.
         rule: How it was chosen, a :class:`ThresholdRule`.
         red: Some of the images with their red channel alone, uint8 of shape (red, height, width, 3): chest X-rays
             are grey, and would not show that channels were exchanged. None of them where the Keras model was not
             asked.
-        red_scores: Probability of the positive class for these.
+        red_scores: The scores of these.
         blue_scores: The same with red and blue exchanged.
         outputs: What the model gives beside the probabilities: by name, float32 of shape (images, ...).
         whole: Number of images of the validation split, where these are some of them; 0 where these are all.
@@ -62,7 +62,7 @@ class Reference:
     labels: Labels
     patients: npt.NDArray[np.intp]
     scores: Scores
-    threshold: float
+    threshold: float | None
     rule: ThresholdRule
     red: npt.NDArray[np.uint8]
     red_scores: Scores
@@ -150,7 +150,7 @@ def save(reference: Reference, path: Path, encoded: Mapping[str, bytes] | None =
             labels=reference.labels,
             patients=reference.patients,
             scores=reference.scores,
-            threshold=np.array(reference.threshold),
+            threshold=np.array(np.nan if reference.threshold is None else reference.threshold),
             rule=np.array(str(reference.rule)),
             **{name: getattr(reference, name) for name in _IN_COLOUR},
             **{f"{_OUTPUT}{name}": array for name, array in reference.outputs.items()},
@@ -174,11 +174,12 @@ def load(path: Path, dataset: Dataset | None = None) -> Reference:
     try:
         with np.load(path, allow_pickle=False) as archive:
             stored = {name: archive[name] for name in archive.files}
+        rule = ThresholdRule(str(stored["rule"]))
         everything = Reference(
             checkpoint=str(stored["checkpoint"]),
             fingerprint=str(stored["fingerprint"]),
-            threshold=float(stored["threshold"]),
-            rule=ThresholdRule(str(stored["rule"])),
+            threshold=None if rule is ThresholdRule.ARGMAX else float(stored["threshold"]),
+            rule=rule,
             pixels=images.grey_to_rgb(stored["grey"] if "grey" in stored else _decode(stored)),
             outputs={name.removeprefix(_OUTPUT): array for name, array in stored.items() if name.startswith(_OUTPUT)},
             asked_for=tuple(stored.get("asked_for", np.array(())).tolist()),

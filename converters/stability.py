@@ -13,6 +13,7 @@ from pneumo_edge.converters.convert import Conversions
 from pneumo_edge.converters.prepare import Prepared
 from pneumo_edge.converters.verify import IMAGES_FURTHER_ON, Verified, installed_engines
 from pneumo_edge.errors import GateError
+from pneumo_edge.evaluation.metrics import decide, mean_distances
 from pneumo_edge.formats import Format
 from pneumo_edge.spec import CalibrationSpec
 
@@ -46,7 +47,9 @@ def check(prepared: Prepared, conversions: Conversions, share: float, verified: 
     return replace(calibrated, stability=stability)
 
 
-def compare_calibrations(path: Path, other: Path, row: Format, verified: Verified, positive: int) -> dict[str, float]:
+def compare_calibrations(
+    path: Path, other: Path, row: Format, verified: Verified, positive: int | None
+) -> dict[str, float]:
     """Hold a calibrated file against one whose ranges come from other images; they should hardly differ.
 
     Args:
@@ -54,7 +57,7 @@ def compare_calibrations(path: Path, other: Path, row: Format, verified: Verifie
         other: The same network, calibrated on other images; it sees as many images as a further engine does.
         row: Their format, whose bounds for the mean difference and the agreement both must keep to.
         verified: What the gate found of the first file.
-        positive: Index of the positive class in the files' output.
+        positive: Index of the positive class in the files' output; None where there is none.
 
     Returns:
         ``images``, ``agreement`` and ``mean_difference``.
@@ -66,8 +69,8 @@ def compare_calibrations(path: Path, other: Path, row: Format, verified: Verifie
     answers, threshold = verified.file_answers.subset(IMAGES_FURTHER_ON), verified.threshold
     loaded = acceptance.load(Candidate(other, row, positive), installed_engines(row)[0], threads=1)
     first, second = answers.scores, acceptance.ask(loaded, answers).scores
-    differences = np.abs(first - second)
-    difference, changed = float(differences.mean()), int(np.sum((first >= threshold) != (second >= threshold)))
+    differences = mean_distances(first, second)
+    difference, changed = float(differences.mean()), int(np.sum(decide(first, threshold) != decide(second, threshold)))
     most_changed = chance.most_changed(len(first), answers.of, 1 - row.bounds.min_agreement)
     most_mean = chance.most_mean(differences, answers.of, row.bounds.mean_difference)
     agreement = 1 - changed / len(first)

@@ -44,7 +44,7 @@ class Verified:
     ``failed_outputs`` names the other outputs that failed their checks: a quantized file passes without them.
     """
 
-    threshold: float
+    threshold: float | None
     verification: VerificationSpec
     file_answers: Reference
     failed_outputs: frozenset[str] = frozenset()
@@ -54,7 +54,7 @@ def verify(
     path: Path,
     row: Format,
     reference: Reference,
-    positive: int,
+    positive: int | None,
     described: str,
     threshold: float | None = None,
     remedy: str = AT_EXPORT,
@@ -65,7 +65,7 @@ def verify(
         path: A model file; it needs no ModelSpec yet.
         row: Its format.
         reference: From the Keras model.
-        positive: Index of the positive class in the file's output.
+        positive: Index of the positive class in the file's output; None where there is none.
         described: What the images are, for the record.
         threshold: The file's decision threshold. Without it that of the Keras model is kept, or, for a quantized
             format, one is chosen by the same rule on the file's own probabilities.
@@ -106,21 +106,21 @@ class _Held:
     comparison: Comparison
 
 
-def _decide_threshold(row: Format, reference: Reference, answers: Answers, threshold: float | None) -> float:
+def _decide_threshold(row: Format, reference: Reference, answers: Answers, threshold: float | None) -> float | None:
     """The threshold given; without it that of Keras or, for a quantized file, one of its own by the same rule."""
     if threshold is not None:
         return threshold
     return choose_threshold(reference.rule, reference.labels, answers.scores) if row.quantized else reference.threshold
 
 
-def _hold_first(loaded: Loaded, reference: Reference, answers: Answers, threshold: float) -> _Held:
+def _hold_first(loaded: Loaded, reference: Reference, answers: Answers, threshold: float | None) -> _Held:
     comparison = acceptance.compare(loaded, reference, answers, threshold)
     acceptance.check(loaded, comparison, reference, reference)
     return _held(loaded, comparison)
 
 
 def _hold_further(
-    loaded: Loaded, reference: Reference, positions: npt.NDArray[np.intp], first: Answers, threshold: float
+    loaded: Loaded, reference: Reference, positions: npt.NDArray[np.intp], first: Answers, threshold: float | None
 ) -> _Held:
     """Hold a file on a further engine, on some of the images, by their positions."""
     images = reference.at(positions)
@@ -193,7 +193,7 @@ def verify_again(model: Path, data: DataSource | None, cache: Path) -> Verified:
         model,
         row,
         held_against,
-        spec.positive_index,
+        spec.task.positive_index,
         described,
         spec.decision.threshold,
         f"Do not use it here; it passed with {_passed_with(record.verification)}",

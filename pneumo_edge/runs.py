@@ -11,6 +11,8 @@ from typing import Annotated, Any
 from pneumo_edge._util import files, records
 from pneumo_edge._util.records import Within
 from pneumo_edge.errors import ConversionError
+from pneumo_edge.evaluation.metrics import Confusion, Labels, Scores, auc, class_aucs, tabulate
+from pneumo_edge.evaluation.operating_point import log_loss
 from pneumo_edge.spec import MAX_SIDE, MAX_TEMPERATURE, DataSpec, DecisionSpec, TrainingSpec
 from pneumo_edge.task import Task
 
@@ -53,7 +55,7 @@ class Run:
     @property
     def task(self) -> Task:
         """What the network was asked in training."""
-        return Task(self.class_names, self.decision.positive_class)
+        return Task.of(self.class_names, self.decision.positive_class)
 
     def save(self, folder: Path) -> None:
         """Write the record; a folder that has one is a finished run."""
@@ -87,6 +89,42 @@ def load(folder: Path) -> Run:
             "Put back what it said, or train again",
         )
     return run
+
+
+def validation_metrics(labels: Labels, scores: Scores, threshold: float | None) -> dict[str, float]:
+    """What the record holds of the validation images.
+
+    Args:
+        labels: :meth:`pneumo_edge.task.Task.targets` of the images, shape (images,).
+        scores: :meth:`pneumo_edge.task.Task.scores` of them.
+        threshold: The decision threshold, None for argmax.
+    """
+    counts = tabulate(labels, scores, threshold)
+    if isinstance(counts, Confusion):
+        return {
+            "auc": auc(labels, scores),
+            "accuracy": counts.accuracy.value,
+            "sensitivity": counts.sensitivity.value,
+            "specificity": counts.specificity.value,
+            "log_loss": log_loss(labels, scores),
+        }
+    return {
+        "auc": auc(labels, scores),
+        "least_auc": float(class_aucs(labels, scores).min()),
+        "accuracy": counts.accuracy.value,
+        "balanced_accuracy": counts.balanced_accuracy,
+        "log_loss": log_loss(labels, scores),
+    }
+
+
+def score_columns(name: str, task: Task) -> tuple[str, ...]:
+    """The columns of ``validation.csv`` that hold scores: one for the positive class, or one for each class.
+
+    Class names do not stand in them: they may be any text.
+    """
+    if task.positive_class is not None:
+        return (name,)
+    return tuple(f"{name}_{place}" for place in range(len(task.class_names)))
 
 
 def _sha256(document: dict[str, Any]) -> str:

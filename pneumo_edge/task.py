@@ -49,15 +49,9 @@ class Task:
         return cls(tuple(class_names), positive_class, "argmax" if positive_class is None else "threshold")
 
     @property
-    def positive_index(self) -> int:
-        """The label of the positive class, and its place in a model's output.
-
-        Raises:
-            ValueError: There is none.
-        """
-        if self.positive_class is None:
-            raise ValueError(f"of {list(self.class_names)} none is the positive class")
-        return self.class_names.index(self.positive_class)
+    def positive_index(self) -> int | None:
+        """The label of the positive class, and its place in a model's output; None where there is none."""
+        return None if self.positive_class is None else self.class_names.index(self.positive_class)
 
     def targets(self, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """What metrics take for labels: 1 for the positive class and 0 for others, or the labels as they are.

@@ -69,7 +69,7 @@ def test_no_name_is_the_default() -> None:
 def test_what_the_decoder_leaves_out_changes_no_verdict(name: str, shared_data: Path) -> None:
     paths = sorted((shared_data / "chest_xray_original").rglob("*.jpeg"))
     classifier, size = Classifier(name), read_spec(bundled.path(name)).input
-    index, threshold = classifier.spec.positive_index, classifier.spec.decision.threshold
+    index, threshold = classifier.spec.task.positive_index, classifier.spec.decision.threshold
     # Against the shortest way there is: Pillow, and every pixel of the file.
     in_full = []
     for path in paths:

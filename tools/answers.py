@@ -29,7 +29,7 @@ def _ask(model: Path, row: engines.EngineInfo, pixels: Any) -> Iterator[float]:
         answers = (session.run([PROBABILITY], {spec.input.name: tensor})[0][0] for tensor in tensors)
     else:
         answers = map(engines.load(model, row).run, tensors)
-    return (float(answer[spec.positive_index]) for answer in answers)
+    return (float(spec.task.scores(answer)) for answer in answers)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def pneumo_edge(model: str) -> Predict:
     from pneumo_edge import Classifier
 
     classifier = Classifier(model)
-    positive = classifier.spec.decision.positive_class
+    positive = str(classifier.spec.decision.positive_class)
     return lambda path: classifier.predict(path).probabilities[positive]
 
 

@@ -159,8 +159,8 @@ def _log_odds(content: bytes, spec: ModelSpec, images: Pixels) -> npt.NDArray[np
         said.append(runner.get_tensor(probability)[0])
     # A float32 probability near 1 has lost what the one near 0 beside it still has, so both are kept from 0.
     probabilities = np.maximum(np.asarray(said, dtype=np.float64), 1e-9)
-    positive = probabilities[:, spec.positive_index]
-    others = np.delete(probabilities, spec.positive_index, axis=1).sum(axis=1)
+    positive = spec.task.scores(probabilities)
+    others = probabilities.sum(axis=1) - positive
     return np.asarray(np.log(positive) - np.log(others))
 
 

@@ -68,6 +68,7 @@ def _row(run: Path) -> tuple[str, ...]:
         ) from error
     scores = columns["probability"]
     threshold = choose_threshold(settings.details.threshold_rule, labels, scores)
+    assert threshold is not None
     counts = confusion(labels, scores >= threshold)
     shifted = shift_metrics(labels, columns, threshold)
     return (

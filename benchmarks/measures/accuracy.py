@@ -19,7 +19,7 @@ class Accuracy:
     """Agreement with the labels, each with its 95 % interval; decisions are at the ModelSpec's threshold."""
 
     auc: metrics.Interval
-    confusion: metrics.Confusion
+    confusion: metrics.Confusion | metrics.ConfusionMatrix
 
 
 def measure(classifier: Classifier, grey: Pixels, done: Callable[[], None]) -> AccuracySamples:
@@ -47,7 +47,7 @@ def measure(classifier: Classifier, grey: Pixels, done: Callable[[], None]) -> A
     )
 
 
-def summarise(labels: Mapping[str, int], probabilities: Mapping[str, float], threshold: float) -> Accuracy:
+def summarise(labels: Mapping[str, int], probabilities: Mapping[str, float], threshold: float | None) -> Accuracy:
     """Compare probabilities with labels.
 
     Args:
@@ -57,4 +57,4 @@ def summarise(labels: Mapping[str, int], probabilities: Mapping[str, float], thr
     """
     truth = np.array(list(labels.values()), dtype=np.int64)
     scores = np.array([probabilities[name] for name in labels], dtype=np.float64)
-    return Accuracy(metrics.auc_interval(truth, scores), metrics.confusion(truth, scores >= threshold))
+    return Accuracy(metrics.auc_interval(truth, scores), metrics.tabulate(truth, scores, threshold))

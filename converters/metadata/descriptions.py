@@ -14,9 +14,15 @@ MAKER = "pneumo-edge"
 
 def model(spec: ModelSpec) -> str:
     """What the file is."""
+    return f"Chest X-ray classifier: {spec.backbone}, {spec.format}. {decision(spec)} {spec.notice}"
+
+
+def decision(spec: ModelSpec) -> str:
+    """How an answer is decided, in a sentence."""
+    if spec.decision.threshold is None:
+        return "The most probable class is reported."
     return (
-        f"Chest X-ray classifier: {spec.backbone}, {spec.format}. {spec.decision.positive_class} is reported where its "
-        f"probability is at least {spec.decision.threshold:.4f}. {spec.notice}"
+        f"{spec.decision.positive_class} is reported where its probability is at least {spec.decision.threshold:.4f}."
     )
 
 

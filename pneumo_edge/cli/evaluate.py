@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: The metrics that a terminal shows; the page has all.
 _SHOWN = ("auc", "accuracy", "sensitivity", "specificity")
+#: The same of more than two classes.
+_SHOWN_OF_CLASSES = ("auc", "least_auc", "accuracy", "balanced_accuracy")
 
 
 @datasets.read_by_options(split="--split-shares", models=True)
@@ -96,20 +98,21 @@ def evaluate(
 def _print(computed: Metrics) -> None:
     from pneumo_edge._util.document import Cell, Table
     from pneumo_edge.benchmarks.report import cells
-    from pneumo_edge.scoring.summary import METRIC_TITLES, shortage
+    from pneumo_edge.scoring import summary
 
     if not computed.data.real:
         screen.show(options.PHANTOM_METRICS, "bad", bold=True)
-    if few := shortage(computed.data):
+    if few := summary.shortage(computed.data):
         typer.echo(f"warning: {few}", err=True)
+    titles = summary.titles(computed.models[0].metrics)
+    shown = _SHOWN if titles is summary.METRIC_TITLES else _SHOWN_OF_CLASSES
     rows = []
     for each in computed.models:
         model = each.model
-        found = (each.metrics[name] for name in _SHOWN)
+        found = (each.metrics[name] for name in shown)
         numbers = (cells.interval(one) if one else Cell("-") for one in found)
         rows.append((Cell(model.file), Cell(str(model.seed)), Cell(model.engine), *numbers))
-    titles = (METRIC_TITLES[name] for name in _SHOWN)
-    screen.show_table(Table(("File", "Seed", "Engine", *titles), 3, tuple(rows)))
+    screen.show_table(Table(("File", "Seed", "Engine", *(titles[name] for name in shown)), 3, tuple(rows)))
     if computed.baselines:
         alone = ", ".join(f"{baseline.measure} {baseline.auc.value:.3f}" for baseline in computed.baselines)
         typer.echo(f"\nAUC of one property of the image alone: {alone}")

@@ -113,11 +113,20 @@ def _decision_rows(spec: ModelSpec) -> dict[str, str]:
     return {
         "classes": ", ".join(spec.class_names),
         "input": f"{size.dtype} pixels {size.minimum} to {size.maximum}, 1x{size.height}x{size.width}x{size.channels}",
-        "decision": f"{spec.decision.positive_class} if its probability is at least {spec.decision.threshold:.4f}",
-        "threshold by": f"{spec.decision.rule}; {spec.decision.chosen_on}",
+        **_threshold_rows(spec),
         "uncertain": _uncertain_text(spec),
         "out-of-distribution": _input_check_text(spec),
         "temperature": f"{spec.temperature:.3f}, inside the graph",
+    }
+
+
+def _threshold_rows(spec: ModelSpec) -> dict[str, str]:
+    decision = spec.decision
+    if decision.threshold is None:
+        return {"decision": "the most probable class"}
+    return {
+        "decision": f"{decision.positive_class} if its probability is at least {decision.threshold:.4f}",
+        "threshold by": f"{decision.rule}; {decision.chosen_on}",
     }
 
 
@@ -174,11 +183,16 @@ def _uncertain_text(spec: ModelSpec) -> str:
     if bounds is None:
         return "not checked; export the model again to add the check"
     positive = spec.decision.positive_class
-    (negative,) = (name for name in spec.class_names if name != positive)
     patients = ", ".join(f"{count} {name}" for name, count in bounds.patients.items())
+    if bounds.least is not None:
+        ends = ", ".join(f"{name} at probabilities from {least:.4f}" for name, least in bounds.least.items())
+    else:
+        (negative,) = (name for name in spec.class_names if name != positive)
+        ends = (
+            f"{positive} at probabilities from {bounds.least_positive:.4f}, {negative} up to {bounds.most_negative:.4f}"
+        )
     return (
-        f"if the prediction set is not just the label. It contains {positive} at probabilities from "
-        f"{bounds.least_positive:.4f}, {negative} up to {bounds.most_negative:.4f}. It contains the true class for "
+        f"if the prediction set is not just the label. It contains {ends}. It contains the true class for "
         f"{bounds.coverage:.0%} of the images of each class ({bounds.chosen_on}; patients: {patients})"
     )
 

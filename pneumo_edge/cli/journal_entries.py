@@ -31,7 +31,7 @@ class _PredictionEntry:
     source: str
     label: str
     probabilities: dict[str, Share]
-    threshold: Share
+    threshold: Share | None
     timings: _Stages
     total_ms: _Milliseconds
     prediction_set: tuple[str, ...] | None = None

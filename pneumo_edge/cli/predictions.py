@@ -28,17 +28,23 @@ _REMARK_WIDTH = max(map(len, REMARKS_SHOWN.values()))
 
 def table(verdicts: Iterable[ImageVerdict], predictor: PredictorIdentity) -> Iterator[str]:
     """Yield the lines of a table, without the images that could not be classified."""
-    width, positive = max(map(len, predictor.class_names)), predictor.positive_class
+    width = max(len("label"), *(len(printable(name)) for name in predictor.class_names))
+    positive = predictor.positive_class
     remarks = f"{'remark':<{_REMARK_WIDTH}}  " if predictor.remarks else ""
-    yield f"{'label':<{width}}  p({positive})  threshold  {'ms':>6}  {remarks}image\n"
+    title = f"p({'label' if positive is None else printable(positive)})"
+    threshold = "" if positive is None else "  threshold"
+    yield f"{'label':<{width}}  {title}{threshold}  {'ms':>6}  {remarks}image\n"
     for verdict in verdicts:
         if "error" not in verdict:
-            probability = f"{verdict['probabilities'][positive]:>{len(positive) + 3}.4f}"
+            shown = verdict["label"] if positive is None else positive
+            probability = f"{verdict['probabilities'][shown]:>{len(title)}.4f}"
+            if positive is not None:
+                probability += f"  {verdict['threshold']:>9.4f}"
             # The last is the most important: for an out-of-distribution image, the uncertainty means nothing.
             remark = ["-", *(REMARKS_SHOWN[name] for name in remarks_on(verdict))][-1]
             remarks = f"{remark:<{_REMARK_WIDTH}}  " if predictor.remarks else ""
             yield (
-                f"{verdict['label']:<{width}}  {probability}  {verdict['threshold']:>9.4f}  "
+                f"{printable(verdict['label']):<{width}}  {probability}  "
                 f"{verdict['total_ms']:>6.1f}  {remarks}{printable(verdict['source'])}\n"
             )
 
@@ -97,7 +103,10 @@ def write(verdicts: Iterable[ImageVerdict], predictor: PredictorIdentity, path: 
 
 def columns(predictor: PredictorIdentity) -> list[str]:
     """Return the column names of CSV and Parquet."""
-    return ["image", "label", *predictor.class_names, "threshold", "total_ms", "error", *REMARKS]
+    fixed = ["image", "label", "threshold", "total_ms", "error", *REMARKS]
+    # A class may be called as one of the other columns is.
+    of_classes = [f"p({name})" if name in fixed else name for name in predictor.class_names]
+    return [*fixed[:2], *of_classes, *fixed[2:]]
 
 
 def cells(verdict: ImageVerdict, predictor: PredictorIdentity) -> list[Any]:

@@ -83,11 +83,15 @@ def train(
 
 def _print(run: TrainedRun) -> None:
     training = run.record.training
-    metrics = training.validation
+    metrics, threshold = training.validation, run.record.decision.threshold
+    if threshold is None:
+        found = (
+            f"AUC {metrics['auc']:.4f} (the mean of each class against the rest), accuracy {metrics['accuracy']:.4f}"
+        )
+    else:
+        found = f"AUC {metrics['auc']:.4f}, accuracy {metrics['accuracy']:.4f} at threshold {threshold:.4f}"
     typer.echo(
-        f"{run.folder}: validation AUC {metrics['auc']:.4f}, accuracy {metrics['accuracy']:.4f} at threshold "
-        f"{run.record.decision.threshold:.4f} after {training.epochs} epochs. "
-        f"Initial weights: {training.initial_weights}"
+        f"{run.folder}: validation {found} after {training.epochs} epochs. Initial weights: {training.initial_weights}"
     )
     typer.echo(f"Next: pneumo-edge export {run.folder}")
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge.evaluation.intervals import Interval, open_difference, open_share
-from pneumo_edge.evaluation.metrics import Labels, Scores, placements
+from pneumo_edge.evaluation.metrics import Labels, Scores, class_placements, decide, placements
 from pneumo_edge.evaluation.reliability import brier_scores, calibration_errors
 from pneumo_edge.evaluation.tally import Counts, Tally, tally
 
@@ -29,10 +29,17 @@ _BLOCK = 250
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model said of some images: probabilities of class 1, shape (images,), and its decision threshold."""
+    """What a model said of some images: probabilities of class 1, shape (images,), and its decision threshold.
+
+    Of more than two classes the probability of every class, shape (images, classes), and no threshold.
+    """
 
     scores: Scores
-    threshold: float
+    threshold: float | None
+
+    def __post_init__(self) -> None:
+        if (self.threshold is None) != (np.ndim(self.scores) == 2):
+            raise ValueError(f"the threshold {self.threshold} is not for scores of shape {np.shape(self.scores)}")
 
 
 class DecisionCounts:
@@ -70,8 +77,9 @@ def _share(part: Counts, rest: Counts) -> Scores:
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
 
 
-def _auc(outcome: DecisionCounts) -> Scores:
-    positives, negatives = outcome.counted.positives, outcome.counted.negatives
+def _area(counted: Tally) -> Scores:
+    """The AUC of each weighting."""
+    positives, negatives = counted.positives, counted.negatives
     # Twice, so that ties are counted in whole numbers.
     twice_below = 2 * negatives.cumsum(axis=1) - negatives
     won = (positives * twice_below).sum(axis=1)
@@ -87,9 +95,80 @@ STATISTICS: dict[str, Callable[[DecisionCounts], Scores]] = {
     "ppv": lambda o: _share(o.true_positives, o.false_positives),
     "npv": lambda o: _share(o.true_negatives, o.false_negatives),
     "f1": lambda o: _share(2 * o.true_positives, o.false_positives + o.false_negatives),
-    "auc": _auc,
+    "auc": lambda o: _area(o.counted),
     "brier": lambda o: brier_scores(o.counted),
     "ece": lambda o: calibration_errors(o.counted),
+}
+
+
+class ClassCounts:
+    """Counts of decisions for more than two classes, for many weightings of the same images.
+
+    Args:
+        labels: The place of each image's class, shape (images,).
+        scores: The probability of every class, shape (images, classes).
+        weights: How often each image counts, shape (weightings, images); by default once.
+
+    Raises:
+        ValueError: As :func:`~pneumo_edge.evaluation.tally.tally`, or a label is not the place of a class.
+    """
+
+    def __init__(self, labels: Labels, scores: Scores, weights: Counts | None = None) -> None:
+        labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+        self.classes = scores.shape[1]
+        if not np.isin(labels, np.arange(self.classes)).all():
+            raise ValueError(f"a label is not the place of a class, 0 to {self.classes - 1}")
+        self.labels, self.scores = labels, scores
+        self.weights = np.ones((1, len(labels)), dtype=np.int64) if weights is None else weights
+        self.tallies = [
+            tally((labels == place).astype(np.int64), scores[:, place], self.weights) for place in range(self.classes)
+        ]
+        cells = self.classes * labels + decide(scores, None)
+        order = np.argsort(cells, kind="stable")
+        found, starts = np.unique(cells[order], return_index=True)
+        matrix = np.zeros((len(self.weights), self.classes**2), dtype=np.int64)
+        matrix[:, found] = np.add.reduceat(self.weights[:, order], starts, axis=1)
+        #: Shape (weightings, labels, decisions).
+        self.matrix = matrix.reshape(-1, self.classes, self.classes)
+        #: Each of shape (weightings, classes).
+        self.right = np.diagonal(self.matrix, axis1=1, axis2=2)
+        self.labelled, self.called = self.matrix.sum(axis=2), self.matrix.sum(axis=1)
+
+    @property
+    def images(self) -> Counts:
+        """Images in all, shape (weightings,)."""
+        return np.asarray(self.matrix.sum(axis=(1, 2)))
+
+    @property
+    def aucs(self) -> Scores:
+        """The AUC of each class against the rest, shape (weightings, classes)."""
+        return np.stack([_area(counted) for counted in self.tallies], axis=1)
+
+    @property
+    def brier(self) -> Scores:
+        """Half of the mean squared distance of probabilities and label, 0 to 1, shape (weightings,)."""
+        squares = ((self.scores - np.eye(self.classes)[self.labels]) ** 2).sum(axis=1) / 2
+        return np.asarray(self.weights @ squares / self.images)
+
+
+def _macro(part: Counts, whole: Counts) -> Scores:
+    """The mean over the classes of a share, which is 0 where there is nothing to be a part of."""
+    return np.asarray(np.divide(part, whole, out=np.zeros(whole.shape), where=whole > 0).mean(axis=1))
+
+
+#: The same for more than two classes; averages over classes are macro averages, each against the rest. The precision
+#: of a class that no image is called is 0.
+CLASS_STATISTICS: dict[str, Callable[[ClassCounts], Scores]] = {
+    "accuracy": lambda o: _share(o.right.sum(axis=1), o.images - o.right.sum(axis=1)),
+    "balanced_accuracy": lambda o: _macro(o.right, o.labelled),
+    "specificity": lambda o: _macro(
+        o.images[:, np.newaxis] - o.labelled - o.called + o.right, o.images[:, np.newaxis] - o.labelled
+    ),
+    "precision": lambda o: _macro(o.right, o.called),
+    "f1": lambda o: _macro(2 * o.right, o.labelled + o.called),
+    "auc": lambda o: np.asarray(o.aucs.mean(axis=1)),
+    "least_auc": lambda o: np.asarray(o.aucs.min(axis=1)),
+    "brier": lambda o: o.brier,
 }
 
 
@@ -98,7 +177,7 @@ def bootstrap(
     predictions: Predictions,
     patients: Sequence[str],
     *,
-    statistics: Iterable[str] = tuple(STATISTICS),
+    statistics: Iterable[str] | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> dict[str, Interval]:
@@ -109,17 +188,18 @@ def bootstrap(
     lies too high: the better calibrated the model, the more.
 
     Args:
-        labels: 0 or 1, shape (images,).
+        labels: 0 or 1, shape (images,); or the place of the class.
         predictions: The model's probabilities and threshold.
         patients: Whose image each is.
-        statistics: Names out of :data:`STATISTICS`.
+        statistics: Names out of :data:`STATISTICS`, without a threshold out of :data:`CLASS_STATISTICS`; by default
+            all.
         replicates: How often the patients are drawn.
         seed: Chooses the draws; they do not depend on the order of the images.
 
     Raises:
         ValueError: The shapes do not fit, a class is missing, or a label, score or argument is out of range.
     """
-    once, drawn = _evaluate(labels, (predictions,), patients, tuple(statistics), replicates, seed)
+    once, drawn = _evaluate(labels, (predictions,), patients, statistics, replicates, seed)
     units = _Units(labels, patients, predictions)
     return {name: open_share(_interval(once[0][name], drawn[0][name]), units.of(name)) for name in once[0]}
 
@@ -130,7 +210,7 @@ def bootstrap_difference(
     second: Predictions,
     patients: Sequence[str],
     *,
-    statistics: Iterable[str] = tuple(STATISTICS),
+    statistics: Iterable[str] | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
     open_ends: bool = True,
@@ -150,7 +230,7 @@ def bootstrap_difference(
         open_ends: Whether the interval is opened where too few patients differ. Two models that were trained may
             differ on other patients; a conversion is held to its network image by image, and need not be.
     """
-    once, drawn = _evaluate(labels, (first, second), patients, tuple(statistics), replicates, seed)
+    once, drawn = _evaluate(labels, (first, second), patients, statistics, replicates, seed)
     found = {name: _interval(once[0][name] - once[1][name], drawn[0][name] - drawn[1][name]) for name in once[0]}
     if not open_ends:
         return found
@@ -166,12 +246,14 @@ class _Units:
         self._patient_of = np.unique(np.asarray(patients, dtype=np.str_), return_inverse=True)[1]
         self._labels = np.asarray(labels)
         self._judged = predictions
-        self._called = [np.asarray(each.scores) >= each.threshold for each in predictions]
+        self._called = [decide(np.asarray(each.scores), each.threshold) for each in predictions]
+        self._classes = _classes(predictions[0])
 
     def of(self, name: str) -> int:
         """Independent patients, or pairs of them, behind a statistic of one model."""
-        if name in ("auc", "balanced_accuracy"):
-            return min(self._count(self._positive), self._count(~self._positive))
+        of_classes = set(CLASS_STATISTICS) - {"accuracy", "brier"} if self._classes else {"auc", "balanced_accuracy"}
+        if name in of_classes:
+            return min(self._count(self._labels == label) for label in range(self._classes or 2))
         return self.behind(name)
 
     def behind(self, name: str) -> int:
@@ -180,28 +262,33 @@ class _Units:
 
     def differing(self, name: str) -> int:
         """Patients with an image that the two models do not judge alike, so far as the statistic sees it."""
-        if name == "auc":
+        if name in ("auc", "least_auc"):
             one, other = (self._placements(each) for each in self._judged)
-            return self._count(one != other)
+            return self._count(_any_class(one != other))
         if name in ("brier", "ece"):
             one, other = (np.asarray(each.scores) for each in self._judged)
-            return self._count(one != other)
+            return self._count(_any_class(one != other))
         first, second = self._called
         return self._count((first != second) & (self._behind(name, first) | self._behind(name, second)))
 
-    def _behind(self, name: str, called: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    def _behind(self, name: str, called: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """The images that a statistic of decisions looks at."""
+        is_called = called == 1
         looked_at = {
             "sensitivity": self._positive,
             "specificity": ~self._positive,
-            "ppv": called,
-            "npv": ~called,
-            "f1": called | self._positive,
+            "ppv": is_called,
+            "npv": ~is_called,
+            "f1": is_called | self._positive,
         }
+        if self._classes:
+            looked_at = {}
         return looked_at[name] if name in looked_at else np.ones(len(called), dtype=np.bool_)
 
     def _placements(self, predictions: Predictions) -> Scores:
-        """DeLong's structural component of each image."""
+        """DeLong's structural component of each image, for each class where there are several."""
+        if self._classes:
+            return class_placements(self._labels, np.asarray(predictions.scores))
         found = np.empty(len(self._positive))
         found[self._positive], found[~self._positive] = placements(self._labels, predictions.scores)
         return found
@@ -214,15 +301,19 @@ def _evaluate(
     labels: Labels,
     models: Sequence[Predictions],
     patients: Sequence[str],
-    statistics: tuple[str, ...],
+    names: Iterable[str] | None,
     replicates: int,
     seed: int,
 ) -> tuple[list[dict[str, Scores]], list[dict[str, Scores]]]:
     """Every statistic of every model, on all images once and on the drawn ones."""
-    _check(labels, models, patients, statistics, replicates)
-    once = [_statistics(tally(labels, model.scores), model.threshold, statistics) for model in models]
+    known = tuple(CLASS_STATISTICS if _classes(models[0]) else STATISTICS)
+    statistics = known if names is None else tuple(names)
+    if unknown := [name for name in statistics if name not in known]:
+        raise ValueError(f"{unknown} are not among {list(known)}")
+    _check(labels, models, patients, replicates)
+    once = [_statistics(labels, model, None, statistics) for model in models]
     blocks: list[list[dict[str, Scores]]] = [
-        [_statistics(tally(labels, model.scores, weights), model.threshold, statistics) for model in models]
+        [_statistics(labels, model, weights, statistics) for model in models]
         for weights in _draw(labels, patients, replicates, seed)
     ]
     drawn = [
@@ -232,30 +323,43 @@ def _evaluate(
     return once, drawn
 
 
-def _check(
-    labels: Labels, models: Sequence[Predictions], patients: Sequence[str], statistics: tuple[str, ...], replicates: int
-) -> None:
-    if len(np.unique(labels)) < 2:
-        raise ValueError("the bootstrap takes images of both classes")
+def _check(labels: Labels, models: Sequence[Predictions], patients: Sequence[str], replicates: int) -> None:
+    classes = _classes(models[0])
+    if len(np.unique(labels)) < (classes or 2):
+        raise ValueError(f"the bootstrap takes images of {'every class' if classes else 'both classes'}")
     if len(patients) != len(labels):
         raise ValueError(f"there are {len(patients)} patients for {len(labels)} images")
     if replicates < 1:
         raise ValueError(f"replicates is {replicates}, not at least 1")
-    if unknown := [name for name in statistics if name not in STATISTICS]:
-        raise ValueError(f"{unknown} are not among {list(STATISTICS)}")
-    if any(np.isnan(model.threshold) for model in models):
+    if any(model.threshold is not None and np.isnan(model.threshold) for model in models):
         raise ValueError("a threshold is NaN")
 
 
-def _statistics(counted: Tally, threshold: float, names: tuple[str, ...]) -> dict[str, Scores]:
-    outcome = DecisionCounts(counted, threshold)
+def _classes(predictions: Predictions) -> int:
+    """How many classes have scores; 0 where class 1 alone has."""
+    return np.shape(predictions.scores)[1] if predictions.threshold is None else 0
+
+
+def _any_class(different: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which images are, in any class where there are several."""
+    return different if different.ndim == 1 else np.asarray(different.any(axis=1))
+
+
+def _statistics(
+    labels: Labels, model: Predictions, weights: Counts | None, names: tuple[str, ...]
+) -> dict[str, Scores]:
+    if model.threshold is None:
+        counts = ClassCounts(labels, model.scores, weights)
+        return {name: CLASS_STATISTICS[name](counts) for name in names}
+    outcome = DecisionCounts(tally(labels, model.scores, weights), model.threshold)
     return {name: STATISTICS[name](outcome) for name in names}
 
 
 def _draw(labels: Labels, patients: Sequence[str], replicates: int, seed: int) -> Iterator[Counts]:
     """How often each image counts, shape (replicates, images), in blocks of replicates."""
     names, patient_of = np.unique(np.asarray(patients, dtype=np.str_), return_inverse=True)
-    has_class = np.stack([np.bincount(patient_of, labels == label, len(names)) > 0 for label in (0, 1)], axis=1)
+    classes = range(max(2, int(np.max(labels)) + 1))
+    has_class = np.stack([np.bincount(patient_of, labels == label, len(names)) > 0 for label in classes], axis=1)
     strata: dict[tuple[bool, ...], list[int]] = {}
     for patient, classes in enumerate(has_class.tolist()):
         strata.setdefault(tuple(classes), []).append(patient)

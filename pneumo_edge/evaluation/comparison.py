@@ -15,7 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge.evaluation.intervals import Interval, open_difference
-from pneumo_edge.evaluation.metrics import Labels, Scores, delong_error, placements
+from pneumo_edge.evaluation.metrics import (
+    Labels,
+    Scores,
+    class_placements,
+    delong_error,
+    macro_auc,
+    placements,
+)
 
 _Z95 = NormalDist().inv_cdf(0.975)
 
@@ -82,23 +89,32 @@ def compare_auc(labels: Labels, first: Scores, second: Scores) -> AucDifference:
     images differ, the interval is opened (:func:`~pneumo_edge.evaluation.intervals.open_difference`).
 
     Args:
-        labels: 0 or 1, shape (images,).
-        first: Scores of the first model, shape (images,).
-        second: Scores of the second model, shape (images,).
+        labels: 0 or 1, shape (images,); or the place of the class.
+        first: Scores of the first model, shape (images,), or (images, classes): then of macro AUCs.
+        second: Scores of the second model, of the same shape.
 
     Raises:
         ValueError: There are fewer than two images of a class, the shapes do not fit, or a score is NaN.
     """
-    if not np.shape(labels) == np.shape(first) == np.shape(second):
+    if not (len(labels) == len(first) and np.shape(first) == np.shape(second)):
         raise ValueError("labels and scores are not of the same images")
+    if np.ndim(first) == 2:
+        placed = class_placements(labels, first) - class_placements(labels, second)
+        if min(int(np.sum(labels == label)) for label in range(placed.shape[1])) < 2:
+            raise ValueError("a comparison of AUCs takes at least two images of each class")
+        macro = macro_auc(labels, placed)
+        return _tested(macro.value, macro.error, int(placed.any(axis=1).sum()), len(placed))
     by_class = [one - other for one, other in zip(placements(labels, first), placements(labels, second), strict=True)]
     if min(map(len, by_class)) < 2:
         raise ValueError("a comparison of AUCs takes at least two images of each class")
     value = float(by_class[0].mean())
-    error = delong_error(by_class)
-    found = Interval(value, max(-1.0, value - _Z95 * error), min(1.0, value + _Z95 * error))
     differing = sum(int(np.count_nonzero(part)) for part in by_class)
-    difference = open_difference(found, differing, sum(map(len, by_class)))
+    return _tested(value, delong_error(by_class), differing, sum(map(len, by_class)))
+
+
+def _tested(value: float, error: float, differing: int, images: int) -> AucDifference:
+    found = Interval(value, max(-1.0, value - _Z95 * error), min(1.0, value + _Z95 * error))
+    difference = open_difference(found, differing, images)
     if error == 0:
         return AucDifference(difference, None, None) if value else AucDifference(difference, 0.0, 1.0)
     z = value / error
@@ -114,9 +130,9 @@ def paired_auc(
     patients differ, the interval is opened (:func:`~pneumo_edge.evaluation.intervals.open_difference`).
 
     Args:
-        labels: 0 or 1, shape (images,).
-        first: Scores of the first model, shape (images,).
-        second: Scores of the second model, shape (images,).
+        labels: 0 or 1, shape (images,); or the place of the class.
+        first: Scores of the first model, shape (images,), or (images, classes): then of macro AUCs.
+        second: Scores of the second model, of the same shape.
         patients: Whose image each is.
         confidence: That of the interval.
 
@@ -126,6 +142,12 @@ def paired_auc(
     labels = np.asarray(labels)
     if not len(labels) == len(first) == len(second) == len(patients):
         raise ValueError("labels, scores and patients are not of the same images")
+    if np.ndim(first) == 2:
+        placed = class_placements(labels, first) - class_placements(labels, second)
+        macro = macro_auc(labels, placed)
+        moved = _by_patient(macro.parts, patients)
+        differing = int(np.count_nonzero(_by_patient(placed.any(axis=1).astype(np.float64), patients)))
+        return _normal(macro.value, _inflation(len(moved)) * float(moved @ moved), differing, len(moved), confidence)
     images = np.zeros(len(labels))
     for label, one, other in zip((1, 0), placements(labels, first), placements(labels, second), strict=True):
         images[labels == label] = one - other

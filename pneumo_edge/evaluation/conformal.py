@@ -77,6 +77,31 @@ def conformal_bounds(labels: Labels, scores: Scores, patients: Sequence[object],
     )
 
 
+def class_bounds(
+    labels: Labels, probabilities: Scores, patients: Sequence[object], coverage: float
+) -> tuple[float, ...]:
+    """Calibrate the prediction set of any number of classes: which probability of a class keeps it in the set.
+
+    Args:
+        labels: The place of each image's class, shape (images,); every class has images.
+        probabilities: Of every class, shape (images, classes).
+        patients: As of :func:`conformal_bounds`.
+        coverage: As there.
+
+    Returns:
+        For each class the least probability at which it is in the set; 0, at which it always is, where it has too few
+        patients for that coverage.
+
+    Raises:
+        ValueError: As :func:`conformal_bounds`.
+    """
+    bounds = (
+        conformal_bounds((labels == place).astype(np.int64), probabilities[:, place], patients, coverage)
+        for place in range(probabilities.shape[1])
+    )
+    return tuple(each.least_positive for each in bounds)
+
+
 def conformal_quantile(strangeness: Scores, patients: npt.NDArray[np.generic], coverage: float) -> float:
     """What the strangeness of a new patient's image does not exceed with a probability of at least ``coverage``.
 

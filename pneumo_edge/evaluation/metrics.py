@@ -1,6 +1,8 @@
 """How well probabilities and decisions agree with labels, each with a 95 % interval.
 
-Labels are 0 or 1, scores are probabilities of class 1; both are arrays of shape (images,).
+Labels are 0 or 1, scores are probabilities of class 1; both are arrays of shape (images,). Of more than two classes,
+labels are places in the order of classes, and scores have the probability of every class, shape (images, classes). The
+AUC is then the macro average: the mean over the classes of each against the rest.
 """
 
 from __future__ import annotations
@@ -72,6 +74,119 @@ class Confusion:
         return 2 * self.true_positives / (2 * self.true_positives + missed_or_wrong)
 
 
+@dataclass(frozen=True)
+class ConfusionMatrix:
+    """Counts of decisions against labels for more than two classes: a row for each label, a column for each decision.
+
+    Sensitivity and specificity are macro averages, each class against the rest.
+    """
+
+    counts: tuple[tuple[Count, ...], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.counts) < 2 or any(len(row) != len(self.counts) for row in self.counts):
+            raise ValueError("counts are not as many rows as columns, and at least 2")
+
+    @property
+    def accuracy(self) -> Interval:
+        """Share of images that are decided rightly."""
+        right = sum(row[place] for place, row in enumerate(self.counts))
+        return wilson(right, sum(map(sum, self.counts)))
+
+    @property
+    def sensitivity(self) -> Interval:
+        """Mean over the classes of the share of their images that are called so; NaN where a class is missing.
+
+        The classes have other images, so the squares of their intervals add up (Zou and Donner, Statistics in Medicine
+        27, 2008).
+        """
+        shares = [each.sensitivity for each in self.by_class]
+        value = sum(each.value for each in shares) / len(shares)
+        below, above = (
+            math.sqrt(sum((getattr(each, end) - each.value) ** 2 for each in shares)) / len(shares)
+            for end in ("low", "high")
+        )
+        return Interval(value, value - below, value + above)
+
+    @property
+    def specificity(self) -> Interval:
+        """Mean over the classes of the share of other images that are not called so; NaN where there are none.
+
+        The classes share their images, so the ends are the means of the ends of their intervals.
+        """
+        shares = [each.specificity for each in self.by_class]
+        value, low, high = (
+            sum(getattr(each, part) for each in shares) / len(shares) for part in ("value", "low", "high")
+        )
+        return Interval(value, low, high)
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The value of :attr:`sensitivity`."""
+        return self.sensitivity.value
+
+    @property
+    def by_class(self) -> tuple[Confusion, ...]:
+        """Each class against the rest."""
+        counts = np.array(self.counts)
+        right, labelled, called = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+        return tuple(
+            Confusion(
+                true_positives=int(right[place]),
+                false_negatives=int(labelled[place] - right[place]),
+                true_negatives=int(counts.sum() - labelled[place] - called[place] + right[place]),
+                false_positives=int(called[place] - right[place]),
+            )
+            for place in range(len(counts))
+        )
+
+
+def decide(scores: Scores, threshold: float | None) -> npt.NDArray[np.int64]:
+    """Which class each image is called, shape (images,).
+
+    Args:
+        scores: Shape (images,), or (images, classes).
+        threshold: Class 1 is called where its score is at least this; None for scores of every class, of which the
+            most probable is called, and of several as probable the first.
+    """
+    called = np.argmax(scores, axis=1) if threshold is None else scores >= threshold
+    return np.asarray(called, dtype=np.int64)
+
+
+def distances(first: Scores, second: Scores) -> Scores:
+    """How far scores are from other scores of the same images, shape (images,); of several classes the largest."""
+    apart: Scores = np.abs(first - second)
+    return apart if apart.ndim == 1 else np.asarray(apart.max(axis=1))
+
+
+def mean_distances(first: Scores, second: Scores) -> Scores:
+    """How far scores are from other scores of the same images, shape (images,); of several classes the mean."""
+    apart: Scores = np.abs(first - second)
+    return apart if apart.ndim == 1 else np.asarray(apart.mean(axis=1))
+
+
+def margins(scores: Scores, threshold: float | None) -> Scores:
+    """How much the probability of an image would have to change for another decision, shape (images,).
+
+    Args:
+        scores: As of :func:`decide`.
+        threshold: As there; without one it is half of what the most probable class has more than the next.
+    """
+    if threshold is not None:
+        return np.asarray(np.abs(scores - threshold))
+    ranked = np.sort(scores, axis=1)
+    return np.asarray((ranked[:, -1] - ranked[:, -2]) / 2)
+
+
+def tabulate(labels: Labels, scores: Scores, threshold: float | None) -> Confusion | ConfusionMatrix:
+    """Count decisions against labels; arguments as of :func:`decide`."""
+    if threshold is not None:
+        return confusion(labels, scores >= threshold)
+    classes = scores.shape[1]
+    cells = np.bincount(classes * labels + decide(scores, None), minlength=classes**2)
+    return ConfusionMatrix(tuple(map(tuple, cells.reshape(classes, classes).tolist())))
+
+
 def confusion(labels: Labels, decisions: npt.NDArray[np.bool_]) -> Confusion:
     """Count decisions (True for class 1) against labels."""
     positive = labels == 1
@@ -99,9 +214,13 @@ def wilson(successes: int, trials: int) -> Interval:
 def auc(labels: Labels, scores: Scores) -> float:
     """Area under the ROC curve: the chance that a positive scores above a negative, ties counted half.
 
+    Of more than two classes it is the mean over the classes of each against the rest.
+
     Raises:
-        ValueError: Only one class is present, or a score is NaN.
+        ValueError: A class is missing, or a score is NaN.
     """
+    if np.ndim(scores) == 2:
+        return float(class_aucs(labels, scores).mean())
     above_negatives, _ = placements(labels, scores)
     return float(above_negatives.mean())
 
@@ -116,6 +235,13 @@ def auc_interval(labels: Labels, scores: Scores) -> Interval:
     Raises:
         ValueError: Fewer than two images of a class are present, or a score is NaN.
     """
+    if np.ndim(scores) == 2:
+        fewest = min(int(np.sum(labels == label)) for label in range(np.shape(scores)[1]))
+        if fewest < 2:
+            raise ValueError("an interval of the AUC takes at least two images of each class")
+        macro = macro_auc(labels, class_placements(labels, scores))
+        half = _Z95 * macro.error
+        return open_share(Interval(macro.value, max(0.0, macro.value - half), min(1.0, macro.value + half)), fewest)
     above_negatives, above_positives = placements(labels, scores)
     if min(len(above_negatives), len(above_positives)) < 2:
         raise ValueError("an interval of the AUC takes at least two images of each class")
@@ -123,6 +249,60 @@ def auc_interval(labels: Labels, scores: Scores) -> Interval:
     spread = _Z95 * delong_error((above_negatives, above_positives))
     found = Interval(value, max(0.0, value - spread), min(1.0, value + spread))
     return open_share(found, min(len(above_negatives), len(above_positives)))
+
+
+def class_aucs(labels: Labels, scores: Scores) -> Scores:
+    """The AUC of each class against the rest, shape (classes,).
+
+    Raises:
+        ValueError: A class is missing, or a score is NaN.
+    """
+    placed = class_placements(labels, scores)
+    return np.array([placed[labels == place, place].mean() for place in range(placed.shape[1])])
+
+
+def class_placements(labels: Labels, scores: Scores) -> Scores:
+    """The structural components (:func:`placements`) of each class against the rest, shape (images, classes).
+
+    Raises:
+        ValueError: A class is missing, or a score is NaN.
+    """
+    placed = np.empty(np.shape(scores))
+    for place in range(placed.shape[1]):
+        positive = labels == place
+        placed[positive, place], placed[~positive, place] = placements(positive.astype(np.int64), scores[:, place])
+    return placed
+
+
+@dataclass(frozen=True)
+class MacroAuc:
+    """A macro AUC, or a weighted sum of several, and by how much each image moves it.
+
+    ``parts`` have shape (images,) and sum to 0; ``error`` is the standard error with images as independent. That of two
+    classes is DeLong's.
+    """
+
+    value: float
+    parts: Scores
+    error: float
+
+
+def macro_auc(labels: Labels, placed: Scores) -> MacroAuc:
+    """The macro AUC of structural components of each class against the rest, or of their weighted sum over models.
+
+    Args:
+        labels: Shape (images,).
+        placed: From :func:`class_placements`, shape (images, classes).
+    """
+    classes = placed.shape[1]
+    of_label = [labels == label for label in range(classes)]
+    areas = np.array([placed[chosen, place].mean() for place, chosen in enumerate(of_label)])
+    parts = np.zeros(len(labels))
+    for place, positive in enumerate(of_label):
+        images = np.where(positive, positive.sum(), (~positive).sum())
+        parts += (placed[:, place] - areas[place]) / (classes * images)
+    variance = sum(chosen.sum() * parts[chosen].var(ddof=1) for chosen in of_label if chosen.sum() > 1)
+    return MacroAuc(float(areas.mean()), parts, math.sqrt(float(variance)))
 
 
 def roc(labels: Labels, scores: Scores) -> tuple[Scores, Scores, Scores]:
@@ -179,6 +359,8 @@ def _by_class(labels: Labels, scores: Scores) -> tuple[Scores, Scores]:
         # NaN sorts last, and would count as the highest score.
         raise ValueError("a score is NaN")
     positives, negatives = scores[labels == 1], scores[labels == 0]
+    if len(positives) + len(negatives) != len(scores):
+        raise ValueError("a label is neither 0 nor 1")
     if not len(positives) or not len(negatives):
         raise ValueError("the ROC curve takes images of both classes")
     return positives, negatives

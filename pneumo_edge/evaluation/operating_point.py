@@ -17,10 +17,22 @@ class ThresholdRule(StrEnum):
 
     YOUDEN = "Youden: largest sensitivity + specificity - 1"
     SENSITIVITY_95 = "sensitivity at least 0.95, then the largest specificity"
+    ARGMAX = "argmax: the most probable class"
 
 
-def choose_threshold(rule: ThresholdRule, labels: Labels, scores: Scores) -> float:
-    """The threshold by a rule; arguments and errors as of the functions below."""
+def choose_threshold(rule: ThresholdRule, labels: Labels, scores: Scores) -> float | None:
+    """The threshold by a rule; arguments and errors as of the functions below.
+
+    Returns:
+        None for :attr:`ThresholdRule.ARGMAX`, which takes no threshold.
+
+    Raises:
+        ValueError: Scores of every class, shape (images, classes), go with that rule alone, and others do not.
+    """
+    if (rule is ThresholdRule.ARGMAX) != (np.ndim(scores) == 2):
+        raise ValueError(f"the rule {rule.value!r} is not for scores of shape {np.shape(scores)}")
+    if rule is ThresholdRule.ARGMAX:
+        return None
     if rule is ThresholdRule.YOUDEN:
         return youden_threshold(labels, scores)
     return sensitivity_threshold(labels, scores, 0.95)
@@ -70,14 +82,20 @@ def fit_temperature(labels: Labels, scores: Scores) -> float:
     """The temperature that minimizes the log loss of the rescaled logits (Guo et al., ICML 2017).
 
     Args:
-        labels: 0 or 1, shape (images,).
-        scores: Probabilities of class 1, shape (images,).
+        labels: 0 or 1, shape (images,); or the place of the class.
+        scores: Probabilities of class 1, shape (images,); or of every class, shape (images, classes).
 
     Returns:
         A factor within 0.05 to 20 that the logits are to be divided by; above 1 the model was too sure. Where every
-        image is on its side of one half, 1: the loss then only falls with the temperature, and tells of none.
+        image is on its side of one half, 1: the loss then only falls with the temperature, and tells of none. The same
+        where the class of every image is the most probable one.
     """
-    if ((scores > 0.5) == (labels == 1)).all() and not (scores == 0.5).any():
+    if np.ndim(scores) == 2:
+        if (scores.argmax(axis=1) == labels).all() and (
+            np.sort(scores, axis=1)[:, -1] > np.sort(scores, axis=1)[:, -2]
+        ).all():
+            return 1.0
+    elif ((scores > 0.5) == (labels == 1)).all() and not (scores == 0.5).any():
         return 1.0
     # The log loss is convex in the inverse temperature, so a grid in its logarithm that is refined
     # around the best point finds the minimum to three digits.
@@ -92,13 +110,20 @@ def fit_temperature(labels: Labels, scores: Scores) -> float:
 
 
 def rescale(scores: Scores, temperature: float) -> Scores:
-    """Probabilities after their logits were divided by a temperature."""
+    """Probabilities after their logits were divided by a temperature: of class 1, or of every class."""
+    if np.ndim(scores) == 2:
+        logits = np.log(np.clip(np.asarray(scores, dtype=np.float64), _TINY, 1)) / temperature
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
     clipped = np.clip(np.asarray(scores, dtype=np.float64), _TINY, 1 - _TINY)
     logits = np.log(clipped / (1 - clipped)) / temperature
     return np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float64)
 
 
 def log_loss(labels: Labels, scores: Scores) -> float:
-    """Mean binary cross-entropy in nats."""
+    """Mean cross-entropy in nats, of class 1 or of every class."""
+    if np.ndim(scores) == 2:
+        of_label = np.asarray(scores, dtype=np.float64)[np.arange(len(labels)), labels]
+        return float(-np.mean(np.log(np.clip(of_label, _TINY, 1))))
     clipped = np.clip(np.asarray(scores, dtype=np.float64), _TINY, 1 - _TINY)
     return float(-np.mean(np.where(labels == 1, np.log(clipped), np.log1p(-clipped))))

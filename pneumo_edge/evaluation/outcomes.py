@@ -43,7 +43,7 @@ def shortage(labels: Labels, patients: Sequence[str]) -> str:
     """What a test set lacks for a claim on accuracy; "" where it lacks nothing.
 
     Args:
-        labels: 0 or 1, shape (images,).
+        labels: The place of each image's class, shape (images,).
         patients: Whose image each is.
     """
     return too_few(*smaller_class(labels, patients))
@@ -52,8 +52,9 @@ def shortage(labels: Labels, patients: Sequence[str]) -> str:
 def smaller_class(labels: Labels, patients: Sequence[str]) -> tuple[int, int]:
     """Images of the class with fewer images, and patients of that with fewer; arguments as of :func:`shortage`."""
     names = np.asarray(patients, dtype=np.str_)
-    images = min(int(np.sum(labels == label)) for label in (0, 1))
-    people = min(len(set(names[labels == label].tolist())) for label in (0, 1))
+    classes = range(max(2, int(np.max(labels)) + 1))
+    images = min(int(np.sum(labels == label)) for label in classes)
+    people = min(len(set(names[labels == label].tolist())) for label in classes)
     return images, people
 
 

@@ -53,12 +53,14 @@ class Prediction:
     Attributes:
         source: The path that was given, or the type of an image that was not a file.
         label: The positive class if its probability is at least ``threshold``, else the most probable other class.
-        probabilities: The probability of each class by its name, 0 to 1.
-        threshold: The threshold of the model file, 0 to 1.
+            Without a positive class, the most probable class.
+        probabilities: The probability of each class by its name, 0 to 1, in the order of the model's output.
+        threshold: The threshold of the model file, 0 to 1; None without a positive class.
         timings: Wall time of each stage.
         heatmap: None unless asked for. float32 of shape (grid height, grid width): the contribution of each cell of a
-            grid over the image to the logit of the positive class, minus that of the others. The mean over the cells is
-            the difference of the logits. :func:`pneumo_edge.imaging.heatmap.draw` draws it.
+            grid over the image to the logit of the positive class (without one, of ``label``), minus that of the
+            others. The mean over the cells is the difference of the logits. :func:`pneumo_edge.imaging.heatmap.draw`
+            draws it.
         prediction_set: The plausible classes of the image (:class:`pneumo_edge.spec.ConformalSpec`): one, several or
             none. None if the file has no prediction sets.
         distance: Distance of the image from the training images (:class:`pneumo_edge.spec.InputCheckSpec`), at least 0.
@@ -70,13 +72,18 @@ class Prediction:
     source: str
     label: str
     probabilities: Mapping[str, float]
-    threshold: float
+    threshold: float | None
     timings: Timings
     #: An array is not equal or unequal as a whole.
     heatmap: npt.NDArray[np.float32] | None = field(default=None, compare=False)
     prediction_set: tuple[str, ...] | None = None
     distance: float | None = None
     limit: float | None = None
+
+    @property
+    def probability(self) -> float:
+        """The probability of ``label``, within 0 to 1."""
+        return self.probabilities[self.label]
 
     @property
     def uncertain(self) -> bool | None:
@@ -211,11 +218,15 @@ class Classifier:
             probabilities=probabilities,
             threshold=self.spec.decision.threshold,
             timings=Timings(*clock.laps),
-            heatmap=outputs[HEATMAP] if explain else None,
+            heatmap=self._heatmap_of(label, outputs[HEATMAP]) if explain else None,
             prediction_set=kept,
             distance=distance,
             limit=check.limit if check else None,
         )
+
+    def _heatmap_of(self, label: str, heatmap: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The map that explains a label: without a positive class there is one for each."""
+        return heatmap if heatmap.ndim == 2 else heatmap[self.spec.class_names.index(label)]
 
     def check_explains(self) -> None:
         """Check that the model has a heatmap.
@@ -277,9 +288,9 @@ class Classifier:
         return pixels.convert(self.spec.input, rgb)
 
     def decide(self, probabilities: Mapping[str, float]) -> str:
-        """The label for class probabilities, by the threshold of the spec."""
-        positive = self.spec.decision.positive_class
-        if probabilities[positive] >= self.spec.decision.threshold:
+        """The label for class probabilities: by the threshold of the spec, or the most probable where it has none."""
+        positive, threshold = self.spec.decision.positive_class, self.spec.decision.threshold
+        if positive is not None and threshold is not None and probabilities[positive] >= threshold:
             return positive
         return max((name for name in self.spec.class_names if name != positive), key=probabilities.__getitem__)
 
@@ -288,11 +299,18 @@ class Classifier:
         bounds, positive = self.spec.conformal, self.spec.decision.positive_class
         if bounds is None:
             return None
-        probability = probabilities[positive]
+        if positive is None or bounds.least_positive is None or bounds.most_negative is None:
+            least = bounds.least or {}
+            return tuple(name for name in self.spec.class_names if probabilities[name] >= least[name])
+        probability, least_positive, most_negative = (
+            probabilities[positive],
+            bounds.least_positive,
+            bounds.most_negative,
+        )
         return tuple(
             name
             for name in self.spec.class_names
-            if (probability >= bounds.least_positive if name == positive else probability <= bounds.most_negative)
+            if (probability >= least_positive if name == positive else probability <= most_negative)
         )
 
     def _probabilities(self, output: engines.Probabilities) -> dict[str, float]:

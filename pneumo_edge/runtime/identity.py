@@ -17,7 +17,8 @@ class PredictorIdentity:
     engine: str
     version: str
     class_names: tuple[str, ...]
-    positive_class: str
+    #: None if the most probable class is the answer.
+    positive_class: str | None
     #: Whether predictions have remarks: the file says when an answer is uncertain, or an image is out-of-distribution.
     remarks: bool
     #: Whether out-of-distribution images are refused.

@@ -17,12 +17,14 @@ class Classified:
     """The answers to a set of images, in its order.
 
     Attributes:
-        probabilities: Probability of the positive class, 0 to 1, for each image.
+        probabilities: Probability of the positive class, 0 to 1, for each image; without one empty.
         inference_ms: Median wall time of inference in milliseconds, beside whatever else ran.
+        class_probabilities: Of every class in its order, for each image; None where there is a positive class.
     """
 
     probabilities: tuple[float, ...]
     inference_ms: float
+    class_probabilities: tuple[tuple[float, ...], ...] | None = None
 
 
 def classify(classifier: Classifier, grey: Pixels, done: Callable[[], None]) -> Classified:
@@ -37,10 +39,14 @@ def classify(classifier: Classifier, grey: Pixels, done: Callable[[], None]) -> 
         ModelFileError: The model gave something that is not a probability.
     """
     positive = classifier.spec.decision.positive_class
-    probabilities, inference_ms = [], []
+    probabilities, of_classes, inference_ms = [], [], []
     for image in grey:
         prediction = classifier.predict(Image.fromarray(image))
-        probabilities.append(prediction.probabilities[positive])
+        if positive is None:
+            of_classes.append(tuple(prediction.probabilities.values()))
+        else:
+            probabilities.append(prediction.probabilities[positive])
         inference_ms.append(prediction.timings.inference)
         done()
-    return Classified(tuple(probabilities), float(np.median(inference_ms)))
+    by_class = tuple(of_classes) if positive is None else None
+    return Classified(tuple(probabilities), float(np.median(inference_ms)), by_class)

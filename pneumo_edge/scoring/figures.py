@@ -32,6 +32,8 @@ _MODEL_STYLES = ("-", (0, (3, 1)), (0, (1, 1)))
 #: The upper left part of the ROC plane, where good models are.
 _ZOOM = 0.3
 _COLUMNS = 4
+#: Characters of a class's name over a panel.
+_MOST_TITLE = 40
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": _MUTED,
     "axes.grid": True,
@@ -55,7 +57,10 @@ def draw_roc(scores: EvaluationScores, computed: Metrics, path: Path) -> None:
         MissingExtraError: matplotlib is not installed.
         OSError: The file cannot be written.
     """
-    labels = np.array([image.label for image in scores.data.images], dtype=np.int64)
+    if scores.data.task.positive_class is None:
+        _draw_class_curves(scores, computed, path)
+        return
+    labels = scores.data.targets
     with _figure(computed, "ROC", (11, 5.6)) as figure:
         whole, enlarged = figure.subplots(1, 2)
         for axes in (whole, enlarged):
@@ -66,6 +71,38 @@ def draw_roc(scores: EvaluationScores, computed: Metrics, path: Path) -> None:
         whole.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), title="A dot marks the threshold of a file")
         enlarged.set(xlim=(-0.003, _ZOOM), ylim=(1 - _ZOOM, 1.003), title="The same, upper left corner")
         figure.legend(*whole.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+        _save(figure, path)
+
+
+def _draw_class_curves(scores: EvaluationScores, computed: Metrics, path: Path) -> None:
+    """For more than two classes: a panel for each against the rest; a dot marks the decisions of a file."""
+    names = scores.data.class_names
+    columns = min(_COLUMNS, len(names))
+    rows = -(-len(names) // columns)
+    with _figure(computed, "ROC of each class against the rest", (3.4 * columns + 0.6, 3.6 * rows + 1.2)) as figure:
+        panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+        for place, (name, axes) in enumerate(zip(names, panels, strict=False)):
+            labels = (scores.data.targets == place).astype(np.int64)
+            for members, colour, style in _styled(_groups(scores, computed)):
+                for file in members:
+                    probabilities = file.scores
+                    axes.plot(*_curve(labels, probabilities[:, place]), color=colour, linestyle=style, linewidth=1.4)
+                    counts = metrics.confusion(labels, metrics.decide(probabilities, None) == place)
+                    dot = 1 - counts.specificity.value, counts.sensitivity.value
+                    axes.plot(*dot, "o", color=colour, markeredgecolor="white", markersize=6, zorder=4)
+            axes.set_title(name if len(name) <= _MOST_TITLE else f"{name[:_MOST_TITLE]}...")
+            axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+            axes.set_xlabel("1 - specificity")
+            axes.set_ylabel("Sensitivity")
+            axes.label_outer()
+        for axes in panels[len(names) :]:
+            axes.set_axis_off()
+        for members, colour, style in _styled(_groups(scores, computed)):
+            areas = [metrics.auc(scores.data.targets, file.scores) for file in members]
+            panels[0].plot(
+                [], [], color=colour, linestyle=style, label=_say_group(members[0].model, areas, "macro AUC")
+            )
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
         _save(figure, path)
 
 
@@ -83,7 +120,8 @@ def draw_reliability(computed: Metrics, path: Path) -> None:
         for axes, measured in zip(panels, computed.models, strict=False):
             _draw_bins(axes, measured)
             axes.set_xlabel("Mean probability")
-            axes.set_ylabel("Share with " + list(computed.data.classes)[1])
+            two = len(computed.data.classes) == 2
+            axes.set_ylabel("Share with " + list(computed.data.classes)[1] if two else "Share of right labels")
             axes.label_outer()
         for axes in panels[len(computed.models) :]:
             axes.set_axis_off()
@@ -122,32 +160,37 @@ def _groups(scores: EvaluationScores, computed: Metrics) -> list[list[FileScores
 
 def _draw_curves(axes: Axes, scores: EvaluationScores, labels: Labels, groups: list[list[FileScores]]) -> None:
     axes.plot((0, 1), (0, 1), color=_RULE, linewidth=1, zorder=1)
-    firsts = [members[0].model for members in groups]
-    trained = list(dict.fromkeys((model.backbone, model.recipe) for model in firsts))
-    kinds = list(dict.fromkeys((model.format, model.engine) for model in firsts))
-    for first, members in zip(firsts, groups, strict=True):
-        colour = _COLOURS[trained.index((first.backbone, first.recipe)) % len(_COLOURS)]
-        style = _MODEL_STYLES[kinds.index((first.format, first.engine)) % len(_MODEL_STYLES)]
+    for members, colour, style in _styled(groups):
         areas = []
         for file in members:
-            probabilities = np.array(file.probabilities, dtype=np.float64)
+            probabilities = file.scores
             areas.append(metrics.auc(labels, probabilities))
             axes.plot(*_curve(labels, probabilities), color=colour, linestyle=style, linewidth=1.4, alpha=0.8, zorder=3)
-            counts = metrics.confusion(labels, probabilities >= file.model.threshold)
+            counts = metrics.tabulate(labels, probabilities, file.model.threshold)
             place = 1 - counts.specificity.value, counts.sensitivity.value
             axes.plot(*place, "o", color=colour, markeredgecolor="white", markersize=6, zorder=4)
-        title = f"{backbone_title(first.backbone)} {first.format}, {first.recipe}, {first.engine}: {_say_areas(areas)}"
-        axes.plot([], [], color=colour, linestyle=style, label=title)
+        axes.plot([], [], color=colour, linestyle=style, label=_say_group(members[0].model, areas))
     for dashes, shortcut in zip(cycle(_DASHES), scores.shortcuts, strict=False):
         values = shortcuts.as_scores(np.array(shortcut.values, dtype=np.float64), shortcut.direction)
         title = f"{shortcut.measure} alone: AUC {metrics.auc(labels, values):.3f}"
         axes.plot(*_curve(labels, values), color=_MUTED, linestyle=dashes, linewidth=1.4, label=title, zorder=2)
 
 
-def _say_areas(areas: list[float]) -> str:
-    if len(areas) == 1:
-        return f"AUC {areas[0]:.3f}"
-    return f"AUC {min(areas):.3f} to {max(areas):.3f} ({len(areas)} files)"
+def _styled(groups: list[list[FileScores]]) -> Iterator[tuple[list[FileScores], str, Any]]:
+    """Groups with their colour and their style of line."""
+    firsts = [members[0].model for members in groups]
+    trained = list(dict.fromkeys((model.backbone, model.recipe) for model in firsts))
+    kinds = list(dict.fromkeys((model.format, model.engine) for model in firsts))
+    for first, members in zip(firsts, groups, strict=True):
+        colour = _COLOURS[trained.index((first.backbone, first.recipe)) % len(_COLOURS)]
+        yield members, colour, _MODEL_STYLES[kinds.index((first.format, first.engine)) % len(_MODEL_STYLES)]
+
+
+def _say_group(model: ScoredModel, areas: list[float], name: str = "AUC") -> str:
+    found = f"{name} {areas[0]:.3f}"
+    if len(areas) > 1:
+        found = f"{name} {min(areas):.3f} to {max(areas):.3f} ({len(areas)} files)"
+    return f"{backbone_title(model.backbone)} {model.format}, {model.recipe}, {model.engine}: {found}"
 
 
 def _curve(labels: Labels, scores: Probabilities) -> tuple[Probabilities, Probabilities]:

@@ -34,7 +34,7 @@ class Model:
     sha256: str
     backbone: str
     format: str
-    threshold: Share
+    threshold: Share | None
     recipe: str
     initial_weights: str
     trained_on: str
@@ -114,16 +114,26 @@ def read_models(paths: list[Path], skip: Callable[[Skipped], None], task: Task |
     for path, name in _names(paths).items():
         try:
             spec = read_spec(path)
-            if task and spec.decision.positive_class != task.positive_class:
-                raise ModelFileError(
-                    f"{path} looks for {spec.decision.positive_class}",
-                    str(task.positive_class),
-                    "Measure it on its own data",
-                )
+            _check_task(path, spec, task)
             models.append(ModelFile(path, describe(path, name, spec), spec))
         except PneumoEdgeError as error:
             skip(Skipped(name, "", str(error), failed=not isinstance(error, MissingExtraError)))
     return models
+
+
+def _check_task(path: Path, spec: ModelSpec, task: Task | None) -> None:
+    if task is None or (task.positive_class is None and spec.task == task):
+        return
+    if task.positive_class is None or spec.decision.positive_class is None:
+        raise ModelFileError(
+            f"{path} has the classes {', '.join(spec.class_names)}",
+            f"those of the data, in their order: {', '.join(task.class_names)}",
+            "Measure it on data of its classes",
+        )
+    if spec.decision.positive_class != task.positive_class:
+        raise ModelFileError(
+            f"{path} looks for {spec.decision.positive_class}", task.positive_class, "Measure it on its own data"
+        )
 
 
 def _names(paths: list[Path]) -> dict[Path, str]:

@@ -12,7 +12,9 @@ from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN
 from pneumo_edge.evaluation.seeds import OverSeeds
 from pneumo_edge.scoring.scores import EvaluationScores, ScoredModel
 from pneumo_edge.scoring.summary import (
+    CLASS_METRIC_TITLES,
     METRIC_TITLES,
+    OF_CLASS_TITLES,
     Metrics,
     ModelComparison,
     ModelMetrics,
@@ -23,8 +25,10 @@ from pneumo_edge.scoring.summary import (
 )
 from pneumo_edge.spec import RANDOM_WEIGHTS
 
-_TITLES = {**METRIC_TITLES, "ece": "ECE"}
 _DECISIONS = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv", "npv", "f1")
+_CLASS_DECISIONS = tuple(name for name in CLASS_METRIC_TITLES if name != "brier")
+_COMPARED = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "brier")
+_CLASS_COMPARED = ("accuracy", "balanced_accuracy", "precision", "brier")
 _MODEL_COLUMNS = ("Backbone", "Recipe", "Format", "Engine", "Seed")
 _GROUP_COLUMNS = ("Backbone", "Recipe", "Format", "Engine", "Seeds")
 _NONE = Cell("")
@@ -42,7 +46,7 @@ def render(scores: EvaluationScores, computed: Metrics) -> str:
     patients = "not known" if data.patients is None else str(data.patients)
     sections = (
         _decisions(computed),
-        _kinds(computed),
+        _confusion_matrices(computed) if _several(computed) else _kinds(computed),
         _calibration(computed),
         _over_seeds(computed),
         _comparisons(computed),
@@ -101,28 +105,39 @@ def _warnings(computed: Metrics) -> tuple[tuple[str, str], ...]:
 
 
 def _decisions(computed: Metrics) -> Section:
-    rows = [(*_model_cells(each.model), *_metric_cells(each.metrics, _DECISIONS)) for each in computed.models]
+    names, titles = (_CLASS_DECISIONS if _several(computed) else _DECISIONS), _titles(computed)
+    rows = [(*_model_cells(each.model), *_metric_cells(each.metrics, names)) for each in computed.models]
     blank = (_NONE,) * (len(_MODEL_COLUMNS) - 1)
     for baseline in computed.baselines:
         label = Cell(f"{baseline.measure} alone ({baseline.direction} in {_positive(computed)})")
-        rows.append((label, *blank, _interval(baseline.auc), *(_NONE,) * (len(_DECISIONS) - 1)))
-    majority = Cell(f"always {computed.majority.class_name}")
-    rest = (_NONE,) * (len(_DECISIONS) - 2)
-    rows.append((majority, *blank, _NONE, _interval(computed.majority.accuracy), *rest))
+        rows.append((label, *blank, _interval(baseline.auc), *(_NONE,) * (len(names) - 1)))
+    majority = {"accuracy": _interval(computed.majority.accuracy)}
+    cells = (majority.get(name, _NONE) for name in names)
+    rows.append((Cell(f"always {computed.majority.class_name}"), *blank, *cells))
+    if _several(computed):
+        beaten = "The row without a format is what a model has to beat: always the same answer."
+        decided = (
+            "The answer is the most probable class. AUC, precision, specificity and F1 are macro averages, each class "
+            "against the rest, balanced accuracy is the mean of the sensitivities, and the least AUC is that of the "
+            "class that is told apart worst"
+        )
+    else:
+        beaten = (
+            "The rows without a format are what a model has to beat: one number of the image that knows nothing of "
+            "lungs, in the direction that the training images decide, and always the same answer."
+        )
+        decided = "Decisions are at the threshold that each file carries"
     return Section(
         "Discrimination and decisions",
         (
-            Paragraph(
-                "The rows without a format are what a model has to beat: one number of the image that knows nothing of "
-                "lungs, in the direction that the training images decide, and always the same answer."
-            ),
+            Paragraph(beaten),
             Paragraph("![ROC curves](roc.png)"),
-            Table((*_MODEL_COLUMNS, *(_TITLES[name] for name in _DECISIONS)), len(_MODEL_COLUMNS), tuple(rows)),
+            Table((*_MODEL_COLUMNS, *(titles[name] for name in names)), len(_MODEL_COLUMNS), tuple(rows)),
             Paragraph(
-                "Decisions are at the threshold that each file carries. Brackets hold 95 % intervals: DeLong's for the "
-                "AUC, Wilson's for always the same answer, and for the others percentiles of "
-                f"{computed.bootstrap_replicates:,} bootstrap replicates that draw {_unit(computed)}. None is narrower "
-                "at its end than the exact interval of as many patients without an error.",
+                f"{decided}. Brackets hold 95 % intervals: DeLong's for the AUC, Wilson's for always the same answer, "
+                f"and for the others percentiles of {computed.bootstrap_replicates:,} bootstrap replicates that draw "
+                f"{_unit(computed)}. None is narrower at its end than the exact interval of as many patients without "
+                "an error.",
                 minor=True,
             ),
         ),
@@ -153,13 +168,56 @@ def _kinds(computed: Metrics) -> Section:
                 Cell(str(each.confusion.false_positives)),
             )
             for each in computed.models
+            if each.confusion
         ),
     )
     notes = (Paragraph("Brackets hold Wilson's 95 % intervals.", minor=True),) if kinds else ()
     return Section("What is found and what is missed", (table, *notes))
 
 
+def _confusion_matrices(computed: Metrics) -> Section:
+    """Each class against the rest, and what was called what."""
+    names = tuple(computed.data.classes)
+    against_rest = Table(
+        (*_MODEL_COLUMNS, "Class", "Images", *OF_CLASS_TITLES.values()),
+        len(_MODEL_COLUMNS) + 1,
+        tuple(
+            (
+                *_model_cells(each.model),
+                Cell(name),
+                Cell(str(computed.data.classes[name])),
+                *_metric_cells(of_class, tuple(OF_CLASS_TITLES)),
+            )
+            for each in computed.models
+            for name, of_class in (each.by_class or {}).items()
+        ),
+    )
+    called = Table(
+        (*_MODEL_COLUMNS, "Images of", *(f"called {name}" for name in names)),
+        len(_MODEL_COLUMNS) + 1,
+        tuple(
+            (*_model_cells(each.model), Cell(name), *(Cell(str(count)) for count in row))
+            for each in computed.models
+            if each.matrix
+            for name, row in zip(names, each.matrix.counts, strict=True)
+        ),
+    )
+    return Section(
+        "Class by class",
+        (
+            against_rest,
+            Paragraph(
+                "Each class against the rest. Brackets hold 95 % intervals: DeLong's for the AUC, and for the others "
+                f"percentiles of the bootstrap that draws {_unit(computed)}.",
+                minor=True,
+            ),
+            called,
+        ),
+    )
+
+
 def _calibration(computed: Metrics) -> Section:
+    meaning = "The probability is that of the label, which should be right as often. " if _several(computed) else ""
     return Section(
         "Calibration",
         (
@@ -179,9 +237,9 @@ def _calibration(computed: Metrics) -> Section:
                 ),
             ),
             Paragraph(
-                "The expected calibration error (ECE) is taken in bins of equally many images. ECE by chance is what a "
-                "perfectly calibrated model with the same probabilities would show on as many images: the mean, and "
-                "the range of 95 % of draws. The temperature was fitted before and is inside the file.",
+                f"{meaning}The expected calibration error (ECE) is taken in bins of equally many images. ECE by chance "
+                "is what a perfectly calibrated model with the same probabilities would show on as many images: the "
+                "mean, and the range of 95 % of draws. The temperature was fitted before and is inside the file.",
                 minor=True,
             ),
         ),
@@ -192,9 +250,10 @@ def _over_seeds(computed: Metrics) -> Section | None:
     if not computed.over_seeds and not computed.notes:
         return None
     groups = computed.over_seeds
-    names = [name for name in _TITLES if any(name in group.metrics for group in groups)]
-    kinds = [f"sensitivity_{kind}" for kind in computed.data.kinds]
-    titles = [*(_TITLES[name] for name in names), *(f"Sensitivity, {kind}" for kind in computed.data.kinds)]
+    title_of = _titles(computed)
+    names = [name for name in title_of if any(name in group.metrics for group in groups)]
+    kinds = [] if _several(computed) else [f"sensitivity_{kind}" for kind in computed.data.kinds]
+    titles = [*(title_of[name] for name in names), *(f"Sensitivity, {kind}" for kind in computed.data.kinds)]
     table = Table(
         (*_GROUP_COLUMNS, *titles),
         len(_GROUP_COLUMNS),
@@ -218,6 +277,7 @@ def _over_seeds(computed: Metrics) -> Section | None:
 def _comparisons(computed: Metrics) -> Section | None:
     if not computed.comparisons:
         return None
+    titles, names = _titles(computed), _CLASS_COMPARED if _several(computed) else _COMPARED
     return Section(
         "Backbone against backbone",
         (
@@ -228,18 +288,15 @@ def _comparisons(computed: Metrics) -> Section | None:
             Table(
                 (
                     *("First", "Second", "Format", "Engine", "Seed"),
-                    "AUC",
+                    titles["auc"],
                     "DeLong p",
-                    *(
-                        _TITLES[name]
-                        for name in ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "brier")
-                    ),
+                    *(titles[name] for name in names),
                     "Only first right",
                     "Only second right",
                     "McNemar p",
                 ),
                 5,
-                tuple(_comparison_cells(each) for each in computed.comparisons),
+                tuple(_comparison_cells(each, names) for each in computed.comparisons),
             ),
             Paragraph(
                 f"{_bracket_note(computed)} DeLong's test and McNemar's exact test, both two-sided, take images as "
@@ -257,8 +314,7 @@ def _bracket_note(computed: Metrics) -> str:
     )
 
 
-def _comparison_cells(each: ModelComparison) -> tuple[Cell, ...]:
-    names = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "brier")
+def _comparison_cells(each: ModelComparison, names: tuple[str, ...]) -> tuple[Cell, ...]:
     return (
         Cell(f"{backbone_title(each.first.backbone)}, {each.first.recipe}"),
         Cell(f"{backbone_title(each.second.backbone)}, {each.second.recipe}"),
@@ -278,7 +334,8 @@ def _comparisons_over_seeds(computed: Metrics) -> Section | None:
     groups = computed.comparisons_over_seeds
     if not groups:
         return None
-    names = [name for name in _TITLES if any(name in group.differences for group in groups)]
+    titles = _titles(computed)
+    names = [name for name in titles if any(name in group.differences for group in groups)]
     return Section(
         "Backbone against backbone, over seeds",
         (
@@ -289,7 +346,7 @@ def _comparisons_over_seeds(computed: Metrics) -> Section | None:
             Table(
                 (
                     *("First", "Second", "Format", "Engine", "Seeds", "Second as accurate"),
-                    *(_TITLES[name] for name in names),
+                    *(titles[name] for name in names),
                 ),
                 6,
                 tuple(
@@ -349,7 +406,7 @@ def _file_cells(each: ModelMetrics) -> tuple[Cell, ...]:
         Cell(f"{model.engine} {model.engine_version}"),
         Cell(model.trained_on),
         Cell(model.initial_weights),
-        Cell(f"{model.threshold:.4f}"),
+        Cell("none" if model.threshold is None else f"{model.threshold:.4f}"),
         Cell(model.rule),
         Cell(model.chosen_on),
     )
@@ -385,7 +442,10 @@ def _limits(computed: Metrics) -> Section:
                     "Research software; not a medical device. No number here says how well a model judges patients.",
                     f"{computed.data.images} images of one source. An interval holds the chance of other images of "
                     "that source; of other hospitals, devices and ages it says nothing.",
-                    f"PPV and NPV belong to the share of {_positive(computed)} among these images, and to no other.",
+                    "Accuracy and precision belong to the shares of the classes among these images, and to no others."
+                    if _several(computed)
+                    else f"PPV and NPV belong to the share of {_positive(computed)} among these images, and to no "
+                    "other.",
                 )
             ),
         ),
@@ -396,6 +456,15 @@ def _unit(computed: Metrics) -> str:
     if computed.data.patients is None:
         return "images, because patients are not known, so that they are too narrow if patients have several"
     return "whole patients"
+
+
+def _several(computed: Metrics) -> bool:
+    """Whether there are more than two classes."""
+    return len(computed.data.classes) > 2
+
+
+def _titles(computed: Metrics) -> dict[str, str]:
+    return {**(CLASS_METRIC_TITLES if _several(computed) else METRIC_TITLES), "ece": "ECE"}
 
 
 def _positive(computed: Metrics) -> str:

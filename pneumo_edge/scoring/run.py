@@ -130,6 +130,7 @@ def _prepare(
         has_patients=source.has_patients,
         fingerprint=decoded.fingerprint,
         left_out=decoded.left_out,
+        positive_class=source.task.positive_class,
         images=tuple(
             ScoredImage(encodable(each.name), each.label, encodable(each.patient), each.kind)
             for each in decoded.samples
@@ -172,11 +173,11 @@ def _choose(
 def _measure_shortcuts(
     source: Source, samples: Sequence[Sample], looks: Mapping[str, _Look]
 ) -> tuple[ShortcutValues, ...]:
-    """Each shortcut in the direction that the other images decide, test images apart."""
+    """Each shortcut in the direction that the other images decide, test images apart; with a positive class alone."""
     own = {sample.name for sample in samples}
     others = [each for each in source.samples if each.split != "test" and each.name in looks and each.name not in own]
-    labels = np.array([sample.label for sample in others], dtype=np.int64)
-    if len(set(labels.tolist())) < 2:
+    labels = source.task.targets(np.array([sample.label for sample in others], dtype=np.int64))
+    if source.task.positive_class is None or len(set(labels.tolist())) < 2:
         return ()
 
     def columns(chosen: Sequence[Sample]) -> dict[str, metrics.Scores]:
@@ -189,8 +190,8 @@ def _measure_shortcuts(
 
 
 def _join(earlier: EvaluationScores, found: EvaluationScores, target: Path) -> EvaluationScores:
-    same = (earlier.data.split, earlier.data.fingerprint, earlier.data.images) == (
-        found.data.split, found.data.fingerprint, found.data.images,
+    same = (earlier.data.split, earlier.data.fingerprint, earlier.data.images, earlier.data.task) == (
+        found.data.split, found.data.fingerprint, found.data.images, found.data.task,
     )  # fmt: skip
     if not same:
         raise ResultsError(
@@ -219,7 +220,7 @@ def _score(
             return found
     grey = np.load(decoded.pixels[InputSize.of(file.spec)], mmap_mode="r")
     measured = classify(classifier, grey, lambda: show(1, model.file))
-    return replace(found, files=(*others, FileScores(model, measured.probabilities)))
+    return replace(found, files=(*others, FileScores(model, measured.probabilities, measured.class_probabilities)))
 
 
 def _describe(file: ModelFile, classifier: Classifier) -> ScoredModel:

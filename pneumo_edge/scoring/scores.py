@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+
 from pneumo_edge._util import files, records
 from pneumo_edge._util.records import AtLeastOne, Count, Share, Within
 from pneumo_edge._util.result_files import read_record
 from pneumo_edge.data.shortcuts import Direction
 from pneumo_edge.data.sources import SplitName
 from pneumo_edge.errors import ResultsError
-from pneumo_edge.scoring.classes import check_classes
+from pneumo_edge.evaluation.metrics import Labels, Scores
+from pneumo_edge.scoring.classes import check_classes, check_probabilities, task_of
 from pneumo_edge.spec import MAX_TEMPERATURE
+from pneumo_edge.task import Task
 
 SCHEMA_VERSION = 1
 
@@ -23,7 +27,7 @@ class ScoredImage:
     """An image: ``patient`` is its name where the source tells no patients, ``kind`` "" where it tells none."""
 
     name: str
-    label: Annotated[int, Within(0, 1)]
+    label: Count
     patient: str
     kind: str
 
@@ -32,6 +36,7 @@ class ScoredImage:
 class ImageSet:
     """The images of a split that can be decoded; ``left_out`` maps the others to the reason.
 
+    ``positive_class`` is None where there are more than two classes, and in files from before it was written.
     ``fingerprint`` is a SHA-256 over label and file content of every image, whatever its name.
     """
 
@@ -44,11 +49,23 @@ class ImageSet:
     fingerprint: str
     left_out: dict[str, str]
     images: tuple[ScoredImage, ...]
+    positive_class: str | None = None
 
     def __post_init__(self) -> None:
+        self.task  # noqa: B018 - raises ValueError
         check_classes(self.class_names, (image.label for image in self.images))
         if len({image.name for image in self.images}) != len(self.images):
             raise ValueError("two images have the same name")
+
+    @property
+    def task(self) -> Task:
+        """What was asked of the images."""
+        return task_of(self.class_names, self.positive_class)
+
+    @property
+    def targets(self) -> Labels:
+        """:meth:`pneumo_edge.task.Task.targets` of the images, shape (images,)."""
+        return self.task.targets(np.array([image.label for image in self.images], dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -77,7 +94,7 @@ class ScoredModel:
     initial_weights: str
     trained_on: str
     trained_on_real: bool
-    threshold: Share
+    threshold: Share | None
     rule: str
     chosen_on: str
     temperature: Annotated[float, Within(above=0, high=MAX_TEMPERATURE)]
@@ -87,10 +104,19 @@ class ScoredModel:
 
 @dataclass(frozen=True)
 class FileScores:
-    """A model file's probability of the positive class for each image, in their order."""
+    """A model file's probability of the positive class for each image, in their order.
+
+    Without a positive class these are none, and ``class_probabilities`` are of every class in its order.
+    """
 
     model: ScoredModel
     probabilities: tuple[Share, ...]
+    class_probabilities: tuple[tuple[Share, ...], ...] | None = None
+
+    @property
+    def scores(self) -> Scores:
+        """What metrics take (:meth:`pneumo_edge.task.Task.scores`), shape (images,) or (images, classes)."""
+        return np.array(self.probabilities if self.class_probabilities is None else self.class_probabilities)
 
 
 @dataclass(frozen=True)
@@ -108,8 +134,14 @@ class EvaluationScores:
             if len(shortcut.values) != images:
                 raise ValueError(f"{shortcut.measure} has {len(shortcut.values)} values for {images} images")
         for file in self.files:
-            if len(file.probabilities) != images:
-                raise ValueError(f"{file.model.file} has {len(file.probabilities)} probabilities for {images} images")
+            check_probabilities(
+                file.model.file,
+                file.probabilities,
+                file.class_probabilities,
+                file.model.threshold,
+                self.data.task,
+                images,
+            )
         if len({(file.model.sha256, file.model.engine) for file in self.files}) != len(self.files):
             raise ValueError("a file stands twice on one engine")
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from pneumo_edge._util import files, records
 from pneumo_edge._util.records import Count
@@ -18,9 +19,16 @@ from pneumo_edge.data import shortcuts
 from pneumo_edge.data.shortcuts import Direction
 from pneumo_edge.data.sources import SplitName
 from pneumo_edge.evaluation import metrics, reliability
-from pneumo_edge.evaluation.bootstrap import REPLICATES, STATISTICS, Predictions, bootstrap, bootstrap_difference
+from pneumo_edge.evaluation.bootstrap import (
+    CLASS_STATISTICS,
+    REPLICATES,
+    STATISTICS,
+    Predictions,
+    bootstrap,
+    bootstrap_difference,
+)
 from pneumo_edge.evaluation.comparison import AucDifference, McNemar, compare_auc, mcnemar
-from pneumo_edge.evaluation.metrics import Confusion, Interval, Labels
+from pneumo_edge.evaluation.metrics import Confusion, ConfusionMatrix, Interval, Labels
 from pneumo_edge.evaluation.metrics import Scores as Probabilities
 from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN, Outcome, settle, too_few
 from pneumo_edge.evaluation.reliability import Bin
@@ -33,8 +41,12 @@ SCHEMA_VERSION = 1
 
 #: The calibration error of resampled images lies too high, so it has no bootstrap interval here.
 _COMPARED = tuple(name for name in STATISTICS if name != "ece")
+_CLASSES_COMPARED = tuple(CLASS_STATISTICS)
 #: Of a single model the AUC has DeLong's interval.
 _RESAMPLED = tuple(name for name in _COMPARED if name != "auc")
+_CLASSES_RESAMPLED = tuple(name for name in _CLASSES_COMPARED if name != "auc")
+#: Of each class against the rest.
+_OF_CLASS = ("sensitivity", "specificity", "ppv", "f1")
 _SEED = 0
 
 
@@ -52,9 +64,39 @@ METRIC_TITLES = {
 }
 
 
+#: The same where there are more than two classes; averages are macro averages, of each class against the rest.
+CLASS_METRIC_TITLES = {
+    "auc": "Macro AUC",
+    "least_auc": "Least AUC",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "specificity": "Macro specificity",
+    "precision": "Macro precision",
+    "f1": "Macro F1",
+    "brier": "Brier score",
+}
+#: Titles of the metrics of one class against the rest.
+OF_CLASS_TITLES = {
+    "auc": "AUC",
+    "sensitivity": "Sensitivity",
+    "precision": "Precision",
+    "specificity": "Specificity",
+    "f1": "F1",
+}
+
+
+def titles(names: Iterable[str]) -> dict[str, str]:
+    """The titles that go with metrics of these names: those of two classes, or of more."""
+    return CLASS_METRIC_TITLES if "least_auc" in names else METRIC_TITLES
+
+
 @dataclass(frozen=True)
 class Data:
-    """The images. ``kinds`` counts positive images by kind; ``patients`` is None where they are not known."""
+    """The images.
+
+    ``classes`` counts them by class: of two, the positive one stands last. ``kinds`` counts positive images by kind;
+    ``patients`` is None where they are not known.
+    """
 
     title: str
     real: bool
@@ -68,8 +110,8 @@ class Data:
     patients: Count | None
 
     def __post_init__(self) -> None:
-        if len(self.classes) != 2:
-            raise ValueError(f"classes are {', '.join(map(repr, self.classes)) or 'none'}, not two")
+        if len(self.classes) < 2:
+            raise ValueError(f"classes are {', '.join(map(repr, self.classes)) or 'none'}, not two or more")
         if sum(self.classes.values()) != self.images:
             raise ValueError(f"classes have {sum(self.classes.values())} images, and images is {self.images}")
 
@@ -93,7 +135,10 @@ class ShortcutBaseline:
 
 @dataclass(frozen=True)
 class Reliability:
-    """``by_chance`` is the error that a perfectly calibrated model with these probabilities would show."""
+    """``by_chance`` is the error that a perfectly calibrated model with these probabilities would show.
+
+    The probability is that of the positive class; without one it is that of the label, which should be right as often.
+    """
 
     ece: float
     by_chance: Interval
@@ -105,17 +150,24 @@ class ModelMetrics:
     """Every metric of one model file.
 
     ``metrics`` maps ``auc`` to its value with DeLong's interval, and the others to their value with the
-    percentile interval of the bootstrap by patient; None where a metric is not defined.
+    percentile interval of the bootstrap by patient; None where a metric is not defined. Of more than two classes there
+    is no ``confusion``, but a ``matrix``, and ``by_class`` has the metrics of each against the rest.
     """
 
     model: ScoredModel
     metrics: dict[str, Interval | None]
-    confusion: Confusion
+    confusion: Confusion | None
     sensitivity_by_kind: dict[str, KindSensitivity]
     calibration: Reliability
+    matrix: ConfusionMatrix | None = None
+    by_class: dict[str, dict[str, Interval | None]] | None = None
 
     def __post_init__(self) -> None:
-        _check_names("metrics", self.metrics, METRIC_TITLES)
+        if (self.confusion is None) != (self.matrix is not None) or (self.matrix is None) != (self.by_class is None):
+            raise ValueError("it has a confusion, or a matrix and by_class, and not some of both")
+        _check_names("metrics", self.metrics, METRIC_TITLES if self.matrix is None else CLASS_METRIC_TITLES)
+        for name, of_class in (self.by_class or {}).items():
+            _check_names(f"by_class.{name}", of_class, OF_CLASS_TITLES)
 
 
 @dataclass(frozen=True)
@@ -157,7 +209,7 @@ class ModelComparison:
     mcnemar: McNemar
 
     def __post_init__(self) -> None:
-        _check_names("differences", self.differences, METRIC_TITLES)
+        _check_names("differences", self.differences, titles(self.differences))
 
 
 @dataclass(frozen=True)
@@ -247,10 +299,10 @@ def as_accurate(group: SeedComparison) -> Outcome | None:
 def shortage(data: Data) -> str:
     """What the images lack for a claim on accuracy; "" where they lack nothing.
 
-    Metrics hold the number of patients in both classes together, so of each it takes half.
+    Metrics hold the number of patients of all classes together, so of each it takes an equal part.
     """
     images, people = min(data.classes.values()), data.images if data.patients is None else data.patients
-    return too_few(images, people // 2)
+    return too_few(images, people // len(data.classes))
 
 
 def _check_names(what: str, given: Iterable[str], needed: Iterable[str]) -> None:
@@ -263,12 +315,15 @@ class _Images:
 
     def __init__(self, scores: EvaluationScores) -> None:
         images = scores.data.images
-        self.labels: Labels = np.array([image.label for image in images], dtype=np.int64)
+        self.labels: Labels = scores.data.targets
+        self.task = scores.data.task
         self.patients = [image.patient for image in images]
         self.kinds = [image.kind for image in images]
 
     def measure(self, file: FileScores) -> ModelMetrics:
-        probabilities, decisions = _probabilities(file), _decisions(file)
+        if self.task.positive_class is None:
+            return self._measure_classes(file)
+        probabilities, decisions = _probabilities(file), _decisions(file) == 1
         resampled = bootstrap(self.labels, _predictions(file), self.patients, statistics=_RESAMPLED, seed=_SEED)
         return ModelMetrics(
             model=file.model,
@@ -282,8 +337,43 @@ class _Images:
             ),
         )
 
+    def _measure_classes(self, file: FileScores) -> ModelMetrics:
+        probabilities, decisions = _probabilities(file), _decisions(file)
+        resampled = bootstrap(self.labels, _predictions(file), self.patients, statistics=_CLASSES_RESAMPLED, seed=_SEED)
+        matrix = metrics.tabulate(self.labels, probabilities, None)
+        assert isinstance(matrix, ConfusionMatrix)
+        right = (decisions == self.labels).astype(np.int64)
+        answered = probabilities[np.arange(len(decisions)), decisions]
+        return ModelMetrics(
+            model=file.model,
+            metrics=_defined({"auc": metrics.auc_interval(self.labels, probabilities), **resampled}),
+            confusion=None,
+            sensitivity_by_kind={},
+            calibration=Reliability(
+                reliability.expected_calibration_error(right, answered),
+                reliability.calibration_error_by_chance(answered, seed=_SEED),
+                reliability.reliability(right, answered),
+            ),
+            matrix=matrix,
+            by_class={
+                name: self._measure_class(place, probabilities, decisions)
+                for place, name in enumerate(self.task.class_names)
+            },
+        )
+
+    def _measure_class(
+        self, place: int, probabilities: Probabilities, decisions: npt.NDArray[np.int64]
+    ) -> dict[str, Interval | None]:
+        """The metrics of one class against the rest."""
+        labels = (self.labels == place).astype(np.int64)
+        # Its decision is no threshold of its probability, so it stands for a score.
+        called = Predictions((decisions == place).astype(np.float64), 0.5)
+        found = bootstrap(labels, called, self.patients, statistics=_OF_CLASS, seed=_SEED)
+        found["precision"] = found.pop("ppv")
+        return _defined({"auc": metrics.auc_interval(labels, probabilities[:, place]), **found})
+
     def compare(self, first: FileScores, second: FileScores) -> ModelComparison:
-        right = [_decisions(file) == (self.labels == 1) for file in (first, second)]
+        right = [_decisions(file) == self.labels for file in (first, second)]
         return ModelComparison(
             first=_side(first.model),
             second=_side(second.model),
@@ -296,7 +386,7 @@ class _Images:
                     _predictions(first),
                     _predictions(second),
                     self.patients,
-                    statistics=_COMPARED,
+                    statistics=_CLASSES_COMPARED if self.task.positive_class is None else _COMPARED,
                     seed=_SEED,
                 )
             ),
@@ -306,11 +396,11 @@ class _Images:
 
 
 def _probabilities(file: FileScores) -> Probabilities:
-    return np.array(file.probabilities, dtype=np.float64)
+    return file.scores
 
 
-def _decisions(file: FileScores) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    return _probabilities(file) >= file.model.threshold
+def _decisions(file: FileScores) -> npt.NDArray[np.int64]:
+    return metrics.decide(_probabilities(file), file.model.threshold)
 
 
 def _predictions(file: FileScores) -> Predictions:
@@ -378,7 +468,10 @@ def _over_seeds(runs: list[dict[str, float]]) -> dict[str, OverSeeds]:
 def _describe(scores: EvaluationScores) -> Data:
     data = scores.data
     labels = Counter(image.label for image in data.images)
-    kinds = Counter(image.kind for image in data.images if image.label == 1 and image.kind)
+    positive = data.task.positive_index
+    kinds = Counter(image.kind for image in data.images if image.label == positive and image.kind)
+    # Of two classes the positive one is last.
+    order = sorted(range(len(data.class_names)), key=lambda label: label == positive)
     return Data(
         title=data.title,
         real=data.real,
@@ -386,7 +479,7 @@ def _describe(scores: EvaluationScores) -> Data:
         split=data.split,
         fingerprint=data.fingerprint,
         images=len(data.images),
-        classes={name: labels[label] for label, name in enumerate(data.class_names)},
+        classes={data.class_names[label]: labels[label] for label in order},
         kinds=dict(sorted(kinds.items())),
         left_out=len(data.left_out),
         patients=len({image.patient for image in data.images}) if data.has_patients else None,
@@ -395,5 +488,5 @@ def _describe(scores: EvaluationScores) -> Data:
 
 def _majority(scores: EvaluationScores) -> Majority:
     labels = Counter(image.label for image in scores.data.images)
-    commoner = max((0, 1), key=labels.__getitem__)
+    commoner = max(range(len(scores.data.class_names)), key=labels.__getitem__)
     return Majority(scores.data.class_names[commoner], metrics.wilson(labels[commoner], len(scores.data.images)))

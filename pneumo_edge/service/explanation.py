@@ -20,8 +20,8 @@ class Explanation:
     """Pictures of at most 1024 pixels a side, as data URLs of JPEG files, and the heatmap that is drawn in one of them.
 
     ``x_ray`` is the X-ray; ``overlay`` the same with the heatmap over it. ``heatmap`` has rows of numbers: what each
-    cell of a grid over the X-ray adds to the logit of the positive class, less that of the others. ``overlay`` and
-    ``heatmap`` are null where the model file has none.
+    cell of a grid over the X-ray adds to the logit of the positive class (without one, of the label), less that of the
+    others. ``overlay`` and ``heatmap`` are null where the model file has none.
     """
 
     x_ray: str

@@ -129,15 +129,23 @@ class OutputSpec:
 
 @dataclass(frozen=True)
 class DecisionSpec:
-    """When the positive class is reported: where its probability is at least ``threshold``."""
+    """When the positive class is reported: where its probability is at least ``threshold``.
 
-    positive_class: str
-    threshold: Share
+    Both are None where no class is looked for before others: the most probable one is reported.
+    """
+
+    positive_class: str | None
+    threshold: Share | None
     rule: str
     chosen_on: str
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.threshold <= 1.0:
+        if (self.threshold is None) != (self.positive_class is None):
+            raise ValueError(
+                f"threshold is {self.threshold} and positive_class {self.positive_class!r}: of these, both are set, or "
+                "neither is"
+            )
+        if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
             raise ValueError(f"threshold is {self.threshold}, not within 0 to 1")
 
 
@@ -146,21 +154,27 @@ class ConformalSpec:
     """When the answer is uncertain: where the prediction set is not the decided class alone.
 
     The set has the positive class where its probability is at least ``least_positive``, and the negative one where it
-    is at most ``most_negative``; so it has one class, both or none. Both were calibrated on this file's own
-    probabilities, for each class apart, so that a set has the true class for a share ``coverage`` of the images of
+    is at most ``most_negative``; so it has one class, both or none. Of more than two classes it has those whose
+    probability is at least that of ``least``, by name, and the other two are None. They were calibrated on this file's
+    own probabilities, for each class apart, so that a set has the true class for a share ``coverage`` of the images of
     each class; ``patients`` is how many there were of each.
     """
 
     coverage: _Part
-    least_positive: Share
-    most_negative: Share
+    least_positive: Share | None
+    most_negative: Share | None
     patients: dict[str, Count]
     chosen_on: str
+    least: dict[str, Share] | None = None
 
     def __post_init__(self) -> None:
         for name in ("coverage", "least_positive", "most_negative"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} is {getattr(self, name)}, not within 0 to 1")
+            value = getattr(self, name)
+            if value is not None and not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name} is {value}, not within 0 to 1")
+        given = {self.least_positive is None, self.most_negative is None, self.least is not None}
+        if len(given) > 1:
+            raise ValueError("it has least_positive and most_negative, or least, and not some of both")
 
 
 @dataclass(frozen=True)
@@ -318,14 +332,19 @@ class ModelSpec:
         names = [PROBABILITY, *(output.name for output in self.outputs)]
         if len(set(names)) != len(names):
             raise ValueError(f"outputs are named {names}, not each by another name")
-        heatmap = self.output(HEATMAP)
-        if heatmap and len(heatmap.shape) != 2:
-            raise ValueError(f"the shape of the output {HEATMAP!r} is {list(heatmap.shape)}, not height and width")
+        heatmap, by_argmax = self.output(HEATMAP), self.task.decided_by == "argmax"
+        of_class = (len(self.class_names),) if by_argmax else ()
+        if heatmap and (len(heatmap.shape) != len(of_class) + 2 or heatmap.shape[: len(of_class)] != of_class):
+            expected = f"{of_class[0]} classes, height and width" if of_class else "height and width"
+            raise ValueError(f"the shape of the output {HEATMAP!r} is {list(heatmap.shape)}, not {expected}")
         components = self.output(COMPONENTS)
         if self.input_check and (components is None or components.size != len(self.input_check.mean)):
             raise ValueError(f"input_check is not for the output {COMPONENTS!r} of this file")
-        if self.conformal and len(self.class_names) != 2:
+        if self.conformal and self.conformal.least is None and len(self.class_names) != 2:
             raise ValueError(f"conformal is for two classes, and class_names are {list(self.class_names)}")
+        least = self.conformal.least if self.conformal else None
+        if least is not None and not (by_argmax and least.keys() == set(self.class_names)):
+            raise ValueError(f"conformal.least is not for the classes {list(self.class_names)}, decided by argmax")
         if self.conformal and (unknown := self.conformal.patients.keys() - set(self.class_names)):
             raise ValueError(f"conformal.patients counts {min(unknown)!r}, which is not in class_names")
 
@@ -334,15 +353,10 @@ class ModelSpec:
         """How many values the first output holds."""
         return len(self.class_names) if self.scores in ("probabilities", "logits") else 1
 
-    @property
+    @functools.cached_property
     def task(self) -> Task:
         """What the model was asked in training."""
-        return Task(self.class_names, self.decision.positive_class)
-
-    @property
-    def positive_index(self) -> int:
-        """Index of the positive class in the model's output."""
-        return self.task.positive_index
+        return Task.of(self.class_names, self.decision.positive_class)
 
     def output(self, name: str) -> OutputSpec | None:
         """The output of a name beside the probabilities, or None where the model has none."""

@@ -20,9 +20,8 @@ from pneumo_edge._util import extras, files, tabular
 from pneumo_edge._util.progress import bar
 from pneumo_edge.backbones import SIDE, Backbone
 from pneumo_edge.data.tensors import Dataset
-from pneumo_edge.errors import TrainingError
-from pneumo_edge.evaluation.metrics import Labels, Scores, auc, confusion
-from pneumo_edge.evaluation.operating_point import choose_threshold, fit_temperature, log_loss, rescale
+from pneumo_edge.evaluation.metrics import Labels, Scores, auc, tabulate
+from pneumo_edge.evaluation.operating_point import ThresholdRule, choose_threshold, fit_temperature, rescale
 from pneumo_edge.imaging.images import grey_to_rgb
 from pneumo_edge.runs import Run
 from pneumo_edge.spec import DataSpec, DecisionSpec, TrainingSpec
@@ -85,13 +84,6 @@ def train(
     settings = TrainingSettings(
         backbone.name, recipe.name, seed, weights.description, dataset.manifest.fingerprint, recipe
     )
-    task = dataset.manifest.task
-    if task.positive_class is None:
-        raise TrainingError(
-            f"the data has {len(task.class_names)} classes: {', '.join(task.class_names)}",
-            "two classes",
-            "Give data of two classes; training with more is being built",
-        )
     check_settings(folder, settings)
     if (folder / runs.RECORD_NAME).exists():
         run = runs.load(folder)
@@ -100,7 +92,8 @@ def train(
     keras = extras.need("keras", "train")
     keras.utils.set_random_seed(seed)
     train_indices = dataset.indices("train")
-    model = build(backbone, weights, recipe.dropout, dataset.rgb(train_indices[:256]), len(task.class_names))
+    classes = len(dataset.manifest.task.class_names)
+    model = build(backbone, weights, recipe.dropout, dataset.rgb(train_indices[:256]), classes)
 
     rows = _fit_head(model, recipe, dataset, cache / "features", folder / _CHECKPOINT_NAME / "head", seed)
     for number in range(len(recipe.fine_tune)):
@@ -141,8 +134,8 @@ def _fit_head(model: Any, recipe: Recipe, dataset: Dataset, cache: Path, folder:
         head,
         recipe.head,
         TrainingImages(train_indices, dataset.labels(train_indices), lambda chosen, _: table[chosen]),
-        lambda: _positive(head.predict(table[val_indices], batch_size=_PREDICT_BATCH, verbose=0), task),
-        dataset.labels(val_indices),
+        lambda: task.scores(head.predict(table[val_indices], batch_size=_PREDICT_BATCH, verbose=0)),
+        task.targets(dataset.labels(val_indices)),
         folder,
         seed,
     )
@@ -181,7 +174,7 @@ def _fine_tune(
         phase,
         training_images(dataset, phase),
         lambda: _scores(fitted, resize(dataset.grey[val_indices], side), dataset.manifest.task),
-        dataset.labels(val_indices),
+        dataset.manifest.task.targets(dataset.labels(val_indices)),
         folder / name,
         seed,
     )
@@ -220,8 +213,8 @@ def training_images(dataset: Dataset, phase: Phase) -> TrainingImages:
 
 
 def _scores(model: Any, grey: npt.NDArray[np.uint8], task: Task) -> Scores:
-    """Probabilities of the positive class for grey images of shape (images, side, side)."""
-    return _positive(_predict(model, grey), task)
+    """:meth:`~pneumo_edge.task.Task.scores` of grey images of shape (images, side, side)."""
+    return task.scores(_predict(model, grey))
 
 
 def _finish(
@@ -229,15 +222,15 @@ def _finish(
 ) -> Run:
     """Choose temperature and threshold on validation, and fold the temperature into the last layer."""
     val_indices = dataset.indices("val")
-    labels = dataset.labels(val_indices)
     manifest, task = dataset.manifest, dataset.manifest.task
+    labels = task.targets(dataset.labels(val_indices))
     scores = _scores(model, dataset.grey[val_indices], task)
     temperature = fit_temperature(labels, scores)
     kernel, bias = model.get_layer(LOGITS).get_weights()
     model.get_layer(LOGITS).set_weights([kernel / temperature, bias / temperature])
     scores = rescale(scores, temperature)
-    threshold = choose_threshold(recipe.threshold_rule, labels, scores)
-    counts = confusion(labels, scores >= threshold)
+    rule = ThresholdRule.ARGMAX if task.positive_class is None else recipe.threshold_rule
+    threshold = choose_threshold(rule, labels, scores)
     columns = {"probability": scores}
     if recipe.check_shifts:
         columns |= _shifted_scores(model, dataset.grey[val_indices], task)
@@ -247,9 +240,7 @@ def _finish(
         class_names=task.class_names,
         height=dataset.grey.shape[1],
         width=dataset.grey.shape[2],
-        decision=DecisionSpec(
-            task.class_names[task.positive_index], threshold, recipe.threshold_rule, f"validation, {len(labels)} images"
-        ),
+        decision=DecisionSpec(task.positive_class, threshold, rule, f"validation, {len(labels)} images"),
         temperature=temperature,
         data=DataSpec(
             manifest.source,
@@ -266,11 +257,7 @@ def _finish(
             initial_weights=settings.weights,
             epochs=epochs,
             validation={
-                "auc": auc(labels, scores),
-                "accuracy": counts.accuracy.value,
-                "sensitivity": counts.sensitivity.value,
-                "specificity": counts.specificity.value,
-                "log_loss": log_loss(labels, scores),
+                **runs.validation_metrics(labels, scores, threshold),
                 **shift_metrics(labels, columns, threshold),
             },
         ),
@@ -294,14 +281,14 @@ def _shifted_scores(model: Any, grey: npt.NDArray[np.uint8], task: Task) -> dict
     return scores
 
 
-def shift_metrics(labels: Labels, columns: dict[str, Scores], threshold: float) -> dict[str, float]:
+def shift_metrics(labels: Labels, columns: dict[str, Scores], threshold: float | None) -> dict[str, float]:
     """Return mean AUC and accuracy over the columns that are named like shifts; empty if there are none."""
     shifted = [scores for name, scores in columns.items() if name in SHIFTS]
     if not shifted:
         return {}
     return {
         "shifted_auc": float(np.mean([auc(labels, scores) for scores in shifted])),
-        "shifted_accuracy": float(np.mean([confusion(labels, s >= threshold).accuracy.value for s in shifted])),
+        "shifted_accuracy": float(np.mean([tabulate(labels, s, threshold).accuracy.value for s in shifted])),
     }
 
 
@@ -311,15 +298,18 @@ def save_validation(dataset: Dataset, indices: npt.NDArray[np.intp], columns: di
     Args:
         dataset: The data set of the run.
         indices: Indices of the images.
-        columns: Probabilities by the name of their column, float64 of shape (images,), 0 to 1.
+        columns: Scores by the name of their column, or columns (:func:`pneumo_edge.runs.score_columns`): float64 of
+            shape (images,), or (images, classes), 0 to 1.
         path: The CSV file to write.
 
     Raises:
         OSError: The file cannot be written.
     """
-    lines = [tabular.row(["name", "label", *columns], end="\r\n")]
+    task = dataset.manifest.task
+    names = [each for name in columns for each in runs.score_columns(name, task)]
+    lines = [tabular.row(["name", "label", *names], end="\r\n")]
     for row, entry in enumerate(dataset.entries(indices)):
-        numbers = (f"{scores[row]:.9g}" for scores in columns.values())
+        numbers = (f"{score:.9g}" for scores in columns.values() for score in np.atleast_1d(scores[row]))
         lines.append(tabular.row([entry.name, entry.label, *numbers], end="\r\n"))
     with files.atomic(path) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8", newline="")
@@ -335,10 +325,6 @@ def _predict(
         outputs.append(model.predict_on_batch(batch.astype(np.float32)))
         done(len(batch))
     return np.concatenate(outputs)
-
-
-def _positive(outputs: npt.NDArray[np.float32], task: Task) -> Scores:
-    return outputs[:, task.positive_index].astype(np.float64)
 
 
 def _features_key(extractor: Any, dataset: Dataset, indices: npt.NDArray[np.intp]) -> str:

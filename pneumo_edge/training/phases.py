@@ -14,14 +14,14 @@ import numpy.typing as npt
 
 from pneumo_edge._util import extras, files, records
 from pneumo_edge._util.progress import Advance, bar
-from pneumo_edge.evaluation.metrics import Labels, Scores, auc
+from pneumo_edge.evaluation.metrics import Labels, Scores, auc, decide
 from pneumo_edge.evaluation.operating_point import log_loss
 from pneumo_edge.training import checkpoint
 from pneumo_edge.training.recipes import Phase
 
 #: Gives the model's inputs for indices into the data set, as float32; the generator is for augmentation.
 ReadBatch = Callable[[npt.NDArray[np.intp], np.random.Generator], npt.NDArray[np.float32]]
-#: Gives the probability of the positive class for every validation image.
+#: Gives the scores of every validation image (:meth:`pneumo_edge.task.Task.scores`).
 Validate = Callable[[], Scores]
 
 _STATE_NAME = "state.json"
@@ -89,7 +89,7 @@ def fit_phase(
         phase: The settings.
         images: The training images.
         validate: Called after each epoch.
-        val_labels: Labels of the validation images.
+        val_labels: :meth:`~pneumo_edge.task.Task.targets` of the validation images.
         folder: Folder of the checkpoint; if it contains one, fitting resumes from it.
         seed: Seed of the order of the images.
 
@@ -163,7 +163,7 @@ def _validate(
         loss=float(logs["loss"][0]),
         accuracy=float(logs["accuracy"][0]),
         val_loss=log_loss(labels, scores),
-        val_accuracy=float(np.mean((scores >= 0.5) == (labels == 1))),
+        val_accuracy=float(np.mean(decide(scores, 0.5 if scores.ndim == 1 else None) == labels)),
         val_auc=auc(labels, scores),
         seconds=seconds,
     )

@@ -16,7 +16,7 @@ from pneumo_edge.runtime import engines
 
 def _ask(model: Path, engine: str, images: list[Path]) -> list[float]:
     classifier = Classifier(model, engine=engine)
-    positive = classifier.spec.decision.positive_class
+    positive = str(classifier.spec.decision.positive_class)
     return [classifier.predict(image).probabilities[positive] for image in images]
 
 

@@ -179,6 +179,7 @@ def test_decisions_of_one_class_are_compared_too(make_results: MakeResults, run:
     results = make_results(speeds={"mobilenetv2": 4.0})
     good = with_answers(results, same)
     labels, scores, threshold = good.test_set.labels, good.units[0].probabilities, good.models[0].threshold
+    assert threshold is not None
     wrong = [name for name, label in labels.items() if label == 0 and scores[name] >= threshold]
     right = [name for name, label in labels.items() if label == 1 and scores[name] >= threshold][: len(wrong)]
     assert len(wrong) == len(right) > 20
@@ -192,6 +193,7 @@ def test_one_decision_of_few_that_turns_over_is_no_regression(make_results: Make
     results = make_results(speeds={"mobilenetv2": 4.0})
     good = with_answers(results, same, 120)
     threshold = good.models[0].threshold
+    assert threshold is not None
     near = min(
         (
             name

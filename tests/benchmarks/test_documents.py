@@ -314,7 +314,8 @@ _REPRODUCTION = json.loads(
 
 def _read_spec(path: Path) -> None:
     found = spec.parse(path.read_bytes(), path)
-    assert found.temperature > 0 and 0 <= found.decision.threshold <= 1 and found.positive_index >= 0
+    assert found.temperature > 0 and found.task.positive_index == 1
+    assert found.decision.threshold is not None and 0 <= found.decision.threshold <= 1
     found.smallest_decoded  # noqa: B018
     if found.input_check:
         for components in (np.zeros(len(found.input_check.mean)), np.full(len(found.input_check.mean), 3e38)):

@@ -19,6 +19,7 @@ from pneumo_edge.benchmarks.report.compose import compose
 from pneumo_edge.benchmarks.report.runs import gather
 from pneumo_edge.benchmarks.results import Calls, Conditions, Results, read
 from pneumo_edge.benchmarks.summary import summarise
+from pneumo_edge.evaluation.metrics import Confusion
 
 MakeResults = Callable[..., Results]
 
@@ -52,6 +53,7 @@ def test_accuracy_agrees_with_scikit_learn() -> None:
     assert found.auc.value == pytest.approx(roc_auc_score(truth, values))
     (tn, fp), (fn, tp) = confusion_matrix(truth, [value >= 0.5 for value in values])
     confusion = found.confusion
+    assert isinstance(confusion, Confusion)
     assert (confusion.true_negatives, confusion.false_positives) == (tn, fp)
     assert (confusion.false_negatives, confusion.true_positives) == (fn, tp)
 

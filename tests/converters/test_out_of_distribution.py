@@ -88,6 +88,7 @@ def test_the_spec_has_the_calibration(checked: dict[str, Path], name: str) -> No
     patients = spec.conformal.patients
     assert check.share == sum(patients.values()) / (sum(patients.values()) + 1) < 0.99
     assert spec.conformal.coverage == min(patients.values()) / (min(patients.values()) + 1) < 0.95
+    assert spec.conformal.least_positive is not None and spec.conformal.most_negative is not None
     assert spec.conformal.least_positive > 0 and spec.conformal.most_negative < 1
 
 

@@ -382,6 +382,7 @@ def test_decisions_that_change_in_a_sample_are_judged_by_their_chance(changed: i
     large = _keep_some(models, 500)
     travelling = np.flatnonzero(large.travelling)
     scores = large.scores.copy()
+    assert large.threshold is not None
     # As many of the images that travel are decided otherwise by Keras, each by a little.
     nearest = travelling[np.argsort(np.abs(scores[travelling] - large.threshold))[:changed]]
     scores[nearest] = large.threshold + np.where(scores[nearest] >= large.threshold, -1e-6, 1e-6)

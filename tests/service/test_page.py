@@ -75,6 +75,7 @@ def test_a_chosen_file_gets_its_verdict(open_page: Open, x_ray: Path, viewport: 
     assert _wait_for_verdict(page) == expected.label
     share = f"{100 * expected.probabilities['PNEUMONIA']:.1f} %"
     assert share in page.inner_text("#reason")
+    assert expected.threshold is not None
     assert f"threshold of {100 * expected.threshold:.1f} %" in page.inner_text("#reason")
     assert re.search(rf"PNEUMONIA\s+{re.escape(share)}", page.inner_text("#probabilities"))
     assert re.search(r"inference\s+[\d.]+ ms", page.inner_text("#timings"))

@@ -88,7 +88,7 @@ def test_a_killed_run_goes_on_and_leaves_a_whole_run(keras: Any, workplace: Path
     assert epochs == list(range(len(epochs))) and len(epochs) > done_before
     run = runs.load(out)
     assert run.training.epochs == len(rows)
-    assert 0 <= run.decision.threshold <= 1
+    assert run.decision.threshold is not None and 0 <= run.decision.threshold <= 1
     assert not run.data.real
     assert {path.name for path in out.iterdir()} == {
         "run.json", "model.keras", "split.json", "validation.csv", "history.csv", "curves.png", "settings.json"

@@ -55,6 +55,8 @@ def measure(model: str | Path, data: Path, cache: Path) -> FileResults:
         )
         for kind in (out_of_distribution.KINDS if spec.input_check else ())
     ]
+    positive, threshold = spec.decision.positive_class, spec.decision.threshold
+    assert positive is not None and threshold is not None, "these are files of two classes"
     return FileResults(
         file=classifier.path.name,
         sha256=files.sha256(classifier.path),
@@ -63,12 +65,12 @@ def measure(model: str | Path, data: Path, cache: Path) -> FileResults:
         engine=classifier.engine.name,
         engine_version=classifier.engine.version,
         data=dataset.manifest.source,
-        threshold=spec.decision.threshold,
+        threshold=threshold,
         conformal=spec.conformal,
         input_check=spec.input_check,
         test=PredictedImages(
             tuple(dataset.labels(test).tolist()),
-            tuple(each.probabilities[spec.decision.positive_class] for each in said),
+            tuple(each.probabilities[positive] for each in said),
             _distances(said),
         ),
         foreign=tuple(unlike),

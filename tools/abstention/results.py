@@ -78,7 +78,9 @@ class FileResults:
 
     def answered(self) -> Answered:
         """What the prediction sets are worth on test."""
-        bounds = ConformalBounds(self.conformal.least_positive, self.conformal.most_negative)
+        least, most = self.conformal.least_positive, self.conformal.most_negative
+        assert least is not None and most is not None, "these are files of two classes"
+        bounds = ConformalBounds(least, most)
         return evaluate_sets(*self._labels_and_scores(), self.threshold, bounds)
 
     def false_alarms(self) -> Interval:

@@ -33,7 +33,7 @@ def section(runs: Runs) -> Section:
                         Cell(model.trained_on),
                         Cell(model.recipe),
                         Cell(model.initial_weights),
-                        cells.number(model.threshold, 3),
+                        Cell("argmax") if model.threshold is None else cells.number(model.threshold, 3),
                         cells.number(model.size_bytes, 0),
                     )
                     for run in runs

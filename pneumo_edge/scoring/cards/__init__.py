@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pneumo_edge import backbones
-from pneumo_edge._util import extras, files
+from pneumo_edge._util import extras, files, markdown
 from pneumo_edge.backbones import Pretrained, backbone_title
-from pneumo_edge.errors import ModelFileError, ResultsError
+from pneumo_edge.errors import ModelFileError, ResultsError, printable
 from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.scoring.cards import tables
@@ -110,7 +110,7 @@ def render(card: Card) -> str:
         tables={
             "training": tables.training(card.spec),
             "metrics": tables.metrics(card.measured, card.seeds),
-            "confusion": tables.confusion(card.measured.confusion, card.evaluation.data),
+            "confusion": tables.confusion(card.measured, card.evaluation.data),
             "shortcuts": tables.shortcuts(card.evaluation),
         },
     )
@@ -178,6 +178,7 @@ def _environment() -> Environment:
         "backbone": backbone_title,
         "listed": _listed,
         "number": tables.number,
+        "text": lambda name: markdown.escape(printable(name)),
     }
     return environment
 

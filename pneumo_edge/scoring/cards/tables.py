@@ -8,16 +8,18 @@ from pneumo_edge._util import markdown
 from pneumo_edge._util.document import Cell, Table
 from pneumo_edge.backbones import backbone_title
 from pneumo_edge.evaluation.comparison import p_value
-from pneumo_edge.evaluation.metrics import Confusion, Interval
+from pneumo_edge.evaluation.metrics import Interval
 from pneumo_edge.evaluation.seeds import OverSeeds
 from pneumo_edge.scoring.summary import (
     METRIC_TITLES,
+    OF_CLASS_TITLES,
     Data,
     Metrics,
     ModelComparison,
     ModelMetrics,
     SeedComparison,
     SeedGroup,
+    titles,
 )
 from pneumo_edge.spec import ModelSpec
 
@@ -36,7 +38,9 @@ def training(spec: ModelSpec) -> str:
 
 def metrics(measured: ModelMetrics, seeds: SeedGroup | None) -> str:
     """Every metric of a file with its interval, and over the seeds of its recipe."""
-    rows = [[title, _interval(measured.metrics[name]), name] for name, title in METRIC_TITLES.items()]
+    rows = [[title, _interval(measured.metrics[name]), name] for name, title in titles(measured.metrics).items()]
+    for class_name, of_class in (measured.by_class or {}).items():
+        rows += [[f"{class_name}: {title}", _interval(of_class[name]), ""] for name, title in OF_CLASS_TITLES.items()]
     for kind, part in measured.sensitivity_by_kind.items():
         rows.append([f"Sensitivity, {kind}", _interval(part.sensitivity), f"sensitivity_{kind}"])
     calibration = measured.calibration
@@ -48,8 +52,15 @@ def metrics(measured: ModelMetrics, seeds: SeedGroup | None) -> str:
     return _table(["", "this file", f"seeds {', '.join(map(str, seeds.seeds))}"], over)
 
 
-def confusion(counts: Confusion, data: Data) -> str:
+def confusion(measured: ModelMetrics, data: Data) -> str:
     """What was called what."""
+    counts = measured.confusion
+    if counts is None:
+        assert measured.matrix
+        return _table(
+            ["", *(f"called {name}" for name in data.classes)],
+            [[name, *map(number, row)] for name, row in zip(data.classes, measured.matrix.counts, strict=True)],
+        )
     negative, positive = data.classes
     return _table(
         ["", f"called {positive}", f"called {negative}"],
@@ -62,7 +73,7 @@ def confusion(counts: Confusion, data: Data) -> str:
 
 def shortcuts(evaluation: Metrics) -> str:
     """What is reached with no knowledge of lungs."""
-    _, positive = evaluation.data.classes
+    positive = list(evaluation.data.classes)[-1]
     rows = [
         [f"{each.measure} alone ({each.direction} in {positive})", str(each.auc), ""] for each in evaluation.baselines
     ]

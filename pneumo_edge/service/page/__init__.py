@@ -34,7 +34,8 @@ def render(classifier: Classifier, limits: Limits, needs_token: bool = False) ->
     facts = {
         "model": spec.name,
         "engine": f"{engine.name} {engine.version}",
-        "positive": spec.decision.positive_class,
+        "positive": spec.decision.positive_class or "",
+        "explained": spec.decision.positive_class or "the class that is shown",
         "training": "X-rays" if spec.data.real else "PHANTOM images, not X-rays: it is of no use on patients",
         "version": __version__,
         "accept": ",".join([*openapi.MEDIA_TYPES[:-1], ".dcm", ".dicom"]),

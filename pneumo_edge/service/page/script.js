@@ -72,16 +72,20 @@ async function send(image) {
 }
 
 function show(verdict, image, roundTrip) {
-  const share = verdict.probabilities[positive];
+  // Without a positive class the most probable one is the label, and there is no threshold.
+  const shown = positive || verdict.label;
+  const share = verdict.probabilities[shown];
   const side = share >= verdict.threshold ? "at or above" : "below";
+  const reason = positive ? `, ${side} the threshold of ${percent(verdict.threshold)}.` : ", the most probable class.";
   const remarks = Object.keys(REMARKS).filter((name) => verdict[name]);
   at("status").textContent = `Judged: ${[verdict.label, ...remarks].join(", ")}.`;
   at("remark").textContent = remarks.map((name) => REMARKS[name]).join(" ");
   at("remark").hidden = !remarks.length;
   at("label").textContent = verdict.label;
   at("reason").textContent =
-    `Probability of ${positive} ${percent(share)}, ${side} the threshold of ${percent(verdict.threshold)}.`;
+    `Probability of ${shown} ${percent(share)}${reason}`;
   at("share").style.width = `${100 * share}%`;
+  at("threshold").hidden = !positive;
   at("threshold").style.left = `${100 * verdict.threshold}%`;
   const shares = Object.entries(verdict.probabilities);
   at("probabilities").replaceChildren(...shares.map(([name, value]) => row(name, percent(value))));
