@@ -1,4 +1,4 @@
-"""Where downloads and decoded data sets are kept between runs, and how much of them."""
+"""The cache of downloads and decoded data sets: its place, and its limit."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _home() -> Path:
     except RuntimeError as error:
         raise _no_home("no HOME, and no entry in passwd") from error
     if not home.is_dir():
-        raise _no_home(f"{printable(home)} is not there, or is no folder")
+        raise _no_home(f"{printable(home)} is missing or not a folder")
     return home
 
 
@@ -60,19 +60,17 @@ def limit() -> int:
     """How many bytes the cache may hold: ``$PNEUMO_EDGE_CACHE_LIMIT``, or :data:`DEFAULT_LIMIT`.
 
     Raises:
-        DataError: The variable holds something else than a number of bytes.
+        DataError: The variable is not a number of bytes.
     """
     given = os.environ.get(LIMIT_VARIABLE, "")
     if given and not re.fullmatch(r"[0-9]{1,18}", given):
-        raise DataError(
-            f"{LIMIT_VARIABLE} is {given!r}", "a number of bytes such as 4000000000", "Set it to one, or unset it"
-        )
+        raise DataError(f"{LIMIT_VARIABLE} is {given!r}", "a number of bytes such as 4000000000", "Correct or unset it")
     return int(given) if given else DEFAULT_LIMIT
 
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Say of a cache that cannot be written where it is, and how to have it elsewhere.
+    """Turn write errors of the cache into an error that names its folder and the variable that moves it.
 
     Raises:
         DataError: It cannot be written, or its disk is full.
@@ -82,7 +80,7 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(
             f"the cache {folder} cannot be written ({error.strerror or error})",
-            "a folder that can be written, with room on its disk",
+            "a writable folder with free space",
             f"Set the environment variable {CACHE_VARIABLE} to such a folder",
         ) from error
 
@@ -116,8 +114,8 @@ def keep_within_limit(folder: Path, needed: Iterable[Path] = ()) -> None:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
             size -= of_entry
     print(
-        f"Decoded images and features are kept in {folder}: {size / 1e6:,.0f} MB, the limit is {most / 1e6:,.0f} MB "
-        f"({CACHE_VARIABLE} and {LIMIT_VARIABLE} change place and limit)",
+        f"Decoded images and features are cached in {folder}: {size / 1e6:,.0f} MB, the limit is {most / 1e6:,.0f} MB "
+        f"(change with {CACHE_VARIABLE} and {LIMIT_VARIABLE})",
         file=sys.stderr,
         flush=True,
     )

@@ -1,7 +1,7 @@
-"""A child process of ours: how it is started, that it ends with this one, and how its end is told.
+"""Starts child processes, ends them with this process, and describes how they ended.
 
-What the two say to each other is for their modules: one answer (:mod:`pneumo_edge._util.subprocesses`), a stream of
-messages, tensors, or functions to carry out.
+Other modules define the communication: one answer (:mod:`pneumo_edge._util.subprocesses`), a stream of messages,
+tensors, or functions to call.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Child:
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def close(self) -> None:
-        """End the process, whatever it is at."""
+        """Kill the process."""
         self.process.kill()
         for stream in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(OSError):

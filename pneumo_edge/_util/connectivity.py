@@ -1,4 +1,4 @@
-"""Whether an address answers, found out in a bounded time: behind a firewall some never do."""
+"""Checks in limited time whether an address answers; behind a firewall some never do."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class UnreachableError(OSError):
 
 
 def check(url: str, seconds: float = SECONDS) -> None:
-    """Make sure that something answers at an address, in one attempt; whatever it answers is an answer.
+    """Check in one attempt that an address answers; any answer will do.
 
-    A proxy from the environment is gone through, as a download would.
+    A proxy from the environment is used, as for a download.
 
     Args:
         url: An http or https address.
-        seconds: After which nobody answers. Time limits of sockets do not bound the look-up of a name, and count
-            for each of a name's addresses anew.
+        seconds: Time limit. Timeouts of sockets do not limit the lookup of a name, and apply to each address of a name
+            separately.
 
     Raises:
         UnreachableError: Nothing answered, or something else than HTTP.

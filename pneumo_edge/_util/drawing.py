@@ -1,4 +1,4 @@
-"""Figures that show names as they are, whatever a file, a folder or a class is called."""
+"""Saves figures that show any name of a file, folder or class unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or not there."""
+"""Writes files and folders that are either complete or absent."""
 
 from __future__ import annotations
 

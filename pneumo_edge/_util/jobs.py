@@ -1,4 +1,4 @@
-"""A long job alone with what it writes: no second one beside it, and a word on how to resume it."""
+"""Locks the output of a long job against other processes, and says how to resume the job."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def alone(target: Path, job: str, resume: str) -> Iterator[None]:
         error.add_note(resume)
         raise
     finally:
-        # While it is still locked: whoever opened it meanwhile sees that it is no longer there.
+        # Removed while still locked, so that a process that opened it meanwhile sees that it is gone.
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(descriptor)
         if is_new:
-            # One that the job left empty is nobody's.
+            # Remove a new folder if the job left it empty.
             with contextlib.suppress(OSError):
                 path.parent.rmdir()
 
@@ -106,10 +106,10 @@ def _busy(path: Path, target: Path, owner: _Owner | None, *, certain: bool) -> B
         who, job = f"process {owner.process}", owner.job
         who += f" on {owner.host}" if owner.host != platform.node() else ""
     return BusyError(
-        f"another {job} is writing there ({who}): {target}",
-        "a file or folder that nothing else writes",
+        f"another {job} is writing {target} ({who})",
+        "a file or folder that no other process writes",
         "Wait until it has ended, or give another --out"
-        + ("" if certain else f"; where it no longer runs, delete {path}"),
+        + ("" if certain else f"; if it no longer runs, delete {path}"),
     )
 
 

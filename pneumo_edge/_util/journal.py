@@ -1,4 +1,4 @@
-"""What a long job has finished so far, kept beside the file that is written when all of it is known."""
+"""Saves the finished results of a long job, until the final file is written."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pneumo_edge.errors import ResultsError
 
 
 class Journal:
-    """JSON lines in ``FILE.partial``: first whose work it is, then what is finished.
+    """JSON lines in ``FILE.partial``: first a head that identifies the job, then the finished results.
 
-    Each line is written at once and whole. So a process may be killed at any moment: what was finished is kept, and
-    the next run goes on behind it.
+    Each line is written at once. So a process can be killed at any moment: the finished results are saved, and the next
+    run resumes after them.
 
     Args:
         target: The file that the job writes in the end.
-        holds: What the lines are, for messages: "verdicts".
-        basis: What must be the same for them to be kept, for messages: "model or engine".
+        holds: What the lines are, for messages: "results".
+        basis: What must be the same to resume, for messages: "model or engine".
     """
 
     def __init__(self, target: Path, holds: str, basis: str) -> None:
@@ -29,19 +29,19 @@ class Journal:
         self._holds, self._basis = holds, basis
 
     def begin(self, head: Any, resume: bool, is_next: Callable[[int, bytes], bool]) -> int:
-        """Start, or go on where an interrupted run left off.
+        """Start, or resume an interrupted run.
 
         Args:
-            head: A JSON document that says whose work this is.
-            resume: Keep what an interrupted run had finished.
+            head: A JSON document that identifies the job.
+            resume: Resume an interrupted run.
             is_next: Whether a line (its number from 0, and its bytes without the end) belongs to this run. The first
-                that does not, or that was cut short, goes, and all behind it.
+                line that does not, or that is incomplete, is removed with all lines after it.
 
         Returns:
-            How many lines are kept.
+            The number of results that are kept.
 
         Raises:
-            ResultsError: There is work of an interrupted run, and ``resume`` is not given, or it began otherwise.
+            ResultsError: There is an interrupted run and ``resume`` is False, or it began with other settings.
             OSError: The file cannot be written.
         """
         first = _line(head)
@@ -49,9 +49,9 @@ class Journal:
         if self.path.exists():
             if not resume:
                 raise ResultsError(
-                    f"{self.path} holds the {self._holds} of an interrupted run",
+                    f"{self.path} contains the {self._holds} of an interrupted run",
                     "no such file, or --resume",
-                    "Give --resume to go on behind them, or delete the file",
+                    "Give --resume to continue, or delete the file",
                 )
             kept, end = self._find_end(first, is_next)
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,9 +85,9 @@ class Journal:
                 return 0, 0
             if first != head:
                 raise ResultsError(
-                    f"{self.path} holds {self._holds} of another {self._basis}, or of another version of it",
-                    f"the {self._basis} that it was begun with",
-                    "Name that, or delete the file",
+                    f"{self.path} contains {self._holds} of another {self._basis}, or of another version of it",
+                    f"the {self._basis} of the interrupted run",
+                    "Give that, or delete the file",
                 )
             kept, end = 0, stream.tell()
             for line in stream:

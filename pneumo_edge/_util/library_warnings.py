@@ -53,7 +53,7 @@ class Unheard:
 
     def __enter__(self) -> None:
         _thread.depth += 1
-        # Whoever set filters meanwhile has theirs in front.
+        # Filters that were set meanwhile come first.
         if warnings.filters[:1] != [_thread.ignored]:
             warnings.filters.insert(0, _thread.ignored)  # type: ignore[attr-defined]
 

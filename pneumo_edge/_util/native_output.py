@@ -40,7 +40,7 @@ def quiet_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def spelled(path: Path) -> Iterator[str]:
-    """Spell a path for a library that takes UTF-8 alone, whatever bytes the path has and whatever the locale is.
+    """Spell a path with any bytes, in any locale, for a library that only takes UTF-8.
 
     Raises:
         OSError: The file cannot be read.

@@ -1,4 +1,4 @@
-"""What may be written where: checks of output paths, made before the work and not after it."""
+"""Checks output paths before any work is done."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pneumo_edge.errors import ArgumentError, printable
 
 
 def check_file(out: Path, inputs: Iterable[str | os.PathLike[str]]) -> None:
-    """Refuse a file to write that is a folder or one of the inputs, whatever it is called and linked.
+    """Refuse a file to write that is a folder or one of the inputs, also under another name or link.
 
     Args:
         out: The file.
@@ -27,7 +27,7 @@ def check_file(out: Path, inputs: Iterable[str | os.PathLike[str]]) -> None:
         known = identities(inputs)
         for same in found.keys() & known.keys():
             raise ArgumentError(
-                f"{out} is one of the inputs, {printable(known[same])}", "a file of its own", "Give another path"
+                f"{out} is one of the inputs, {printable(known[same])}", "another file", "Give another path"
             )
 
 
@@ -40,12 +40,12 @@ def check_folder(out: Path) -> None:
     # A link that leads nowhere is in the way, too.
     if os.path.lexists(out) and not out.is_dir():
         raise ArgumentError(
-            f"{out} is a file, not a folder to write into", "a folder, or a path where nothing is", "Give another path"
+            f"{out} is a file, not a folder to write into", "a folder, or a new path", "Give another path"
         )
 
 
 def identities(paths: Iterable[str | os.PathLike[str]]) -> dict[tuple[int, int], str | os.PathLike[str]]:
-    """Files by what tells them apart whatever they are called, links and hard links included; those that are there."""
+    """Return the existing files by an identity that is the same for all names, links and hard links of a file."""
     found = {}
     for path in paths:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What ends a child process when its parent has ended, however that ended: a pipe that only the parent holds open."""
+"""Ends a child process when its parent ends for any reason, by a pipe that only the parent holds open."""
 
 from __future__ import annotations
 

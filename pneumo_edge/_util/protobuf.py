@@ -45,7 +45,7 @@ def fields(message: memoryview) -> Iterator[Field]:
         else:
             raise ValueError(f"a field of the wire type {kind}")
         if at > len(message):
-            raise ValueError("a field that goes on behind the end")
+            raise ValueError("a field that extends beyond the end")
         yield Field(key >> 3, message[start:at], value)
 
 

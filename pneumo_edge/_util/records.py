@@ -191,7 +191,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(name for name, number in Counter(name for name, _ in pairs).items() if number > 1)
-        raise RecordError(f"the field {twice[:_MOST_PLACE]} stands twice in one object")
+        raise RecordError(f"the field {twice[:_MOST_PLACE]} occurs twice in one object")
     return found
 
 

@@ -44,12 +44,12 @@ def read_record(
             raise ResultsError(f"{path} has schema {found}", expected, "Install a newer pneumo-edge to read it")
         if found < oldest:
             remedy = f"Measure again with `pneumo-edge {verb}`"
-            raise ResultsError(f"{path} has schema {found}, which lacks what is needed", expected, remedy)
+            raise ResultsError(f"{path} has schema {found}, which is too old", expected, remedy)
         return records.loads(record, text)
     except _TooLargeError as error:
-        raise ResultsError(f"{path} holds more than {MAX_BYTES:,} bytes", expected, "Give a results file") from error
+        raise ResultsError(f"{path} has more than {MAX_BYTES:,} bytes", expected, "Give a results file") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ResultsError(f"{path} is no whole gzip file ({error})", expected, "Copy it again") from error
+        raise ResultsError(f"{path} is not a complete gzip file ({error})", expected, "Copy it again") from error
     except OSError as error:
         raise ResultsError(f"{path} cannot be read ({error.strerror})", expected, "Check the path") from error
     except records.RecordError as error:

@@ -114,7 +114,7 @@ def folder(parent: Path | None = None) -> Iterator[Path]:
 
 
 def _remove_if_left(path: Path) -> None:
-    """Remove a folder of this user that no live process has; whatever is in doubt stays."""
+    """Remove a folder of this user that no live process uses; doubtful ones stay."""
     with contextlib.suppress(OSError):
         status = path.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():

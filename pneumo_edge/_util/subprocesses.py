@@ -1,7 +1,7 @@
-"""One function, carried out in a fresh process: a record in, a record out.
+"""Calls a function in a fresh process: a record in, a record out.
 
-Whatever becomes of that process, this one goes on and can say so: the native code of an engine crashes on many a
-hostile model file, tflite-runtime's more often than not. :func:`call` runs it as
+If that process crashes, this one continues and reports it: the native code of an engine crashes on many hostile model
+files, that of tflite-runtime on most. :func:`call` runs it as
 ``python -m pneumo_edge._util.subprocesses MODULE FUNCTION MEMORY``.
 """
 
@@ -97,8 +97,8 @@ def call_untrusted(function: Callable[[Argument], Answer], argument: Argument, b
     def crashed(how: str) -> ModelFileError:
         return ModelFileError(
             f"{blamed} crashed ({how})",
-            "a whole model file that does no harm",
-            "Do not use it; get it again from its source",
+            "a complete model file that does no harm",
+            "Do not use it; copy it again from its source",
         )
 
     return call(function, argument, crashed, seconds=seconds, memory=MAX_MEMORY, progress=True)

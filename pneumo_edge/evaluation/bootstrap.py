@@ -29,9 +29,9 @@ _BLOCK = 250
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model said of some images: probabilities of class 1, shape (images,), and its decision threshold.
+    """A model's probabilities of class 1 for some images, shape (images,), and its decision threshold.
 
-    Of more than two classes the probability of every class, shape (images, classes), and no threshold.
+    With more than two classes: the probability of every class, shape (images, classes), and no threshold.
     """
 
     scores: Scores
@@ -228,7 +228,7 @@ def bootstrap_difference(
         replicates: As there.
         seed: As there.
         open_ends: Whether the interval is opened where too few patients differ. Two models that were trained may
-            differ on other patients; a conversion is held to its network image by image, and need not be.
+            differ on other patients; a conversion is compared with its network image by image, and need not be.
     """
     once, drawn = _evaluate(labels, (first, second), patients, statistics, replicates, seed)
     found = {name: _interval(once[0][name] - once[1][name], drawn[0][name] - drawn[1][name]) for name in once[0]}
@@ -261,7 +261,7 @@ class _Units:
         return min(self._count(self._behind(name, called)) for called in self._called)
 
     def differing(self, name: str) -> int:
-        """Patients with an image that the two models do not judge alike, so far as the statistic sees it."""
+        """Patients with an image whose contribution to the statistic differs between the two models."""
         if name in ("auc", "least_auc"):
             one, other = (self._placements(each) for each in self._judged)
             return self._count(_any_class(one != other))

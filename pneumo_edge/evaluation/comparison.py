@@ -1,4 +1,4 @@
-"""Two models on the same images: is the difference more than chance?
+"""Tests whether two models differ on the same images by more than chance.
 
 DeLong's and McNemar's tests take images as independent. :func:`paired_auc` and :func:`paired_accuracy` do not, nor does
 :func:`pneumo_edge.evaluation.bootstrap.bootstrap_difference`, which takes other statistics besides and more time.

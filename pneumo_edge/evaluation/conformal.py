@@ -1,9 +1,9 @@
 """When not to answer: split-conformal prediction sets, for each class apart, calibrated by patient.
 
 A prediction set names the classes that an image may well be of. For each class it is calibrated on validation images of
-that class alone (Mondrian; Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005), so that it keeps
-the true class in a stated share of the images of *each* class, whatever share of all images that class has: pneumonia
-is more common in one place than in another.
+that class alone (Mondrian; Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005). So it contains
+the true class for a stated share of the images of *each* class, independent of how common that class is: pneumonia is
+more common in one place than in another.
 
 Images of one patient resemble each other, so it is patients that are exchangeable, not images. Each patient weighs the
 same, shared out among the patient's images, and the patient to come weighs as much as one of them and counts as the
@@ -122,7 +122,7 @@ def conformal_quantile(strangeness: Scores, patients: npt.NDArray[np.generic], c
 
 @dataclass(frozen=True)
 class Answered:
-    """What prediction sets are worth on labelled images.
+    """Coverage and accuracy of prediction sets on labelled images.
 
     ``coverage`` is the share of images whose set has the true class, of all and by class. An image is answered where
     its set is the decided class alone; ``share`` is that of the answered images, ``accuracy`` theirs, and
@@ -138,7 +138,7 @@ class Answered:
 
 
 def evaluate_sets(labels: Labels, scores: Scores, threshold: float, bounds: ConformalBounds) -> Answered:
-    """Hold prediction sets against labels.
+    """Compare prediction sets with labels.
 
     Args:
         labels: 0 or 1, shape (images,).

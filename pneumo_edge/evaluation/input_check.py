@@ -22,7 +22,7 @@ from pneumo_edge.spec import InputCheckSpec
 #: Share of the images from where the training images come from that shall pass.
 SHARE = 0.99
 #: The least standard deviation of a feature. One that varies by less than a quarter of what it did in the network was
-#: lost in quantization, and a single step of it would make an image foreign.
+#: lost in quantization, and a single step of it would make an image out-of-distribution.
 _LEAST_SCALE = 0.25
 
 Features = npt.NDArray[np.float64]
@@ -31,7 +31,7 @@ Features = npt.NDArray[np.float64]
 def learn(
     features: Features, parts: Sequence[int], patients: Sequence[object], chosen_on: str, share: float = SHARE
 ) -> InputCheckSpec:
-    """Learn what familiar images are like.
+    """Calibrate the input check on images like the training images.
 
     The parts are brought to one measure: in each, the limit alone would be a distance of 1. The limit is the conformal
     quantile by patient of :mod:`pneumo_edge.evaluation.conformal`: an image of a new patient passes with a probability

@@ -1,8 +1,8 @@
-"""Intervals, and what few images leave open.
+"""Intervals, and their correction for few images.
 
-An interval without width is no evidence: where no image differs, or none is wrong, a variance that is estimated from
-the images is 0, whatever their number. What so many independent patients leave open is known all the same: with 95 %
-confidence, what none of n showed has a chance of at most 1 - 0.025^(1/n) (Clopper and Pearson, Biometrika 1934).
+An interval without width is no evidence: if no image differs, or none is wrong, the variance estimated from any number
+of images is 0. An exact bound still exists: with 95 % confidence, an event that none of n independent patients showed
+has a probability of at most 1 - 0.025^(1/n) (Clopper and Pearson, Biometrika 1934).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When evidence settles a claim: one rule for every claim, and the least that a claim on accuracy takes."""
+"""Decides claims: one rule for every claim, and the least test images for a claim on accuracy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether probabilities are what they say: among images with probability p, a share p should be positive.
+"""Calibration of probabilities: among images with probability p, a share p should be positive.
 
 Bins are of equal mass: every bin has as many images as the others, so far as images with one probability, which
 always share a bin, allow it. A classifier's probabilities crowd at both ends; in bins of equal width nearly all

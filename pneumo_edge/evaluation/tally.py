@@ -1,4 +1,4 @@
-"""Images counted by class and score: all that a statistic needs, for many weightings of the same images at once."""
+"""Counts images by class and score, for many weightings of the same images at once."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Which files of a folder are images: for whatever reads a folder, so that all agree.
+"""Finds the images in a folder; all code that reads folders uses it.
 
-A file is judged by its content where its ending does not call it an image, and nothing is passed over in silence:
-what is not read is in the answer with the reason.
+A file is an image by its ending, or else by its content. Every file that is not read is in the result with the reason.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from pneumo_edge.errors import printable
 from pneumo_edge.imaging import sniffing
 from pneumo_edge.imaging.images import SUFFIXES
 
-#: Endings that call a file an image of a kind that is read under other endings, or of one that is not read.
+#: Further endings of image files, including those of unsupported formats.
 _OTHER_ENDINGS = frozenset(
     (".jfif", ".jpe", ".jif", ".jfi", ".ima", ".dib", ".apng",
      ".avif", ".heic", ".heif", ".jxl", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".jxr", ".pbm", ".pgm", ".ppm",
      ".pnm", ".pam", ".psd", ".svg", ".exr", ".nii", ".nrrd")
 )  # fmt: skip
 _ENDINGS = SUFFIXES | _OTHER_ENDINGS
-#: What operating systems and their file servers put into folders, beside what begins with a dot.
+#: Names that operating systems and file servers add to folders, in addition to names that begin with a dot.
 _SYSTEM = frozenset(
     ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "lost+found",
      "$recycle.bin", "system volume information")
@@ -35,23 +34,23 @@ _NAMED = 50
 
 
 class Why(StrEnum):
-    """Why something in a folder is not read as an image."""
+    """The reason why something in a folder is not read as an image."""
 
     NO_IMAGE = "no image"
     HIDDEN = "hidden, or of the operating system"
-    SEEN = "leads to a folder that is read already"
-    BACK = "leads back to a folder that it lies in"
+    SEEN = "links to a folder that is already read"
+    BACK = "links to a folder that contains it"
     SPECIAL = "a device, a pipe or a socket"
 
 
 @dataclass
 class Tree:
-    """What a folder holds, each list sorted.
+    """The content of a folder, each list sorted.
 
     Attributes:
-        images: Files to be read as images. Some may turn out to be broken, and reading them says so.
-        passed_over: Files that are not, and folders that are not looked into, by the reason.
-        closed: Folders that cannot be read, with the system's words.
+        images: Files to read as images. Some may be damaged, which shows when they are read.
+        passed_over: Files that are not images and folders that are not searched, with the reason.
+        closed: Folders that cannot be read, with the system's message.
     """
 
     images: list[Path] = field(default_factory=list)
@@ -123,9 +122,9 @@ def is_link(folder: Path) -> bool:
 
 
 def why_unread(path: Path) -> Why | None:
-    """Why a file is not to be read as an image; None where it is, by its ending or else by how it begins.
+    """Return why a file is not read as an image; None if it is, by its ending or else by its first bytes.
 
-    A file that nobody can look into is to be read, too: that says what is wrong.
+    A file that cannot be opened counts as an image, so that reading it reports the error.
     """
     if _is_special(path):
         return Why.SPECIAL
@@ -157,15 +156,15 @@ def summarize(passed_over: Iterable[tuple[Path, Why]], root: Path) -> list[str]:
 def _count(number: int, why: Why) -> str:
     one = number == 1
     return {
-        Why.NO_IMAGE: "1 file is no image" if one else f"{number:,} files are no images",
+        Why.NO_IMAGE: "1 file is not an image" if one else f"{number:,} files are not images",
         Why.HIDDEN: f"{number:,} {'is' if one else 'are'} hidden or of the operating system",
-        Why.SEEN: "1 link leads to a folder that is read already"
+        Why.SEEN: "1 link leads to a folder that is already read"
         if one
-        else f"{number:,} links lead to folders that are read already",
-        Why.BACK: "1 link leads back to a folder that it lies in"
+        else f"{number:,} links lead to folders that are already read",
+        Why.BACK: "1 link leads to a folder that contains it"
         if one
-        else f"{number:,} links lead back to folders that they lie in",
-        Why.SPECIAL: f"{number:,} {'is' if one else 'are'} no regular {'file' if one else 'files'}",
+        else f"{number:,} links lead to folders that contain them",
+        Why.SPECIAL: f"{number:,} {'is not a regular file' if one else 'are not regular files'}",
     }[why]
 
 

@@ -33,8 +33,8 @@ _LEVELS = 256
 def draw(image: Image.Image, heatmap: npt.NDArray[np.float32]) -> Image.Image:
     """Lay a heatmap over the X-ray that it explains.
 
-    What speaks for the positive class is coloured, from purple over orange to yellow, and the more it does the less of
-    the X-ray shines through. What speaks against it is left as it is.
+    Evidence for the positive class is coloured, from purple through orange to yellow; the stronger it is, the less
+    transparent. Evidence against it is not coloured.
 
     Args:
         image: The X-ray, of mode ``"L"`` and any size.
@@ -59,10 +59,10 @@ def draw(image: Image.Image, heatmap: npt.NDArray[np.float32]) -> Image.Image:
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Write a picture as a PNG file that is whole or not there.
+    """Write a picture as a PNG file, which is complete or absent.
 
     Raises:
-        OSError: It cannot be written; what was there is then as it was.
+        OSError: The file cannot be written. An existing file is not changed.
     """
     with files.atomic(path) as temporary:
         picture.save(temporary, "PNG")

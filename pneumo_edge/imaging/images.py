@@ -1,4 +1,4 @@
-"""The one way from the bytes of an image file to the pixels that a model takes.
+"""Turns the bytes of an image file into the pixels that a model takes.
 
 Training, calibration, verification, benchmarks and the device all call these functions, so that
 preprocessing cannot differ between them: decode to 8-bit greyscale, resize with antialiasing, stack
@@ -32,7 +32,7 @@ SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".webp",
 #: Larger images are refused before they are decoded; the largest X-ray detectors give about 20 million pixels.
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 200_000_000
-#: The smallest side with enough detail to be judged: that of the smallest MedMNIST images.
+#: The smallest side with enough detail to classify: that of the smallest MedMNIST images.
 MIN_SIDE = 28
 
 #: What an encoder makes is far below these; what is above is made to keep a decoder busy. A progressive JPEG goes over
@@ -69,7 +69,7 @@ def read(path: Path) -> bytes:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise ImageError("this is a folder", expected, "Name the files in it, or give the folder to `predict`")
+            raise ImageError("this is a folder", expected, "Give the files in it, or give the folder to `predict`")
         if not stat.S_ISREG(status.st_mode):
             raise ImageError("this is a device or a pipe", expected, "Save the image to a file first")
         if status.st_size > MAX_BYTES:
@@ -105,9 +105,9 @@ def decode(data: bytes, smallest: int | None = None, max_pixels: int = MAX_PIXEL
         A Pillow image of mode ``"L"``, turned upright by its EXIF orientation.
 
     Raises:
-        ImageError: The bytes are no image of these kinds, truncated, of more than 8 bits per channel
-            with no window to map them to 8, in a colour space other than grey or RGB, of several frames,
-            or of a size out of bounds; or DICOM where the extra ``dicom`` is not installed.
+        ImageError: The bytes are not an image of these formats, are truncated, have more than 8 bits per channel
+            without a window to map them to 8, a colour space other than grey or RGB, several frames, or a size
+            out of range; or the file is DICOM and the extra ``dicom`` is not installed.
     """
     with open_image(data, max_pixels) as image, _refusing_what_is_broken(image):
         _check_before_decoding(image, max_pixels)
@@ -196,7 +196,7 @@ def _refusing_what_is_broken(image: Image.Image) -> Iterator[None]:
     except Exception as error:  # as in open_image
         raise ImageError(
             f"the {_kind(image)} data is truncated or corrupt ({str(error) or type(error).__name__})",
-            "a whole image file",
+            "a complete image file",
             "Copy the file again from its source",
         ) from error
 
@@ -257,7 +257,7 @@ def fill(tensor: npt.NDArray[Any], grey: Image.Image | Pixels) -> None:
 
 
 def load(data: bytes, height: int, width: int, resize_filter: str = "bilinear", smallest: int | None = None) -> Pixels:
-    """Go the whole way from file bytes to a model's pixels: decode, resize, stack.
+    """Turn file bytes into a model's pixels: decode, resize, stack.
 
     Args:
         data: As for :func:`decode`.
@@ -318,12 +318,12 @@ def _check_before_decoding(image: Image.Image, max_pixels: int = MAX_PIXELS) -> 
     # Their number is not asked for: to count them, Pillow walks through the file. Of an MPO that a caller has opened,
     # the picture that is shown is taken.
     if kind != _MPO and getattr(image, "is_animated", False):
-        raise ImageError(f"the {kind} has several frames", "a single image", "Save the one frame to be judged")
+        raise ImageError(f"the {kind} has several frames", "a single image", "Save the one frame to classify")
     if image.mode.startswith(("I", "F")) or _16_BITS.search(str(getattr(image, "tile", ""))):
         raise ImageError(
             f"the {kind} has more than 8 bits per channel",
-            "8 bits, because the window that maps more to 8 decides what can be seen",
-            "Export it with the window a reader would use, as an 8-bit greyscale JPEG or PNG",
+            "8 bits, because the window that maps more bits to 8 determines what is visible",
+            "Export it with a radiologist's window, as an 8-bit greyscale JPEG or PNG",
         )
     if image.mode not in _READABLE_MODES:
         raise ImageError(
@@ -342,7 +342,7 @@ def _not_an_image(data: bytes) -> NotAnImageError:
     kind = sniffing.sniff(data[: sniffing.HEAD_BYTES])
     named = f"{kind.name}, " if kind and not kind.is_read else ""
     return NotAnImageError(
-        f"this is {named}not an image that can be read (it starts with {data[:8]!r})",
+        f"this is {named}not an image of a supported format (it starts with {data[:8]!r})",
         f"a {', '.join(FORMATS)} or DICOM file",
         f"Copy it again, or convert it to {_BEST}",
     )

@@ -1,4 +1,4 @@
-"""What kind of image some bytes are, by how they begin; a file's name says nothing of it."""
+"""Detects the kind of an image from its first bytes; the file's name is not used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service as an ASGI application, for any server that speaks ASGI."""
+"""The service as an ASGI application, for any ASGI server."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def create_app(
     addresses: Addresses | None = None,
     token: Token | None = None,
 ) -> Starlette:
-    """The service as an ASGI application.
+    """Make the service as an ASGI application.
 
-    What concerns connections, rather than requests, is :func:`pneumo_edge.service.server.run`'s: another server has
-    to bound their number and their time itself.
+    :func:`pneumo_edge.service.server.run` limits the number and the time of connections; another server must do so
+    itself.
 
     Args:
-        classifier: What judges; it should have been made with ``max_pixels=limits.pixels``.
-        workers: How many images are judged at a time, at least 1.
-        limits: What it takes on at most.
-        addresses: The addresses that it is asked by; by default those of this machine alone.
-        token: What clients must send to have an image judged or to read the metrics, or None.
+        classifier: The classifier; make it with ``max_pixels=limits.pixels``.
+        workers: How many images are classified at a time, at least 1.
+        limits: Limits of the service.
+        addresses: The host names that requests may use; by default those of this machine only.
+        token: The token that clients must send to classify an image or to read the metrics, or None.
 
     Returns:
         The application; its ``state.metrics`` are the :class:`~pneumo_edge.service.metrics.Metrics`.
@@ -72,7 +72,7 @@ def create_app(
         *_make_routes(predictor, desk, metrics, description),
         *(Route(path, functools.partial(_send_file, file)) for path, file in files.items()),
     ]
-    # None of these tells of an image; a browser and an orchestrator ask for them without a token.
+    # These reveal nothing about images; browsers and orchestrators request them without a token.
     open_paths = frozenset((*files, openapi.HEALTH, openapi.READY, openapi.DESCRIPTION))
     app = Starlette(
         routes=routes,
@@ -91,11 +91,9 @@ def _make_metrics(predictor: PredictorIdentity, desk: _Desk) -> Metrics:
     return Metrics(
         predictor,
         {
-            ("places", "Images that are taken on at a time: those being judged, and those waiting."): lambda: (
-                desk.places
-            ),
-            ("places_free", "Images that would be taken on now."): lambda: desk.free,
-            ("arriving_bytes", "Memory of bodies on their way in."): lambda: desk.arrivals.bytes,
+            ("places", "Images that are accepted at a time: being classified or waiting."): lambda: desk.places,
+            ("places_free", "Images that would be accepted now."): lambda: desk.free,
+            ("arriving_bytes", "Memory of arriving bodies."): lambda: desk.arrivals.bytes,
         },
     )
 
@@ -136,7 +134,7 @@ class _Job:
 
 
 def _predict(classifier: Classifier, job: _Job) -> dict[str, Any] | ImageError:
-    """The answer to a request, in a worker."""
+    """Compute the answer to a request, in a worker."""
     has_heatmap = classifier.spec.output(HEATMAP) is not None
     try:
         prediction = classifier.predict(job.image, explain=job.wants_explanation and has_heatmap)
@@ -144,14 +142,14 @@ def _predict(classifier: Classifier, job: _Job) -> dict[str, Any] | ImageError:
         if job.wants_explanation:
             answer[openapi.EXPLANATION] = asdict(explain(job.image, prediction, classifier.max_pixels))
     except ImageError as error:
-        # Returned, not raised, and without its frames: they hold the image, and a future that is waited for holds them.
+        # Returned without its frames, because they and the future would keep the image in memory.
         error.__cause__ = error.__context__ = None
         return error.with_traceback(None)
     return answer
 
 
 class _Desk:
-    """Takes images in, within the limits, and lets the workers judge them."""
+    """Accepts images within the limits, and lets the workers classify them."""
 
     def __init__(self, classifier: Classifier, workers: int, limits: Limits) -> None:
         classifiers = (classifier, *(classifier.copy() for _ in range(workers - 1)))
@@ -166,50 +164,50 @@ class _Desk:
         self._workers.close()
 
     async def predict(self, request: Request) -> Response:
-        """Judge the image in the body of a request."""
+        """Classify the image in the body of a request."""
         _check_headers(request)
         job = _Job(await self.arrivals.read(request), _is_asked_for(request, openapi.EXPLAIN))
-        # A place is for a body that is there: who sends slowly keeps none.
+        # Only a complete body takes a place, so that slow clients do not block others.
         self.check_capacity()
         self.free -= 1
         try:
-            judged = self._workers.submit(job)
+            answer = self._workers.submit(job)
         except BaseException:
             self._free_place()
             raise
-        # A thread cannot be stopped: it keeps its place after its time is up, until it is done.
+        # A thread cannot be stopped, so after its time limit the image keeps its place until the thread is done.
         loop = asyncio.get_running_loop()
-        judged.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free_place))
-        verdict = await self._wait_for(judged)
+        answer.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free_place))
+        verdict = await self._wait_for(answer)
         if isinstance(verdict, ImageError):
             return problems.respond(problems.status_of(verdict), str(verdict))
         self.count_prediction(verdict)
         return JSONResponse(verdict)
 
     def check_capacity(self) -> None:
-        """Refuse where there is no place for another image."""
+        """Refuse another image if there is no free place."""
         if self.free <= 0:
             raise RequestError(
-                HTTPStatus.SERVICE_UNAVAILABLE, "as many images are being judged or waiting as there is room for",
+                HTTPStatus.SERVICE_UNAVAILABLE, "the service has reached its limit of images",
                 "a free place", LATER, {"Retry-After": "1"},
             )  # fmt: skip
 
     def _free_place(self) -> None:
         self.free += 1
 
-    async def _wait_for(self, judged: Future[dict[str, Any] | ImageError]) -> dict[str, Any] | ImageError:
+    async def _wait_for(self, answer: Future[dict[str, Any] | ImageError]) -> dict[str, Any] | ImageError:
         try:
             async with asyncio.timeout(self._limits.seconds):
-                return await asyncio.wrap_future(judged)
+                return await asyncio.wrap_future(answer)
         except TimeoutError:
             raise RequestError(
-                HTTPStatus.GATEWAY_TIMEOUT, f"there was no verdict within {self._limits.seconds:g} seconds",
+                HTTPStatus.GATEWAY_TIMEOUT, f"the image was not classified within {self._limits.seconds:g} seconds",
                 "a smaller image, or fewer at a time", LATER,
             ) from None  # fmt: skip
 
 
 def _check_headers(request: Request) -> None:
-    """Refuse by its headers what is no image, before its body is read."""
+    """Refuse a request whose headers show that it is not an image, before its body is read."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type and media_type not in openapi.MEDIA_TYPES:
         raise RequestError(
@@ -218,7 +216,7 @@ def _check_headers(request: Request) -> None:
         )  # fmt: skip
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise RequestError(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body has a Content-Encoding", "an image as it is", SEND
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body has a Content-Encoding", "an image file without encoding", SEND
         )
 
 
@@ -226,7 +224,10 @@ def _is_asked_for(request: Request, name: str) -> bool:
     values = request.query_params.getlist(name)
     if any(value not in ("true", "false") for value in values):
         raise RequestError(
-            HTTPStatus.UNPROCESSABLE_ENTITY, f"the parameter {name} is something else", "true or false", "Leave it out"
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            f"the parameter {name} is wrong",
+            "true or false",
+            "Correct or omit it",
         )
     return values[-1:] == ["true"]
 
@@ -238,7 +239,7 @@ def _refuse(request: Request, error: Exception) -> Response:
 
 def _refuse_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    known = f"what {openapi.DESCRIPTION} describes"
+    known = f"a request as described in {openapi.DESCRIPTION}"
     detail = {
         HTTPStatus.NOT_FOUND: f"there is nothing at this path; expected {known}. Check the path.",
         HTTPStatus.METHOD_NOT_ALLOWED: f"this path does not take the method; expected {known}. Use another method.",

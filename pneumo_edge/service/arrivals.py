@@ -1,4 +1,4 @@
-"""Bodies on their way in: bounds on the size, the time and the rate of each, and on the memory of all."""
+"""Reads request bodies within limits on the size, the time and the rate of each, and on the memory of all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.requests import Request
 from pneumo_edge.service.limits import Limits
 from pneumo_edge.service.problems import LATER, SEND, RequestError
 
-#: Seconds for which a body need not keep to the least rate.
+#: Seconds before the minimum rate of a body is enforced.
 _GRACE = 5.0
 
 
@@ -33,7 +33,7 @@ class Arrivals:
     """Reads the bodies of requests into memory.
 
     Args:
-        limits: Bounds on each body, and on the bytes of all that are arriving at a time.
+        limits: Limits on each body, and on the bytes of all that are arriving at a time.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -42,10 +42,10 @@ class Arrivals:
         self.bytes = 0
 
     async def read(self, request: Request) -> bytes:
-        """The body of a request, whole.
+        """Return the complete body of a request.
 
         Raises:
-            RequestError: It is too large, too slow or empty, or there is no memory for it.
+            RequestError: The body is too large, too slow or empty, or there is no memory for it.
         """
         limits, now = self._limits, asyncio.get_running_loop().time
         if int(request.headers.get("content-length", 0)) > limits.body:
@@ -70,7 +70,7 @@ class Arrivals:
                 self._arrivals.discard(arrival)
                 body = bytes(arrival.body) if whole else b""
                 self.bytes -= len(arrival.body)
-                # An exception's frames and its arrival hold each other: the memory must not wait for the collector.
+                # An exception's frames and its arrival refer to each other; free the memory without the collector.
                 arrival.body.clear()
         if not body:
             raise RequestError(HTTPStatus.UNPROCESSABLE_ENTITY, "the body is empty", "an image", SEND)
@@ -84,11 +84,11 @@ class Arrivals:
         arrival.body += part
         self.bytes += len(part)
         if self.bytes > self._limits.arriving:
-            # The largest gives way: it frees the most, and an X-ray seldom is the largest.
+            # Refuse the largest body: that frees the most, and it is rarely an X-ray.
             largest = max(self._arrivals, key=lambda each: 0 if each.refusal else len(each.body))
             refusal = RequestError(
-                HTTPStatus.SERVICE_UNAVAILABLE, "more is being sent at a time than there is memory for",
-                f"at most {self._limits.arriving:,} bytes of all bodies on their way", LATER, {"Retry-After": "1"},
+                HTTPStatus.SERVICE_UNAVAILABLE, "too many bytes are being sent at the same time",
+                f"at most {self._limits.arriving:,} bytes of all bodies together", LATER, {"Retry-After": "1"},
             )  # fmt: skip
             if largest is arrival:
                 raise refusal
@@ -105,6 +105,6 @@ def _too_large(limits: Limits) -> RequestError:
 def _too_slow(limits: Limits, is_late: bool) -> RequestError:
     given = (
         f"the body did not arrive within {limits.seconds:g} seconds" if is_late
-        else f"the body arrived at less than {limits.rate:,.0f} bytes a second"
+        else f"the body arrived at less than {limits.rate:,.0f} bytes per second"
     )  # fmt: skip
     return RequestError(HTTPStatus.REQUEST_TIMEOUT, given, "a faster connection, or a smaller image", LATER)

@@ -1,8 +1,8 @@
-"""What stands between the sockets and uvicorn: how many connections there are, how long each may wait, how each ends.
+"""Manages connections between the sockets and uvicorn: their number, their deadlines, and how they close.
 
-uvicorn has no bound on the time that a request's head may take, reads what follows a refusal for as long as it comes,
-and closes a connection while the client still sends, so that the client meets a reset instead of the answer. asyncio's
-own loop for accepting writes a traceback for each of thousands of tries where the limit of open files is reached.
+uvicorn does not limit the time for a request's head, and reads without limit after a refusal. It closes a connection
+while the client still sends, so the client gets a reset instead of the answer. At the limit of open files, asyncio's
+own accept loop writes a traceback for each of thousands of attempts.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from pneumo_edge.service.problems import LATER, RequestError
 
 log = logging.getLogger(__name__)
 
-#: Seconds for the head of a request, from the start of the connection or the end of the answer before; and its bytes.
+#: Most seconds for the head of a request, from the start of the connection or the end of the last answer; most bytes.
 HEAD_SECONDS, HEAD_BYTES = 10.0, 32 * 1024
-#: A body's bytes on the wire, chunk framing and trailers included: so many, and so many for each byte of its content.
-#: One-byte chunks have six. uvicorn holds up to 200 kB that the application has not seen yet.
+#: Most bytes of a body on the wire, with chunk framing and trailers: a constant, plus a factor per byte of content.
+#: One-byte chunks have six. uvicorn buffers up to 200 kB that the application has not read yet.
 _FRAMING_BYTES, _FRAMING_FACTOR = 256 * 1024, 8
-#: Bytes that are read at a time: of what need not be parsed, of what need, and of a body that is more framing than
-#: content. A turn of the loop reads once from each connection, and each one-byte chunk takes microseconds.
+#: Bytes that are read at a time: of data that is not parsed, of data that is, and of a body with more framing than
+#: content. An iteration of the loop reads once from each connection, and each one-byte chunk takes microseconds.
 _PLAIN, _PARSED, _TINY = 128 * 1024, 8 * 1024, 512
-#: Seconds without a byte after which a client that was answered is taken to have read the answer.
+#: Seconds without a byte after which an answered client is assumed to have read the answer.
 _SILENCE = 2.0
-#: Seconds that a connection has for a head or for a body before it is dropped, if there are others to be dropped; and
-#: bytes that a body is credited with when the slowest is looked for.
+#: Seconds before a connection that sends a head or a body may be dropped for another; and bytes that are added to each
+#: body when the slowest is searched for.
 _SETTLED, _HEAD_START = 0.1, 1000
-#: Connections that are accepted in one turn of the loop.
+#: Connections that are accepted in one iteration of the loop.
 _BATCH = 32
-#: Seconds between two looks at the deadlines.
+#: Seconds between two checks of the deadlines.
 _TICK = 0.25
-#: Seconds without accepting where the system has no resources left, and connections that are dropped then.
+#: If the system has no resources left: seconds without accepting, and connections that are dropped.
 _PAUSE, _FREED = 0.1, 8
-#: Seconds that answers have to reach their clients when the service ends.
+#: Seconds for the last answers to reach their clients when the service ends.
 _FAREWELL = 1.0
 
 _FULL = RequestError(
-    HTTPStatus.SERVICE_UNAVAILABLE, "there are as many connections as the service takes", "a free connection", LATER,
+    HTTPStatus.SERVICE_UNAVAILABLE, "the service has reached its limit of connections", "a free connection", LATER,
     {"Retry-After": "1"},
 )  # fmt: skip
 _SLOW_HEAD = RequestError(
     HTTPStatus.REQUEST_TIMEOUT, f"the head of the request did not arrive within {HEAD_SECONDS:g} seconds",
-    "a whole request", LATER,
+    "a complete request", LATER,
 )  # fmt: skip
 _LARGE_HEAD = RequestError(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the head of the request is too large", f"at most {HEAD_BYTES:,} bytes",
@@ -64,7 +64,7 @@ _LARGE_FRAMING = RequestError(
 
 
 _NO_HTTP = RequestError(
-    HTTPStatus.BAD_REQUEST, "this is not a request that can be read", "HTTP/1.1 with a method that it defines",
+    HTTPStatus.BAD_REQUEST, "the request cannot be parsed", "HTTP/1.1 with a standard method",
     "Use an HTTP client",
 )  # fmt: skip
 
@@ -78,14 +78,14 @@ class State(Enum):
     BODY = "body"
     #: For the service: the answer.
     ANSWER = "answer"
-    #: For the client: that it reads the answer and closes. What it still sends is thrown away.
+    #: For the client to read the answer and close. What it still sends is discarded.
     CLOSING = "closing"
 
 
 class Connection(asyncio.BufferedProtocol):
     """One client, between its socket and uvicorn's protocol.
 
-    The application tells it how far a request is (:meth:`begin`, :meth:`take`, :meth:`arrive`, :meth:`end`).
+    The application reports the progress of a request (:meth:`begin`, :meth:`take`, :meth:`arrive`, :meth:`end`).
     """
 
     def __init__(self, door: Door, accepted: socket.socket, refusal: RequestError | None = None) -> None:
@@ -98,7 +98,7 @@ class Connection(asyncio.BufferedProtocol):
         self._inner: Any = None
         self._transport: asyncio.Transport | None = None
         self._deadline: float | None = self.since + HEAD_SECONDS
-        #: When the client must have read enough of what was written.
+        #: When the client must have read enough of the answer.
         self._write_deadline: float | None = None
         self._wire = 0
         self._paused_by_inner = False
@@ -106,7 +106,7 @@ class Connection(asyncio.BufferedProtocol):
         self._is_dropped = False
         self._is_plain = False
 
-    # What the application tells
+    # Called by the application
 
     def begin(self, has_body: bool, is_plain: bool) -> None:
         """The head of a request has arrived; a plain body has no chunks in it."""
@@ -116,34 +116,34 @@ class Connection(asyncio.BufferedProtocol):
             self._enter(State.BODY if has_body else State.ANSWER)
 
     def take(self, count: int) -> None:
-        """So many bytes of a body's content have arrived."""
+        """Count bytes of a body's content that have arrived."""
         self.content += count
 
     def arrive(self) -> None:
-        """The body has arrived whole."""
+        """The body is complete."""
         if self.state is State.BODY:
             self._enter(State.ANSWER)
 
     def end(self) -> None:
-        """The answer was given, and the connection is kept."""
+        """The answer was sent, and the connection stays open."""
         if self.state is not State.CLOSING:
             self._enter(State.HEAD, HEAD_SECONDS)
 
-    # What the door tells
+    # Called by the acceptor
 
     def rate(self, now: float) -> float:
-        """Bytes per second of the body that is arriving; a young one has sent little yet, and gets a head start."""
+        """Return bytes per second of the arriving body; a head start avoids dropping new ones."""
         return (self.content + _HEAD_START) / max(now - self.since, 1e-3)
 
     def is_silent(self) -> bool:
-        """Whether there is nothing from the client that has not been read yet."""
+        """Whether everything that the client sent has been read."""
         try:
             return not self._socket.recv(1, socket.MSG_PEEK)
         except OSError:
             return True
 
     def check(self, now: float) -> None:
-        """Act on a deadline that has passed."""
+        """Refuse or close the connection if a deadline has passed."""
         if self._write_deadline is not None and now > self._write_deadline:
             self.abort()
         elif self._deadline is not None and now > self._deadline:
@@ -153,7 +153,7 @@ class Connection(asyncio.BufferedProtocol):
                 self.abort()
 
     def drop(self) -> None:
-        """Make place for another connection, at once."""
+        """Close at once to make room for another connection."""
         if self._transport and self.state is not State.CLOSING:
             if self._is_fresh or self._wire:
                 self._transport.write(problems.raw(_FULL))
@@ -169,7 +169,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def close(self) -> None:
-        """Send what was written, and then wait, within bounds, until the client closes: it may be sending still."""
+        """Send the answer, then wait for a limited time until the client closes, because it may still be sending."""
         if self.state is State.CLOSING or not self._transport:
             return
         self._enter(State.CLOSING, _SILENCE)
@@ -178,13 +178,13 @@ class Connection(asyncio.BufferedProtocol):
         inner, self._inner = self._inner, None
         if inner:
             asyncio.get_running_loop().call_soon(inner.connection_lost, None)
-        with contextlib.suppress(OSError):  # the client has gone
+        with contextlib.suppress(OSError):  # the client has disconnected
             self._transport.write_eof()
 
-    # What the loop tells
+    # Called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The connection is there."""
+        """The connection was established."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         if self._is_dropped:
@@ -197,15 +197,15 @@ class Connection(asyncio.BufferedProtocol):
         self._inner.connection_made(_Facade(self, transport))
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the loop reads to, until it calls :meth:`buffer_updated`."""
-        # One for all: the loop reads and hands over what it read in one go.
+        """Return the buffer that the loop reads into, until it calls :meth:`buffer_updated`."""
+        # All connections share it, because the loop reads and hands over the data in one step.
         if self.state is State.CLOSING or (self.state is State.BODY and self._is_plain):
             return self._door.buffer
         is_framing = self.state is State.BODY and self._wire > _PARSED + 2 * self.content
         return self._door.buffer[: _TINY if is_framing else _PARSED]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """So many bytes were read."""
+        """Handle bytes that were read."""
         self._wire += nbytes
         if self.state is State.CLOSING:
             self._deadline = self._door.now() + _SILENCE
@@ -228,7 +228,7 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
 
     def eof_received(self) -> bool:
-        """The client sends no more: a request that is not whole never will be."""
+        """The client has stopped sending: an incomplete request will never be complete."""
         return False
 
     def pause_writing(self) -> None:
@@ -238,27 +238,27 @@ class Connection(asyncio.BufferedProtocol):
             self._inner.pause_writing()
 
     def resume_writing(self) -> None:
-        """It has read most of it."""
+        """The client has read most of the answer."""
         self._write_deadline = None
         if self._inner:
             self._inner.resume_writing()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The connection is no more."""
+        """The connection is closed."""
         inner, self._inner = self._inner, None
         if inner:
             inner.connection_lost(error)
         self._transport = None
         self._door.forget(self)
 
-    # What uvicorn tells
+    # Called by uvicorn
 
     def fail_to_parse(self) -> None:
-        """What the client sent is no HTTP."""
+        """The client did not send HTTP."""
         self._refuse(_NO_HTTP)
 
     def pause_reading(self, paused: bool) -> None:
-        """Whether uvicorn wants no more for now."""
+        """Pause or resume reading for uvicorn."""
         self._paused_by_inner = paused
         self._read_or_not()
 
@@ -279,26 +279,26 @@ class Connection(asyncio.BufferedProtocol):
     def _read_or_not(self) -> None:
         if not self._transport or self._transport.is_closing():
             return
-        # What comes before the answer is out has no bound of its own.
+        # Data that arrives before the answer is sent has no other limit.
         if self.state is State.ANSWER or (self._paused_by_inner and self.state is not State.CLOSING):
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
 
     def _refuse(self, refusal: RequestError | None) -> None:
-        """Answer in uvicorn's stead, where it has not begun to, and close."""
+        """Answer instead of uvicorn, if it has not started to, and close."""
         if refusal and self._transport:
             self._door.refused(refusal)
             self._transport.write(problems.raw(refusal))
         self.close()
 
     def _unread(self) -> bool:
-        """Whether the client has yet to take what was written."""
+        """Whether the client has not yet received the whole answer."""
         return bool(self._transport and self._transport.get_write_buffer_size())
 
 
 class _Facade(asyncio.Transport):
-    """The transport as uvicorn sees it: to close it is to let the client read the answer first."""
+    """The transport that uvicorn uses; closing it lets the client read the answer first."""
 
     def __init__(self, connection: Connection, transport: asyncio.Transport) -> None:
         super().__init__()
@@ -329,36 +329,36 @@ class _Facade(asyncio.Transport):
 
 
 class Door:
-    """Accepts connections within a bound, and drops the one that waited longest in favour of a new one.
+    """Accepts connections up to a limit, and drops the one that waited longest in favour of a new one.
 
     Args:
-        listening: The sockets' address; it is closed by :meth:`shut`.
-        limits: How many there may be, and what each may do.
+        listening: The listening socket; :meth:`shut` closes it.
+        limits: Limits on the number of connections and on each of them.
     """
 
     def __init__(self, listening: socket.socket, limits: Limits) -> None:
         self.limits = limits
         self.buffer = memoryview(bytearray(_PLAIN))
         self.make_protocol: Callable[[Connection], Any] = lambda connection: None
-        #: Connections accepted, refused for want of a place, dropped for another, and rejected because no request could
-        #: be read; tries to accept one that failed.
+        #: Connections accepted, refused at the limit, dropped for another, and rejected because no request could be
+        #: read; failed attempts to accept one.
         self.counts = {"accepted": 0, "refused": 0, "dropped": 0, "rejected": 0, "failed": 0}
         self._listening = listening
-        # Of each state, in the order in which they came to it.
+        # By state, in the order in which they entered it.
         self._connections: dict[State, dict[Connection, None]] = {state: {} for state in State}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def now(self) -> float:
-        """Seconds on the loop's clock."""
+        """Return the time of the loop's clock in seconds."""
         return self._loop.time() if self._loop else 0.0
 
     def count(self, state: State) -> int:
-        """How many connections wait for something."""
+        """Return the number of connections in a state."""
         return len(self._connections[state])
 
     def open(self, make_protocol: Callable[[Connection], Any]) -> None:
-        """Accept connections from here on."""
+        """Start to accept connections."""
         self._loop = asyncio.get_running_loop()
         self.make_protocol = make_protocol
         self._listening.setblocking(False)
@@ -366,13 +366,13 @@ class Door:
         self._loop.call_later(_TICK, self._look)
 
     def shut(self) -> None:
-        """Accept no more."""
+        """Stop accepting connections."""
         if self._loop and self._listening.fileno() >= 0:
             self._loop.remove_reader(self._listening)
         self._listening.close()
 
     async def empty(self) -> None:
-        """Wait a moment until the last answers have been read, and close what is left."""
+        """Wait briefly until the last answers have been read, then close the remaining connections."""
         end = self.now() + _FAREWELL
         while any(self._connections.values()) and self.now() < end:
             await asyncio.sleep(0.02)
@@ -380,16 +380,16 @@ class Door:
             connection.abort()
 
     def note(self, connection: Connection, state: State) -> None:
-        """A connection passes to another state."""
+        """Record that a connection enters another state."""
         self._connections[connection.state].pop(connection, None)
         self._connections[state][connection] = None
 
     def forget(self, connection: Connection) -> None:
-        """A connection is closed."""
+        """Remove a closed connection."""
         self._connections[connection.state].pop(connection, None)
 
     def refused(self, refusal: RequestError) -> None:
-        """A connection is refused before there is a request."""
+        """Count a connection that is refused before it sent a request."""
         self.counts["refused" if refusal is _FULL else "rejected"] += 1
         log.info("(no request) %d", refusal.status, extra={"kind": refusal.status})
 
@@ -414,7 +414,7 @@ class Door:
         self.counts["accepted"] += 1
         accepted.setblocking(False)
         if accepted.family in (socket.AF_INET, socket.AF_INET6):
-            # A head and a body are two writes: without this, the second waits for the client's delayed acknowledgement.
+            # Head and body are two writes. Without this, the second waits for the client's delayed acknowledgement.
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         refusal = None
         served = sum(map(len, self._connections.values())) - self.count(State.CLOSING)
@@ -437,11 +437,11 @@ class Door:
             self.forget(connection)
 
     def _make_place(self) -> bool:
-        """Drop the connection that is of least use, if there is one that may be dropped."""
+        """Drop the least useful connection, if one may be dropped."""
         now = self.now()
         idle = self._connections[State.HEAD]
         idlest = next(iter(idle), None)
-        # Where the loop is behind, an honest client's request lies there unread.
+        # If the loop is behind, the request of a good client may still be unread.
         dropped = next(
             (each for each in islice(idle, _BATCH) if now - each.since >= _SETTLED and each.is_silent()), None
         )
@@ -455,11 +455,11 @@ class Door:
     def _drop(self, connection: Connection) -> None:
         self.counts["dropped"] += 1
         connection.drop()
-        # Its place is free from now on; its file is, a turn of the loop later.
+        # Its place is free now; its file descriptor is free one iteration of the loop later.
         self.forget(connection)
 
     def _rest(self, error: OSError) -> None:
-        """The system has no resources for a connection: free one, and try again a little later."""
+        """Handle a lack of system resources: drop some connections, and try again a little later."""
         assert self._loop
         self.counts["failed"] += 1
         log.warning("cannot accept a connection: %s", error.strerror, extra={"kind": "accept"})

@@ -1,4 +1,4 @@
-"""What a person looks at beside a verdict: the X-ray, and the heatmap over it."""
+"""Pictures that explain a prediction: the X-ray, and the heatmap over it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from PIL import Image
 from pneumo_edge.imaging import heatmap, images
 from pneumo_edge.runtime.classifier import Prediction
 
-#: The longest side of a picture, in pixels: what a screen shows, whatever the X-ray has.
+#: Longest side of a picture in pixels, which is enough for a screen.
 _SIDE = 1024
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Pictures of at most 1024 pixels a side, as data URLs of JPEG files, and the heatmap that is drawn in one of them.
+    """Pictures of at most 1024 pixels per side, as data URLs of JPEG files, and the heatmap as numbers.
 
-    ``x_ray`` is the X-ray; ``overlay`` the same with the heatmap over it. ``heatmap`` has rows of numbers: what each
-    cell of a grid over the X-ray adds to the logit of the positive class (without one, of the label), less that of the
-    others. ``overlay`` and ``heatmap`` are null where the model file has none.
+    ``x_ray`` is the X-ray; ``overlay`` the same with the heatmap over it. ``heatmap`` has rows of numbers: the
+    contribution of each cell of a grid over the X-ray to the logit of the positive class (without one, of the label),
+    minus that of the others. ``overlay`` and ``heatmap`` are null if the model file has no heatmap.
     """
 
     x_ray: str
@@ -30,11 +30,11 @@ class Explanation:
 
 
 def explain(data: bytes, prediction: Prediction, max_pixels: int) -> Explanation:
-    """Draw what is looked at beside a prediction.
+    """Draw the pictures that explain a prediction.
 
     Args:
-        data: The image file that was judged.
-        prediction: Its prediction, with the heatmap or without.
+        data: The classified image file.
+        prediction: Its prediction, with or without the heatmap.
         max_pixels: As for :func:`pneumo_edge.imaging.images.decode`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What goes around every request: the headers of its answer, the log, the metrics, and the state of its connection."""
+"""Wraps every request: the headers of its answer, the log, the metrics, and the state of its connection."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ CONNECTION = "connection"
 
 
 class Frame:
-    """Puts the headers on every response, writes the log, counts, and lets no exception out.
+    """Sets the headers of every response, writes the log, counts, and catches every exception.
 
-    The log has the method, the path where it is one of the service's own, the status and the time: nothing that was
-    sent. ``curl --upload-file`` puts a file's name into the path, for one.
+    The log has the method, the path (if it is one of the service's), the status and the time, but nothing that was
+    sent: ``curl --upload-file``, for example, puts a file's name into the path.
 
     Args:
-        app: What answers.
-        paths: The service's own.
+        app: The application that answers.
+        paths: The paths of the service.
         answered: Called with the method, the path, the status and the seconds of each request.
     """
 
@@ -49,14 +49,14 @@ class Frame:
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except ClientDisconnect:
-            log.info("%s %s: the client went away", method, path)
+            log.info("%s %s: the client disconnected", method, path)
             return
         except Exception as error:
-            # Where, and not what: the text of an exception may quote what was sent.
+            # Log only where it was raised: the text of an exception may quote what was sent.
             where = "".join(traceback.format_tb(error.__traceback__))
-            log.error("%s %s: %s, which is a bug or a broken model file\n%s", method, path, type(error).__name__, where)
+            log.error("%s %s: %s (a bug or a damaged model file)\n%s", method, path, type(error).__name__, where)
             if not exchange.status:
-                detail = "the service failed; expected a verdict. Look at its log, and report it."
+                detail = "the service failed; expected a prediction. Check the service's log and report the error."
                 response = problems.respond(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
                 await response(scope, exchange.receive, exchange.send)
         seconds = time.perf_counter() - begun
@@ -65,7 +65,7 @@ class Frame:
 
 
 class _Exchange:
-    """One request and its answer, told to the connection that they use."""
+    """One request and its answer; informs the connection about them."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.status = 0
@@ -74,7 +74,7 @@ class _Exchange:
         headers = Headers(scope=scope)
         is_plain = "transfer-encoding" not in headers
         self._is_whole = is_plain and headers.get("content-length", "0") == "0"
-        # Not there under another server than this package's own.
+        # Missing under another server than this package's.
         self._connection: Connection | None = scope.get("state", {}).pop(CONNECTION, None)
         if self._connection:
             self._connection.begin(not self._is_whole, is_plain)
@@ -95,7 +95,7 @@ class _Exchange:
             headers = MutableHeaders(scope=message)
             headers.update(problems.HEADERS)
             if not self._is_whole:
-                # What is left of the body is not worth reading: the connection ends with this answer.
+                # The rest of the body is not read: the connection ends with this answer.
                 headers["Connection"] = "close"
         await self._send(message)
         is_last = message["type"] == "http.response.body" and not message.get("more_body", False)

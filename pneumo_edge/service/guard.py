@@ -1,4 +1,4 @@
-"""Who is answered: clients that name this service by its own address, those with its token, in HTTP that it reads."""
+"""Refuses requests with another host name, from another site's page, or without the token."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _PORTS = {"http": "80", "https": "443"}
 
 @dataclass(frozen=True)
 class Address:
-    """A host and a port, as a ``Host`` header or an origin has them; a port of None is any, or the scheme's."""
+    """A host and a port, from a ``Host`` header or an origin; a port of None means any, or the scheme's."""
 
     name: str
     port: str | None
 
     @classmethod
     def parse(cls, text: str) -> Address | None:
-        """The address that a text is, lower-cased and without brackets, or None."""
+        """Parse an address, lower-cased and without brackets; None if the text is not one."""
         match = _HOST.fullmatch(text.lower())
         if not match:
             return None
@@ -39,14 +39,14 @@ class Address:
 
     @classmethod
     def of_origin(cls, text: str) -> Address | None:
-        """The address in an origin such as ``https://example.org:8443``, with its port; None for any other text."""
+        """Parse the address in an origin such as ``https://example.org:8443``, with its port; None for other text."""
         scheme, _, rest = text.lower().partition("://")
         address = cls.parse(rest) if scheme in _PORTS else None
         return address and cls(address.name, address.port or _PORTS[scheme])
 
 
 def _plain(name: str) -> str:
-    """A host, an IP address in the one form that it is compared in."""
+    """Return a host name, with IP addresses in a normal form for comparison."""
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
@@ -55,14 +55,14 @@ def _plain(name: str) -> str:
 
 
 class Addresses:
-    """The addresses that are this service's own.
+    """The addresses of this service.
 
-    A page elsewhere can give its own name the address of this machine (DNS rebinding) and then counts, for the
-    browser, as this service's own page. What gives it away is the name, in ``Host``.
+    Another site can point its own host name to the address of this machine (DNS rebinding). The browser then treats the
+    site's page as a page of this service. The name in ``Host`` reveals it.
 
     Args:
         host: The host that the service listens on; None for a Unix socket.
-        allowed: Names beside the service's own, ``NAME`` or ``NAME:PORT``: of a proxy, or in the local network.
+        allowed: Additional names, ``NAME`` or ``NAME:PORT``: of a proxy, or in the local network.
     """
 
     def __init__(self, host: str | None, allowed: Iterable[Address] = ()) -> None:
@@ -71,10 +71,9 @@ class Addresses:
         self._allowed = frozenset(allowed)
 
     def has_host(self, host: Address, local: str | None) -> bool:
-        """Tell whether a ``Host`` header names this service; ``local`` is the address that the connection came in on.
+        """Whether a ``Host`` header names this service; ``local`` is the local address of the connection.
 
-        The port does not matter: it changes on the way through an SSH tunnel or out of a container, and a page
-        elsewhere cannot hide behind it.
+        The port is not compared: it changes through an SSH tunnel or a container, and another site cannot misuse it.
         """
         own = {*self._names, *([_plain(local)] if local else [])}
         if self._is_loopback and _is_loopback(host.name):
@@ -84,7 +83,7 @@ class Addresses:
         )
 
     def has_origin(self, origin: Address, host: Address) -> bool:
-        """Tell whether an origin is that of this service's page, which was asked for as ``host``."""
+        """Whether an origin is that of this service's page, requested with ``host``."""
         return any(
             each.name == origin.name and origin.port in ([each.port] if each.port else _PORTS.values())
             for each in (host, *self._allowed)
@@ -105,7 +104,7 @@ class Token:
         self._digest = self._hash(secret)
 
     def fits(self, authorization: str | None) -> bool:
-        """Tell whether a header carries the secret, in a time that does not tell how much of it is right."""
+        """Whether a header has the secret; the time taken does not depend on how much of it is right."""
         scheme, _, secret = (authorization or "").partition(" ")
         is_right = hmac.compare_digest(self._hash(secret.strip()), self._digest)
         return scheme.lower() == "bearer" and is_right
@@ -116,12 +115,12 @@ class Token:
 
 
 class Guard:
-    """Refuses requests that another page made, that lack the token, or whose transfer coding it does not undo.
+    """Refuses requests of other sites' pages, without the token, or with an unsupported transfer coding.
 
     Args:
-        app: What answers the others.
-        addresses: The service's own.
-        token: What clients must have, or None.
+        app: The application that answers the other requests.
+        addresses: The addresses of the service.
+        token: The token that clients must send, or None.
         open_paths: Paths that need no token.
     """
 
@@ -156,8 +155,8 @@ class Guard:
         local = server[0] if server and server[1] is not None else None
         if not host or not self._addresses.has_host(host, local):
             raise _forbidden(
-                "the Host header does not name this service", "its own address",
-                "Use the address that it printed, or start it with --allow-host NAME",
+                "the Host header does not name this service", "the service's address",
+                "Use the address that the service printed, or start it with --allow-host NAME",
             )  # fmt: skip
         return host
 
@@ -167,7 +166,7 @@ class Guard:
             if not origin or not self._addresses.has_origin(origin, host):
                 raise _forbidden(
                     "the request comes from the page of another site (Origin)", "this service's own page, or a program",
-                    "Where that page is this service's behind a proxy, start it with --allow-host NAME",
+                    "If that page is this service's page behind a proxy, start the service with --allow-host NAME",
                 )  # fmt: skip
 
     def _check_site(self, headers: Headers) -> None:
@@ -184,18 +183,18 @@ class Guard:
         if not self._token or scope["path"] in self._open_paths or self._token.fits(headers.get("authorization")):
             return
         raise RequestError(
-            HTTPStatus.UNAUTHORIZED, "the token is missing or not the right one", "that of the service's --token-file",
+            HTTPStatus.UNAUTHORIZED, "the token is missing or wrong", "the token in the service's --token-file",
             "Send it: Authorization: Bearer TOKEN", {"WWW-Authenticate": 'Bearer realm="pneumo-edge"'},
         )  # fmt: skip
 
 
 def _check_coding(headers: Headers) -> None:
-    """Refuse transfer codings but chunks (RFC 9112 6.1): uvicorn would pass on compressed bytes as the body itself."""
+    """Refuse transfer codings except chunks (RFC 9112 6.1): uvicorn would pass on compressed bytes as the body."""
     codings = [text.strip().lower() for line in headers.getlist("transfer-encoding") for text in line.split(",")]
     if codings not in ([], ["chunked"]):
         raise RequestError(
-            HTTPStatus.NOT_IMPLEMENTED, "the Transfer-Encoding is not chunked alone", "an image as it is, or in chunks",
-            problems.SEND,
+            HTTPStatus.NOT_IMPLEMENTED, "the Transfer-Encoding is not just chunked",
+            "an uncompressed body, optionally in chunks", problems.SEND,
         )  # fmt: skip
 
 

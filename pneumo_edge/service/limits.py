@@ -1,4 +1,4 @@
-"""What a service takes on at most."""
+"""Limits of the service."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from pneumo_edge.imaging import images
 
 #: Open files that are not connections: the model, the engine, an image library's own, and a margin.
 _OTHER_FILES = 64
-#: Fewer connections than this are no service.
+#: The service needs at least this many connections.
 _FEWEST_CONNECTIONS = 8
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds that hold whatever is sent.
+    """Limits that hold for any input.
 
     Attributes:
         body: Most bytes of a body.
         pixels: Most pixels of an image, checked before it is decoded.
-        waiting: Images that may wait beside those that are classified, at least 0.
-        seconds: Time that a body may take to arrive, then again the time until its verdict, and the time that a client
-            may take to read an answer.
+        waiting: Images that may wait while others are classified, at least 0.
+        seconds: Time limit for a body to arrive, for its classification, and for a client to read an answer, each.
         rate: Least bytes per second of a body, on average from its fifth second.
         connections: Connections that are served at a time; as many again may be closing.
     """
@@ -37,31 +36,31 @@ class Limits:
 
     @property
     def arriving(self) -> int:
-        """Most bytes of all bodies together that have not arrived whole."""
+        """Most bytes of all incomplete bodies together."""
         return 2 * self.body
 
     @property
     def discarded(self) -> int:
-        """Most bytes that are read and thrown away behind a refusal, so that the client gets to read it."""
+        """Most bytes that are read and discarded after a refusal, so that the client can read the answer."""
         return self.body + 64_000_000
 
 
 def connections_within_file_limit() -> int:
-    """Connections that the process's limit of open files leaves room for.
+    """Return the number of connections that the process's limit of open files allows.
 
     Raises:
-        ServiceError: It leaves room for next to none.
+        ServiceError: The limit allows too few.
     """
     limit = _file_limit()
     if limit is None:
         return 2**20
-    # Each connection that is served may stand beside one that is closing.
+    # For each connection that is served, another may be closing.
     connections = (limit - _open_files() - _OTHER_FILES) // 2
     if connections < _FEWEST_CONNECTIONS:
         raise ServiceError(
-            f"the limit of {limit} open files leaves room for too few connections",
-            f"room for at least {_FEWEST_CONNECTIONS}",
-            "Raise it, for example with: ulimit -n 1024",
+            f"the limit of {limit} open files allows too few connections",
+            f"at least {_FEWEST_CONNECTIONS}",
+            "Raise the limit, for example with: ulimit -n 1024",
         )
     return connections
 

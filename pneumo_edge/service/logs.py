@@ -1,4 +1,4 @@
-"""The log of the service: one line for each event, and few where there are many."""
+"""The log of the service: one line for each event, with a limit on repeated lines."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 import time
 from collections.abc import Hashable
 
-#: Lines of one kind that are written at once, and then per second. At 100 bytes a line, each kind stays below 70 kB
-#: a minute.
+#: Lines of one kind that are written at once, and then per second. At 100 bytes per line, each kind stays below 70 kB
+#: per minute.
 BURST, PER_SECOND = 100, 10
-#: Kinds that are told apart; all beyond them share one budget.
+#: Most kinds with a budget of their own; all further kinds share one.
 _KINDS = 12
 
 
@@ -40,10 +40,10 @@ class _Budget:
 
 
 class Sparing(logging.Filter):
-    """Lets through a bounded number of lines of each kind, and says how many it left out.
+    """Passes a limited number of lines of each kind, and reports how many were omitted.
 
-    A kind is a message's template, and the attribute ``kind`` of the record where there is one. A message of several
-    lines costs as many.
+    A kind is a message's template, plus the attribute ``kind`` of the record if it has one. A message of several lines
+    counts as several.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Sparing(logging.Filter):
         self._budgets: dict[Hashable, _Budget] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record is written."""
+        """Return whether a record is written."""
         now = time.monotonic()
         kind: Hashable = (record.msg, getattr(record, "kind", None))
         if kind not in self._budgets and len(self._budgets) >= _KINDS:
@@ -59,13 +59,13 @@ class Sparing(logging.Filter):
         budget = self._budgets.setdefault(kind, _Budget(now))
         text = record.getMessage()
         if record.exc_info:
-            # An exception's own text may quote what was sent.
+            # The text of an exception may quote what was sent.
             text += f" ({getattr(record.exc_info[0], '__name__', 'an exception')})"
             record.exc_info = record.exc_text = None
         if not budget.take(now, 1 + text.count("\n")):
             return False
         if budget.left_out:
-            text += f" ({budget.left_out:,} more lines like this one were left out)"
+            text += f" ({budget.left_out:,} more lines like this one were omitted)"
             budget.left_out = 0
         record.msg, record.args = text, None
         return True

@@ -1,4 +1,4 @@
-"""What the service did, for Prometheus: counts and times, no name of a file and no address."""
+"""Prometheus metrics of the service: counts and times, without file names or addresses."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Metrics:
-    """The service's metrics, in a registry of their own.
+    """The service's metrics in a separate registry.
 
     Args:
-        predictor: What classifies.
-        gauges: What is read when the metrics are asked for, by name and description.
+        predictor: The identity of the classifier.
+        gauges: Functions that are called when the metrics are requested, by name and description.
     """
 
     def __init__(self, predictor: PredictorIdentity, gauges: Mapping[tuple[str, str], Callable[[], float]]) -> None:
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        Info(f"{_PREFIX}_model", "What classifies the images.", registry=registry).info(
+        Info(f"{_PREFIX}_model", "The model that classifies the images.", registry=registry).info(
             {
                 "model": predictor.model, "sha256": predictor.sha256, "engine": predictor.engine,
                 "engine_version": predictor.version, "version": __version__,
@@ -43,7 +43,7 @@ class Metrics:
         )  # fmt: skip
         self._verdicts = Counter(f"{_PREFIX}_verdicts", "Images by their label.", ("label",), registry=registry)
         self._remarks = Counter(
-            f"{_PREFIX}_remarks", "Images whose label is not to be taken as it stands.", ("remark",), registry=registry
+            f"{_PREFIX}_remarks", "Images with a remark on their label.", ("remark",), registry=registry
         )
         self._stages = Histogram(
             f"{_PREFIX}_stage_seconds", "Time that each stage took for an image.", ("stage",), buckets=_SECONDS,
@@ -57,16 +57,16 @@ class Metrics:
             Gauge(f"{_PREFIX}_{name}", description, registry=registry).set_function(read)
 
     def add_connections(self, states: Mapping[str, Callable[[], int]], outcomes: Mapping[str, int]) -> None:
-        """Tell of connections, too: how many there are in each state, and how many met with each outcome."""
+        """Add metrics of connections: how many are in each state, and how many had each outcome."""
         self._registry.register(_Connections(states, outcomes))
 
     def answered(self, method: str, path: str, status: int, seconds: float) -> None:
-        """A request was answered."""
+        """Count an answered request."""
         self._requests.labels(method, path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
 
     def count_prediction(self, verdict: Mapping[str, Any]) -> None:
-        """Count an image that has a verdict, as the service answers it."""
+        """Count a classified image; ``verdict`` is the service's answer."""
         self._verdicts.labels(verdict["label"]).inc()
         for remark in REMARKS:
             if verdict.get(remark):
@@ -75,7 +75,7 @@ class Metrics:
             self._stages.labels(stage).observe(milliseconds / 1000)
 
     def text(self) -> bytes:
-        """All of it in Prometheus's text format."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self._registry)
 
 
@@ -85,13 +85,13 @@ class _Connections:
         self._outcomes = outcomes
 
     def collect(self) -> Any:
-        """The two families of metrics."""
+        """Return the two families of metrics."""
         now = GaugeMetricFamily(f"{_PREFIX}_connections", "Connections by what they wait for.", labels=["state"])
         for state, read in self._states.items():
             now.add_metric([state], read())
         total = CounterMetricFamily(
-            f"{_PREFIX}_connection_outcomes", "Connections accepted; refused or dropped for want of a place; rejected "
-            "without a request; and tries to accept one that failed.", labels=["outcome"],
+            f"{_PREFIX}_connection_outcomes", "Connections accepted; refused or dropped at the limit; rejected without "
+            "a request; and failed attempts to accept one.", labels=["outcome"],
         )  # fmt: skip
         for outcome, count in self._outcomes.items():
             total.add_metric([outcome], count)

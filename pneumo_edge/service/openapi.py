@@ -1,4 +1,4 @@
-"""The OpenAPI description of the service, with schemas from the dataclasses that it answers with."""
+"""The OpenAPI description of the service, with schemas generated from the dataclasses of its answers."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from pneumo_edge.service.explanation import Explanation
 from pneumo_edge.service.limits import Limits
 
 PREDICT, METRICS, HEALTH, READY, DESCRIPTION = "/predict", "/metrics", "/healthz", "/readyz", "/openapi.json"
-#: The parameter that asks for an explanation, and the field of a verdict that holds it.
+#: The parameter that requests an explanation, and the field of the answer that has it.
 EXPLAIN, EXPLANATION = "explain", "explanation"
-#: What a body may be said to be. What it is, its content tells.
+#: Content types that a request may have. The actual type is detected from the content.
 MEDIA_TYPES = (
     "image/jpeg", "image/png", "application/dicom", "image/bmp", "image/gif", "image/tiff", "image/webp",
     "application/octet-stream",
 )  # fmt: skip
 
 
-#: Why a request is refused before its body is looked at.
-_FOREIGN = {HTTPStatus.FORBIDDEN: "The request names another host, or comes from another site's page."}
+#: Reasons to refuse a request before its body is read.
+_OTHER_SITE = {HTTPStatus.FORBIDDEN: "The request names another host, or comes from another site's page."}
 _UNKNOWN = {HTTPStatus.UNAUTHORIZED: "The token is missing or wrong."}
 _NO_ROOM = "No room for another image now."
 
 
 def describe(limits: Limits, needs_token: bool = False) -> dict[str, Any]:
-    """The description of a service with these limits, OpenAPI 3.1."""
+    """Return the OpenAPI 3.1 description of a service with these limits."""
     unknown = _UNKNOWN if needs_token else {}
     secured: dict[str, Any] = {"security": [{"token": []}]} if needs_token else {}
     components: dict[str, Any] = {"schemas": _schemas()}
@@ -43,12 +43,12 @@ def describe(limits: Limits, needs_token: bool = False) -> dict[str, Any]:
         "info": {
             "title": "pneumo-edge",
             "version": __version__,
-            "description": "Judges chest X-rays on a device. Research software; not a medical device.",
+            "description": "Classifies chest X-rays on a device. Research software; not a medical device.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": {
-            PREDICT: {"post": {**_predict(_FOREIGN | unknown | _body_refusals(limits)), **secured}},
-            METRICS: {"get": {**_metrics(_FOREIGN | unknown), **secured}},
+            PREDICT: {"post": {**_predict(_OTHER_SITE | unknown | _body_refusals(limits)), **secured}},
+            METRICS: {"get": {**_metrics(_OTHER_SITE | unknown), **secured}},
             HEALTH: {"get": _health()},
             READY: {"get": _ready()},
         },
@@ -63,10 +63,10 @@ def _body_refusals(limits: Limits) -> dict[HTTPStatus, str]:
         HTTPStatus.REQUEST_TIMEOUT: f"The body did not arrive within {seconds}, or at less than "
         f"{limits.rate:g} bytes a second.",
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"More than {limits.body:,} bytes or {limits.pixels:,} pixels.",
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Not an image of a kind that is read.",
-        HTTPStatus.UNPROCESSABLE_ENTITY: "An image that cannot be judged (damaged, too small), or a wrong parameter.",
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Not an image of a supported type.",
+        HTTPStatus.UNPROCESSABLE_ENTITY: "An image that cannot be classified, or a wrong parameter.",
         HTTPStatus.SERVICE_UNAVAILABLE: _NO_ROOM,
-        HTTPStatus.GATEWAY_TIMEOUT: f"No verdict within {seconds}.",
+        HTTPStatus.GATEWAY_TIMEOUT: f"Not classified within {seconds}.",
         HTTPStatus.INTERNAL_SERVER_ERROR: "The service failed.",
         HTTPStatus.NOT_IMPLEMENTED: "The body has a transfer coding other than chunks.",
     }
@@ -75,8 +75,8 @@ def _body_refusals(limits: Limits) -> dict[HTTPStatus, str]:
 def _predict(refusals: Mapping[HTTPStatus, str]) -> dict[str, Any]:
     return {
         "operationId": "predict",
-        "summary": "Judge one chest X-ray.",
-        "description": "The verdict is the JSON document that `pneumo-edge predict --jsonl` prints.",
+        "summary": "Classify one chest X-ray.",
+        "description": "The answer is the JSON document that `pneumo-edge predict --jsonl` prints.",
         "parameters": [
             {
                 "name": EXPLAIN,
@@ -91,14 +91,14 @@ def _predict(refusals: Mapping[HTTPStatus, str]) -> dict[str, Any]:
             "required": True,
             "content": {media_type: {"schema": {}} for media_type in MEDIA_TYPES},
         },
-        "responses": {"200": _answer("The verdict.", "Prediction"), **_refusals(refusals)},
+        "responses": {"200": _answer("The prediction.", "Prediction"), **_refusals(refusals)},
     }
 
 
 def _metrics(refusals: Mapping[HTTPStatus, str]) -> dict[str, Any]:
     return {
         "operationId": "metrics",
-        "summary": "Tell what the service did, in Prometheus's text format.",
+        "summary": "Metrics of the service in Prometheus's text format.",
         "responses": {
             "200": {"description": "The metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}},
             **_refusals(refusals),
@@ -109,18 +109,18 @@ def _metrics(refusals: Mapping[HTTPStatus, str]) -> dict[str, Any]:
 def _health() -> dict[str, Any]:
     return {
         "operationId": "health",
-        "summary": "Tell that the service is up, and what judges.",
-        "responses": {"200": _answer("It is up.", "Health"), **_refusals(_FOREIGN)},
+        "summary": "Whether the service is up, with its model and engine.",
+        "responses": {"200": _answer("It is up.", "Health"), **_refusals(_OTHER_SITE)},
     }
 
 
 def _ready() -> dict[str, Any]:
     return {
         "operationId": "ready",
-        "summary": "Tell whether the service would take an image now.",
+        "summary": "Whether the service would accept an image now.",
         "responses": {
             "200": _answer("It would.", "Ready"),
-            **_refusals(_FOREIGN | {HTTPStatus.SERVICE_UNAVAILABLE: _NO_ROOM}),
+            **_refusals(_OTHER_SITE | {HTTPStatus.SERVICE_UNAVAILABLE: _NO_ROOM}),
         },
     }
 
@@ -141,7 +141,7 @@ def _schemas() -> dict[str, Any]:
 
 
 def _verdict() -> dict[str, Any]:
-    """What ``Prediction.to_dict`` gives, and an explanation where it was asked for."""
+    """Return the schema of ``Prediction.to_dict``, with the optional explanation."""
     derived = {
         name: records.schema(typing.get_type_hints(getattr(Prediction, name).fget)["return"]) for name in REMARKS
     }

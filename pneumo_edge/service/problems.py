@@ -1,4 +1,4 @@
-"""What goes wrong in a request, as JSON: problem details (RFC 9457)."""
+"""Errors of requests as JSON problem details (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from starlette.responses import Response
 from pneumo_edge.errors import ImageError, ImageTooLargeError, NotAnImageError, PneumoEdgeError
 
 MEDIA_TYPE = "application/problem+json"
-#: What to do about some of the refusals.
-SEND = 'Send the image alone: curl --header "Content-Type: image/jpeg" --data-binary @x-ray.jpeg'
+#: Remedies for some of the refusals.
+SEND = 'Send only the image: curl --header "Content-Type: image/jpeg" --data-binary @x-ray.jpeg'
 LATER = "Send it again later"
-#: Nothing from elsewhere, nothing inline, nothing kept, and no other page may look in.
+#: No resources of other sites, nothing inline, no caching, no embedding in other pages.
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -26,7 +26,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-#: The HTTP status of an image that cannot be judged, by its error; the first that fits.
+#: The HTTP status of an image that cannot be classified, by its error; the first match is used.
 _STATUSES: tuple[tuple[type[ImageError], HTTPStatus], ...] = (
     (ImageTooLargeError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (NotAnImageError, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
@@ -36,7 +36,7 @@ _STATUSES: tuple[tuple[type[ImageError], HTTPStatus], ...] = (
 
 @dataclass(frozen=True)
 class Problem:
-    """Why there is no verdict (RFC 9457): the status, its name, and one line that says what to do."""
+    """Why there is no prediction (RFC 9457): the status, its name, and one line that says what to do."""
 
     status: int
     title: str
@@ -47,7 +47,7 @@ class RequestError(PneumoEdgeError):
     """A request that is refused.
 
     Args:
-        status: The HTTP status that says so.
+        status: The HTTP status.
         given: As for every error of this package.
         expected: As for every error of this package.
         remedy: As for every error of this package.
@@ -63,21 +63,21 @@ class RequestError(PneumoEdgeError):
 
 
 def status_of(error: ImageError) -> HTTPStatus:
-    """The HTTP status that says why an image cannot be judged."""
+    """Return the HTTP status for an image that cannot be classified."""
     return next(status for kind, status in _STATUSES if isinstance(error, kind))
 
 
 def respond(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The response that tells of a problem."""
+    """Make the response for a problem."""
     return Response(_encode(status, detail), status, headers, MEDIA_TYPE)
 
 
 @functools.cache
 def raw(error: RequestError) -> bytes:
-    """The whole HTTP/1.1 response that tells of a problem and closes the connection, where no request was read.
+    """Make the complete HTTP/1.1 response for a problem that closes the connection before a request was read.
 
     Args:
-        error: One of a few that are made once: a flood of connections gets the same bytes each time.
+        error: One of a few constant errors: a flood of connections gets the same bytes each time.
     """
     body = _encode(error.status, str(error))
     headers = {

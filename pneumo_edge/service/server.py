@@ -1,4 +1,4 @@
-"""Runs the service: a server, its connections, and an orderly end."""
+"""Runs the service: the server, its connections, and an orderly shutdown."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _M_MMAP_THRESHOLD = -3
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol for one connection, with this service's answer where it cannot read a request."""
+    """uvicorn's protocol for one connection, with this service's answer to a request that cannot be parsed."""
 
     def __init__(self, connection: Connection, **options: Any) -> None:
         super().__init__(**options)
         self._connection = connection
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # The parser leaves the spaces behind a value, which are none of it (RFC 9110 5.5).
+        # The parser keeps the spaces after a value, which are not part of it (RFC 9110 5.5).
         super().on_header(name, value.strip(b" \t"))
 
     def send_400_response(self, msg: str) -> None:
@@ -38,7 +38,7 @@ class _Protocol(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, with a door of ours in front: it parses and answers, the door says who comes in and for how long."""
+    """uvicorn parses and answers; the ``Door`` in front of it accepts and limits connections."""
 
     def __init__(self, config: uvicorn.Config, door: Door) -> None:
         super().__init__(config)
@@ -59,21 +59,21 @@ class _Server(uvicorn.Server):
 
 
 def _return_memory() -> None:
-    """Have glibc map each large block for itself, so that the memory of bodies and images goes back when they go.
+    """Make glibc map each large block separately, so that memory of bodies and images is returned to the system.
 
-    By default it raises its own threshold up to 32 MB as such blocks are freed, and then keeps what is fragmented.
+    By default, glibc raises its threshold up to 32 MB as such blocks are freed, and then keeps fragmented memory.
     """
     with contextlib.suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 256 * 1024)
 
 
 def run(app: Starlette, listening: socket.socket, limits: Limits) -> None:
-    """Serve until SIGTERM or Ctrl-C; then take no new request, and finish those that were begun.
+    """Serve until SIGTERM or Ctrl-C; then accept no new request, and finish those in progress.
 
     Args:
         app: From :func:`pneumo_edge.service.app.create_app`.
-        listening: A socket that listens.
-        limits: Those of the application, and how many connections there may be.
+        listening: A listening socket.
+        limits: The limits of the application, including the number of connections.
 
     Raises:
         KeyboardInterrupt: After Ctrl-C.
@@ -90,6 +90,6 @@ def run(app: Starlette, listening: socket.socket, limits: Limits) -> None:
         {state.value: lambda state=state: door.count(state) for state in State}, door.counts
     )
     server = _Server(config, door)
-    # uvicorn takes SIGTERM over a little later, and gives it to this handler once more at its end.
+    # uvicorn handles SIGTERM while it runs, and raises it again for this handler when it ends.
     signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
     server.run(sockets=[listening])

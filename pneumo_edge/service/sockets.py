@@ -1,4 +1,4 @@
-"""Where the service listens: an address, or a Unix socket."""
+"""Opens the socket that the service listens on: an address, or a Unix socket."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pneumo_edge.errors import ServiceError, printable
 
 #: Who may connect to a Unix socket: the service's own user and group.
 _MODE = 0o660
-#: Connections that the system completes ahead of their being accepted, within its own bound. A client beyond them
-#: tries again after a second.
+#: Connections that the system queues before they are accepted, up to its own limit. Further clients try again after a
+#: second.
 _BACKLOG = 4096
 
 
 @contextlib.contextmanager
 def listen(host: str, port: int) -> Iterator[socket.socket]:
-    """Open a socket that listens; with port 0, on a port that is free.
+    """Open a listening socket; port 0 chooses a free port.
 
     Raises:
-        ServiceError: The address is not one of this machine, or the port is taken or not allowed.
+        ServiceError: The address is not one of this machine, or the port is in use or not allowed.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -33,7 +33,7 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
         raise ServiceError(
             f"cannot listen on port {port} of {host} ({_reason(error)})",
             "an address of this machine and a free port",
-            "Give another with --host or --port; --port 0 finds a free one",
+            "Give another --host or --port; --port 0 chooses a free port",
         ) from error
     with listening:
         yield listening
@@ -41,18 +41,18 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def listen_on_path(path: Path) -> Iterator[socket.socket]:
-    """Open a Unix socket that listens; its file is removed in the end.
+    """Open a listening Unix socket; its file is removed at the end.
 
-    A socket that nobody listens on, left behind by a service that was killed, is replaced.
+    A dead socket of a killed service is replaced.
 
     Raises:
-        ServiceError: There is something at the path already, or no socket can be made there.
+        ServiceError: The path already exists, or a socket cannot be created there.
     """
     _clear(path)
     listening = socket.socket(socket.AF_UNIX)
     with listening:
         try:
-            # Nobody connects between bind and chmod.
+            # With umask instead of chmod, nobody can connect in between.
             before = os.umask(0o777 & ~_MODE)
             try:
                 listening.bind(os.fspath(path))
@@ -66,7 +66,7 @@ def listen_on_path(path: Path) -> Iterator[socket.socket]:
             yield listening
         finally:
             with contextlib.suppress(OSError):
-                # Another service may have put its own there since.
+                # Another service may have created its own socket there.
                 if os.path.samestat(path.stat(), made):
                     path.unlink()
 
@@ -74,7 +74,7 @@ def listen_on_path(path: Path) -> Iterator[socket.socket]:
 def _clear(path: Path) -> None:
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise _unusable(path, "there is something else at this path")
+            raise _unusable(path, "this path exists and is not a socket")
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:
@@ -93,18 +93,18 @@ def _clear(path: Path) -> None:
 def _unusable(path: Path, reason: str) -> ServiceError:
     return ServiceError(
         f"cannot listen on the Unix socket {path} ({reason})",
-        "a path of at most 107 bytes in a folder that exists and can be written to",
-        "Give another with --unix-socket",
+        "a path of at most 107 bytes in an existing folder that can be written to",
+        "Give another --unix-socket",
     )
 
 
 def _reason(error: Exception) -> str:
-    # Python puts the address in brackets behind what the system says.
+    # Python adds the address in brackets to the system's message.
     return (getattr(error, "strerror", None) or str(error)).partition(" (")[0]
 
 
 def url(listening: socket.socket) -> str:
-    """Where a browser finds what listens on a socket; for a Unix socket, ``unix:`` and its path."""
+    """Return the URL of a listening socket; for a Unix socket, ``unix:`` and its path."""
     name = listening.getsockname()
     if listening.family == getattr(socket, "AF_UNIX", None):
         return f"unix:{printable(os.fsdecode(name))}"
@@ -113,7 +113,7 @@ def url(listening: socket.socket) -> str:
 
 
 def is_local(listening: socket.socket) -> bool:
-    """Tell whether only this machine can reach a socket."""
+    """Whether only this machine can reach a socket."""
     if listening.family == getattr(socket, "AF_UNIX", None):
         return True
     return ipaddress.ip_address(listening.getsockname()[0]).is_loopback

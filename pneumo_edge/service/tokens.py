@@ -1,4 +1,4 @@
-"""The file that a service's token is in."""
+"""Reads the file with the service's token."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 from pneumo_edge.errors import ServiceError
 
-#: Characters of a token: those of RFC 6750, and enough of them that nobody finds it by trying.
+#: A token has characters of RFC 6750, and enough of them that it cannot be guessed.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,1024}=*", re.ASCII)
 _MAKE = "Make one: (umask 077; openssl rand -hex 32 > FILE)"
 
 
 def read(path: Path) -> str:
-    """The token in a file: one line.
+    """Read the token from a file with one line.
 
     Raises:
-        ServiceError: The file cannot be read, or holds no token.
+        ServiceError: The file cannot be read, or contains no token.
     """
     try:
         with path.open("rb") as stream:
@@ -29,14 +29,14 @@ def read(path: Path) -> str:
     if not text:
         raise ServiceError(f"the token file {path} is empty", "one line of at least 16 characters", _MAKE)
     if not _TOKEN.fullmatch(text):
-        # Not what it holds: it is a secret.
+        # The message does not quote the content, which is a secret.
         raise ServiceError(
-            f"the token file {path} does not hold one token",
-            "one line of 16 to 1024 letters, digits and -._~+/, with = at the end at most", _MAKE,
+            f"the token file {path} does not contain one token",
+            "one line of 16 to 1024 letters, digits and -._~+/, with = only at the end", _MAKE,
         )  # fmt: skip
     return text
 
 
 def is_exposed(path: Path) -> bool:
-    """Tell whether every user of this machine can read a file."""
+    """Whether every user of this machine can read a file."""
     return bool(path.stat().st_mode & stat.S_IROTH)

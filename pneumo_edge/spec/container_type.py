@@ -1,11 +1,11 @@
-"""What the rest of the project knows of a kind of model file; each kind is a module beside this one."""
+"""The interface of a kind of model file; each kind is a module beside this one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-#: Under this name the ModelSpec lies in every kind of model file.
+#: Name of the ModelSpec in every kind of model file.
 SPEC_NAME = "pneumo_edge_spec.json"
 #: More of a ModelSpec's text is not read.
 MAX_SPEC_BYTES = 1_000_000

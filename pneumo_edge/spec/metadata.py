@@ -28,7 +28,7 @@ _MAX_TEXT = 10_000
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Read what a model file tells about itself, by the names that its writer gave.
+    """Read the metadata of a model file, by the names that its writer gave.
 
     Args:
         path: A ``.tflite`` or ``.onnx`` file from any tool. The ModelSpec of pneumo-edge is not among the texts.
@@ -38,7 +38,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         cannot be read is left out. Empty where there is nothing.
 
     Raises:
-        ModelFileError: The file is missing, no model file, or cannot be read.
+        ModelFileError: The file is missing, not a model file, or cannot be read.
     """
     content = read_content(path)
     find = _of_onnx if path.suffix == ONNX.suffix else _of_tflite

@@ -46,7 +46,7 @@ Scores = Literal["probabilities", "logits", "probability", "logit"]
 
 @dataclass(frozen=True)
 class DecodingSpec:
-    """What the decoder of an image file may do, where it can.
+    """What the decoder of an image file may do, if the format supports it.
 
     ``least_scale`` is the least size to which it may scale an image down, as a multiple of the longer side of the
     model's input; None where it decodes in full.
@@ -129,9 +129,9 @@ class OutputSpec:
 
 @dataclass(frozen=True)
 class DecisionSpec:
-    """When the positive class is reported: where its probability is at least ``threshold``.
+    """The positive class is reported if its probability is at least ``threshold``.
 
-    Both are None where no class is looked for before others: the most probable one is reported.
+    Both are None if the model has no positive class; then the most probable class is reported.
     """
 
     positive_class: str | None
@@ -151,7 +151,7 @@ class DecisionSpec:
 
 @dataclass(frozen=True)
 class ConformalSpec:
-    """When the answer is uncertain: where the prediction set is not the decided class alone.
+    """Prediction sets; an answer is uncertain if the prediction set is not just the decided class.
 
     The set has the positive class where its probability is at least ``least_positive``, and the negative one where it
     is at most ``most_negative``; so it has one class, both or none. Of more than two classes it has those whose
@@ -179,7 +179,7 @@ class ConformalSpec:
 
 @dataclass(frozen=True)
 class InputCheckSpec:
-    """What images of the kind seen in training are like; one whose distance is more than ``limit`` is foreign.
+    """Statistics of images like the training images; one at a distance above ``limit`` is out-of-distribution.
 
     ``mean`` and ``scale`` are those by which the output ``components`` of this file is standardized, ``parts`` how many
     components each part of it has, in their order, and ``share`` of validation images are nearer than ``limit``.
@@ -204,10 +204,10 @@ class InputCheckSpec:
             raise ValueError(f"parts are {list(self.parts)}, not of 1 or more that sum to {len(self.mean)}")
 
     def distances(self, components: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """How far images are from familiar ones, at least 0; of float64.
+        """Return the distance of images from the training images, at least 0, float64.
 
-        Each part has a distance of its own, the root mean square of its standardized components; that of an image is
-        the largest of these, so that what strikes one part is not lost among the others.
+        Each part has a distance, the root mean square of its standardized components. The distance of an image is the
+        largest of them, so that one unusual part is not averaged out.
 
         Args:
             components: Of shape (..., components); the distances have the shape that stands before.
@@ -273,7 +273,7 @@ class CalibrationSpec:
 
 @dataclass(frozen=True)
 class VerificationSpec:
-    """The gate that a file passed before it got its name: what was compared, and what was measured.
+    """The acceptance checks that a file passed: what was compared, and what was measured.
 
     ``processor`` is the kind of processor that it was run on (:func:`pneumo_edge._util.processor.kind`), and
     ``by_processor`` whether the answers of its format may depend on that. Files from before either was written have
@@ -355,11 +355,11 @@ class ModelSpec:
 
     @functools.cached_property
     def task(self) -> Task:
-        """What the model was asked in training."""
+        """The task that the model was trained for."""
         return Task.of(self.class_names, self.decision.positive_class)
 
     def output(self, name: str) -> OutputSpec | None:
-        """The output of a name beside the probabilities, or None where the model has none."""
+        """Return the additional output with this name, or None if the model has none."""
         return next((output for output in self.outputs if output.name == name), None)
 
     @property

@@ -1,4 +1,4 @@
-"""Reads the ModelSpec inside a model file, and holds the file to it, with the standard library alone."""
+"""Reads the ModelSpec inside a model file and checks the file's hash, with the standard library alone."""
 
 from __future__ import annotations
 
@@ -52,14 +52,13 @@ def find(path: Path) -> ModelSpec | None:
 def read(path: Path) -> ModelSpec:
     """Read the ModelSpec inside a model file, with the standard library alone.
 
-    Where the spec holds the hash of the rest of the file, the file is held to it: what was damaged on its way, or
-    got the spec of another file, would give wrong verdicts with nobody the wiser, or crash an engine. It is no
-    signature. Who edits a file on purpose can write its hash as well; against that stands the hash of the whole
-    file in the proof beside it, which `pneumo-edge verify` checks.
+    If the spec has the hash of the rest of the file, the hash is checked. A file that was damaged, or has the spec of
+    another file, would give wrong answers unnoticed, or crash an engine. The hash is not a signature: a person who
+    edits a file on purpose can also change its hash. The proof beside the file has the hash of the whole file, which
+    `pneumo-edge verify` checks.
 
     Raises:
-        ModelFileError: The file is missing, no model file, cut short, carries no valid ModelSpec, or has another
-            hash than that says.
+        ModelFileError: The file is missing, not a model file, truncated, has no valid ModelSpec, or has another hash.
     """
     content = read_content(path)
     spec = parse(_text(content, path), path)
@@ -69,7 +68,7 @@ def read(path: Path) -> ModelSpec:
             raise ModelFileError(
                 f"the model inside {path} has the SHA-256 {found[:16]}",
                 f"{spec.model_sha256[:16]}, as its ModelSpec says: the file is damaged, or the spec is another file's",
-                "Copy it again from where it comes from, or export it again",
+                "Copy it again from its source, or export it again",
             )
     return spec
 
@@ -123,7 +122,9 @@ def read_content(path: Path) -> bytes:
         ) from error
     if not content or not container.looks_right(content):
         raise ModelFileError(
-            f"{path} does not hold a {path.suffix[1:]} model", "a whole model file", "Copy it again, or export it again"
+            f"{path} does not contain a {path.suffix[1:]} model",
+            "a complete model",
+            "Copy it again, or export it again",
         )
     return content
 
@@ -141,7 +142,7 @@ def _text(content: bytes, path: Path) -> bytes:
 def no_spec(path: Path) -> ModelFileError:
     """The error for a model file without a ModelSpec."""
     return ModelFileError(
-        f"{path} carries no ModelSpec: it comes from elsewhere or was cut short",
+        f"{path} has no ModelSpec: it was made by another tool or is truncated",
         "a file made by `pneumo-edge export`",
         "Copy it again, or export the model with pneumo-edge",
     )

@@ -11,7 +11,7 @@ from pneumo_edge.spec.container_type import MAX_SPEC_BYTES, SPEC_NAME, Container
 
 #: The archive begins within so many bytes of the file's end.
 _MAX_ARCHIVE_BYTES = 2_000_000
-#: A spec in bzip2 or LZMA would be unpacked as a whole, whatever its size, by the standard library.
+#: The standard library would unpack a spec in bzip2 or LZMA as a whole, at any size.
 COMPRESSIONS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _IDENTIFIER, _PLACE = b"TFL3", slice(4, 8)
 

@@ -49,10 +49,10 @@ def test_a_killed_benchmark_goes_on_behind_what_it_had_measured(
 
     code, error = go_on("3")
     assert code == ExitCode.FAILED
-    assert "results.json.partial holds the measurements of an interrupted run; expected no such file" in error
+    assert "results.json.partial contains the measurements of an interrupted run; expected no such file" in error
     code, error = go_on("4", "--resume")
     assert code == ExitCode.FAILED
-    assert "holds measurements of another benchmark" in error
+    assert "contains measurements of another benchmark" in error
     code, error = go_on("3", "--resume")
     assert code == ExitCode.OK, error
     assert not partial.exists()

@@ -54,8 +54,8 @@ def test_an_interrupted_run_keeps_what_it_has_says_how_to_continue_and_is_contin
         second = run("predict", many, "--out", out, "--resume")
         assert second.code == ExitCode.FAILED
         assert second.errors == [
-            f"error: another prediction is writing there (process {process.pid}): {out}; expected a file or folder "
-            "that nothing else writes. Wait until it has ended, or give another --out."
+            f"error: another prediction is writing {out} (process {process.pid}); expected a file or folder "
+            "that no other process writes. Wait until it has ended, or give another --out."
         ]
         process.send_signal(number)
         _, error = process.communicate()

@@ -52,7 +52,7 @@ _X_RAY = Image.effect_noise((300, 300), 60)
 #: Name, content, and what its line says was given, was expected, and is to be done.
 _BAD_IMAGES: list[tuple[str, bytes, str, str, str]] = [
     ("empty.jpeg", b"", "the file is empty", "an image", "Copy the file again"),
-    ("cut.jpeg", _encode(_X_RAY, "JPEG")[:-5000], "the JPEG data is truncated", "a whole image file", "Copy the file"),
+    ("cut.jpeg", _encode(_X_RAY, "JPEG")[:-5000], "the JPEG data is truncated", "complete image file", "Copy the file"),
     ("text.jpeg", b"Dear colleague,", "not an image", "a JPEG, PNG, BMP, TIFF, WEBP, GIF or DICOM file", "convert it"),
     ("one.png", _encode(Image.new("L", (1, 1)), "PNG"), "1x1 pixels", "at least 28 pixels a side", "original"),
     ("cmyk.jpeg", _encode(Image.new("CMYK", (64, 64)), "JPEG"), "colour space CMYK", "greyscale or RGB", "Convert it"),
@@ -90,7 +90,7 @@ def test_each_bad_image_gets_one_line_and_the_good_ones_are_judged(
         (no_images, "the folder contains no images", "files such as .jpeg or .png", "Give another folder"),
     ]
     *errors, note = done.errors
-    assert note == f"note: {no_images}: 1 file is no image: notes.txt"
+    assert note == f"note: {no_images}: 1 file is not an image: notes.txt"
     for line, (path, given, expected, remedy) in zip(errors, expectations, strict=True):
         assert line.startswith(f"error: {path}: ")
         assert given in line
@@ -142,11 +142,11 @@ def _text(path: Path) -> Path:
 _MODELS: dict[str, tuple[Callable[[Path, Path], Path], str, str, str]] = {
     "tflite cut in half": (
         lambda tiny, folder: _cut(tiny / "tiny-fp32.tflite", folder),
-        "carries no ModelSpec: it comes from elsewhere or was cut short", "pneumo-edge export", "Copy it again",
+        "has no ModelSpec: it was made by another tool or is truncated", "pneumo-edge export", "Copy it again",
     ),
     "onnx cut in half": (
         lambda tiny, folder: _cut(tiny / "tiny-fp32.onnx", folder),
-        "carries no ModelSpec: it comes from elsewhere or was cut short", "pneumo-edge export", "Copy it again",
+        "has no ModelSpec: it was made by another tool or is truncated", "pneumo-edge export", "Copy it again",
     ),
     "tflite from elsewhere": (
         lambda tiny, folder: tiny / "bare" / "tiny-fp32.tflite",
@@ -157,7 +157,7 @@ _MODELS: dict[str, tuple[Callable[[Path, Path], Path], str, str, str]] = {
         "carries no ModelSpec", "pneumo-edge export", "export the model with pneumo-edge",
     ),
     "text named tflite": (
-        lambda tiny, folder: _text(folder / "letter.tflite"), "does not hold a tflite model", "whole", "Copy it again",
+        lambda tiny, folder: _text(folder / "letter.tflite"), "does not contain a tflite", "intact", "Copy it again",
     ),
     "text named onnx": (
         lambda tiny, folder: _text(folder / "letter.onnx"), "carries no ModelSpec", "pneumo-edge export", "Copy",

@@ -240,8 +240,8 @@ def test_an_interrupted_runs_verdicts_are_not_overwritten_nor_mixed(run: Run, fo
     partial = _partial(folder, out)
     before = partial.read_bytes()
     for words, said in [
-        ([], "holds the results of an interrupted run; expected no such file, or --resume"),
-        (["--resume", "--model", "efficientnetb0"], "holds results of another model or engine"),
+        ([], "contains the results of an interrupted run; expected no such file, or --resume"),
+        (["--resume", "--model", "efficientnetb0"], "contains results of another model or engine"),
     ]:
         done = run("predict", folder, "--out", out, *words)
         assert done.code == 3

@@ -49,7 +49,7 @@ def test_content_decides_and_what_is_no_image_is_told_at_the_end(folder: Path) -
     result = _predict(folder, "--json")
     assert result.exit_code == 0
     assert _judged(result, folder) == ["IM000001", "a.png", "b.jfif", "c.jpe", "d.dat"]
-    assert _said(result) == [f"note: {folder}: 3 files are no images: README, labels.csv, notes.txt"]
+    assert _said(result) == [f"note: {folder}: 3 files are not images: README, labels.csv, notes.txt"]
 
 
 @pytest.mark.parametrize("option", ["--json", "--jsonl", "--csv", "--out"])
@@ -57,7 +57,7 @@ def test_every_output_ends_with_it(folder: Path, tmp_path: Path, option: str) ->
     (folder / "notes.txt").write_text("x")
     result = _predict(folder, *([option, tmp_path / "x.csv"] if option == "--out" else [option]))
     assert result.exit_code == 0
-    assert _said(result) == [f"note: {folder}: 1 file is no image: notes.txt"]
+    assert _said(result) == [f"note: {folder}: 1 file is not an image: notes.txt"]
     assert "notes.txt" not in result.stdout
 
 
@@ -75,7 +75,7 @@ def test_formats_that_are_not_read_are_named(folder: Path, name: str, head: byte
     assert result.exit_code == 4
     assert _judged(result, folder) == ["a.png"]
     (line,) = _said(result)
-    assert line.startswith(f"error: {folder / name}: this is {kind}, not an image that can be read")
+    assert line.startswith(f"error: {folder / name}: this is {kind}, not an image of a supported format")
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.jfif", "x.avif", "x.ima"])
@@ -134,8 +134,8 @@ def test_linked_folders_are_judged_and_loops_end(folder: Path, tmp_path: Path) -
     assert result.exit_code == 0
     assert _judged(result, folder) == ["a.png", "day1/b.png"]
     assert _said(result) == [
-        f"note: {folder}: 2 links lead back to folders that they lie in: loop, up",
-        f"note: {folder}: 1 link leads to a folder that is read already: day2",
+        f"note: {folder}: 2 links lead to folders that contain them: loop, up",
+        f"note: {folder}: 1 link leads to a folder that is already read: day2",
     ]
     (tmp_path / "link").symlink_to("in")
     assert _judged(_predict(tmp_path / "link", "--json"), tmp_path / "link") == ["a.png", "day1/b.png"]
@@ -148,4 +148,4 @@ def test_a_name_that_is_not_utf8_is_judged_and_shown_escaped(folder: Path, run: 
     done = run("predict", folder, "--csv")
     assert done.code == 0
     assert len(done.out.splitlines()) == 3
-    assert r"1 file is no image: caf\udce9.txt" in done.err
+    assert r"1 file is not an image: caf\udce9.txt" in done.err

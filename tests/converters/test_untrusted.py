@@ -113,7 +113,7 @@ def test_verify_ends_in_one_line(engine: str, hostile: Path, tmp_path: Path) -> 
     assert done.returncode == 3
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: an engine on {hostile} crashed (signal SIGSEGV); expected a whole model file")
+    assert line.startswith(f"error: an engine on {hostile} crashed (signal SIGSEGV); expected a complete model file")
 
 
 def test_a_whole_file_is_verified_without_litert_too(exported: Path, tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_folders_that_are_links_are_read(make_folder: MakeFolder, healthy: dict[
     source = open_source(root)
     assert {sample.name for sample in source.samples} == set(healthy)
     assert all(source.read(sample) == healthy[sample.name] for sample in source.samples)
-    assert source.passed_over == {"train/NORMAL/loop/": "leads back to a folder that it lies in"}
+    assert source.passed_over == {"train/NORMAL/loop/": "links to a folder that contains it"}
 
 
 @pytest.mark.parametrize("link", ["val", "train/NORMAL/more", "valid"])
@@ -157,7 +157,7 @@ def test_a_folder_that_is_reached_twice_is_read_once_and_never_trained_on_where_
     (root / link).symlink_to(root / "test" / "NORMAL" if link.startswith("train") else root / "test")
     source = open_source(root)
     assert _counts(source) == _counts_of(healthy)
-    assert set(source.passed_over.values()) == {"leads to a folder that is read already"}
+    assert set(source.passed_over.values()) == {"links to a folder that is already read"}
 
 
 def test_of_two_links_to_one_folder_test_has_it(

@@ -454,7 +454,7 @@ _BAD: dict[str, tuple[Any, str]] = {
     "functional groups": (
         lambda: _broken(SharedFunctionalGroupsSequence=pydicom.Sequence([pydicom.Dataset()])), "functional groups",
     ),
-    "no window": (lambda: _dicom(_few_shades(), bits=12), "names no window, and uses 3 of 256 shades"),
+    "no window": (lambda: _dicom(_few_shades(), bits=12), "has no window, and uses 3 of 256 shades"),
     "no width": (lambda: _broken(WindowCenter=7, WindowWidth=0), "window or lookup table cannot be applied"),
     "no number": (lambda: _broken(WindowCenter="nan", WindowWidth=5), "window or lookup table cannot be applied"),
     "no slope": (lambda: _broken(RescaleSlope=0, RescaleIntercept=5), "window or lookup table cannot be applied"),
@@ -477,7 +477,7 @@ _BAD: dict[str, tuple[Any, str]] = {
     "no syntax": (_no_syntax, "does not say its transfer syntax"),
     "another syntax": (
         lambda: _dicom(_picture(), RLE).replace(RLE.encode(), EXPLICIT.encode()),
-        "is said to be uncompressed, and its pixels are compressed",
+        "says its pixels are uncompressed, but its pixels are compressed",
     ),
     "no size": (lambda: _broken(Rows=None), "does not say its Rows"),
     "no pixels": (lambda: _broken(PixelData=b"").split(b"\xe0\x7f\x10\0")[0], "holds no image"),
@@ -485,7 +485,7 @@ _BAD: dict[str, tuple[Any, str]] = {
     "only the sign": (lambda: bytes(128) + b"DICM" + bytes(99), "does not say its transfer syntax"),
     "cut pixels": (lambda: _broken()[:-100], "truncated or corrupt"),
     "cut frame": (lambda: _dicom(_picture(), LOSSLESS)[:-100], "truncated or corrupt"),
-    "cut header": (lambda: _broken()[:300], "holds no image, or is cut off"),
+    "cut header": (lambda: _broken()[:300], "contains no image, or is truncated"),
 }  # fmt: skip
 
 
@@ -543,7 +543,7 @@ def test_a_frame_of_another_size_than_the_header_says_is_not_decoded(
     written = (96, 80) if kind == ">II" else (80, 96)
     assert struct.pack(kind, *written) in data[place : place + 20]
     larger = data[:place] + data[place:].replace(struct.pack(kind, *written), struct.pack(kind, 8000, 8000), 1)
-    assert "is said to be 96x80, and its compressed picture is 8000x8000" in _refusal(larger).given
+    assert "says 96x80, but its compressed picture is 8000x8000" in _refusal(larger).given
     assert decode.call_count == 1
 
 

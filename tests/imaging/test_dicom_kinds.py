@@ -405,10 +405,10 @@ KINDS: dict[str, Kind] = {
     # What contradicts itself, is cut off, or is something else
     "a frame of another size": Kind(
         lambda grey: dicom(grey, LOSSLESS, Rows=300),
-        refused="said to be 240x300, and its compressed picture is 240x226"),
+        refused="says 240x300, but its compressed picture is 240x226"),
     "a frame in colour": Kind(
         lambda grey: dicom(grey, BASELINE, frame=bytes(imagecodecs.jpeg8_encode(np.stack([grey] * 3, -1), 95))),
-        refused="said to be greyscale, and its compressed picture has 3 channels"),
+        refused="says greyscale, but its compressed picture has 3 channels"),
     "a frame of another codec": Kind(
         lambda grey: dicom(grey, LOSSLESS, frame=_frame(grey, JPEG_2000_LOSSLESS, 8)), refused="compressed otherwise"),
     "JPEG-LS said to be JPEG": Kind(
@@ -416,13 +416,13 @@ KINDS: dict[str, Kind] = {
     "JPEG said to be JPEG 2000": Kind(
         lambda grey: dicom(grey, JPEG_2000, frame=_frame(grey, LOSSLESS, 8)), refused="compressed otherwise"),
     "compressed, said to be uncompressed": Kind(
-        lambda grey: _said_to_be(EXPLICIT, grey, RLE), refused="uncompressed, and its pixels are compressed"),
+        lambda grey: _said_to_be(EXPLICIT, grey, RLE), refused="uncompressed, but its pixels are compressed"),
     "uncompressed, said to be compressed": Kind(
-        lambda grey: _said_to_be(RLE, grey, EXPLICIT), refused="compressed, and its pixels are not"),
+        lambda grey: _said_to_be(RLE, grey, EXPLICIT), refused="compressed, but its pixels are not"),
     "a frame that is cut off": Kind(
-        lambda grey: dicom(grey, LOSSLESS, frame=_frame(grey, LOSSLESS, 8)[:-3000]), refused="cut off before its end"),
+        lambda grey: dicom(grey, LOSSLESS, frame=_frame(grey, LOSSLESS, 8)[:-3000]), refused="JPEG is truncated"),
     "pixels that are cut off": Kind(lambda grey: dicom(_deep(grey), bits=12)[:-5000], refused="truncated or corrupt"),
-    "a header that is cut off": Kind(lambda grey: dicom(grey)[:300], refused="holds no image, or is cut off"),
+    "a header that is cut off": Kind(lambda grey: dicom(grey)[:300], refused="contains no image, or is truncated"),
     "no size": Kind(lambda grey: dicom(grey, Rows=None), refused="does not say its Rows"),
     "no bits": Kind(lambda grey: dicom(grey, BitsStored=None), refused="does not say its BitsStored"),
     "colour": Kind(_in_colour, refused="in colour (RGB)"),

@@ -63,7 +63,7 @@ def test_kinds_that_are_read_are_known_by_their_beginning(kind: str) -> None:
 @pytest.mark.parametrize("kind", _NOT_READ)
 def test_kinds_that_are_not_read_are_named_in_the_refusal(kind: str) -> None:
     assert sniffing.sniff(_NOT_READ[kind]) == sniffing.Kind(kind, is_read=False)
-    with pytest.raises(NotAnImageError, match=f"this is {kind}, not an image that can be read"):
+    with pytest.raises(NotAnImageError, match=f"this is {kind}, not an image of a supported format"):
         images.decode(_NOT_READ[kind])
 
 
@@ -161,5 +161,5 @@ def test_the_summary_names_fifty_and_counts_the_rest(make_tree: MakeTree) -> Non
     root = make_tree({f"{index:03}.txt": b"x" for index in range(53)} | {"a\nb": b"x"})
     (tree,) = folders.search([root])
     (line,) = folders.summarize(tree.passed_over.items(), root)
-    assert line.startswith("54 files are no images: 000.txt, 001.txt")
+    assert line.startswith("54 files are not images: 000.txt, 001.txt")
     assert line.endswith("049.txt and 4 more (.txt: 3, no ending: 1)")

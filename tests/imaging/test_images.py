@@ -247,26 +247,46 @@ def _16_bit_png(colour_type: int, channels: int) -> bytes:
 _KINDS = "JPEG, PNG, BMP, TIFF, WEBP, GIF or DICOM"
 #: The file, and a part of what is said to be given, expected and to be done.
 _BAD = {
-    "text": (b"This is a letter.", "not an image that can be read (it starts with b'This is '", _KINDS, "convert it"),
+    "text": (
+        b"This is a letter.",
+        "not an image of a supported format (it starts with b'This is '",
+        _KINDS,
+        "convert it",
+    ),
     "PDF": (b"%PDF-1.7\n", "not an image", _KINDS, "convert it"),
     "PPM": (_encode(_pattern("RGB"), "PPM"), "not an image", _KINDS, "convert it"),
     "cut JPEG": (
         _encode(_pattern(size=(300, 300)), "JPEG")[:-500],
         "the JPEG data is truncated",
-        "a whole image file",
+        "a complete image file",
         "Copy the file",
     ),
     "cut header": (_encode(_pattern(), "JPEG")[:200], "not an image", _KINDS, "Copy it again"),
-    "cut PNG": (_encode(_pattern(), "PNG")[:-500], "the PNG data is truncated", "a whole image file", "Copy the file"),
+    "cut PNG": (
+        _encode(_pattern(), "PNG")[:-500],
+        "the PNG data is truncated",
+        "a complete image file",
+        "Copy the file",
+    ),
     "cut TIFF": (
         _encode(_pattern(), "TIFF")[:-900],
         "the TIFF data is truncated",
-        "a whole image file",
+        "a complete image file",
         "Copy the file",
     ),
     "cut WebP": (_encode(_pattern(), "WEBP")[:-50], "not an image", _KINDS, "Copy it again"),
-    "cut BMP": (_encode(_pattern(), "BMP")[:-500], "the BMP data is truncated", "a whole image file", "Copy the file"),
-    "cut GIF": (_encode(_pattern(), "GIF")[:-500], "the GIF data is truncated", "a whole image file", "Copy the file"),
+    "cut BMP": (
+        _encode(_pattern(), "BMP")[:-500],
+        "the BMP data is truncated",
+        "a complete image file",
+        "Copy the file",
+    ),
+    "cut GIF": (
+        _encode(_pattern(), "GIF")[:-500],
+        "the GIF data is truncated",
+        "a complete image file",
+        "Copy the file",
+    ),
     "1x1": (_encode(_pattern(size=(1, 1)), "PNG"), "1x1 pixels", "at least 28 pixels a side", "original resolution"),
     "strip": (_encode(_pattern(size=(500, 27)), "PNG"), "500x27 pixels", "at least 28 pixels a side", "original"),
     "50 megapixels": (_huge_png(7072), "7072x7072 = 50,013,184 pixels", "at most 50,000,000", "a lower resolution"),
@@ -302,7 +322,7 @@ def test_several_frames_are_refused(kind: str) -> None:
     data = _encode(_pattern(), kind, save_all=True, append_images=[_pattern().rotate(90)])
     error = _refusal(data)
     assert error.given == f"the {kind} has several frames"
-    assert error.remedy == "Save the one frame to be judged"
+    assert error.remedy == "Save the one frame to classify"
 
 
 @pytest.mark.filterwarnings("error")

@@ -137,7 +137,7 @@ def _cut(data: bytes) -> bytes:
     [
         (b"nothing that is an image", "image/png", 415, "this is not an image"),
         (b"nothing that is an image", "text/plain", 415, "the Content-Type is not that of an image"),
-        (b"--x\r\n\r\n--x--", "multipart/form-data; boundary=x", 415, "Send the image alone"),
+        (b"--x\r\n\r\n--x--", "multipart/form-data; boundary=x", 415, "Send only the image"),
         (b"", "image/png", 422, "the body is empty"),
         (_cut(_encode(Image.effect_noise((300, 250), 60), "PNG")), "image/png", 422, "truncated or corrupt"),
         (_encode(Image.new("L", (20, 300)), "PNG"), "image/png", 422, "at least 28 pixels a side"),

@@ -153,7 +153,7 @@ def test_beyond_the_connections_that_are_busy_there_is_503(serve: Any, png: byte
             refused = threads.submit(service.predict, png).result()
         assert refused.status == 503
         assert int(refused.headers["retry-after"]) >= 1
-        assert "as many connections as the service takes" in refused.json["detail"]
+        assert "reached its limit of connections" in refused.json["detail"]
         service.process.stdin.close()
         assert [connection.recv(12) for connection in busy] == [b"HTTP/1.1 200"] * 8
 
@@ -232,7 +232,7 @@ def test_a_body_keeps_to_the_least_rate(serve: Any, png: bytes) -> None:
         with _connected(service, _HEAD + b"Content-Length: 1000\r\n\r\nabc") as connection:
             response = _read_all(connection)
         assert response.startswith(b"HTTP/1.1 408 ")
-        assert "less than 100,000,000 bytes a second" in _detail(response)
+        assert "less than 100,000,000 bytes per second" in _detail(response)
         assert service.predict(png).status == 200
 
 

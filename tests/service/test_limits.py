@@ -110,7 +110,7 @@ def test_what_there_is_no_room_for_is_told_to_come_back(
         (answer,) = (each.result() for each in done)
         assert answer.status == 503
         assert int(answer.headers["retry-after"]) >= 1
-        assert "as there is room for" in answer.json["detail"]
+        assert "reached its limit of images" in answer.json["detail"]
         # Whatever the workers do, the loop answers.
         assert service.ask("GET", "/healthz").status == 200
         _release(service, 4)
@@ -149,7 +149,7 @@ def test_who_goes_away_leaves_room(serve: Any, png: bytes) -> None:
         with socket.create_connection(service.address) as connection:
             connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc")
         _wait_until(lambda: service.predict(png).status == 200)
-        _wait_until(lambda: "POST /predict: the client went away" in service.log.read_text())
+        _wait_until(lambda: "POST /predict: the client disconnected" in service.log.read_text())
 
 
 def test_many_at_a_time_get_the_verdict_of_one(service: Any, png: bytes, later: Callable[..., Future[Any]]) -> None:

@@ -119,7 +119,7 @@ def test_what_is_left_out_of_the_log_is_counted(monkeypatch: pytest.MonkeyPatch)
     now[0] += 1
     record = _record("line %d", 7)
     assert sparing.filter(record)
-    assert record.getMessage() == "line 7 (900 more lines like this one were left out)"
+    assert record.getMessage() == "line 7 (900 more lines like this one were omitted)"
 
 
 def test_the_log_is_bounded_whatever_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:

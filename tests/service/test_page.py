@@ -88,7 +88,7 @@ def test_a_label_that_is_not_to_be_taken_as_it_stands_is_remarked_on(open_page: 
     page = open_page()
     page.set_input_files("#file", x_ray)
     _wait_for_verdict(page)
-    for remark, words in (("uncertain", "no more than a guess"), ("foreign", "means nothing")):
+    for remark, words in (("uncertain", "Treat the label as a guess"), ("foreign", "Ignore the label")):
         page.route("**/predict?explain=true", partial(_answer_with, remark))
         page.set_input_files("#file", x_ray)
         page.wait_for_selector("#remark:not([hidden])")
@@ -123,7 +123,7 @@ def test_a_text_file_is_told_what_it_is_not(open_page: Open, text_file: Path, x_
     _wait_for_verdict(page)
     page.set_input_files("#file", text_file)
     page.wait_for_selector("#error:not([hidden])")
-    assert "is not an image that can be read" in page.inner_text("#error")
+    assert "is not an image of a supported format" in page.inner_text("#error")
     assert page.get_by_role("alert").is_visible()
     # Nothing of the image before stays beside the error.
     assert not page.is_visible("#result")
@@ -238,7 +238,7 @@ def test_the_page_asks_for_the_token(open_page: Open, serve: Any, x_ray: Path, t
         # An image that is given first is judged once the token is there.
         page.set_input_files("#file", x_ray)
         page.wait_for_selector("#error:not([hidden])")
-        assert "token is missing or not the right one" in page.inner_text("#error")
+        assert "token is missing or wrong" in page.inner_text("#error")
         assert page.evaluate("document.activeElement.id") == "token"
         field.fill("wrong-wrong-wrong")
         page.keyboard.press("Enter")

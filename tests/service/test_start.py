@@ -45,9 +45,9 @@ def _serving(*options: object) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("", "is empty"), (" \n\n", "is empty"), ("short", "does not hold one token"),
-     (f"{_TOKEN}\n{_TOKEN}\n", "does not hold one token"), (f"{_TOKEN} x", "does not hold one token"),
-     ("ä" * 20, "does not hold one token"), ("x" * 3000, "does not hold one token")],
+    [("", "is empty"), (" \n\n", "is empty"), ("short", "does not contain one token"),
+     (f"{_TOKEN}\n{_TOKEN}\n", "does not contain one token"), (f"{_TOKEN} x", "does not contain one token"),
+     ("ä" * 20, "does not contain one token"), ("x" * 3000, "does not contain one token")],
 )  # fmt: skip
 def test_a_token_file_without_a_token_is_one_line(tmp_path: Path, content: str, words: str) -> None:
     path = tmp_path / "token"
@@ -147,9 +147,9 @@ def test_a_socket_that_was_left_behind_is_replaced_and_one_in_use_is_not(socket_
 
 def test_a_path_where_no_socket_can_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept")
-    assert "something else at this path" in _fail("--unix-socket", tmp_path / "file")
+    assert "exists and is not a socket" in _fail("--unix-socket", tmp_path / "file")
     assert (tmp_path / "file").read_text() == "kept"
-    assert "something else at this path" in _fail("--unix-socket", tmp_path)
+    assert "exists and is not a socket" in _fail("--unix-socket", tmp_path)
     assert "(No such file or directory)" in _fail("--unix-socket", tmp_path / "none" / "s")
     assert "at most 107 bytes" in _fail("--unix-socket", tmp_path / ("x" * 120))
 

@@ -54,7 +54,7 @@ def test_packed_results_are_read_and_damaged_ones_are_refused(tmp_path: Path) ->
     damaged = tmp_path / "damaged.json.gz"
     for content in (path.read_bytes()[:1000], b"{}", path.read_bytes()[:500] + bytes(500) + path.read_bytes()[1000:]):
         damaged.write_bytes(content)
-        with pytest.raises(ResultsError, match=r"damaged\.json\.gz is no whole gzip file"):
+        with pytest.raises(ResultsError, match=r"damaged\.json\.gz is not a complete gzip file"):
             results.read(damaged)
 
 

@@ -97,7 +97,7 @@ def test_what_was_left_of_downloads_goes_when_it_is_old(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("home", "said"),
-    [("", "HOME is empty"), ("missing", "missing is not there"), ("file", "file is not there, or is no")],
+    [("", "HOME is empty"), ("missing", "missing is missing or not"), ("file", "file is missing or not")],
 )
 def test_a_home_that_is_no_folder_is_not_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str, said: str

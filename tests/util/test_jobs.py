@@ -45,7 +45,7 @@ def holder(target: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_second_job_is_refused_and_told_by_whom(target: Path, holder: subprocess.Popen[str]) -> None:
     with pytest.raises(BusyError) as caught, jobs.alone(target, "benchmark", ""):
         pass
-    assert caught.value.given == f"another benchmark is writing there (process {holder.pid}): {target}"
+    assert caught.value.given == f"another benchmark is writing {target} (process {holder.pid})"
 
 
 def test_the_lock_of_a_killed_process_is_nobodys(target: Path, holder: subprocess.Popen[str]) -> None:
@@ -119,7 +119,7 @@ def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_locks")
 def test_without_locks_a_live_process_is_told_from_a_dead_one(target: Path, holder: subprocess.Popen[str]) -> None:
     lock = target.with_name("results.json.lock")
-    words = rf"process {holder.pid}.*where it no longer runs, delete {re.escape(str(lock))}"
+    words = rf"process {holder.pid}.*if it no longer runs, delete {re.escape(str(lock))}"
     with pytest.raises(BusyError, match=words), jobs.alone(target, "benchmark", ""):
         pass
     holder.send_signal(signal.SIGKILL)

@@ -250,7 +250,7 @@ class Bounded:
         ('{"share": 0, "items": [1, 0]}', r"items\[1\] is 0, not at least 1"),
         ('{"share": 0, "maybe": 2}', "maybe is 2, not within 0 to 1"),
         ('{"share": 0, "title": "\\ud800"}', "title is .*, not text of whole Unicode characters"),
-        ('{"share": 0, "share": 1}', "the field share stands twice"),
+        ('{"share": 0, "share": 1}', "the field share occurs twice"),
         ("[" * 10_000, "nested too deep"),
         ('{"share": ' + "9" * 5_000 + "}", "not valid JSON"),
     ],

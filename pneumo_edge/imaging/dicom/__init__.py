@@ -1,4 +1,4 @@
-"""DICOM files as 8-bit greyscale pictures: what a reader would see of them, and nothing of the patient.
+"""DICOM files as 8-bit greyscale pictures, as a radiologist would see them, without patient data.
 
 A file is read in two steps, so that its size can be checked before a pixel is decoded. pydicom parses it, asked for the
 elements that describe the picture alone (``reading.py``); imagecodecs decodes compressed pixels (``compressed.py``);
@@ -45,8 +45,8 @@ class Picture:
             uint8 array of shape (height, width), 0 black and 255 white.
 
         Raises:
-            ImageError: The pixels are truncated, corrupt or at odds with the header, or show nothing in 8 bits
-                without another window; or what decodes them is not installed.
+            ImageError: The pixels are truncated, corrupt, or do not match the header; they show nothing in 8 bits
+                without another window; or their decoder is not installed.
         """
         pydicom = _need("pydicom")
         codecs = _need("imagecodecs") if self._header.syntax in compressed.DECODERS else None
@@ -55,14 +55,14 @@ class Picture:
 
 
 def open_picture(data: bytes) -> Picture:
-    """Read what a DICOM file says of its picture, up to the pixels.
+    """Read the header of a DICOM file, up to the pixels.
 
     Args:
         data: The file, which :func:`begins_at` has found to be one.
 
     Raises:
-        ImageError: The file is truncated or corrupt, does not hold one greyscale image of at most 16 bits,
-            or is compressed in a way that is not read; or the extra ``dicom`` is not installed.
+        ImageError: The file is truncated or corrupt, does not contain one greyscale image of at most 16 bits,
+            or has an unsupported compression; or the extra ``dicom`` is not installed.
     """
     pydicom = _need("pydicom")
 
@@ -82,7 +82,7 @@ def _need(module: str) -> ModuleType:
 
 
 def _contain(work: Callable[[], T]) -> T:
-    """Do ``work``, and let nothing out of it but its result or an ImageError."""
+    """Call ``work``; return its result or raise an ImageError, and nothing else."""
     with library_warnings.Unheard():
         try:
             return work()

@@ -94,7 +94,7 @@ def _end_of_rle(frame: bytes, count: int) -> int:
 def _as_bits(pixels: npt.NDArray[Any], header: Header) -> Stored:
     bits = header.bits_stored
     if header.syntax in _LOSSY and header.is_signed == (pixels.dtype.kind == "i") and bits < 8 * pixels.itemsize:
-        # A white that comes out a little whiter must not turn black.
+        # A white value that overflows slightly must not turn black.
         least = -(2 ** (bits - 1)) if header.is_signed else 0
         pixels = pixels.astype(np.int32).clip(least, least + 2**bits - 1).astype(f"{pixels.dtype.kind}2")
     if pixels.dtype.kind == "i":
@@ -104,13 +104,13 @@ def _as_bits(pixels: npt.NDArray[Any], header: Header) -> Stored:
 
 
 def _check_jpeg(frame: bytes, shape: tuple[int, int], decoder: str) -> tuple[bytes, type[np.unsignedinteger[Any]]]:
-    """Hold a JPEG or JPEG-LS frame to the header (ISO 10918-1 B.2.2).
+    """Check a JPEG or JPEG-LS frame against the header (ISO 10918-1 B.2.2).
 
     Returns:
         The frame without what follows its end, and what its samples fit into.
     """
     if not frame.startswith(_JPEG):
-        raise contradiction("is said to be JPEG, and its pixels are compressed otherwise")
+        raise contradiction("says JPEG, but its pixels have another compression")
     at, scans, kind = 2, 0, None
     while (marker := _marker(frame, at)) != _END_OF_IMAGE:
         if marker == _FILL:
@@ -119,7 +119,7 @@ def _check_jpeg(frame: bytes, shape: tuple[int, int], decoder: str) -> tuple[byt
         (length,) = struct.unpack_from(">H", frame, at + 2)
         if marker == _JPEG_LS_FRAME or (0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)):
             if (marker == _JPEG_LS_FRAME) != (decoder == "jpegls"):
-                raise contradiction("is said to be JPEG of one kind, and its pixels are of another")
+                raise contradiction("says one kind of JPEG, but its pixels have another")
             kind = _check_frame_header(frame, at + 4, shape)
         at += 2 + length
         if marker == _START_OF_SCAN:
@@ -129,7 +129,7 @@ def _check_jpeg(frame: bytes, shape: tuple[int, int], decoder: str) -> tuple[byt
             found = _MARKER.search(frame, at)
             if found is None:
                 # libjpeg would make up what is missing.
-                raise ImageError("the DICOM file's JPEG is cut off before its end", WHOLE, AGAIN)
+                raise ImageError("the DICOM file's JPEG is truncated", WHOLE, AGAIN)
             at = found.start()
     if kind is None:
         raise ValueError
@@ -151,9 +151,9 @@ def _check_frame_header(frame: bytes, at: int, shape: tuple[int, int]) -> type[n
 
 def _check_size(found: tuple[int, int], components: int, shape: tuple[int, int]) -> None:
     if components != 1:
-        raise contradiction(f"is said to be greyscale, and its compressed picture has {components} channels")
+        raise contradiction(f"says greyscale, but its compressed picture has {components} channels")
     if found != shape:
-        raise contradiction(f"is said to be {shape[1]}x{shape[0]}, and its compressed picture is {found[1]}x{found[0]}")
+        raise contradiction(f"says {shape[1]}x{shape[0]}, but its compressed picture is {found[1]}x{found[0]}")
 
 
 def _codestream(frame: bytes) -> bytes:
@@ -177,12 +177,12 @@ def _codestream(frame: bytes) -> bytes:
 
 
 def _check_codestream(frame: bytes, shape: tuple[int, int]) -> None:
-    """Hold a codestream to the header before OpenJPEG makes room for what it promises (ISO 15444-1 A.5.1)."""
+    """Check a codestream against the header before OpenJPEG allocates its memory (ISO 15444-1 A.5.1)."""
     if not frame.startswith(_CODESTREAM):
-        raise contradiction("is said to be JPEG 2000, and its pixels are compressed otherwise")
+        raise contradiction("says JPEG 2000, but its pixels have another compression")
     columns, rows, left, top, tile_width, tile_height, *offsets, components = struct.unpack_from(">8IH", frame, 8)
     _check_size((rows - top, columns - left), components, shape)
     if any((left, top, *offsets)):
-        raise ImageError("the DICOM file's JPEG 2000 picture does not begin at 0, 0", "one that does", EXPORT)
+        raise ImageError("the DICOM file's JPEG 2000 picture does not begin at 0, 0", "one that begins there", EXPORT)
     if -(-columns // tile_width) * -(-rows // tile_height) > _MOST_TILES:
         raise ImageError("the DICOM file's JPEG 2000 picture has too many tiles", f"at most {_MOST_TILES:,}", EXPORT)

@@ -1,4 +1,4 @@
-"""What pydicom reads of a DICOM file: the elements that describe its picture, and the stored pixels."""
+"""Reads a DICOM file with pydicom: the elements that describe its picture, and the stored pixels."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def read_header(data: bytes, pydicom: ModuleType) -> Header:
             read.
         Exception: The file is broken.
     """
-    # dcmread would inflate a deflated file, whatever its size, before it could be asked for anything.
+    # dcmread would inflate a deflated file of any size first.
     read = pydicom.filereader.read_dataset
     stream = _Stream(data)
     stream.seek(begins_at(data) or 0)
@@ -169,7 +169,7 @@ def read_header(data: bytes, pydicom: ModuleType) -> Header:
     if last in _FLOAT_PIXELS:
         raise ImageError("the DICOM file has pixels in floating point", "8 or 16 bits", EXPORT)
     if last != _PIXEL_DATA:
-        raise ImageError("the DICOM file holds no image, or is cut off before it", ONE_GREY, AGAIN)
+        raise ImageError("the DICOM file contains no image, or is truncated before it", ONE_GREY, AGAIN)
     header = Header(str(syntax), bool(said), syntax.is_implicit_VR, syntax.is_little_endian, elements, stream)
     _check(header)
     return header
@@ -213,7 +213,7 @@ def _check(header: Header) -> None:
         raise ImageError(f"the DICOM file does not say its {' and '.join(missing)}", WHOLE, AGAIN)
     frames = int(elements.get("NumberOfFrames") or 1)
     if frames != 1:
-        raise ImageError(f"the DICOM file has {frames} frames", ONE_GREY, "Save the one frame to be judged")
+        raise ImageError(f"the DICOM file has {frames} frames", ONE_GREY, "Save the one frame to classify")
     colour = elements.get("PhotometricInterpretation")
     if colour not in _GREY or int(elements.SamplesPerPixel) != 1:
         name = f"in colour ({colour})" if colour in _COLOURS else "not greyscale"
@@ -243,8 +243,8 @@ def stored_pixels(header: Header, pydicom: ModuleType, codecs: ModuleType | None
     if element.is_undefined_length != (codecs is not None):
         if not header.is_syntax_said:
             raise _no_syntax()
-        what = "uncompressed, and its pixels are compressed" if codecs is None else "compressed, and its pixels are not"
-        raise contradiction(f"is said to be {what}")
+        what = "uncompressed, but its pixels are compressed" if codecs is None else "compressed, but its pixels are not"
+        raise contradiction(f"says its pixels are {what}")
     if codecs is not None:
         frame = pydicom.encaps.get_frame(element.value, 0, number_of_frames=1)
         return _low_aligned(compressed.decode(frame, header, codecs), header)
@@ -270,4 +270,4 @@ def _low_aligned(pixels: Stored, header: Header) -> Stored:
     if 0 < shift <= 8 * pixels.itemsize - bits and not int(np.bitwise_or.reduce(pixels, axis=None)) & (2**shift - 1):
         shifted: Stored = (pixels >> shift).astype(pixels.dtype)
         return shifted
-    raise contradiction(f"says that {bits} bits up to bit {high} hold a pixel's value, and others do")
+    raise contradiction(f"says that a pixel's value is in the {bits} bits up to bit {high}, but other bits are used")

@@ -1,6 +1,6 @@
 """From stored values to shades: the standard's grayscale pipeline (PS3.3 C.7.6.3, C.11.1, C.11.2) as one table.
 
-The table has an entry for each pattern of bits that a pixel can have, whatever the number of pixels: modality LUT or
+The table has an entry for each pattern of bits that a pixel can have, for any number of pixels: modality LUT or
 rescale, VOI LUT or window, MONOCHROME1 or INVERSE inverted, padding black. pydicom's own ``apply_windowing`` inverts
 the picture where the slope is negative, and its ``apply_voi_lut`` wraps round in an 8-bit table of more than 256
 entries.
@@ -65,7 +65,7 @@ def _signed(patterns: _Integers, bits: int, is_signed: bool) -> _Integers:
 
 
 def _padding(header: Header, patterns: _Integers, stored: _Integers) -> _Chosen:
-    """Which patterns of bits are no part of the picture (PS3.3 C.7.5.1.1.2): black, whatever is inverted."""
+    """Find the patterns of bits that are padding (PS3.3 C.7.5.1.1.2): always black, also in an inverted picture."""
     elements, bits = header.elements, header.bits_allocated
     value = elements.get("PixelPaddingValue")
     if value in (None, ""):
@@ -85,9 +85,9 @@ def _check_shades(header: Header, used: int, is_windowed: bool) -> None:
     if used >= min(_MIN_SHADES, max(2, 2**header.bits_stored // 4)):
         return
     of_256 = f"{used} of 256 shades"
-    given = f"shows {of_256} with its window or lookup table" if is_windowed else f"names no window, and uses {of_256}"
+    given = f"shows {of_256} with its window or lookup table" if is_windowed else f"has no window, and uses {of_256}"
     raise ImageError(
-        f"the DICOM file {given}", "a window that maps it to 8 bits, because that decides what can be seen", WITH_WINDOW
+        f"the DICOM file {given}", "a window that maps it to 8 bits (it determines what is visible)", WITH_WINDOW
     )
 
 

@@ -1,4 +1,4 @@
-"""The page: its files, read once and kept in memory."""
+"""The web page: its files, read once and kept in memory."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _FILES = {
 
 @dataclass(frozen=True)
 class File:
-    """A file of the page: its bytes, and what they are."""
+    """A file of the page: its bytes and their media type."""
 
     content: bytes
     media_type: str
 
 
 def render(classifier: Classifier, limits: Limits, needs_token: bool = False) -> dict[str, File]:
-    """The files of the page by the paths that they are served at."""
+    """Return the files of the page by their URL paths."""
     spec, engine = classifier.spec, classifier.engine
     facts = {
         "model": spec.name,
         "engine": f"{engine.name} {engine.version}",
         "positive": spec.decision.positive_class or "",
         "explained": spec.decision.positive_class or "the class that is shown",
-        "training": "X-rays" if spec.data.real else "PHANTOM images, not X-rays: it is of no use on patients",
+        "training": "X-rays" if spec.data.real else "PHANTOM images, not X-rays; do not use it on patients",
         "version": __version__,
         "accept": ",".join([*openapi.MEDIA_TYPES[:-1], ".dcm", ".dicom"]),
         "body": str(limits.body),

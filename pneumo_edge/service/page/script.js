@@ -5,23 +5,23 @@ const file = at("file");
 const drop = at("drop");
 const maxBody = Number(drop.dataset.maxBody);
 const positive = at("model").dataset.positive;
-// Fields of a verdict that are true where its label is not to be taken as it stands, and what that means.
+// Fields of a result that warn about its label, and the text that explains them.
 const REMARKS = {
-  uncertain: "The model is uncertain of this X-ray: take the label for no more than a guess.",
-  foreign: "This image is unlike the X-rays that the model was trained on. What it says of it means nothing, however sure it is.",
+  uncertain: "The model is uncertain about this X-ray. Treat the label as a guess.",
+  foreign: "This image is out-of-distribution: unlike the X-rays the model was trained on. Ignore the label and the probability.",
 };
 let latest = 0;
 let explanation;
-// The token, and the image that was sent without the right one. In memory alone: neither outlives the page.
+// The token, and the image that was sent without the right token. Both are only in memory.
 let token = "";
 let refused;
 
-async function judge(image) {
-  // Of several that are dropped one after the other, the last is shown, whichever comes back last.
+async function classify(image) {
+  // If several images are dropped one after the other, the last one is shown, in any order of the answers.
   const mine = ++latest;
   const isLatest = () => mine === latest;
   at("error").hidden = at("result").hidden = true;
-  at("status").textContent = "Judging ...";
+  at("status").textContent = "Classifying ...";
   try {
     const begun = performance.now();
     const verdict = await send(image);
@@ -47,14 +47,14 @@ at("access").addEventListener("submit", (event) => {
   file.focus();
   const image = refused;
   refused = undefined;
-  if (image) judge(image);
+  if (image) classify(image);
 });
 
 async function send(image) {
   if (image.size > maxBody) {
-    throw new Error(`The file has ${image.size.toLocaleString("en")} bytes; at most ${maxBody.toLocaleString("en")} are taken.`);
+    throw new Error(`The file has ${image.size.toLocaleString("en")} bytes; the limit is ${maxBody.toLocaleString("en")}.`);
   }
-  // The bytes alone, and by them the service tells what it is: the file's name and its ending stay here.
+  // Send only the bytes, from which the service detects the format. The file's name is not sent.
   const headers = { "Content-Type": "application/octet-stream" };
   if (token) headers.Authorization = `Bearer ${token}`;
   let response, answer;
@@ -62,10 +62,10 @@ async function send(image) {
     response = await fetch("predict?explain=true", { method: "POST", headers, body: await image.arrayBuffer() });
     answer = await response.json();
   } catch {
-    throw new Error("The service does not answer, or the file cannot be read. Is it still running?");
+    throw new Error("The service does not answer, or the file cannot be read. Check that the service is running.");
   }
   if (!response.ok) {
-    const detail = response.status === 401 ? "The token is missing or not the right one." : answer.detail;
+    const detail = response.status === 401 ? "The token is missing or wrong." : answer.detail;
     throw Object.assign(new Error(detail), { status: response.status });
   }
   return answer;
@@ -78,7 +78,7 @@ function show(verdict, image, roundTrip) {
   const side = share >= verdict.threshold ? "at or above" : "below";
   const reason = positive ? `, ${side} the threshold of ${percent(verdict.threshold)}.` : ", the most probable class.";
   const remarks = Object.keys(REMARKS).filter((name) => verdict[name]);
-  at("status").textContent = `Judged: ${[verdict.label, ...remarks].join(", ")}.`;
+  at("status").textContent = `Result: ${[verdict.label, ...remarks].join(", ")}.`;
   at("remark").textContent = remarks.map((name) => REMARKS[name]).join(" ");
   at("remark").hidden = !remarks.length;
   at("label").textContent = verdict.label;
@@ -92,8 +92,8 @@ function show(verdict, image, roundTrip) {
   const stages = Object.entries(verdict.timings);
   at("timings").replaceChildren(
     ...stages.map(([name, value]) => row(name, milliseconds(value))),
-    row("file to verdict", milliseconds(verdict.total_ms), "total"),
-    row("with pictures and the way there and back", milliseconds(roundTrip)),
+    row("file to result", milliseconds(verdict.total_ms), "total"),
+    row("including pictures and network", milliseconds(roundTrip)),
   );
   explanation = verdict.explanation;
   at("explanation").hidden = !explanation.overlay;
@@ -105,7 +105,7 @@ function show(verdict, image, roundTrip) {
 function draw() {
   const withHeatmap = explanation.overlay && at("overlay").checked;
   at("picture").src = withHeatmap ? explanation.overlay : explanation.x_ray;
-  at("picture").alt = withHeatmap ? "The X-ray that was judged, with the heatmap over it" : "The X-ray that was judged";
+  at("picture").alt = withHeatmap ? "The classified X-ray with the heatmap over it" : "The classified X-ray";
 }
 
 at("overlay").addEventListener("change", draw);
@@ -132,12 +132,12 @@ const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const milliseconds = (time) => `${time.toFixed(1)} ms`;
 
 file.addEventListener("change", () => {
-  if (file.files.length) judge(file.files[0]);
-  // So that the same file can be chosen once more.
+  if (file.files.length) classify(file.files[0]);
+  // So that the same file can be chosen again.
   file.value = "";
 });
 
-// Wherever on the page a file is dropped, the browser must not leave the page to open it.
+// The browser must not leave the page to open a file that is dropped anywhere on it.
 for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
     event.preventDefault();
@@ -145,5 +145,5 @@ for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
   });
 }
 document.addEventListener("drop", (event) => {
-  if (event.dataTransfer.files.length) judge(event.dataTransfer.files[0]);
+  if (event.dataTransfer.files.length) classify(event.dataTransfer.files[0]);
 });
