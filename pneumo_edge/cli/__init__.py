@@ -75,7 +75,7 @@ def _options(
 SUMMARIES = {
     "predict": "Classify chest X-rays.",
     "serve": "Classify chest X-rays over HTTP, with a web page that takes images.",
-    "info": "Print a model file's description, its operators, and what each installed engine delegates.",
+    "info": "Print a model file's inputs, operators, size and metadata, and what each engine delegates.",
     "data": "Download, draw and audit data sets.",
     "train": "Train a backbone on chest X-rays.",
     "export": "Convert trained runs to model files and verify each file.",

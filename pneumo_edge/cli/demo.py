@@ -36,7 +36,7 @@ def demo(
     """Run the whole pipeline: train, convert, verify, predict, benchmark.
 
     Every command is shown as it runs. MobileNetV2 and EfficientNetB0 are trained with the
-    quick recipe; a run that was interrupted goes on.
+    quick recipe; the same command resumes an interrupted demo.
     """
     from pneumo_edge.data.sources import open_source
 
@@ -48,7 +48,9 @@ def demo(
         given = ["--weights", str(weights)] if weights else []
         _run("train", "--data", path, "--backbone", backbone, "--recipe", _RECIPE, *given, "--out", run)
     if _run("export", *runs, "--out", models, allowed=(ExitCode.OK, ExitCode.GATE_MISSED)) == ExitCode.GATE_MISSED:
-        typer.echo("The files that missed their gate, as named above, are left out; the demo goes on with the others.")
+        typer.echo(
+            "Files that failed their acceptance checks (named above) are left out; the demo continues with the others."
+        )
     images = _some_images(open_source(path), place / "images")
     for backbone in bundled.NAMES:
         smallest = min(models.glob(f"{backbone}-*.tflite"), key=lambda path: path.stat().st_size, default=None)

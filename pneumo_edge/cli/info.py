@@ -32,10 +32,10 @@ def info(
     input_shape: options.InputShapes = None,
     input_value: options.InputValues = None,
 ) -> None:
-    """Print what is in a model file: inputs, operators, size, metadata, and what each engine here delegates.
+    """Print a model file's inputs, operators, size and metadata, and what each engine delegates.
 
-    Any .tflite or .onnx file, from any tool. Of files that pneumo-edge made,
-    also classes, threshold, training and verification.
+    It reads any .tflite or .onnx file, from any tool. For files made by
+    pneumo-edge it also prints classes, threshold, training and verification.
     """
     from pneumo_edge.runtime.engines.inspection import inspect
     from pneumo_edge.spec import read_metadata

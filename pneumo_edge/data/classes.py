@@ -50,7 +50,7 @@ def known(name: str) -> tuple[int, str] | None:
 
 
 def same(name: str) -> str:
-    """What two spellings of a class share, whatever their case and whether words are parted by space, - or _."""
+    """Return a normal form of a class name, without differences of case and of space, - or _."""
     return re.sub(r"[\s_-]+", " ", name.casefold())
 
 
@@ -240,7 +240,7 @@ def _natural(text: str) -> list[tuple[int, str]]:
 
 
 def _word(name: str) -> str:
-    """What a name is matched by: its kind of pneumonia where it means one, else the name whatever its spelling."""
+    """Return the key that a name is matched by: its kind of pneumonia if it has one, else its normal form."""
     meaning = known(name)
     return meaning[1] if meaning and meaning[1] else same(name)
 

@@ -34,7 +34,7 @@ _TRAIN_AND_VAL = "90/10"
 
 
 class FolderSource:
-    """Images in a folder: class folders, with or without splits, or whatever a table names.
+    """Images in a folder: class folders, with or without splits, or the files that a table names.
 
     Links to folders are followed. Files that are not used are in ``passed_over``.
 
@@ -71,7 +71,7 @@ class FolderSource:
         if data.test is not None:
             listing = _with_test(listing, Path(data.test), data, all_classes)
         self._settle(listing, data, task)
-        # Whoever wrote a table with a validation split means it.
+        # A validation split in a table is used as it is.
         self.own_validation = data.labels is not None and any(file.split == "val" for file in self._files)
         self.rule = "as the table or the folders of its images have it" if self.own_validation else ""
         self.has_patients = any(sample.is_patient_known for sample in self.samples)
