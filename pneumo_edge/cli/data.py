@@ -13,6 +13,7 @@ from pneumo_edge._util import extras, files, records
 from pneumo_edge._util.cache import cache_folder, writing
 from pneumo_edge.cli import datasets, options
 from pneumo_edge.errors import printable
+from pneumo_edge.task import PNEUMONIA
 
 if TYPE_CHECKING:
     from pneumo_edge.data.audit import Alike, Audit, Baselines, Patients
@@ -207,11 +208,15 @@ def _print_patients(patients: Patients) -> None:
 
 def _print_baselines(baselines: Baselines) -> None:
     rows = [
-        [row.measure, f"{row.pneumonia_is} in pneumonia", f"{row.train_auc:.3f}", str(row.test_auc)]
+        [row.measure, f"{row.pneumonia_is} in {_in_text(row.class_name)}", f"{row.train_auc:.3f}", str(row.test_auc)]
         for row in baselines.shortcuts
     ]
     _print_table(["alone", "direction (from train)", "train AUC", "test AUC [95 % interval]"], rows)
     typer.echo(f"Always {baselines.majority_class}: test accuracy {baselines.majority_accuracy}")
+
+
+def _in_text(class_name: str) -> str:
+    return "pneumonia" if class_name == PNEUMONIA.positive_class else printable(class_name)
 
 
 def _frequencies(counts: dict[str, int]) -> str:

@@ -90,12 +90,15 @@ class Shortcut:
         pneumonia_is: ``"higher"`` or ``"lower"``, as decided on the training images.
         train_auc: AUC in that direction on the source's training and validation images, at least 0.5.
         test_auc: AUC in that direction on the test images, with the DeLong 95 % interval.
+        class_name: The class that it separates from the others: the positive one, or else the one with the largest AUC
+            on the training images; "" in files from before there were others than pneumonia.
     """
 
     measure: str
     pneumonia_is: str
     train_auc: float
     test_auc: Interval
+    class_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -288,17 +291,23 @@ def _patients(samples: Iterable[Sample]) -> Patients:
 def _baselines(facts: dict[Sample, _Facts], has_files: bool, task: Task) -> Baselines | None:
     labels = np.array([sample.label for sample in facts], dtype=np.int64)
     tested = np.array([sample.split == "test" for sample in facts], dtype=np.bool_)
-    train_counts, test_counts = (np.bincount(labels[chosen], minlength=2) for chosen in (~tested, tested))
+    train_counts, test_counts = (
+        np.bincount(labels[chosen], minlength=len(task.class_names)) for chosen in (~tested, tested)
+    )
     if test_counts.min() < 2 or train_counts.min() < 1:
         return None
     found = []
     columns = shortcuts.columns([fact.measures for fact in facts.values()], has_files)
     for measure, values in columns.items():
-        direction = shortcuts.find_direction(labels[~tested], values[~tested])
-        scores = shortcuts.as_scores(values, direction)
-        train_auc = metrics.auc(labels[~tested], scores[~tested])
-        test_auc = metrics.auc_interval(labels[tested], scores[tested])
-        found.append(Shortcut(measure, direction, train_auc, test_auc))
+        candidates = []
+        for class_name in task.class_names if task.positive_class is None else (task.positive_class,):
+            shows = (labels == task.class_names.index(class_name)).astype(np.int64)
+            direction = shortcuts.find_direction(shows[~tested], values[~tested])
+            scores = shortcuts.as_scores(values, direction)
+            train_auc = metrics.auc(shows[~tested], scores[~tested])
+            test_auc = metrics.auc_interval(shows[tested], scores[tested])
+            candidates.append(Shortcut(measure, direction, train_auc, test_auc, class_name))
+        found.append(max(candidates, key=lambda each: each.train_auc))
     majority = int(train_counts.argmax())
     accuracy = metrics.wilson(int(test_counts[majority]), int(test_counts.sum()))
     return Baselines(task.class_names[majority], accuracy, tuple(found))

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pneumo_edge._util import drawing, extras, files
 from pneumo_edge.data.audit import Audit
 from pneumo_edge.data.sources import SPLITS, Source
+from pneumo_edge.errors import printable
 from pneumo_edge.imaging import images
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
 
-#: Blue and orange of Okabe and Ito's palette, which people with any colour vision can tell apart.
-CLASS_COLOURS = ("#0072B2", "#E69F00")
+#: Okabe and Ito's palette, which people with any colour vision can tell apart; blue and orange first.
+CLASS_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 #: Endings of the file names that a figure can have.
 FORMATS = (".png", ".svg", ".pdf")
 PHANTOM_WARNING = "PHANTOM: procedural images, not real X-rays"
 
 _SAMPLES = 6
+#: The most characters of a class name in the figure.
+_MOST_CHARACTERS = 40
 
 
 def draw_audit(audit: Audit, source: Source, path: Path) -> None:
@@ -39,7 +43,7 @@ def draw_audit(audit: Audit, source: Source, path: Path) -> None:
     extras.need("matplotlib", "data")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 4.8), layout="constrained", dpi=150)
+    figure = Figure(figsize=(13, max(4.8, 1.2 * len(source.task.class_names))), layout="constrained", dpi=150)
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 2.7))[0]
     counts = audit.training_split.counts if audit.training_split else audit.counts
     title = "as training uses them" if audit.training_split else "as found"
@@ -54,23 +58,25 @@ def draw_audit(audit: Audit, source: Source, path: Path) -> None:
 
 
 def _draw_counts(axes: Axes, class_names: tuple[str, ...], counts: dict[str, dict[str, int]], title: str) -> None:
-    for label, (class_name, colour) in enumerate(zip(class_names, CLASS_COLOURS, strict=True)):
-        places = [position + 0.4 * (label - 0.5) for position in range(len(counts))]
-        bars = axes.bar(places, [of_split[class_name] for of_split in counts.values()], 0.38, color=colour)
+    width = 0.8 / len(class_names)
+    groups = []
+    for label, (class_name, colour) in enumerate(zip(class_names, cycle(CLASS_COLOURS), strict=False)):
+        places = [position + width * (label - (len(class_names) - 1) / 2) for position in range(len(counts))]
+        bars = axes.bar(places, [of_split[class_name] for of_split in counts.values()], 0.95 * width, color=colour)
         axes.bar_label(bars, fmt="{:,.0f}", padding=2, fontsize=9)
-        bars.set_label(class_name)
+        groups.append(bars)
     axes.set_xticks(range(len(counts)), list(counts))
     axes.set_ylabel("images")
     axes.set_title(f"Images by split and class, {title}", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(y=0.1)
-    axes.legend(frameon=False)
+    axes.legend(groups, [_short(name) for name in class_names], frameon=False)
 
 
 def _draw_samples(figure: SubFigure, audit: Audit, source: Source) -> None:
     class_names = source.task.class_names
     grid = figure.subplots(len(class_names), _SAMPLES)
-    for label, (row, class_name, colour) in enumerate(zip(grid, class_names, CLASS_COLOURS, strict=True)):
+    for label, (row, class_name, colour) in enumerate(zip(grid, class_names, cycle(CLASS_COLOURS), strict=False)):
         usable = [s for s in source.samples if s.label == label and s.name not in audit.unreadable]
         # Ordered by a hash, so that the same images are always drawn, and not all of them are of the first patient.
         usable.sort(key=lambda sample: hashlib.sha256(sample.name.encode()).digest())
@@ -78,4 +84,9 @@ def _draw_samples(figure: SubFigure, audit: Audit, source: Source) -> None:
             axes.set_axis_off()
         for axes, sample in zip(row, usable, strict=False):
             axes.imshow(images.decode(source.read(sample)), cmap="gray", vmin=0, vmax=255)
-        row[0].set_title(class_name, loc="left", fontsize=11, fontweight="bold", color=colour)
+        row[0].set_title(_short(class_name), loc="left", fontsize=11, fontweight="bold", color=colour)
+
+
+def _short(class_name: str) -> str:
+    shown = printable(class_name)
+    return shown if len(shown) <= _MOST_CHARACTERS else f"{shown[: _MOST_CHARACTERS - 1]}\N{HORIZONTAL ELLIPSIS}"

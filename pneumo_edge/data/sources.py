@@ -176,10 +176,12 @@ def _list(root: Path, data: DataSource, around: Path | None, all_classes: bool) 
     if data.labels is not None:
         return table.read_listing(root, data)
     if layout.has_splits(root):
-        return layout.read_listing(root, around, all_classes=all_classes)
-    if listing := layout.read_unsplit(root):
+        listing: Listing | None = layout.read_listing(root, around, all_classes=all_classes)
+    else:
+        listing = layout.read_unsplit(root)
+    if listing and listing.files:
         return listing
-    tables = sorted(path for ending in ("*.csv", "*.parquet") for path in root.glob(ending))
+    tables = sorted(path for folder in (root, root.parent) for path in folder.iterdir() if table.is_table(path))
     remedy = f"Give --labels {printable(tables[0])}" if tables else "Give another path, or run: pneumo-edge data fetch"
     raise DataError(f"{root} has no data set", _LAYOUT, remedy)
 

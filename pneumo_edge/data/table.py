@@ -35,6 +35,7 @@ _FLAGS = frozenset(("0", "1", "-1", ""))
 #: A folder of CheXpert's images.
 _PATIENT_FOLDER = re.compile(r"patient\d+", re.IGNORECASE)
 _MOST_NAMED = 30
+_PARQUET = (".parquet", ".pq")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class _Row:
     patient: str
     split: str
     kind: str
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is a table, by its ending."""
+    return path.suffix.lower() in (".csv", *_PARQUET)
 
 
 def read_listing(root: Path, data: DataSource) -> Listing:
@@ -222,7 +228,7 @@ def _of_flags(cells: Sequence[str], name: str, table: Path, data: DataSource) ->
 
 def _read(table: Path) -> dict[str, list[str]]:
     """The columns of a table as text, without spaces around it."""
-    if table.suffix.lower() in (".parquet", ".pq"):
+    if table.suffix.lower() in _PARQUET:
         return _read_parquet(table)
     try:
         text = table.read_bytes().decode("utf-8-sig")
