@@ -114,8 +114,7 @@ def keep_within_limit(folder: Path, needed: Iterable[Path] = ()) -> None:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
             size -= of_entry
     print(
-        f"Decoded images and features are cached in {folder}: {size / 1e6:,.0f} MB, the limit is {most / 1e6:,.0f} MB "
-        f"(change with {CACHE_VARIABLE} and {LIMIT_VARIABLE})",
+        f"Cache of images: {folder}, {size / 1e6:,.0f} of {most / 1e6:,.0f} MB ({CACHE_VARIABLE}, {LIMIT_VARIABLE})",
         file=sys.stderr,
         flush=True,
     )

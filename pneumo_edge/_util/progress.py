@@ -1,4 +1,7 @@
-"""Progress bars on a terminal and in a notebook; elsewhere one line for each finished job, on standard error."""
+"""Progress bars on a terminal and in a notebook; and one line for each finished job that took a while.
+
+A bar on a terminal goes when its job is done, so that what a command leaves on the screen is its result.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ Item = TypeVar("Item")
 Advance = Callable[[int, str], None]
 #: Jobs of fewer seconds are not announced.
 _LONG = 90
+#: A job of fewer seconds leaves no line behind.
+_BRIEF = 2.0
 #: Characters of a line in a notebook, and seconds between two updates of it.
 _NOTEBOOK_WIDTH, _NOTEBOOK_SECONDS = 100, 0.5
 
@@ -45,9 +50,15 @@ def bar(description: str, total: int, done: int = 0, *, expected_s: float | None
         progress, task = _progress(console, description, total, done)
         with progress:
             yield lambda steps, note: progress.update(task, advance=steps, note=note)
+        _tell_done(description, started)
     else:
         yield lambda steps, note: None
-        print(f"{description}: done in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+        _tell_done(description, started)
+
+
+def _tell_done(description: str, started: float) -> None:
+    if (seconds := time.monotonic() - started) >= _BRIEF:
+        print(f"{description}: done in {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
 def _progress(console: Console, description: str, total: int, done: int) -> tuple[Progress, TaskID]:
@@ -68,7 +79,7 @@ def _progress(console: Console, description: str, total: int, done: int) -> tupl
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    progress = Progress(*columns, console=console)
+    progress = Progress(*columns, console=console, transient=not console.is_jupyter and console.is_terminal)
     return progress, progress.add_task(description, total=total, completed=done, note="")
 
 

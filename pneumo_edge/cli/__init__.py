@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 import signal
@@ -55,7 +56,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="Train, convert, verify, run and benchmark chest X-ray classifiers for edge devices. "
+    help="Example: pneumo-edge predict x-ray.jpeg\n\n"
+    "Train, convert, verify, run and benchmark chest X-ray classifiers for edge devices. "
     "Research software; not a medical device.",
     epilog="Exit codes: 0 done; 2 wrong usage; 3 nothing could be done; 4 some images or files failed; 5 a converted "
     "file failed its acceptance checks, or a benchmark got worse; 130 interrupted (Ctrl-C, SIGTERM, SIGHUP); 1 a bug.",
@@ -87,7 +89,29 @@ SUMMARIES = {
     "report": "Write the report of a benchmark from its raw results.",
     "choose": "Choose the model file that fits a device's budget.",
     "compare": "Compare two benchmarks of the same files.",
-    "demo": "Run the whole pipeline: train, convert, verify, predict, benchmark.",
+    "demo": "Run the whole pipeline: predict, train, export, verify, benchmark.",
+}
+
+#: What a newcomer types: the first line of the help of each verb, and of each verb inside a verb.
+EXAMPLES = {
+    "predict": "predict x-ray.jpeg",
+    "serve": "serve --port 8000",
+    "info": "info models/mobilenetv2-int8.tflite",
+    "data": "data audit chest_xray",
+    "data fetch": "data fetch",
+    "data phantom": "data phantom phantom",
+    "data audit": "data audit chest_xray --json audit.json",
+    "train": "train --data chest_xray --backbone mobilenetv2 --recipe quick",
+    "export": "export runs/mobilenetv2-quick",
+    "verify": "verify models/mobilenetv2-int8.tflite",
+    "evaluate": "evaluate models --data chest_xray --split test",
+    "card": "card mobilenetv2 --metrics reports/evaluation-test/metrics.json",
+    "benchmark": "benchmark models --data chest_xray",
+    "supplement": "supplement reports/results.json models --data chest_xray",
+    "report": "report reports/results.json --out report.html",
+    "choose": "choose reports/results.json --max-size 3MB",
+    "compare": "compare before.json after.json",
+    "demo": "demo",
 }
 
 
@@ -103,10 +127,20 @@ def load_verb(name: str) -> Any:
     """Load the command behind a verb: the function of that name in its file, or the file's own ``app``."""
     module = import_module(f"{__name__}.{name}")
     if hasattr(module, "app"):
-        return typer.main.get_group(module.app)
+        group = typer.main.get_group(module.app)
+        for inner, command in group.commands.items():
+            _begin_with_example(command, f"{name} {inner}")
+        return _begin_with_example(group, name)
     alone = typer.Typer(add_completion=False)
     alone.command(name)(getattr(module, name))
-    return typer.main.get_command(alone)
+    return _begin_with_example(typer.main.get_command(alone), name)
+
+
+def _begin_with_example(command: Any, name: str) -> Any:
+    # The list of a group's verbs shows the summary.
+    command.short_help = inspect.cleandoc(command.help).partition("\n\n")[0]
+    command.help = f"Example: pneumo-edge {EXAMPLES[name]}\n\n{inspect.cleandoc(command.help)}"
+    return command
 
 
 for _name, _summary in SUMMARIES.items():

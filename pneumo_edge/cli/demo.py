@@ -1,9 +1,11 @@
-"""``pneumo-edge demo``: the whole pipeline, by the verbs that users run."""
+"""``pneumo-edge demo``: the whole pipeline, with the commands that a user would type."""
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,14 +13,25 @@ import typer
 
 from pneumo_edge import bundled
 from pneumo_edge._util import children, files, jobs
-from pneumo_edge.cli import options
+from pneumo_edge.cli import options, screen
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
 
 if TYPE_CHECKING:
+    from pneumo_edge._util.document import Table
+    from pneumo_edge.benchmarks.report.runs import Run
     from pneumo_edge.data.sources import Source
 
+#: What is trained and exported: enough to compare within minutes on two cores, and what the package has weights of.
+_BACKBONES = bundled.NAMES
 _RECIPE = "quick"
-_IMAGES_PER_CLASS = 3
+_FORMATS = ("tflite-fp32", "tflite-int8", "onnx-fp32")
+#: Each file is timed on one engine, which every supported Python has.
+_ENGINES = ("litert", "onnxruntime")
+_TIMING = ("--preset", "rapid", "--processes", "3", "--queries", "30", "--seconds", "1")
+_IMAGES_PER_CLASS = 2
+
+#: Whether a line of a command's output is shown.
+_Shown = Callable[[str], bool]
 
 
 def demo(
@@ -26,39 +39,76 @@ def demo(
         Path | None,
         typer.Option(
             envvar="PNEUMO_EDGE_DATA",
-            help="A data set. Without it: PneumoniaMNIST, fetched where it is not there yet; else the sample pack of "
-            "the repository; else phantom images.",
+            help="A data set. Without it: PneumoniaMNIST, downloaded unless it is in the cache; without a network the "
+            "sample pack of the repository; without that, phantom images.",
         ),
     ] = None,
     weights: options.Weights = None,
     out: Annotated[Path, typer.Option(help="Folder for everything that is made.")] = Path("out"),
 ) -> None:
-    """Run the whole pipeline: train, convert, verify, predict, benchmark.
+    """Run the whole pipeline: predict, train, export, verify, benchmark.
 
-    Every command is shown as it runs. MobileNetV2 and EfficientNetB0 are trained with the
-    quick recipe; the same command resumes an interrupted demo.
+    It classifies an X-ray with the bundled model at once. Then it trains
+    two backbones with the quick recipe and compares their files. Each
+    command is shown as it runs. Run the demo again after an interruption:
+    it resumes.
     """
     from pneumo_edge.data.sources import open_source
 
+    _step("A first answer, by the bundled model")
+    _run("predict", _image_at_hand(data, out))
+    _step("Data")
     path = data or _find_data()
+    source = open_source(path)
     place = out / "-".join([path.stem, *(["weights"] if weights else [])])
     models, report = place / "models", place / "report"
-    runs = [place / "runs" / f"{backbone}-{_RECIPE}" for backbone in bundled.NAMES]
-    for backbone, run in zip(bundled.NAMES, runs, strict=True):
-        given = ["--weights", str(weights)] if weights else []
-        _run("train", "--data", path, "--backbone", backbone, "--recipe", _RECIPE, *given, "--out", run)
-    if _run("export", *runs, "--out", models, allowed=(ExitCode.OK, ExitCode.GATE_MISSED)) == ExitCode.GATE_MISSED:
-        typer.echo(
-            "Files that failed their acceptance checks (named above) are left out; the demo continues with the others."
-        )
-    images = _some_images(open_source(path), place / "images")
-    for backbone in bundled.NAMES:
-        smallest = min(models.glob(f"{backbone}-*.tflite"), key=lambda path: path.stat().st_size, default=None)
-        if smallest:
-            _run("info", smallest)
-            _run("predict", *images, "--model", smallest)
-    few = ("--preset", "rapid", "--processes", "3", "--queries", "30", "--seconds", "1")
-    _run("benchmark", models, "--data", path, *few, "--out", report, "--resume")
+    runs = [place / "runs" / f"{backbone}-{_RECIPE}" for backbone in _BACKBONES]
+    _tell_images(source)
+
+    _step("Train")
+    for backbone, run in zip(_BACKBONES, runs, strict=True):
+        settings = ["--data", str(path), "--backbone", backbone, "--recipe", _RECIPE]
+        settings += ["--weights", str(weights)] if weights else []
+        _run("train", *settings, "--out", run, show=lambda line: "validation AUC" in line)
+
+    _step("Export, and compare each file with the Keras model")
+    formats = [word for name in _FORMATS for word in ("--format", name)]
+    code = _run("export", *runs, *formats, "--out", models, allowed=(ExitCode.OK, ExitCode.GATE_MISSED))
+    if code == ExitCode.GATE_MISSED:
+        typer.echo("The demo continues with the files that passed.")
+    if smallest := min(models.glob("*.tflite"), key=lambda path: path.stat().st_size, default=None):
+        _step("Predict with the smallest file")
+        _run("predict", *_some_images(source, place / "images"), "--model", smallest)
+
+    _step("Benchmark")
+    engines = [word for name in _ENGINES for word in ("--engine", name)]
+    settings = ["--data", str(path), *engines, *_TIMING, "--out", str(report), "--resume"]
+    _run("benchmark", models, *settings, show=lambda line: False)
+    _summarise(models, report)
+
+
+def _step(title: str) -> None:
+    typer.echo()
+    screen.show(f"== {title}", bold=True)
+
+
+def _image_at_hand(data: Path | None, out: Path) -> Path:
+    """An X-ray of pneumonia from the sample pack, else from the data given; else a phantom image."""
+    from pneumo_edge.data import phantom, sample
+    from pneumo_edge.data.sources import open_source
+
+    if pack := sample.find():
+        return min((_short(pack) / "test" / "PNEUMONIA").iterdir())
+    if data:
+        return _some_images(open_source(data), out / "images")[-1]
+    typer.echo("No X-ray is at hand: this is a PHANTOM image, a drawing. The answer on it means nothing.")
+    folder = phantom.make_phantom(out / "phantom", seed=0, train_per_class=0, test_per_class=1)
+    return next((folder / "test" / "PNEUMONIA").iterdir())
+
+
+def _short(path: Path) -> Path:
+    """A path as a user in the current folder would type it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _find_data() -> Path:
@@ -68,18 +118,23 @@ def _find_data() -> Path:
 
     if fetched := fetch.find_fetched():
         return fetched
-    typer.echo("\n$ pneumo-edge data fetch")
+    typer.echo("$ pneumo-edge data fetch")
     try:
         return fetch.fetch_medmnist(cache_folder())
     except PneumoEdgeError as error:
         lost = printable(error.given)
     if pack := sample.find():
-        typer.echo(f"{lost}. The sample pack in {pack} is taken instead: real X-rays, but few of them.")
-        return pack
+        typer.echo(f"{lost}. The sample pack is used instead: real X-rays, but few.")
+        return _short(pack)
     typer.echo(f"{lost}. PHANTOM images are drawn instead, which are not X-rays.", err=True)
     phantom = cache_folder() / "phantom"
     _run("data", "phantom", phantom)
     return phantom
+
+
+def _tell_images(source: Source) -> None:
+    train, test = (sum(each.split == split for each in source.samples) for split in ("train", "test"))
+    typer.echo(f"{source.title}: {train:,} images to train on, {test:,} to test")
 
 
 def _some_images(source: Source, folder: Path) -> list[Path]:
@@ -97,18 +152,84 @@ def _some_images(source: Source, folder: Path) -> list[Path]:
     return chosen
 
 
-def _run(*words: str | Path, allowed: Iterable[ExitCode] = (ExitCode.OK,)) -> int:
+def _summarise(models: Path, report: Path) -> None:
+    """Print the end of the demo: what was made, the files, the claims, and where the report is."""
+    from pneumo_edge.benchmarks import results as raw
+    from pneumo_edge.benchmarks.report import brief
+    from pneumo_edge.benchmarks.report.compose import compose
+    from pneumo_edge.benchmarks.report.runs import gather
+    from pneumo_edge.benchmarks.summary import summarise
+
+    runs = gather([summarise(raw.read(report / "results.json"))])
+    (run,) = runs
+    _step(f"Made: {len(_BACKBONES)} trained networks and {len(run.summary.results.models)} model files in {models}")
+    if run.summary.phantom or run.summary.random_weights:
+        screen.show(f"WARNING: {compose(runs).warnings[0][0]}", "bad", bold=True)
+    screen.show_table(_table(run))
+    for sentence, tone in brief.claims(run):
+        screen.show(sentence, tone)
+    pages = [path for path in (report / "report.html", report / "report.md") if path.is_file()]
+    typer.echo(f"Report: {pages[0]}")
+
+
+def _table(run: Run) -> Table:
+    """A row for each file that the demo wanted, those that failed their acceptance checks included."""
+    from pneumo_edge._util.document import Cell, Table
+    from pneumo_edge.backbones import backbone_title
+    from pneumo_edge.benchmarks.report import brief, cells
+    from pneumo_edge.formats import select
+
+    measured = {row.model.file: row for row in run.summary.rows}
+
+    def rows() -> Iterator[tuple[Cell, ...]]:
+        for backbone in _BACKBONES:
+            for format_ in select(list(_FORMATS)):
+                name = format_.file_name(backbone)
+                title = (
+                    Cell(backbone_title(backbone)),
+                    Cell(format_.id),
+                )
+                if (row := measured.get(name)) is None:
+                    yield *title, *map(Cell, ("",) * 4), Cell("no", tone="bad")
+                else:
+                    yield (
+                        *title,
+                        Cell(row.result.unit.engine),
+                        cells.number(row.model.size_bytes / 1e6),
+                        cells.number(row.inference.median_ms),
+                        cells.interval(row.accuracy.auc),
+                        passes if (passes := brief.passes(row, run)).tone else Cell("yes", tone="good"),
+                    )
+
+    columns = ("Backbone", "Format", "Engine", "Size MB", "Inference ms", "AUC", "Passes")
+    return Table(columns, 3, tuple(rows()))
+
+
+def _run(*words: str | Path, allowed: Iterable[ExitCode] = (ExitCode.OK,), show: _Shown | None = None) -> int:
+    """Show a command and run it.
+
+    Args:
+        words: Its arguments.
+        allowed: The exit codes with which the demo continues.
+        show: Which lines of its standard output are shown; by default all, as they come.
+    """
     arguments = [str(word) for word in words]
-    typer.echo(f"\n$ pneumo-edge {shlex.join(arguments)}")
-    code = _call(["-m", "pneumo_edge", *arguments])
+    typer.echo(f"$ pneumo-edge {shlex.join(arguments)}")
+    if sys.stdout:
+        sys.stdout.flush()
+    code = _call(["-m", "pneumo_edge", *arguments], show)
     if code not in tuple(allowed):
         raise typer.Exit(code)
     return code
 
 
-def _call(program: Sequence[str]) -> int:
-    with children.start(*program, errors="shown", piped=False) as child:
+def _call(program: Sequence[str], show: _Shown | None) -> int:
+    with children.start(*program, errors="shown", piped=show is not None) as child:
         try:
+            if show:
+                for line in child.stdout:
+                    if show(text := line.decode(errors="replace").rstrip(os.linesep)):
+                        typer.echo(text)
             return child.process.wait()
         except KeyboardInterrupt as error:
             # Ctrl-C reaches both, a signal to this process does not; either way it has something to keep.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pneumo_edge.cli import datasets, options
+from pneumo_edge.cli import datasets, options, screen
 from pneumo_edge.errors import ExitCode
 from pneumo_edge.formats import USUAL
 
@@ -45,10 +46,15 @@ def export(
 
     read = datasets.optional_source(data, reading)
     missed = 0
+    absent: set[str] = set()
     with options.usage():
         for outcome in convert(runs, formats or USUAL, out, read):
             _print(outcome)
             missed += outcome.missed is not None
+            if outcome.spec and outcome.spec.verification:
+                absent |= set(outcome.row.engines) - set(outcome.spec.verification.engines)
+    for name in sorted(absent):
+        typer.echo(f"NOT verified on {name}: {_why_absent(name)}")
     if missed:
         raise typer.Exit(ExitCode.GATE_MISSED)
 
@@ -57,12 +63,20 @@ def _print(outcome: Exported) -> None:
     if outcome.missed:
         options.tell(f"error: {outcome.missed}")
     elif outcome.spec and outcome.spec.verification:
-        verification = outcome.spec.verification
-        absent = set(outcome.row.engines) - set(verification.engines)
-        note = f"; NOT verified on {', '.join(sorted(absent))} (not installed)" if absent else ""
-        typer.echo(
-            f"{outcome.path}: {outcome.path.stat().st_size / 1e6:.2f} MB, "
-            f"{'verified' if outcome.made else 'up to date, verified before'} on "
-            f"{', '.join(verification.engines)}: "
-            f"{options.describe_measured(next(iter(verification.measured.values())))}{note}"
+        measured = next(iter(outcome.spec.verification.measured.values()))
+        loss = f", AUC loss {measured['auc_loss']:.4f}" if "auc_loss" in measured else ""
+        screen.show(
+            f"{outcome.path}: passes{'' if outcome.made else ' (made before)'}, "
+            f"{outcome.path.stat().st_size / 1e6:.2f} MB, same decision on {measured['agreement']:.1%} of "
+            f"{measured['images']:.0f} images{loss}",
+            "good",
         )
+
+
+def _why_absent(engine: str) -> str:
+    from pneumo_edge.runtime.engines import ENGINES
+
+    newest = ENGINES[engine].newest_python
+    if newest and sys.version_info[:2] > newest:
+        return f"it has no wheel for Python {sys.version_info[0]}.{sys.version_info[1]}"
+    return f'it is not installed (pip install "pneumo-edge[{ENGINES[engine].extra}]")'

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import count, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -168,9 +169,9 @@ def _write(out: Path, resume: bool, work: _Work) -> Counter[str]:
 
 def _print(chosen: str, work: _Work) -> Counter[str]:
     """Classify, and print each result as soon as it is known. Returns the counts like :func:`_write`."""
-    from pneumo_edge.cli import predictions
+    from pneumo_edge.cli import predictions, screen
 
-    write = predictions.TEXTS[chosen] if chosen else predictions.table
+    write = predictions.TEXTS[chosen] if chosen else partial(predictions.table, colours=screen.has_colours())
     counts: Counter[str] = Counter()
     classified = _count(_predict(work, 0), counts)
     # On a terminal, a progress bar and a table would overwrite each other.

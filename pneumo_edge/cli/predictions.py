@@ -12,6 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from pneumo_edge._util import extras, files
 from pneumo_edge.errors import printable
 from pneumo_edge.runtime.classifier import REMARKS as REMARKS
@@ -23,19 +25,27 @@ ImageVerdict = Mapping[str, Any]
 _ROWS_AT_ONCE = 1000
 #: How a remark is shown to a person; in files and in JSON it has its own name.
 REMARKS_SHOWN = {name: "out-of-distribution" if name == "foreign" else name for name in REMARKS}
+_REMARK_COLOURS = {REMARKS_SHOWN[name]: "red" if name == "foreign" else "yellow" for name in REMARKS}
 _REMARK_WIDTH = max(map(len, REMARKS_SHOWN.values()))
 
 
-def table(verdicts: Iterable[ImageVerdict], predictor: PredictorIdentity) -> Iterator[str]:
-    """Yield the lines of a table, without the images that could not be classified."""
+def table(verdicts: Iterable[ImageVerdict], predictor: PredictorIdentity, colours: bool = False) -> Iterator[str]:
+    """Yield the lines of a table, without the images that could not be classified.
+
+    With colours, the positive class is bold, and remarks are yellow or, out-of-distribution, red.
+    """
     width = max(len("label"), *(len(printable(name)) for name in predictor.class_names))
     positive = predictor.positive_class
     remarks = f"{'remark':<{_REMARK_WIDTH}}  " if predictor.remarks else ""
     title = f"p({'label' if positive is None else printable(positive)})"
     threshold = "" if positive is None else "  threshold"
-    yield f"{'label':<{width}}  {title}{threshold}  {'ms':>6}  {remarks}image\n"
+    heading = f"{'label':<{width}}  {title}{threshold}  {'ms':>6}  {remarks}image\n"
     for verdict in verdicts:
         if "error" not in verdict:
+            # Not before there is a row: of images that all fail, the errors are the whole output.
+            if heading:
+                yield heading
+                heading = ""
             shown = verdict["label"] if positive is None else positive
             probability = f"{verdict['probabilities'][shown]:>{len(title)}.4f}"
             if positive is not None:
@@ -43,10 +53,11 @@ def table(verdicts: Iterable[ImageVerdict], predictor: PredictorIdentity) -> Ite
             # The last is the most important: for an out-of-distribution image, the uncertainty means nothing.
             remark = ["-", *(REMARKS_SHOWN[name] for name in remarks_on(verdict))][-1]
             remarks = f"{remark:<{_REMARK_WIDTH}}  " if predictor.remarks else ""
-            yield (
-                f"{printable(verdict['label']):<{width}}  {probability}  "
-                f"{verdict['total_ms']:>6.1f}  {remarks}{printable(verdict['source'])}\n"
-            )
+            label = f"{printable(verdict['label']):<{width}}"
+            if colours:
+                label = typer.style(label, bold=True) if verdict["label"] == positive else label
+                remarks = typer.style(remarks, fg=_REMARK_COLOURS[remark]) if remark != "-" else remarks
+            yield (f"{label}  {probability}  {verdict['total_ms']:>6.1f}  {remarks}{printable(verdict['source'])}\n")
 
 
 def remarks_on(verdict: ImageVerdict) -> list[str]:

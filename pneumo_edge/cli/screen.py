@@ -106,11 +106,10 @@ def _joined(cells: Sequence[Cell]) -> Cell:
 
 
 def _lay_out(table: Table) -> RichTable:
-    from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    laid_out = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
+    laid_out = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for index, column in enumerate(table.columns):
         has_numbers = any(row[index].value is not None for row in table.rows)
         laid_out.add_column(column, justify="right" if has_numbers else "left", no_wrap=index < table.labels)

@@ -90,9 +90,8 @@ def _print(run: TrainedRun) -> None:
         )
     else:
         found = f"AUC {metrics['auc']:.4f}, accuracy {metrics['accuracy']:.4f} at threshold {threshold:.4f}"
-    typer.echo(
-        f"{run.folder}: validation {found} after {training.epochs} epochs. Initial weights: {training.initial_weights}"
-    )
+    typer.echo(f"{run.folder}: validation {found} after {training.epochs} epochs")
+    typer.echo(f"Initial weights: {training.initial_weights}")
     typer.echo(f"Next: pneumo-edge export {run.folder}")
 
 

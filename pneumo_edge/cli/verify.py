@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pneumo_edge import bundled
-from pneumo_edge.cli import datasets, options
+from pneumo_edge.cli import datasets, options, screen
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
 
 
@@ -56,7 +56,7 @@ def verify(
             named = "" if printable(path) in str(error) else f"{printable(path)}: "
             typer.echo(f"error: {named}{error}", err=True)
             continue
-        typer.echo(f"{printable(path)}: verified on {verification.images_from}, {verification.processor}")
+        screen.show(f"{printable(path)}: verified on {verification.images_from}, {verification.processor}", "good")
         for engine, measured in verification.measured.items():
             typer.echo(f"  {engine}: {options.describe_measured(measured)}")
     if worst:

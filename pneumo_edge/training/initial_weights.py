@@ -80,7 +80,7 @@ def find(backbone: Backbone, given: Path | None, *, trained: bool = True) -> Ini
             f"bundled {record.name} {_hash(path)}, trained on {record.data.name}; "
             "the sample pack's training images were among its own"
         )
-        _say(f"{lost}Training starts from the weights of the bundled {record.name}, a trained network. {remedy}")
+        _say(f"{lost}Training starts from the bundled {record.name}. {remedy}")
         return _checked(backbone, InitialWeights(text, path))
     _say(
         f"WARNING: {lost}Training starts from RANDOM weights: the result shows that the software works, but says "

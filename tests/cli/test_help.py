@@ -7,7 +7,7 @@ import inspect
 import pytest
 from typer.testing import CliRunner
 
-from pneumo_edge.cli import SUMMARIES, app, load_verb
+from pneumo_edge.cli import EXAMPLES, SUMMARIES, app, load_verb
 
 _each_verb = pytest.mark.parametrize("verb", SUMMARIES)
 
@@ -20,9 +20,20 @@ def test_the_whole_help_has_every_verb_with_its_line() -> None:
 
 
 @_each_verb
-def test_a_verbs_line_is_how_its_own_help_begins(verb: str) -> None:
-    text = inspect.cleandoc(load_verb(verb).help)
-    assert " ".join(text.split("\n\n")[0].split()) == SUMMARIES[verb]
+def test_the_help_of_a_verb_begins_with_an_example_and_its_line(verb: str) -> None:
+    example, summary, *_ = inspect.cleandoc(load_verb(verb).help).split("\n\n")
+    assert example.startswith(f"Example: pneumo-edge {verb}")
+    assert " ".join(summary.split()) == SUMMARIES[verb]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_a_command_that_parses(name: str) -> None:
+    verb, *words = EXAMPLES[name].split()
+    assert EXAMPLES[name].startswith(name)
+    command = load_verb(verb)
+    if hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    command.make_parser(command.context_class(command)).parse_args(words)
 
 
 @_each_verb

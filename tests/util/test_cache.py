@@ -36,10 +36,7 @@ def test_the_cache_keeps_to_its_bound_and_says_where_it_is(
     sources = [open_source(_folder(tmp_path / str(shade), shade)) for shade in range(4)]
     prepare(sources[0], place, 64, 64)
     one = _size(place)
-    assert (
-        f"are cached in {place}: 0 MB, the limit is 4,000 MB (change with PNEUMO_EDGE_CACHE and"
-        in capsys.readouterr().err
-    )
+    assert f"Cache of images: {place}, 0 of 4,000 MB (PNEUMO_EDGE_CACHE, " in capsys.readouterr().err
     (place / "pneumoniamnist_224.npz").write_bytes(bytes(1000))
     (place / "features" / ("0" * 16)).mkdir(parents=True)
     (place / "features" / ("0" * 16) / "000000.npy").write_bytes(bytes(one))

@@ -119,13 +119,17 @@ class AnyModel(Protocol):
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """A row of the table of engines: its library, the extra that installs it, the files it runs."""
+    """A row of the table of engines: its library, the extra that installs it, the files it runs.
+
+    ``newest_python`` is the last Python that its library has wheels for; None where there is no such limit.
+    """
 
     name: str
     module: str
     library: str
     extra: str
     suffix: str
+    newest_python: tuple[int, int] | None = None
 
 
 #: In order of preference for each kind of file.
@@ -133,7 +137,7 @@ ENGINES: dict[str, EngineInfo] = {
     row.name: row
     for row in (
         EngineInfo("litert", "litert", "ai_edge_litert", "litert", TFLITE.suffix),
-        EngineInfo("tflite-runtime", "tflite_runtime", "tflite_runtime", "tflite", TFLITE.suffix),
+        EngineInfo("tflite-runtime", "tflite_runtime", "tflite_runtime", "tflite", TFLITE.suffix, (3, 11)),
         EngineInfo("onnxruntime", "onnxruntime", "onnxruntime", "onnx", ONNX.suffix),
     )
 }
