@@ -109,9 +109,18 @@ def test_the_first_answer_stands_before_anything_is_fetched_or_trained(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     order: list[str] = []
-    monkeypatch.setattr(demo, "_run", lambda *words, **_: order.append(str(words[0])) or 0)
     kept = make_phantom(tmp_path / "fetched", seed=0, train_per_class=2, test_per_class=2)
-    monkeypatch.setattr(fetch, "fetch_medmnist", lambda folder: order.append("fetch") or kept)
+
+    def run(*words: str | Path, **_: object) -> int:
+        order.append(str(words[0]))
+        return 0
+
+    def fetched(folder: Path) -> Path:
+        order.append("fetch")
+        return kept
+
+    monkeypatch.setattr(demo, "_run", run)
+    monkeypatch.setattr(fetch, "fetch_medmnist", fetched)
     assert CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "out")]).exit_code == 0
     assert order[:3] == ["predict", "fetch", "train"]
 
