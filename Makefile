@@ -19,8 +19,8 @@ LOAD_SECONDS ?= 30
 # A test process for each core; the tests of a file run in one of them, and files in their order (tests/conftest.py).
 # What fixtures make for all of them lies in MADE.
 MADE := $(CURDIR)/.pytest_cache/made
-TEST := PNEUMO_EDGE_TESTS_MADE=$(MADE) $(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile \
-	--no-loadscope-reorder
+PARALLEL := --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+TEST := PNEUMO_EDGE_TESTS_MADE=$(MADE) $(BIN)/pytest $(PARALLEL)
 # What is fuzzed, and for how long: until either is reached.
 TARGET ?= image
 RUNS ?= 1000000
@@ -59,7 +59,7 @@ release: $(READY) ## Build wheel and sdist into dist/, check both, and try them 
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/twine check --strict dist/*
-	$(BIN)/python -m tools.try_release dist
+	$(BIN)/python -m tools.try_release dist $(PARALLEL)
 
 models: $(READY) ## Train both backbones with the recipe best and export every format (DATA=, WEIGHTS=)
 	$(BIN)/pneumo-edge train $(OPTIONS) --backbone mobilenetv2

@@ -49,6 +49,12 @@ def x_ray(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def hatchling(tmp_path_factory: pytest.TempPathFactory, fresh_environment: Callable[[Path, str], Path]) -> Path:
+    """The Python of an environment with the build backend."""
+    return fresh_environment(tmp_path_factory.mktemp("hatchling") / "venv", "hatchling")
+
+
 def test_the_wheel_brings_the_trained_models_and_their_cards(wheel: Path) -> None:
     assert wheel.stat().st_size < _MOST_BYTES
     with ZipFile(wheel) as archive:
@@ -108,12 +114,27 @@ def test_a_checkout_without_links_says_what_to_do(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("target", ["wheel", "sdist"])
+def test_a_checkout_without_links_is_not_built(target: str, tmp_path: Path, hatchling: Path) -> None:
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(_REPOSITORY / name, tmp_path)
+    (tmp_path / "pneumo_edge").mkdir()
+    shutil.copy(_REPOSITORY / "pneumo_edge" / "__init__.py", tmp_path / "pneumo_edge")
+    for name in ("benchmarks", "converters"):
+        (tmp_path / "pneumo_edge" / name).write_text(f"../{name}")
+    command = [str(hatchling), "-m", "hatchling", "build", "--target", target, "--directory", str(tmp_path / "dist")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "pneumo_edge/benchmarks is not a package in this checkout" in done.stderr + done.stdout
+    assert "core.symlinks" in done.stderr + done.stdout and "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("dist/*"))
+
+
 def test_the_source_distribution_brings_them_too_and_the_sample_pack(
-    tmp_path: Path, sample_pack: Path, fresh_environment: Callable[[Path, str], Path]
+    tmp_path: Path, sample_pack: Path, hatchling: Path
 ) -> None:
     # pip builds none, so the build backend itself is asked.
-    python = fresh_environment(tmp_path / "venv", "hatchling")
-    command = [str(python), "-m", "hatchling", "build", "--target", "sdist", "--directory", str(tmp_path)]
+    command = [str(hatchling), "-m", "hatchling", "build", "--target", "sdist", "--directory", str(tmp_path)]
     subprocess.run(command, cwd=_REPOSITORY, capture_output=True, check=True)
     (archive,) = tmp_path.glob("*.tar.gz")
     assert archive.stat().st_size < _MOST_BYTES + _SAMPLE_BYTES

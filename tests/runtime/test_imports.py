@@ -41,7 +41,8 @@ def test_the_verbs_of_a_device_import_no_training_library(
     model = str(tiny_models / file)
     arguments = ["predict", str(image), "--model", model] if verb == "predict" else ["info", model]
     imported = _imported_by(f"from pneumo_edge.cli import app; app({arguments!r}, standalone_mode=False)")
-    assert "pneumo_edge.runtime.classifier" in imported
+    runs_it = {"predict": "classifier", "info": "engines.inspection"}
+    assert f"pneumo_edge.runtime.{runs_it[verb]}" in imported
     assert not imported & _HEAVY
 
 
