@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pneumo_edge.backbones import BACKBONES
 from pneumo_edge.cli import SUMMARIES, load_verb
 from tests import pages
 
@@ -104,3 +105,12 @@ def test_every_command_is_in_the_table() -> None:
 def test_the_readme_is_short() -> None:
     """A newcomer reads it before anything else: whatever takes more words has a page of its own."""
     assert len((pages.REPOSITORY / "README.md").read_text(encoding="utf-8").split()) <= 700
+
+
+def test_every_network_is_in_the_page_as_it_is() -> None:
+    page = (_DOCS / "training.md").read_text(encoding="utf-8").split("## Networks")[1].split("\n## ")[0]
+    rows = [
+        f"| `{row.name}` | {row.title} | {', '.join(f'{alpha:g}' for alpha in sorted({1.0, *row.alphas}))} |"
+        for row in BACKBONES.values()
+    ]
+    assert re.findall(r"^\| `.*$", page, re.MULTILINE) == rows
