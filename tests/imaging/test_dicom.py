@@ -449,7 +449,7 @@ _BAD: dict[str, tuple[Any, str]] = {
     "1 bit": (lambda: _broken(BitsAllocated=1, BitsStored=1, HighBit=0), "pixels of 1 bits"),
     "more stored than allocated": (lambda: _broken(BitsStored=12, HighBit=11), "says that 12 of 8 bits are stored"),
     "bits elsewhere": (
-        lambda: _dicom(_picture(16), bits=12, HighBit=15), "says that 12 bits up to bit 15 hold a pixel's value",
+        lambda: _dicom(_picture(16), bits=12, HighBit=15), "says that a pixel's value is in the 12 bits up to bit 15",
     ),
     "functional groups": (
         lambda: _broken(SharedFunctionalGroupsSequence=pydicom.Sequence([pydicom.Dataset()])), "functional groups",
@@ -480,7 +480,7 @@ _BAD: dict[str, tuple[Any, str]] = {
         "says its pixels are uncompressed, but its pixels are compressed",
     ),
     "no size": (lambda: _broken(Rows=None), "does not say its Rows"),
-    "no pixels": (lambda: _broken(PixelData=b"").split(b"\xe0\x7f\x10\0")[0], "holds no image"),
+    "no pixels": (lambda: _broken(PixelData=b"").split(b"\xe0\x7f\x10\0")[0], "contains no image"),
     "no bytes of pixels": (lambda: _broken(PixelData=b""), "truncated or corrupt"),
     "only the sign": (lambda: bytes(128) + b"DICM" + bytes(99), "does not say its transfer syntax"),
     "cut pixels": (lambda: _broken()[:-100], "truncated or corrupt"),
@@ -503,8 +503,8 @@ def test_a_bad_file_gets_its_own_message(name: str) -> None:
         ("examples_rgb_color", "in colour (RGB)"), ("examples_palette", "in colour (PALETTE COLOR)"),
         ("examples_ybr_color", "has 30 frames"), ("MR_truncated", "truncated or corrupt"),
         ("image_dfl", "transfer syntax is 'Deflated"), ("liver_1frame", "pixels of 1 bits"),
-        ("rtdose_1frame", "pixels of 32 bits"), ("test-SR", "holds no image"), ("rtplan", "holds no image"),
-        ("badVR", "truncated or corrupt"), ("waveform_ecg", "holds no image"),
+        ("rtdose_1frame", "pixels of 32 bits"), ("test-SR", "contains no image"), ("rtplan", "contains no image"),
+        ("badVR", "truncated or corrupt"), ("waveform_ecg", "contains no image"),
     ],
 )  # fmt: skip
 def test_files_of_pydicom_that_cannot_be_judged_are_refused_by_name(name: str, found: str) -> None:

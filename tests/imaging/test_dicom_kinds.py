@@ -410,11 +410,11 @@ KINDS: dict[str, Kind] = {
         lambda grey: dicom(grey, BASELINE, frame=bytes(imagecodecs.jpeg8_encode(np.stack([grey] * 3, -1), 95))),
         refused="says greyscale, but its compressed picture has 3 channels"),
     "a frame of another codec": Kind(
-        lambda grey: dicom(grey, LOSSLESS, frame=_frame(grey, JPEG_2000_LOSSLESS, 8)), refused="compressed otherwise"),
+        lambda grey: dicom(grey, LOSSLESS, frame=_frame(grey, JPEG_2000_LOSSLESS, 8)), refused="another compression"),
     "JPEG-LS said to be JPEG": Kind(
         lambda grey: dicom(grey, LOSSLESS, frame=_frame(grey, JPEG_LS, 8)), refused="JPEG of one kind"),
     "JPEG said to be JPEG 2000": Kind(
-        lambda grey: dicom(grey, JPEG_2000, frame=_frame(grey, LOSSLESS, 8)), refused="compressed otherwise"),
+        lambda grey: dicom(grey, JPEG_2000, frame=_frame(grey, LOSSLESS, 8)), refused="another compression"),
     "compressed, said to be uncompressed": Kind(
         lambda grey: _said_to_be(EXPLICIT, grey, RLE), refused="uncompressed, but its pixels are compressed"),
     "uncompressed, said to be compressed": Kind(
