@@ -412,7 +412,7 @@ KINDS: dict[str, Kind] = {
     "a frame of another codec": Kind(
         lambda grey: dicom(grey, LOSSLESS, frame=_frame(grey, JPEG_2000_LOSSLESS, 8)), refused="another compression"),
     "JPEG-LS said to be JPEG": Kind(
-        lambda grey: dicom(grey, LOSSLESS, frame=_frame(grey, JPEG_LS, 8)), refused="JPEG of one kind"),
+        lambda grey: dicom(grey, LOSSLESS, frame=_frame(grey, JPEG_LS, 8)), refused="says one kind of JPEG"),
     "JPEG said to be JPEG 2000": Kind(
         lambda grey: dicom(grey, JPEG_2000, frame=_frame(grey, LOSSLESS, 8)), refused="another compression"),
     "compressed, said to be uncompressed": Kind(
