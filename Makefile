@@ -2,7 +2,8 @@
 #
 # Variables: DATA=folder or .npz of X-rays, WEIGHTS=folder of ImageNet weights, PYTHON=interpreter.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Python 3.11 has every engine; tflite-runtime has no wheel for later ones.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)")
@@ -38,7 +39,7 @@ MODELS ?= models
 help: ## List these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
 
-demo: $(READY) ## Train both backbones quickly, convert, verify, predict, benchmark; needs no network after installation (DATA=, WEIGHTS=)
+demo: $(READY) ## Classify an X-ray, then train, export, verify and benchmark two backbones; needs no network after installation (DATA=, WEIGHTS=)
 	$(BIN)/pneumo-edge demo $(OPTIONS)
 
 test: $(READY) ## Run all tests, on all cores: those that take moments first, then the slow ones
@@ -142,8 +143,8 @@ clean: ## Remove the environment and everything that was made
 	rm -rf .venv out runs models reports site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-		{ echo "error: $(PYTHON) is not Python 3.11, the version that holds every engine at once. Run: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "error: $(PYTHON) is not Python 3.11, 3.12 or 3.13. Run: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
 	@echo "Installing into .venv (about 2 GB, some minutes) ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[all,dev]"
