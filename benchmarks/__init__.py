@@ -1,1 +1,1 @@
-"""Measures model files; knows nothing of training."""
+"""Measures model files. It does not depend on the training code."""

@@ -1,4 +1,4 @@
-"""Which of the measured files fits a device's budget, or which limit rules each one out."""
+"""Chooses the measured file that fits a device's budget, and says which limit excludes each of the others."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Limits:
     """A device's budget; None is no limit.
 
     Attributes:
-        latency_ms: Most milliseconds from file to verdict that nine of ten calls may take (wall time).
-        size_bytes: Most bytes of the file.
-        memory_bytes: Most bytes of peak memory over a process's imports.
-        sensitivity: Least sensitivity on the test images, at the file's own threshold, 0 to 1.
-        specificity: Least specificity, as ``sensitivity``.
+        latency_ms: Maximum 90th percentile of the end-to-end wall time, in milliseconds.
+        size_bytes: Maximum size of the file in bytes.
+        memory_bytes: Maximum peak memory above the imports, in bytes.
+        sensitivity: Minimum sensitivity on the test images, at the file's own threshold, 0 to 1.
+        specificity: Minimum specificity, in the same way.
     """
 
     latency_ms: float | None = None
@@ -33,15 +33,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Choice:
-    """The unit to take; the others that fit; and why the rest do not.
+    """The unit to use, the other units that fit, and why the rest do not.
 
     Attributes:
-        best: The fastest of those that the evidence does not separate in accuracy from the most accurate one that
-            fits; None where none fits.
-        others: The others that fit: first those that it does not separate either, by time; then the less accurate
-            ones, by AUC.
-        less_accurate: Those of the others that are less accurate by more than the margin, beyond doubt.
-        ruled_out: Those that do not fit, with the limits that rule them out.
+        best: The fastest of the fitting units whose accuracy is not separable from that of the most accurate one; None
+            where no unit fits.
+        others: The other units that fit: first those of equal accuracy in the same sense, by time; then the less
+            accurate ones, by AUC.
+        less_accurate: The units among ``others`` that are less accurate by more than the margin.
+        ruled_out: The units that do not fit, each with the limits that it exceeds.
     """
 
     best: Row | None
@@ -51,12 +51,11 @@ class Choice:
 
 
 def choose(summary: Summary, limits: Limits) -> Choice:
-    """Hold every measured unit against the limits, by what was measured rather than by the ends of intervals.
+    """Check every measured unit against the limits. The measured values count, not the ends of their intervals.
 
-    Two units are separated in accuracy by the rule of the claim "as accurate": where the whole paired interval of
-    their difference in AUC, by patient, lies beyond the margin
-    (:data:`~pneumo_edge.evaluation.outcomes.ACCURACY_MARGIN`). So the same file on two engines is never separated
-    where its answers are the same.
+    Two units differ in accuracy by the rule of the claim "as accurate": the whole paired interval of their difference
+    in AUC, by patient, lies beyond the margin (:data:`~pneumo_edge.evaluation.outcomes.ACCURACY_MARGIN`). So the same
+    file with the same answers on two engines never differs.
     """
     reasons = [(row, tuple(_reasons(row, summary, limits))) for row in summary.rows]
     fitting = [row for row, why in reasons if not why]
@@ -73,7 +72,7 @@ def choose(summary: Summary, limits: Limits) -> Choice:
 
 
 def _time(row: Row) -> float:
-    """What a user waits: the median of wall time from file to verdict."""
+    """The median of the end-to-end wall time, which is what a user waits for."""
     return row.file_to_verdict.median_ms
 
 
@@ -86,11 +85,11 @@ def _reasons(row: Row, summary: Summary, limits: Limits) -> Iterator[str]:
     confusion = row.accuracy.confusion
     if limits.latency_ms is not None:
         if row.file_to_verdict.p90_ms > limits.latency_ms:
-            yield f"file to verdict takes {row.file_to_verdict.p90_ms:.2f} ms (p90), over {limits.latency_ms:g} ms"
+            yield f"end to end it takes {row.file_to_verdict.p90_ms:.2f} ms (p90), over {limits.latency_ms:g} ms"
         if row.shortfalls:
-            yield f"its time is not known well enough ({', '.join(row.shortfalls)})"
+            yield f"its time was not measured well enough ({', '.join(row.shortfalls)})"
     for what, value, most in (
-        ("the file has", row.model.size_bytes, limits.size_bytes),
+        ("its size is", row.model.size_bytes, limits.size_bytes),
         ("its peak memory is", row.peak_bytes, limits.memory_bytes),
     ):
         if most is not None and value > most:
@@ -102,6 +101,6 @@ def _reasons(row: Row, summary: Summary, limits: Limits) -> Iterator[str]:
         if least is not None and share.value < least:
             yield f"its {what} is {share}, under {least:g}"
     if missed := missed_gate(row, summary):
-        yield sentences.missed_gate(missed)
+        yield f"it {sentences.missed_gate(missed)}"
     if row.accuracy.auc.value <= 0.5:
-        yield f"its AUC is {row.accuracy.auc}, no better than chance"
+        yield f"its AUC is {row.accuracy.auc}, not better than chance"

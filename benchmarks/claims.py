@@ -1,4 +1,4 @@
-"""The claims that are asked of results: each a record, so that a claim is added by a row of :data:`CLAIMS`."""
+"""The claims that a benchmark decides. To add one, add a row to :data:`CLAIMS`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pneumo_edge.backbones import backbone_title
 from pneumo_edge.benchmarks.statistics import LEAST_DIFFERENCE
 from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN
 
-#: What is claimed of one backbone's file beside another's.
+#: The property that one backbone's file is claimed to have, compared with another's.
 Property = Literal[
     "faster", "smaller", "lighter in memory", "as accurate", "faster and as accurate", "keeps more AUC when quantized"
 ]
@@ -18,15 +18,17 @@ Property = Literal[
 
 @dataclass(frozen=True)
 class AskedClaim:
-    """A claim that is asked wherever the results hold files of both backbones in one format, on one engine.
+    """A claim that is asked wherever the results have files of both backbones in the same format, on the same engine.
 
     Attributes:
         challenger: The backbone that is claimed to have the property; None for every backbone but the reference.
         reference: The backbone that it is compared with.
-        property: What is claimed.
-        margin: What the evidence has to clear. A share of the ratio for "faster", "lighter in memory" and "smaller"
-            (for the first, the noise of the run counts instead where it is more); a loss of AUC that does not matter
-            for "as accurate" and "faster and as accurate"; a gain of AUC for "keeps more AUC when quantized".
+        property: The property.
+        margin: The evidence must exceed this margin. For "faster", "lighter in memory" and "smaller" it is a share of
+            the ratio; for "faster", the noise of the run replaces it where the noise is larger. For "as accurate" and
+            "faster and as accurate" it is the largest loss of AUC that counts as none; the speed half of the second
+            uses :data:`~pneumo_edge.benchmarks.statistics.LEAST_DIFFERENCE`. For "keeps more AUC when quantized" it is
+            a gain of AUC.
     """
 
     challenger: str | None
@@ -35,11 +37,11 @@ class AskedClaim:
     margin: float = 0.0
 
     def is_of(self, subject: str, other: str) -> bool:
-        """Whether it is asked of these two backbones, in this order."""
+        """Whether the claim is asked of these two backbones, in this order."""
         return other == self.reference and subject != self.reference and self.challenger in (None, subject)
 
 
-#: Every network that is measured, MobileNetV2 first of all, beside EfficientNetB0.
+#: Every measured backbone, above all MobileNetV2, is compared with EfficientNetB0.
 CLAIMS: tuple[AskedClaim, ...] = (
     AskedClaim(None, "efficientnetb0", "faster", LEAST_DIFFERENCE),
     AskedClaim(None, "efficientnetb0", "smaller"),
@@ -51,9 +53,9 @@ CLAIMS: tuple[AskedClaim, ...] = (
 
 
 def backbones(asked: Iterable[AskedClaim]) -> str:
-    """Of which backbones claims are asked, in words: every pair once, challengers before the reference."""
+    """The pairs of backbones that claims are asked of, in words; each pair once, the challenger first."""
     pairs = dict.fromkeys((claim.challenger, claim.reference) for claim in asked)
     return ", ".join(
-        f"{backbone_title(challenger) if challenger else 'every other backbone'} beside {backbone_title(reference)}"
+        f"{backbone_title(challenger) if challenger else 'every other backbone'} against {backbone_title(reference)}"
         for challenger, reference in pairs
     )

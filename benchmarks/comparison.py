@@ -1,4 +1,4 @@
-"""Two runs of the benchmark: what the same units take on two machines, of two versions, or on two dates."""
+"""Compares two runs of the benchmark: the same units on two machines, in two versions or on two dates."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from pneumo_edge.evaluation.comparison import paired_accuracy, paired_auc
 from pneumo_edge.evaluation.metrics import Interval, decide
 from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN
 
-#: Probability that a comparison of two runs that are alike raises any alarm, over all its units.
+#: Probability of any false alarm, over all units, where two runs do not differ.
 FALSE_ALARMS = 0.05
-#: An interval that does not leave out twice as much tells nothing of a few percent; nor does one of an AUC or accuracy
-#: that does not leave out this loss.
+#: An interval that includes twice as much is too wide to say anything about a few percent. So is an interval of a
+#: difference in AUC or accuracy that includes this loss.
 _TOO_WIDE, _TOO_WIDE_LOSS = 2.0, 0.2
-#: Probabilities that differ by no more than this are one answer: engines round in their own ways.
+#: Probabilities that differ by at most this count as equal, because engines round differently.
 SAME_ANSWER = 1e-3
 
-#: At one thread CPU time decides. Where wall time alone grew by more than this share, a user waits longer all the same.
+#: With one thread CPU time decides. Where only wall time grew by more than this share, a user still waits longer.
 _WALL_ALONE = 0.25
 
-#: What is compared: costs are ratios, qualities differences on the same images.
-Measure = Literal["inference", "file to verdict", "memory", "AUC", "accuracy", "sensitivity", "specificity"]
-COSTS: tuple[Measure, ...] = ("inference", "file to verdict", "memory")
+#: The measures that are compared. Costs are compared by ratio, qualities by difference on the same images.
+Measure = Literal["inference", "end to end", "memory", "AUC", "accuracy", "sensitivity", "specificity"]
+COSTS: tuple[Measure, ...] = ("inference", "end to end", "memory")
 QUALITIES: tuple[Measure, ...] = ("AUC", "accuracy", "sensitivity", "specificity")
-#: What depends on the images that a run judged: their size decides what decoding takes, and memory with it.
-_OF_IMAGES: tuple[Measure, ...] = ("file to verdict", "memory", *QUALITIES)
+#: Measures that depend on the images of a run; their size decides the decoding time and the memory.
+_OF_IMAGES: tuple[Measure, ...] = ("end to end", "memory", *QUALITIES)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A measure in two runs: how the second differs from the first.
+    """The difference in one measure between two runs.
 
     Attributes:
-        interval: The ratio of the second run to the first over processes that are not paired, or the difference
-            over the same images, with its 95 % interval; None where they cannot be compared.
-        outcome: "worse" beyond doubt, "no regression", or "cannot tell".
-        why: Why it cannot be told, or why nothing changed; "" otherwise.
+        interval: The ratio of the second run to the first over unpaired processes, or the difference on the same
+            images, with its 95 % interval; None where they cannot be compared.
+        outcome: "worse" where the evidence is clear, "no regression", or "cannot tell".
+        why: Why the outcome is "cannot tell", or why nothing changed; "" otherwise.
     """
 
     interval: Interval | None
@@ -55,7 +55,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class UnitComparison:
-    """A unit in two runs, with what was found of each measure."""
+    """A unit in two runs, with the finding for each measure."""
 
     before: Row
     after: Row
@@ -68,31 +68,31 @@ class UnitComparison:
 
     @property
     def regressions(self) -> tuple[Measure, ...]:
-        """Measures that are worse beyond doubt."""
+        """Measures that are worse."""
         return tuple(name for name, found in self.findings.items() if found.outcome == "worse")
 
     @property
     def untold(self) -> dict[Measure, str]:
-        """Measures of which the runs do not tell, with the reasons."""
+        """Measures with the outcome "cannot tell", with the reasons."""
         return {name: found.why for name, found in self.findings.items() if found.outcome == "cannot tell"}
 
     @property
     def same_file(self) -> bool:
-        """Whether both runs measured the very same file."""
+        """Whether both runs measured a file with the same bytes."""
         return self.before.model.sha256 == self.after.model.sha256
 
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Two runs side by side.
+    """The comparison of two runs.
 
     Attributes:
-        units: What both measured.
+        units: Units that both runs measured.
         only_before: Units of the first run that the second lacks.
         only_after: Units that only the second has.
-        same_images: Whether both judged the same test images; where not, only what does not depend on them is
+        same_images: Whether both used the same test images; if not, only measures that do not depend on them are
             compared.
-        without_noise: Engines, with their threads, whose noise is not known, for want of an A/A unit in a run.
+        without_noise: Engines, with their threads, whose noise is not known because a run has no A/A unit for them.
     """
 
     units: tuple[UnitComparison, ...]
@@ -103,34 +103,39 @@ class RunComparison:
 
     @property
     def worse(self) -> bool:
-        """Whether anything is worse beyond doubt."""
+        """Whether anything is worse."""
         return any(each.regressions for each in self.units)
 
     @property
     def passes(self) -> bool:
-        """Whether nothing is worse, nothing is missing, and of everything the runs tell."""
+        """Whether nothing is worse, nothing is missing, and no outcome is "cannot tell"."""
         return not self.worse and not self.only_before and not any(each.untold for each in self.units)
 
 
 def compare(before: Summary, after: Summary, allowed: float = 0.0) -> RunComparison:
-    """Compare the units that two runs have in common, by the name of the file, the engine and the threads.
+    """Compare the units that two runs have in common, by file name, engine and number of threads.
 
-    Time and memory are worse where the whole interval of their ratio lies above one plus the share allowed, and
-    above what either run's A/A unit showed. AUC, accuracy, sensitivity and specificity are worse where the whole
-    interval of their difference on the same images lies below zero. So that many units do not make many alarms, those
-    intervals are the wider ones for all measures together (Bonferroni). The very same file gives the very same images
-    other answers by no chance: they are worse where they lost more than the margin
-    (:data:`~pneumo_edge.evaluation.outcomes.ACCURACY_MARGIN`), and more than one image.
+    Time and memory are worse where the whole interval of the ratio lies above one plus the allowed share, and above
+    the noise that either run's A/A unit showed. AUC, accuracy, sensitivity and specificity are worse where the whole
+    interval of the difference on the same images lies below zero. The intervals are widened for the number of measures
+    and units (Bonferroni), so that many units do not cause many false alarms. Where both runs used a file with the
+    same bytes, chance cannot change its answers: a quality is worse where it lost more than the margin
+    (:data:`~pneumo_edge.evaluation.outcomes.ACCURACY_MARGIN`) and more than one image.
 
-    Nothing is told of a ratio without an interval (one process), of one whose interval does not leave out twice as
-    much, or of one that is worse by more than the share allowed, yet not beyond doubt and the noise; nor of CPU time
-    where wall time grew alone; nor of another file's AUC where the interval does not leave out a loss of the margin,
-    or of anything that few images hardly tell. Where a unit gave the same answers in both runs, no quality changed.
+    The outcome is "cannot tell"
+
+    - for a ratio without an interval (one process), or whose interval includes twice as much;
+    - for a ratio above the allowed share whose interval includes it, or that is within the noise;
+    - for CPU time where only wall time grew;
+    - for the AUC of a file with other bytes where the interval includes a loss of the margin;
+    - for other qualities where there are too few images.
+
+    Where a unit gave the same answers in both runs, no quality changed.
 
     Args:
         before: The first run.
         after: The second run.
-        allowed: By what share time and memory may be worse.
+        allowed: The share by which time and memory may be worse.
 
     Raises:
         ResultsError: They have no unit in common.
@@ -140,17 +145,17 @@ def compare(before: Summary, after: Summary, allowed: float = 0.0) -> RunCompari
     if not pairs:
         raise ResultsError(
             "the two results have no unit in common",
-            "files of the same names on the same engines and threads",
-            "Measure the same files again",
+            "files with the same names on the same engines and threads",
+            "Benchmark the same files again",
         )
-    judge = _Judge(before, after, allowed, 1 - FALSE_ALARMS / (len(COSTS + QUALITIES) * len(pairs)))
+    comparer = _Comparer(before, after, allowed, 1 - FALSE_ALARMS / (len(COSTS + QUALITIES) * len(pairs)))
     later = {row.result.unit for row in after.rows}
     places = dict.fromkeys((one.result.unit.engine, one.result.unit.threads) for one, _ in pairs)
     return RunComparison(
-        tuple(UnitComparison(one, other, dict(judge.findings(one, other))) for one, other in pairs),
+        tuple(UnitComparison(one, other, dict(comparer.findings(one, other))) for one, other in pairs),
         tuple(unit for unit in known if unit not in later),
         tuple(row.result.unit for row in after.rows if row.result.unit not in known),
-        judge.same_images,
+        comparer.same_images,
         tuple(
             engine if threads == 1 else f"{engine}, {threads} threads"
             for engine, threads in places
@@ -159,22 +164,22 @@ def compare(before: Summary, after: Summary, allowed: float = 0.0) -> RunCompari
     )
 
 
-class _Judge:
+class _Comparer:
     def __init__(self, before: Summary, after: Summary, allowed: float, confidence: float) -> None:
         self._before, self._after = before, after
         self._allowed, self._confidence = allowed, confidence
         one, other = before.results.test_set, after.results.test_set
-        # The fingerprint goes by content, the labels by name: images are paired by their names.
+        # The fingerprint covers the content and the labels cover the names, by which images are paired.
         self.same_images = one.fingerprint == other.fingerprint and one.labels == other.labels
 
     def findings(self, before: Row, after: Row) -> Iterator[tuple[Measure, Finding]]:
         unit = after.result.unit
         noises = [_noise(run, unit.engine, unit.threads) or 0.0 for run in (self._before, self._after)]
-        # A machine too noisy for an interval of its own A/A unit is told by the intervals of the units, too.
+        # Where the A/A unit has no interval, the intervals of the units show the noise.
         noise = max(noise for noise in (0.0, *noises) if np.isfinite(noise))
         calls: dict[Measure, tuple[Latency, Latency]] = {
             "inference": (after.inference, before.inference),
-            "file to verdict": (after.file_to_verdict, before.file_to_verdict),
+            "end to end": (after.file_to_verdict, before.file_to_verdict),
         }
         for name, (later, earlier) in calls.items():
             if self.same_images or name not in _OF_IMAGES:
@@ -184,7 +189,7 @@ class _Judge:
             yield from self._qualities(before, after)
         else:
             for name in _OF_IMAGES:
-                yield name, Finding(None, "cannot tell", "the runs judged other test images")
+                yield name, Finding(None, "cannot tell", "the runs used different test images")
 
     def _time(self, after: Latency, before: Latency, noise: float, *, by_cpu: bool) -> Finding:
         if not by_cpu:
@@ -195,13 +200,14 @@ class _Judge:
             found.outcome == "no regression"
             and statistics.relation(wall, max(self._allowed, _WALL_ALONE, noise)) == "more"
         ):
-            return Finding(found.interval, "cannot tell", f"wall time is {wall.value:.2f} times, CPU time is not")
+            why = f"wall time is {wall.value:.2f} times as long, CPU time is not"
+            return Finding(found.interval, "cannot tell", why)
         return found
 
     def _cost(self, after: statistics.Values, before: statistics.Values, noise: float) -> Finding:
         allowed = max(self._allowed, statistics.LEAST_DIFFERENCE)
         if min(*after, *before) <= 0:
-            return Finding(None, "cannot tell", "it is not above that of the imports")
+            return Finding(None, "cannot tell", "not above the memory of the imports")
         ratio = statistics.unpaired_ratio(after, before)
         strict = statistics.unpaired_ratio(after, before, confidence=self._confidence)
         if statistics.relation(strict, max(allowed, noise)) == "more":
@@ -209,10 +215,10 @@ class _Judge:
         if np.isinf(ratio.high):
             return Finding(ratio, "cannot tell", "no interval from one process")
         if ratio.high > _TOO_WIDE * (1 + allowed):
-            return Finding(ratio, "cannot tell", "the interval does not leave out twice as much")
+            return Finding(ratio, "cannot tell", "the interval includes twice as much")
         if ratio.value > 1 + allowed:
             why = "by chance" if ratio.value > 1 + noise else f"by noise: an A/A unit showed {noise:.1%}"
-            return Finding(ratio, "cannot tell", f"more than {1 + allowed:.2f} times, perhaps {why}")
+            return Finding(ratio, "cannot tell", f"more than {1 + allowed:.2f} times, possibly {why}")
         return Finding(ratio, "no regression")
 
     def _qualities(self, before: Row, after: Row) -> Iterator[tuple[Measure, Finding]]:
@@ -237,7 +243,7 @@ class _Judge:
         same = bool(np.abs(one - other).max() <= SAME_ANSWER) and bool(np.array_equal(right[0], right[1]))
         same_file = before.model.sha256 == after.model.sha256
         for name, (difference, strict) in found.items():
-            # A few decisions always lie at the threshold: one that turns over is no loss of accuracy yet.
+            # A few probabilities always lie near the threshold, so one changed decision is not yet a loss.
             by_value = same_file or name in of
             images = int(of[name].sum()) if name in of else len(labels)
             margin = max(ACCURACY_MARGIN, 1 / images)
@@ -249,16 +255,16 @@ class _Judge:
                 yield name, Finding(difference, "no regression")
             else:
                 change = f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
-                yield name, Finding(difference, "cannot tell", f"{change} on {images} images, perhaps by chance")
+                yield name, Finding(difference, "cannot tell", f"{change} on {images} images, possibly by chance")
 
 
 def _hardly_changed(difference: Interval, margin: float) -> bool:
-    """Whether no more than the margin was lost on these images, and they are not too few to tell."""
+    """Whether at most the margin was lost on these images, and they are enough to tell."""
     return difference.value >= -margin and difference.low > -_TOO_WIDE_LOSS
 
 
 def _noise(summary: Summary, engine: str, threads: int) -> float | None:
-    """What a run's A/A unit showed, as a share; None where the run has none."""
+    """The noise that a run's A/A unit showed, as a share; None where the run has no A/A unit."""
     tests = (test for test in summary.null_tests if (test.engine, test.threads) == (engine, threads))
     test = next(tests, None)
     return test.band if test else None

@@ -1,6 +1,6 @@
-"""What the evidence for a claim is, in numbers: records, of which :mod:`pneumo_edge.benchmarks.sentences` makes words.
+"""The evidence for a claim in numbers. :mod:`pneumo_edge.benchmarks.sentences` turns it into sentences.
 
-They are parts of ``verdict.json``, so each number can be said in JSON: an end of an interval that is infinite is None.
+The records are parts of ``verdict.json``. JSON has no infinity, so an infinite end of an interval is None.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pneumo_edge._util.records import Count, Share
 from pneumo_edge.benchmarks.summary import Clock
 from pneumo_edge.evaluation.intervals import Interval
 
-#: Why the evidence leaves a claim open: its interval reaches into the band or over the margin; the noise of this
-#: machine is not known; the file that would win was timed too little; there are too few test images; the imports of a
-#: process took more memory than its model; or one of the two claims that it is made of is open.
+#: Why a claim is not separable: the interval overlaps the band or the margin; the noise of this machine is not known;
+#: the faster file was not timed enough; there are too few test images; importing the libraries took more memory than
+#: the model; or one of the two claims that it combines is not separable.
 WhyOpen = Literal[
     "interval", "noise not known", "too little timed", "too few images", "memory not measurable", "a part is open"
 ]
@@ -31,18 +31,18 @@ class Estimate:
 
     @classmethod
     def of(cls, found: Interval) -> Estimate:
-        """The same numbers as an interval's."""
+        """The estimate of an interval."""
         return cls(found.value, found.low, found.high if math.isfinite(found.high) else None)
 
     @property
     def interval(self) -> Interval:
-        """The same numbers as an interval."""
+        """The estimate as an interval."""
         return Interval(self.value, self.low, math.inf if self.high is None else self.high)
 
 
 @dataclass(frozen=True)
 class FewImages:
-    """Test images of the smaller class, and the patients that they are of: too few for a claim on accuracy."""
+    """The number of test images and patients of the smaller class, where they are too few for a claim on accuracy."""
 
     images: Count
     patients: Count
@@ -50,9 +50,9 @@ class FewImages:
 
 @dataclass(frozen=True)
 class MissedGate:
-    """A file that misses its accuracy gate: its AUC is less than ``least_share`` of that of ``reference``.
+    """A file that misses its accuracy target: its AUC is less than ``least_share`` of the AUC of ``reference``.
 
-    ``few`` tells of too few test images; it is None where there are enough.
+    ``few`` is set where there are too few test images, and None otherwise.
     """
 
     file: str
@@ -65,7 +65,7 @@ class MissedGate:
 
 @dataclass(frozen=True)
 class TooLittleTimed:
-    """A file that cannot win by its times, and what of its timing falls short of the preset."""
+    """A file that was timed less than the preset requires, and what is missing. It cannot be called faster."""
 
     file: str
     shortfalls: tuple[str, ...]
@@ -76,12 +76,12 @@ class TimeEvidence:
     """How many times as fast the subject is.
 
     Attributes:
-        by_clock: The ratio by clock, ``cpu`` and ``wall``.
-        deciding: The clock that decides.
-        processes: Processes that timed both files.
-        aa_unit: Whether an A/A unit ran beside them.
-        aa_band: The band of the ratio that counts as none, as a share; None where it is not known.
-        cannot_win: The file that would win, where it was timed too little.
+        by_clock: The ratio for each clock, ``cpu`` and ``wall``.
+        deciding: The clock that decides the claim.
+        processes: Number of processes that timed both files.
+        aa_unit: Whether an A/A unit was measured beside them.
+        aa_band: Differences up to this share count as none; None where the noise is not known.
+        cannot_win: The file with the better times, where it was not timed enough.
     """
 
     by_clock: dict[str, Estimate]
@@ -94,7 +94,7 @@ class TimeEvidence:
 
 @dataclass(frozen=True)
 class SizeEvidence:
-    """Bytes of both files, and how many times the other's the subject's are."""
+    """Sizes of both files in bytes, and the ratio of the subject's size to the other's."""
 
     subject_bytes: Count
     other_bytes: Count
@@ -103,9 +103,9 @@ class SizeEvidence:
 
 @dataclass(frozen=True)
 class MemoryEvidence:
-    """Peak memory over a process's imports: medians in bytes, and how many times the other's the subject's is.
+    """Peak memory above the imports: medians in bytes, and the ratio of the subject's memory to the other's.
 
-    ``times`` is None where the imports of a process took more memory than its model.
+    ``times`` is None where importing the libraries took more memory than the model.
     """
 
     subject_bytes: float
@@ -116,17 +116,17 @@ class MemoryEvidence:
 
 @dataclass(frozen=True)
 class AccuracyEvidence:
-    """The subject less the other on the same test images.
+    """The subject minus the other on the same test images.
 
     Attributes:
-        auc: Difference in AUC, with the interval of the bootstrap by patient.
-        accuracy: Difference in accuracy, likewise.
+        auc: Difference in AUC, with the interval of a bootstrap over patients.
+        accuracy: Difference in accuracy, with the same kind of interval.
         delong_p: Two-sided p-value of DeLong's test; None where it is not defined.
         mcnemar_p: Two-sided p-value of McNemar's exact test.
-        only_subject_right: Images that the subject alone decides rightly.
-        only_other_right: Images that the other alone decides rightly.
-        margin: The loss of AUC that does not matter.
-        few: Tells of too few test images; None where there are enough.
+        only_subject_right: Images that only the subject classifies correctly.
+        only_other_right: Images that only the other classifies correctly.
+        margin: A loss of AUC of at most this counts as none.
+        few: Set where there are too few test images; None otherwise.
     """
 
     auc: Estimate
@@ -141,9 +141,9 @@ class AccuracyEvidence:
 
 @dataclass(frozen=True)
 class QuantizationEvidence:
-    """AUC that each file lost from its fp32 file, and what the subject kept more; intervals by DeLong, paired.
+    """The loss of AUC of each file against its fp32 file, and how much less the subject lost.
 
-    ``few`` tells of too few test images; it is None where there are enough.
+    The intervals are paired, by DeLong. ``few`` is set where there are too few test images, and None otherwise.
     """
 
     subject_loss: Estimate
@@ -154,7 +154,7 @@ class QuantizationEvidence:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The evidence for a claim: the parts that its property rests on; the others are None."""
+    """The evidence for a claim. Parts that do not concern its property are None."""
 
     time: TimeEvidence | None = None
     size: SizeEvidence | None = None

@@ -1,4 +1,4 @@
-"""What a quantized file gains or loses in time beside its float file, and what of that the delegate explains."""
+"""Compares the time of a quantized file with that of its float file, and says what the delegate explains."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pneumo_edge.benchmarks.summary import Row, Summary
 from pneumo_edge.formats import FLOAT32
 
-#: A file that takes so many times as long as its float file is warned of: whoever quantizes wants less time, not more.
+#: A file that takes more than this many times as long as its float file gets a warning: users quantize for speed.
 SLOW = 1.25
 
 
 @dataclass(frozen=True)
 class Delegated:
-    """What went to a delegate; ``operators`` and ``inside`` are None where they were not noted."""
+    """The operators that went to a delegate; ``operators`` and ``inside`` are None where they were not recorded."""
 
     to: str
     pieces: int
@@ -30,7 +30,7 @@ class Delegated:
 
     @property
     def briefly(self) -> str:
-        """How many operators went to the delegate, for a narrow column."""
+        """The number of operators that went to the delegate, for a narrow column."""
         return f"{self.inside} of {self.operators} ops" if self.pieces else "no operator"
 
     def __str__(self) -> str:
@@ -42,14 +42,14 @@ class Delegated:
 
 @dataclass(frozen=True)
 class FloatComparison:
-    """A unit beside the float file of its backbone, on the same engine and threads.
+    """A unit compared with the float file of its backbone, on the same engine and threads.
 
     Attributes:
         row: The unit.
         reference: The float file's unit.
         times: How many times as long the unit takes: the ratio of the medians of wall time of inference.
-        why: What of a slower unit the delegate did not take, told from what the results recorded; "" for one that is
-            not slower, or whose delegation is no other than the float file's.
+        why: For a slower unit, the operators that the delegate did not take; "" for one that is not slower, or whose
+            delegation is the same as that of the float file.
         briefly: The same in a few words.
     """
 
@@ -61,25 +61,25 @@ class FloatComparison:
 
     @property
     def slow(self) -> bool:
-        """Whether it is slower than whoever quantizes would expect."""
+        """Whether it is slower than a user expects of a quantized file."""
         return self.times > SLOW
 
     @property
     def warning(self) -> str:
-        """What is to be known of a slow unit, to stand behind its name; "" of one that is not slow."""
+        """A warning about a slow unit, to follow its name; "" for a unit that is not slow."""
         if not self.slow:
             return ""
         because = f": {self.why}" if self.why else ""
-        return f"it takes {self.times:.1f} times as long as {self.reference.model.file} there{because}"
+        return f"it takes {self.times:.1f} times as long as {self.reference.model.file} on this engine{because}"
 
 
 def compare_with_float(summary: Summary) -> dict[int, FloatComparison]:
-    """Every unit of another format whose float file was measured beside it, by the ``id`` of its row."""
+    """Every unit of another format whose float file was measured, too, by the ``id`` of its row."""
     return {id(each.row): each for each in _each(summary)}
 
 
 def float_baseline(row: Row, summary: Summary) -> Row | None:
-    """The fp32 unit of a unit's backbone and kind of file, on the same engine and threads."""
+    """The fp32 unit of the same backbone, on the same engine and threads; None where there is none."""
     unit = row.result.unit
     wanted = (row.model.backbone, FLOAT32, unit.engine, unit.threads)
     found = (
@@ -100,15 +100,15 @@ def _each(summary: Summary) -> Iterator[FloatComparison]:
 
 
 def _why(summary: Summary, row: Row, reference: Row) -> tuple[str, str]:
-    """In full and in a few words."""
+    """The explanation in full, and in a few words."""
     own, other = (_delegated(summary, each) for each in (row, reference))
     if other.pieces == 0:
         return "", ""
     if own.share is None or other.share is None:
-        # Pieces alone do not tell how much is in them.
+        # The number of pieces does not say how much is in them.
         return (
-            f"how many of its operators {other.to} took was not recorded, and `pneumo-edge supplement --measure "
-            "operators` tells",
+            f"the number of its operators that {other.to} took was not recorded; measure it with `pneumo-edge "
+            "supplement --measure operators`",
             "not recorded",
         )
     if own.share >= other.share and own.pieces <= other.pieces:
@@ -117,7 +117,7 @@ def _why(summary: Summary, row: Row, reference: Row) -> tuple[str, str]:
 
 
 def _delegated(summary: Summary, row: Row) -> Delegated:
-    """As the benchmark noted it, else as the supplement did."""
+    """As the benchmark recorded it, or else the supplement."""
     result = row.result
     operators, inside = result.operators, result.delegated
     graphs = summary.results.supplement.graphs if summary.results.supplement else ()

@@ -1,4 +1,4 @@
-"""What the machine is, and which libraries do the work."""
+"""Describes the machine and the versions of the libraries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LIBRARIES = ("pneumo-edge", "numpy", "pillow")
 
 
 def describe() -> Machine:
-    """Describe the machine that this runs on; takes about a second.
+    """Describe this machine; takes about a second.
 
     Raises:
         MissingExtraError: psutil or py-cpuinfo is not installed.

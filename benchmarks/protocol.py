@@ -1,4 +1,4 @@
-"""What is run, how often, and in which order."""
+"""The protocol of a benchmark: what is run, how often, and in which order."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import Annotated, Literal
 
 from pneumo_edge._util.records import AtLeastOne, Within
 
-#: What is timed: the engine on a ready tensor, and the classifier on an image file.
+#: The kinds of call that are timed: the engine on a ready tensor, and end to end from an image file to a prediction.
 CallKind = Literal["inference", "file_to_verdict"]
 CALL_KINDS: tuple[CallKind, ...] = ("inference", "file_to_verdict")
 Measure = Literal["accuracy", "memory", "latency"]
 
-#: A slow call still gets this many turns in every process, whatever its share of the time.
+#: Minimum number of turns of a slow call in every process.
 MIN_TURNS = 5
-#: A warm-up call is one of at least this many for each unit, until they have taken so many seconds.
+#: The warm-up of a unit ends after this many seconds.
 WARMUP_SECONDS = 0.5
-#: Fresh processes that a claim takes; each counts as one observation.
+#: Fresh processes that a claim needs; each counts as one observation.
 MIN_PROCESSES = 10
-#: No time of a benchmark is longer, in seconds: 30 years.
+#: Upper limit for any time of a benchmark, in seconds (30 years).
 MOST_SECONDS = 1e9
-#: Turns are planned from the time that warm-up calls take, which timed calls may undercut.
+#: Turns are planned from the time of warm-up calls; timed calls may be faster by this factor.
 _MARGIN = 1.1
 
 
 @dataclass(frozen=True)
 class Preset:
-    """What a unit must have done over all processes for its result to count; after the modes of MLPerf Mobile.
+    """How much a unit must be timed, over all processes, for its result to count; after the modes of MLPerf Mobile.
 
     Attributes:
-        queries: Least number of calls of each kind.
-        seconds: Least time in inference calls.
+        queries: Minimum number of calls of each kind.
+        seconds: Minimum time in inference calls.
         most_seconds: A unit too slow for ``queries`` calls in this time makes fewer, and its result does not count.
     """
 
@@ -51,7 +51,7 @@ PRESETS: dict[str, Preset] = {
 
 @dataclass(frozen=True)
 class Unit:
-    """What is measured: a model file on an engine with a number of threads, one image at a time."""
+    """A model file on an engine with a number of threads, one image at a time."""
 
     model: str
     engine: str
@@ -59,25 +59,25 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """For messages and tables."""
+        """The unit in words, for messages and tables."""
         threads = f", {self.threads} threads" if self.threads > 1 else ""
         return f"{self.model} on {self.engine}{threads}"
 
 
 @dataclass(frozen=True)
 class BenchmarkSettings:
-    """How often everything is run.
+    """The settings of a benchmark.
 
     Attributes:
-        preset: Name of the preset that a result is held to, whatever the other settings are.
+        preset: Name of the preset that decides whether a result counts, independent of the other settings.
         processes: Fresh processes, each of which times every unit of a comparison.
-        queries: Least number of calls of each kind, for each unit, over all processes.
-        seconds: Least time in inference calls, for each unit, over all processes.
-        most_seconds: Time that a unit's calls of one kind may take over all processes; a slow call still
-            gets :data:`MIN_TURNS` in each.
-        warmups: Untimed calls of each kind, for each unit, before the first round; fewer, but at least two,
-            where they take longer than :data:`WARMUP_SECONDS`.
-        images: How many different test images the timed calls go through.
+        queries: Minimum number of calls of each kind, for each unit, over all processes.
+        seconds: Minimum time in inference calls, for each unit, over all processes.
+        most_seconds: Maximum time of a unit's calls of one kind over all processes; a slow call still gets
+            :data:`MIN_TURNS` in each process.
+        warmups: Untimed calls of each kind, for each unit, before the first round; fewer, but at least two, where they
+            take longer than :data:`WARMUP_SECONDS`.
+        images: Number of test images that the timed calls cycle through.
         seed: Seed of the order inside the rounds and of the choice of images.
     """
 
@@ -109,7 +109,7 @@ class BenchmarkSettings:
         seconds: float | None = None,
         seed: int = 0,
     ) -> BenchmarkSettings:
-        """The settings of a preset, with some replaced; fewer than it asks for make a result that does not count."""
+        """The settings of a preset with some replaced. A result with less than the preset requires does not count."""
         row = PRESETS[preset]
         seconds = row.seconds if seconds is None else seconds
         return cls(
@@ -123,12 +123,12 @@ class BenchmarkSettings:
 
     @property
     def least_ns(self) -> int:
-        """Least time in inference calls, for each unit, in one process."""
+        """Minimum time in inference calls, for each unit, in one process, in nanoseconds."""
         return math.ceil(1e9 * self.seconds / self.processes)
 
     @property
     def most_ns(self) -> int:
-        """Time that a unit's calls of one kind may take in one process."""
+        """Maximum time of a unit's calls of one kind in one process, in nanoseconds."""
         return math.ceil(1e9 * self.most_seconds / self.processes)
 
 
@@ -136,7 +136,7 @@ class BenchmarkSettings:
 class Job:
     """A unit, the path of its model file, and the ``.npy`` file with the test images at its input size.
 
-    Several jobs of a plan may have the same unit: its file is then loaded as often.
+    Several jobs of a plan may have the same unit; its file is then loaded several times.
     """
 
     unit: Unit
@@ -154,9 +154,9 @@ class TimedImage:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one fresh process does; ``process`` is its number from 0 where several do the same.
+    """The work of one fresh process; ``process`` is its number from 0 where several do the same.
 
-    ``twin`` says that it times an A/A unit in a process of its own.
+    ``twin`` means that it times an A/A unit in its own process.
     """
 
     measure: Measure
@@ -168,7 +168,7 @@ class Plan:
 
 
 def plan_turns(settings: BenchmarkSettings, kind: CallKind, call_ns: float) -> int:
-    """How many turns a call gets in one process, from the time that one call takes in nanoseconds."""
+    """Number of turns of a call in one process, from the duration of one call in nanoseconds."""
     call_ns = max(call_ns, 1.0)
     wanted = math.ceil(settings.queries / settings.processes)
     if kind == "inference":
@@ -177,15 +177,15 @@ def plan_turns(settings: BenchmarkSettings, kind: CallKind, call_ns: float) -> i
 
 
 def schedule(turns: Sequence[int], order: random.Random) -> list[list[int]]:
-    """Draw the order of turns.
+    """Draw a random order of turns.
 
     Args:
-        turns: For each call, the number of rounds it takes part in.
-        order: Draws the order.
+        turns: For each call, the number of rounds that it takes part in.
+        order: The random generator.
 
     Returns:
-        For each of as many rounds as the most turns, the indices of the calls that have a turn in it, in
-        the order drawn. The rounds that a call takes part in are spread evenly.
+        For each round, the indices of the calls that have a turn in it, in random order. There are as many rounds as
+        the largest number of turns. The rounds of a call are spread evenly.
     """
     rounds = max(turns)
     drawn = []

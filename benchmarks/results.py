@@ -1,4 +1,4 @@
-"""The schema of the raw results: every sample, and all that is needed to read them later and elsewhere."""
+"""The schema of the raw results: every sample, and everything needed to interpret them later on another machine."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from pneumo_edge.scoring.models import Model, Skipped
 
 SCHEMA_VERSION = 2
 
-#: What a call took, and what went before the first, in nanoseconds.
+#: Durations of calls, of loading and of the first inference.
 _Nanoseconds = Annotated[int, Within(0, 1e9 * MOST_SECONDS)]
 _WallNanoseconds = Annotated[int, Within(1, 1e9 * MOST_SECONDS)]
 _Milliseconds = Annotated[float, Within(0, 1e3 * MOST_SECONDS)]
 _Seconds = Annotated[float, Within(0, MOST_SECONDS)]
-#: The stage of a prediction that no call is without.
+#: The stage that every prediction has.
 _INFERENCE = "inference"
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine that everything was measured on; ``flags`` are the processor's instruction sets.
+    """The machine of the benchmark; ``flags`` are the processor's instruction sets.
 
-    ``cores`` are those that could be used. ``quota`` is the processor time that a control group (a container) granted,
-    in cores' worth; None where nothing limited it, or in a file from before that was told.
+    ``cores`` is the number of available cores. ``quota`` is the processor time that the control group (a container)
+    grants, in cores; None where there is no limit, and in files from before the field existed.
     """
 
     cpu: str
@@ -51,12 +51,12 @@ class Machine:
 class TestSet:
     """The images that accuracy was measured on: the test split of a data set.
 
-    ``labels`` maps sample names to 0 or 1 and ``patients`` to the patient, which is the name itself where
-    the source does not tell; ``left_out`` maps those that could not be decoded to the reason.
-    ``fingerprint`` is a SHA-256 over label and file content of every image used, whatever its name.
+    ``labels`` maps sample names to 0 or 1 and ``patients`` to the patient, which is the sample name where the source
+    does not name patients; ``left_out`` maps images that could not be decoded to the reason. ``fingerprint`` is a
+    SHA-256 over label and file content of every image used, independent of its name.
     """
 
-    __test__ = False  # not a test class, whatever pytest makes of its name
+    __test__ = False  # pytest takes classes with such a name for tests
 
     title: str
     real: bool
@@ -70,15 +70,15 @@ class TestSet:
     def __post_init__(self) -> None:
         check_classes(self.class_names, self.labels.values())
         if self.patients.keys() != self.labels.keys():
-            raise ValueError("it has labels and patients of other images")
+            raise ValueError("labels and patients are of different images")
 
 
 @dataclass(frozen=True)
 class AccuracySamples:
     """A unit's probability of the positive class for each image of the test set, in its order.
 
-    ``inference_ms`` is the median wall time of inference, beside whatever else ran: good for an order, no more.
-    ``operators`` is how many operators the file has, and ``delegated`` how many of them went to the delegate.
+    ``inference_ms`` is the median wall time of inference while other processes ran; use it only to order units.
+    ``operators`` is the number of operators in the file, and ``delegated`` the number that went to the delegate.
     """
 
     engine_version: str
@@ -92,7 +92,7 @@ class AccuracySamples:
 
 @dataclass(frozen=True)
 class MemorySample:
-    """Peak resident memory of a process of its own: after its imports, and after loading and judging."""
+    """Peak resident memory of a fresh process: after its imports, and after loading a model and classifying images."""
 
     baseline_bytes: Count
     peak_bytes: Count
@@ -100,11 +100,11 @@ class MemorySample:
 
 @dataclass(frozen=True)
 class Calls:
-    """The timed calls of one kind, of one unit, in one process; all columns have one length.
+    """The timed calls of one kind, of one unit, in one process; all columns have the same length.
 
-    ``rounds`` says in which round a call had its turn, so that calls of different units can be paired.
-    CPU time is that of the calling thread at one thread, and of the process at more. ``stages_ms`` holds
-    the wall time of each stage of a prediction, in milliseconds.
+    ``rounds`` has the round of each call, so that calls of different units can be paired. CPU time is that of the
+    calling thread with one thread, and of the process with several. ``stages_ms`` has the wall time of each stage of a
+    prediction, in milliseconds.
     """
 
     rounds: tuple[Count, ...]
@@ -120,9 +120,9 @@ class Calls:
 
 @dataclass(frozen=True)
 class LatencySamples:
-    """The timed calls of one unit in one process; before them, how long loading and the first inference took.
+    """The timed calls of one unit in one process, and the durations of loading and of the first inference.
 
-    The file was in the page cache, and the engine's library imported.
+    While loading, the file was in the page cache and the engine's library was imported.
     """
 
     load_ns: _Nanoseconds
@@ -133,19 +133,19 @@ class LatencySamples:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What else went on while the units of one engine and number of threads were timed, each of them once.
+    """The conditions while the units of one engine and number of threads were timed once each.
 
     Attributes:
         process: Number of their process, or processes, from 0.
         engine: The engine.
         threads: The number of threads.
-        seconds: How long the timed rounds took.
-        steal_share: Share of the machine's processor time that its host gave to others; None where not told.
-        involuntary_switches: How often a process was taken off a core that it could have used.
-        load_average: Processes that ran or waited, over the last minute, at the end; the most where there were several.
-        governor: How the first core's frequency is governed; "" where not told.
-        throttled_s: Seconds for which the control group was stopped because its quota was used up, over its cores;
-            None where not told.
+        seconds: Duration of the timed rounds.
+        steal_share: Share of the machine's processor time that its host gave to others; None where not known.
+        involuntary_switches: Number of involuntary context switches; None where not known.
+        load_average: Load average over the last minute, at the end; the highest of several processes.
+        governor: Frequency governor of the first core; "" where not known.
+        throttled_s: Seconds for which the control group was throttled because its quota was used up, summed over its
+            cores; None where not known.
     """
 
     process: Count
@@ -161,7 +161,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class AAUnit:
-    """The A/A unit of an engine and number of threads: a unit's file loaded once more, and timed beside it."""
+    """The A/A unit of an engine and number of threads: a unit's file loaded a second time and timed beside it."""
 
     unit: Unit
     latency: tuple[LatencySamples, ...]
@@ -169,12 +169,12 @@ class AAUnit:
 
 @dataclass(frozen=True)
 class UnitResult:
-    """Everything that was measured of one unit; ``latency`` has one item for each process.
+    """All measurements of one unit; ``latency`` has one item for each process.
 
-    ``probabilities`` maps sample names to the probability of the positive class. They are those of the
-    file on the engine, taken once whatever the number of threads. ``memory`` has one item for each of some
-    processes of their own. ``operators`` is how many operators the file has, and ``delegated`` how many of them
-    went to the delegate; None where that was not noted.
+    ``probabilities`` maps sample names to the probability of the positive class. They are measured once for a file on
+    an engine, with any number of threads. ``memory`` has one item for each process that measured it. ``operators`` is
+    the number of operators in the file, and ``delegated`` the number that went to the delegate; None where they were
+    not recorded.
     """
 
     unit: Unit
@@ -192,8 +192,8 @@ class UnitResult:
 class Results:
     """A whole benchmark. ``started`` is ISO 8601 with its offset; ``versions`` are those of libraries.
 
-    Each engine and number of threads has one of the ``twins``. ``supplement`` is what was measured beyond the protocol,
-    on the same files and the same machine.
+    ``twins`` has one A/A unit for each engine and number of threads. ``supplement`` has further measurements of the
+    same files on the same machine.
     """
 
     started: str
@@ -226,13 +226,13 @@ class Results:
         for result in self.units:
             name = result.unit.name
             if result.unit.model not in models:
-                raise ValueError(f"the unit {name} has no model of that name")
+                raise ValueError(f"the model of the unit {name} is not among the models")
             if result.probabilities.keys() != self.test_set.labels.keys():
-                raise ValueError(f"the unit {name} has other images than the test set")
+                raise ValueError(f"the unit {name} has different images from the test set")
             if not result.memory:
-                raise ValueError(f"the memory of the unit {name} was not measured")
+                raise ValueError(f"the unit {name} has no memory samples")
         if self.supplement and (unknown := self.supplement.models - models):
-            raise ValueError(f"the supplement is of {min(unknown)}, which is not among the models")
+            raise ValueError(f"the supplement names {min(unknown)}, which is not among the models")
 
     def _check_times(self) -> None:
         timed = [(f"unit {each.unit.name}", each.latency) for each in self.units]
@@ -246,13 +246,13 @@ class Results:
                 if found.keys() != stages:
                     raise ValueError(f"the {name} has the stages {_listed(found)}, and others {_listed(stages)}")
                 if not any(found.get(_INFERENCE, ())):
-                    raise ValueError(f"the {name} has no time in the stage {_INFERENCE!r} of its files to verdict")
+                    raise ValueError(f"the {name} has no time in the stage {_INFERENCE!r} of its end-to-end calls")
 
     def _check_aa_units(self) -> None:
         units = {result.unit for result in self.units}
         for twin in self.twins:
             if twin.unit not in units:
-                raise ValueError(f"the A/A unit {twin.unit.name} has no unit beside it")
+                raise ValueError(f"the A/A unit {twin.unit.name} is not among the units")
         _check_once("A/A unit of", (f"{twin.unit.engine}, {twin.unit.threads}" for twin in self.twins))
 
     def _check_conditions(self) -> None:
@@ -268,28 +268,48 @@ class Results:
 
 
 def _why_incomplete(results: Results) -> str:
-    """What of a whole benchmark is not there, or not of its units; "" where nothing is."""
+    """What a complete benchmark lacks, or has of units that it lacks; "" where it is complete."""
     units = {(result.unit.engine, result.unit.threads) for result in results.units}
     twins = {(twin.unit.engine, twin.unit.threads) for twin in results.twins}
     for engine, threads in sorted(units - twins):
-        return f"twins has no A/A unit on {engine} with a number of threads of {threads}"
+        return f"twins has no A/A unit for {engine} with threads = {threads}"
     for engine, threads in sorted({(each.engine, each.threads) for each in results.conditions} - units):
-        return f"conditions are of {engine} with a number of threads of {threads}, in which no unit was timed"
+        return f"conditions has {engine} with threads = {threads}, for which there is no unit"
     return ""
 
 
 def _check_started(started: str) -> None:
     try:
-        # Where a date is near either end of time, its moment in UTC is none.
+        # Converting a date near the first or last year to UTC overflows.
         datetime.fromisoformat(started).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"started is {started!r}, not a date and time of ISO 8601") from error
+        raise ValueError(f"started is {started!r}, not an ISO 8601 date and time") from error
 
 
 def _check_once(what: str, names: Iterable[str]) -> None:
     for name, number in Counter(names).items():
         if number > 1:
-            raise ValueError(f"the {what} {name} stands there {number} times")
+            raise ValueError(f"the {what} {name} occurs {number} times")
+
+
+@dataclass(frozen=True)
+class _VerdictBasis:
+    results_sha256: str
+
+
+@dataclass(frozen=True)
+class _VerdictHeader:
+    """The field of ``verdict.json`` that raw results do not have."""
+
+    basis: _VerdictBasis
+
+
+def _is_verdict(path: Path) -> bool:
+    try:
+        records.loads(_VerdictHeader, path.read_bytes())
+    except (OSError, records.RecordError):
+        return False
+    return True
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -297,7 +317,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def write(path: Path, results: Results) -> None:
-    """Write raw results as JSON on one line, whole or not at all."""
+    """Write raw results as JSON on one line, atomically."""
     files.write_text(path, records.document(results, indent=None))
 
 
@@ -305,9 +325,19 @@ def read(path: Path) -> Results:
     """Read raw results.
 
     Raises:
-        ResultsError: As :func:`read_record`; or they are of schema 1, which says too little for any claim.
+        ResultsError: As :func:`read_record`; or they have schema 1, which is not enough for any claim; or they are
+            incomplete.
     """
-    found = read_record(Results, path, SCHEMA_VERSION, "results", "benchmark", oldest=SCHEMA_VERSION)
+    try:
+        found = read_record(Results, path, SCHEMA_VERSION, "results", "benchmark", oldest=SCHEMA_VERSION)
+    except ResultsError as error:
+        if _is_verdict(path):
+            raise ResultsError(
+                f"{path} is the verdict of a benchmark, not its raw results",
+                "raw results as `pneumo-edge benchmark` writes them",
+                "Give the results.json beside it",
+            ) from error
+        raise
     if why := _why_incomplete(found):
         raise ResultsError(
             f"{path} is not valid: {why}",

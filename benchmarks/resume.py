@@ -1,4 +1,4 @@
-"""What a benchmark has measured so far, so that an interrupted one goes on behind it."""
+"""Keeps what a benchmark has measured so far, so that an interrupted benchmark can resume."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from pneumo_edge.scoring.models import Model
 
 @dataclass(frozen=True)
 class Identity:
-    """What must be the same for measurements to belong to one benchmark.
+    """What must be equal for measurements to belong to the same benchmark.
 
-    ``versions`` are those of libraries by distribution name, engines included; ``images`` is the fingerprint of the
+    ``versions`` has the versions of libraries and engines by distribution name; ``images`` is the fingerprint of the
     test set.
     """
 
@@ -36,7 +36,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A plan that was carried out: which, in how many steps, with which samples; and since when and for how long."""
+    """A completed plan: its name, number of steps and samples, when the benchmark began, and its duration so far."""
 
     plan: str
     steps: int
@@ -46,11 +46,11 @@ class _Piece:
 
 
 class Measurements:
-    """Carries plans out in fresh processes, each once, whatever happens in between; several threads may ask.
+    """Runs each plan once in a fresh process, also across interruptions. Several threads may call it.
 
     Args:
-        target: The file that the results go to in the end.
-        resume: Keep what an interrupted benchmark had measured for it.
+        target: The file for the results.
+        resume: Keep what an interrupted benchmark had measured for this file.
     """
 
     def __init__(self, target: Path, resume: bool) -> None:
@@ -58,20 +58,20 @@ class Measurements:
         self._resume, self._lock = resume, threading.Lock()
         self._kept: dict[str, _Piece] = {}
         self._began, self._before_s = time.monotonic(), 0.0
-        #: When measuring began, ISO 8601 with its offset; that of the interrupted benchmark where it goes on.
+        #: When measuring began, ISO 8601 with its offset; for a resumed benchmark, when it first began.
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds of measuring, those before an interruption included."""
+        """Seconds of measuring, including those before an interruption."""
         return self._before_s + time.monotonic() - self._began
 
     def begin(self, identity: Identity) -> None:
-        """Start, or go on.
+        """Start or resume.
 
         Raises:
-            ResultsError: There are measurements of an interrupted benchmark, and they are of another one or were not
-                asked to be kept.
+            ResultsError: There are measurements of an interrupted benchmark, and ``resume`` is false or they belong to
+                another benchmark.
             OSError: The journal cannot be written.
         """
 
@@ -87,7 +87,7 @@ class Measurements:
         self._journal.begin(asdict(identity), self._resume, is_piece)
 
     def work(self, plan: Plan, done: Callable[[int], None], stop: threading.Event | None = None) -> Message:
-        """Carry out a plan, or give what came of it before the interruption.
+        """Run a plan, or return its samples from before the interruption.
 
         Parameters and errors are those of :func:`pneumo_edge.benchmarks.worker.work`.
         """
@@ -109,12 +109,12 @@ class Measurements:
         return message
 
     def forget(self) -> None:
-        """Delete what was kept, when the results have been written."""
+        """Delete the journal, once the results have been written."""
         self._journal.remove()
 
 
 def _answers(message: Message, plan: Plan) -> bool:
-    """Whether a message holds what a plan asks for: a journal may have been edited."""
+    """Whether a message has the samples that a plan asks for, because a journal may have been edited."""
     if plan.measure == "latency":
         return message.conditions is not None and len(message.latency) == len(plan.jobs)
     return (message.accuracy if plan.measure == "accuracy" else message.memory) is not None

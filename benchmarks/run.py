@@ -1,4 +1,4 @@
-"""Runs the whole protocol: the test set, accuracy and memory of each unit, then latency of all units side by side."""
+"""Runs the benchmark: prepares the test set, measures accuracy and memory of each unit, then times all units."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ from pneumo_edge.runtime.engines import ENGINES, engines_for, import_engine
 from pneumo_edge.scoring.decoding import InputSize
 from pneumo_edge.scoring.models import Model, ModelFile, Skipped, find_models, read_models
 
-#: Images that a unit classifies while its memory is measured, and processes that measure it.
+#: Images that a unit classifies while its memory is measured, and number of processes that measure it.
 _MEMORY_IMAGES, _MEMORY_PROCESSES = 5, 3
-#: About how long a process takes until it begins to warm up.
+#: Approximate time until a process begins its warm-up, in seconds.
 _START_SECONDS = 0.7
 
 
 @dataclass(frozen=True)
 class _Benchmark:
-    """What its steps have in common."""
+    """The data that all steps of a benchmark share."""
 
     settings: BenchmarkSettings
     prepared: PreparedTestSet
@@ -55,14 +55,14 @@ class _Benchmark:
 
 @dataclass(frozen=True)
 class _Classified:
-    """A job that works, with its accuracy and memory."""
+    """A job whose accuracy and memory were measured."""
 
     job: Job
     accuracy: AccuracySamples
     memory: tuple[MemorySample, ...]
 
 
-#: The units of one engine and number of threads, timed side by side; the last is the A/A unit.
+#: The units of one engine and number of threads, timed together; the last is the A/A unit.
 _Group = tuple[_Classified, ...]
 
 
@@ -86,19 +86,19 @@ def run(
 ) -> Results:
     """Measure model files on the test split of a data set.
 
-    What cannot be measured is told in ``skipped``, and everything else is still measured.
+    Files and engines that cannot be measured are listed in ``skipped``; all others are measured.
 
     Args:
         paths: Model files, and folders that are searched for them.
         source: The data set.
-        settings: How often everything is run.
-        measurements: What carries the plans out, and keeps what an interrupted benchmark had measured.
+        settings: The number of processes, calls and seconds.
+        measurements: Runs the plans, and keeps what an interrupted benchmark had measured.
         engines: Names of the engines to measure on, where they are installed.
-        threads: Numbers of threads for one inference; each makes units of its own.
-        tell: Called with everything that is skipped, as soon as it is known.
+        threads: Numbers of threads for one inference; each file is measured with every number.
+        tell: Called for everything that is skipped, as soon as it is known.
 
     Raises:
-        ResultsError: Nothing can be measured, a process crashed while all units were timed, or what was kept is of
+        ResultsError: Nothing can be measured, a process crashed while timing, or the kept measurements belong to
             another benchmark.
         DataError: The data set has too few test images.
         MissingExtraError: psutil or py-cpuinfo is not installed.
@@ -138,7 +138,7 @@ def run(
 
 def _nothing_measured() -> ResultsError:
     return ResultsError(
-        "none of the model files can be measured here", "at least one that can", "See the reason for each"
+        "none of the model files can be measured here", "at least one that can", "See the reason given for each"
     )
 
 
@@ -149,7 +149,7 @@ def _make_units(
     for file in models:
         rows = [row for row in engines_for(file.path) if row.name in engines]
         if not rows:
-            reason = f"none of the engines chosen runs {file.path.suffix} files"
+            reason = f"none of the chosen engines runs {file.path.suffix} files"
             skip(Skipped(file.model.file, "", reason, failed=False))
         for row in rows:
             try:
@@ -167,7 +167,7 @@ def _prepare(
     measurements: Measurements,
     place: Scratch,
 ) -> tuple[_Benchmark, list[Job]]:
-    """Decode the test set once for all units, and say what each is measured with."""
+    """Decode the test set once for all units, and make a job for each unit."""
     sizes = [InputSize.of(file.spec) for _, file in units]
     prepared = testset.prepare(source, sizes, place, settings)
     jobs = [
@@ -178,7 +178,7 @@ def _prepare(
 
 
 def _identity(benchmark: _Benchmark, here: Machine, models: Sequence[ModelFile], jobs: Sequence[Job]) -> Identity:
-    """What must be the same for measurements of an interrupted benchmark to be used."""
+    """What must be equal for the measurements of an interrupted benchmark to be used."""
     engines = {row.name: version(row.library) for row in ENGINES.values() if extras.is_installed(row.library)}
     return Identity(
         benchmark.settings,
@@ -193,19 +193,19 @@ def _identity(benchmark: _Benchmark, here: Machine, models: Sequence[ModelFile],
 def _classify(
     jobs: Iterable[Job], benchmark: _Benchmark, at_once: int, skip: Callable[[Skipped], None]
 ) -> list[_Classified]:
-    """Accuracy and memory of each unit; several at once, because neither depends on the time it takes."""
+    """Measure accuracy and memory of each unit; several at once, because neither depends on time."""
     by_file: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
         by_file.setdefault((job.path, job.unit.engine), []).append(job)
     stop = threading.Event()
     with (
-        bar("Judging the test images", len(by_file) * len(benchmark.prepared.test_set.labels)) as show,
+        bar("Classifying the test images", len(by_file) * len(benchmark.prepared.test_set.labels)) as show,
         ThreadPoolExecutor(at_once) as pool,
     ):
         try:
             answers = list(pool.map(lambda same: _classify_file(same, benchmark, show, stop), by_file.values()))
         finally:
-            # However this ends, the pool waits for its threads.
+            # The pool waits for its threads in any case, so they must stop.
             stop.set()
     for same, answer in zip(by_file.values(), answers, strict=True):
         if isinstance(answer, ResultsError):
@@ -217,10 +217,13 @@ def _classify(
 def _classify_file(
     same: Sequence[Job], benchmark: _Benchmark, show: Callable[[int, str], None], stop: threading.Event
 ) -> list[_Classified] | ResultsError:
-    """Accuracy and memory of the units of one file on one engine, which differ in their threads; or why there is none.
+    """Measure accuracy and memory of the units of one file on one engine, which differ only in their threads.
+
+    Returns:
+        The measured jobs, or the error where the file cannot be measured.
 
     Raises:
-        StoppedError: It was to stop.
+        StoppedError: ``stop`` was set.
     """
 
     def work(measure: Measure, job: Job, images: tuple[TimedImage, ...] = (), number: int = 0) -> Message:
@@ -242,7 +245,7 @@ def _classify_file(
 
 
 def _group(classified: Iterable[_Classified]) -> list[_Group]:
-    """Units by engine and threads, each group with its fastest unit once more: there noise is largest beside time."""
+    """Group units by engine and threads. Each group repeats its fastest unit, whose noise is relatively largest."""
     groups: dict[tuple[str, int], list[_Classified]] = {}
     for each in classified:
         groups.setdefault((each.job.unit.engine, each.job.unit.threads), []).append(each)
@@ -250,14 +253,14 @@ def _group(classified: Iterable[_Classified]) -> list[_Group]:
 
 
 def _time(groups: Sequence[_Group], benchmark: _Benchmark) -> tuple[list[_Timed], tuple[Conditions, ...]]:
-    """Latency, in one fresh process after the other, each with the units of one group.
+    """Measure latency in fresh processes, one after the other, each with the units of one group.
 
-    Groups take turns, so that a drift of the machine meets all. Engines do not share a process, because
-    the threads of one may go on spinning while another is timed; for the same reason units of several threads have
-    each a process of its own, in an order that is drawn.
+    Groups take turns, so that a drift of the machine affects all of them. Engines do not share a process, because the
+    threads of one may keep spinning while another is timed. For the same reason each unit with several threads has its
+    own process, in a random order.
 
     Returns:
-        Each group with the samples of its units by process; and what went on meanwhile.
+        Each group with the samples of its units by process; and the conditions during each process.
     """
     processes = benchmark.settings.processes
     plans = [[_plan_processes(group, benchmark, number) for group in groups] for number in range(processes)]
@@ -280,7 +283,7 @@ def _show(show: Callable[[int, str], None], note: str, steps: int) -> None:
 
 
 def _expected_seconds(groups: Sequence[_Group], settings: BenchmarkSettings, processes: int) -> float:
-    """About how long timing takes."""
+    """Approximate duration of the timing, in seconds."""
     calls_ms = [each.accuracy.inference_ms for group in groups for each in group]
     calling = settings.processes * sum(expected_seconds(settings, call_ms) for call_ms in calls_ms)
     return calling + _START_SECONDS * processes
@@ -289,7 +292,7 @@ def _expected_seconds(groups: Sequence[_Group], settings: BenchmarkSettings, pro
 def _time_once(
     plans: Iterable[tuple[range, Plan]], measurements: Measurements, done: Callable[[int], None]
 ) -> tuple[tuple[LatencySamples, ...], Conditions]:
-    """The latency of each unit of a group, in its order; and what went on meanwhile."""
+    """The latency of each unit of a group, in its order; and the conditions meanwhile."""
     samples: dict[int, LatencySamples] = {}
     conditions: list[Conditions] = []
     for places, plan in plans:
@@ -301,7 +304,7 @@ def _time_once(
 
 
 def _plan_processes(group: _Group, benchmark: _Benchmark, number: int) -> list[tuple[range, Plan]]:
-    """The plans that time each unit of a group once, with the places in the group of the units of each."""
+    """The plans that time each unit of a group once, each with the positions of its units in the group."""
     places = range(len(group))
     by_process = [places] if group[0].job.unit.threads == 1 else [places[i : i + 1] for i in places]
     random.Random(f"{benchmark.settings.seed} {number}").shuffle(by_process)
@@ -327,7 +330,7 @@ def _measured_models(models: Iterable[ModelFile], classified: Sequence[_Classifi
 
 
 def _unit_results(timed: Iterable[_Timed], test_set: TestSet) -> Iterator[UnitResult]:
-    """Everything of each unit; the A/A units are not among them."""
+    """The results of each unit, without the A/A units."""
     for group in timed:
         for each, latency in zip(group.units[:-1], group.latency[:-1], strict=True):
             yield UnitResult(

@@ -1,4 +1,4 @@
-"""The evidence for a claim in words: the one place where the numbers of a verdict become text."""
+"""Turns the evidence for a claim into sentences. All text about a verdict is written here."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pneumo_edge.benchmarks.evidence import (
     SizeEvidence,
     TimeEvidence,
 )
+from pneumo_edge.benchmarks.statistics import LEAST_DIFFERENCE
 from pneumo_edge.benchmarks.summary import CLOCK_TITLES
 from pneumo_edge.evaluation.comparison import p_value
 from pneumo_edge.evaluation.outcomes import too_few
@@ -24,28 +25,29 @@ _MEBI = 2**20
 
 
 def evidence(name: Property, found: Evidence) -> str:
-    """What speaks for and against a claim.
+    """The evidence for or against a claim.
 
     Args:
-        name: What is claimed.
+        name: The property that is claimed.
         found: The numbers.
     """
+    told = "; ".join(_parts(found))
     if name == "faster and as accurate":
-        return "both of the claims above"
-    return "; ".join(_parts(found))
+        return f"both must hold, the speed by more than {LEAST_DIFFERENCE:.0%} or the A/A band: {told}"
+    return told
 
 
 def missed_gate(found: MissedGate) -> str:
     """Why a file is not eligible."""
     few = f" ({_few(found.few)})" if found.few else ""
     return (
-        f"it misses its accuracy gate: AUC {found.auc:.3f} is {found.auc / found.reference_auc:.1%} of the "
+        f"misses its accuracy target: AUC {found.auc:.3f} is {found.auc / found.reference_auc:.1%} of the "
         f"{found.reference_auc:.3f} of {found.reference}, less than {found.least_share:.0%}{few}"
     )
 
 
 def unranked(shortfalls: tuple[str, ...], gate: MissedGate | None) -> str:
-    """Why a unit cannot rank."""
+    """Why a unit is not ranked."""
     return "; ".join(filter(None, (_too_little(shortfalls), missed_gate(gate) if gate else "")))
 
 
@@ -71,25 +73,25 @@ def _time(found: TimeEvidence) -> str:
     )
     if not found.cannot_win:
         return told
-    return f"{told}; but {found.cannot_win.file} cannot win: {_too_little(found.cannot_win.shortfalls)}"
+    return f"{told}; {found.cannot_win.file} cannot be called faster: {_too_little(found.cannot_win.shortfalls)}"
 
 
 def _band(found: TimeEvidence) -> str:
     if not found.aa_unit:
-        return "no A/A unit, so the noise is not known"
+        return "no A/A unit, so the noise is unknown"
     return "no A/A band from one process" if found.aa_band is None else f"A/A band {found.aa_band:.1%}"
 
 
 def _size(found: SizeEvidence) -> str:
     one, two = found.subject_bytes / _MEBI, found.other_bytes / _MEBI
-    return f"{one:.2f} against {two:.2f} MiB, {found.times:.2f} times"
+    return f"{one:.2f} MiB against {two:.2f} MiB, {found.times:.2f} times"
 
 
 def _memory(found: MemoryEvidence) -> str:
     if found.times is None:
-        return "a process's imports took more memory than its model"
+        return "importing the libraries took more memory than the model, so its memory cannot be measured"
     return (
-        f"{found.subject_bytes / _MEBI:.1f} against {found.other_bytes / _MEBI:.1f} MiB over the imports, "
+        f"{found.subject_bytes / _MEBI:.1f} MiB against {found.other_bytes / _MEBI:.1f} MiB above the imports, "
         f"{_ratio(found.times, 'times ')}, {found.processes} processes each"
     )
 
@@ -98,15 +100,15 @@ def _accuracy(found: AccuracyEvidence) -> str:
     told = (
         f"AUC {found.auc.interval.signed} (bootstrap by patient; DeLong {p_value(found.delong_p)}), "
         f"accuracy {found.accuracy.interval.signed} (McNemar {p_value(found.mcnemar_p)}: "
-        f"{found.only_subject_right} images right in it alone, {found.only_other_right} in the other); "
-        f"margin {found.margin:g} of AUC"
+        f"{found.only_subject_right} images correct with this file only, {found.only_other_right} with the other "
+        f"only); margin {found.margin:g} of AUC"
     )
     return f"{told}; {_few(found.few)}" if found.few else told
 
 
 def _quantization(found: QuantizationEvidence) -> str:
     lost, other, kept = (each.interval.signed for each in (found.subject_loss, found.other_loss, found.kept))
-    told = f"AUC lost {lost} against {other}: kept {kept} (DeLong, paired)"
+    told = f"quantization costs {lost} of AUC against {other}: difference {kept} (DeLong, paired)"
     return f"{told}; {_few(found.few)}" if found.few else told
 
 
@@ -115,7 +117,7 @@ def _few(found: FewImages) -> str:
 
 
 def _too_little(shortfalls: tuple[str, ...]) -> str:
-    return f"too little was timed: {', '.join(shortfalls)}" if shortfalls else ""
+    return f"not enough was timed ({', '.join(shortfalls)})" if shortfalls else ""
 
 
 def _ratio(found: Estimate, of: str = "") -> str:

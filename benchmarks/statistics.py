@@ -1,8 +1,8 @@
-"""The statistics behind every claim about time and memory: intervals over processes, and when they settle a claim.
+"""The statistics of claims about time and memory: intervals over processes, and the rule that decides a claim.
 
-The calls of one process share its memory layout, so they are no independent observations: a process counts as one,
-whatever the number of its calls. Of few processes the percentile bootstrap makes intervals that are too narrow (of
-ten, a nominal 95 % covers about 90 %), so intervals here are Student's, on the logarithms of the processes' values.
+The calls of one process share its memory layout, so they are not independent observations. A process counts as one
+observation, for any number of calls. For few processes, intervals of the percentile bootstrap are too narrow: with ten,
+a nominal 95 % covers about 90 %. So the intervals here are Student's, on the logarithms of the processes' values.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pneumo_edge.evaluation.intervals import Interval, open_difference
 from pneumo_edge.evaluation.metrics import Labels, Scores, class_placements, delong_error, macro_auc, placements
 
-#: A difference of less than this share is none, however narrow the interval (criterion.rs has the same).
+#: A difference below this share counts as none, even where the interval is narrower (criterion.rs does the same).
 LEAST_DIFFERENCE = 0.01
 
 Values = Sequence[float] | npt.NDArray[np.float64]
@@ -32,13 +32,13 @@ def paired_ratio(numerator: Values, denominator: Values) -> Interval:
 
     Args:
         numerator: One positive value for each process, for example the median CPU time of its calls.
-        denominator: The same of the other unit, process by process.
+        denominator: The values of the other unit, in the same order of processes.
 
     Returns:
-        The ratio; of a single process with an interval from 0 to infinity.
+        The ratio; for a single process with an interval from 0 to infinity.
 
     Raises:
-        ValueError: There are no processes, not the same for both, or a value is not positive.
+        ValueError: There are no processes, their numbers differ, or a value is not positive.
     """
     one, other = _logarithms(numerator), _logarithms(denominator)
     if len(one) != len(other):
@@ -52,11 +52,11 @@ def unpaired_ratio(numerator: Values, denominator: Values, *, confidence: float 
 
     Args:
         numerator: One positive value for each process.
-        denominator: The same of the other unit or run; the number of processes may differ.
-        confidence: That of the interval.
+        denominator: The values of the other unit or run; the number of processes may differ.
+        confidence: The confidence of the interval.
 
     Returns:
-        The ratio of the geometric means; with an interval from 0 to infinity where one has a single process.
+        The ratio of the geometric means; with an interval from 0 to infinity where either has a single process.
 
     Raises:
         ValueError: There are no processes, or a value is not positive.
@@ -70,9 +70,10 @@ def unpaired_ratio(numerator: Values, denominator: Values, *, confidence: float 
 
 
 def reach(ratio: Interval) -> float:
-    """How far from 1 a ratio's interval reaches, as a share: 0.02 for both [0.99, 1.02] and [1 / 1.02, 1].
+    """How far from 1 a ratio's interval extends, as a share: 0.02 for both [0.99, 1.02] and [1 / 1.02, 1].
 
-    Of a unit against itself this is the noise floor: its interval's half-width, and more where it lies off 1.
+    For a unit against itself this is the noise floor: the half-width of the interval, and more where it is not centred
+    on 1.
     """
     if ratio.low <= 0 or math.isinf(ratio.high):
         return math.inf
@@ -84,11 +85,11 @@ def relation(ratio: Interval, noise_floor: float) -> Relation:
 
     Args:
         ratio: The ratio with its interval.
-        noise_floor: What a unit against itself showed (:func:`reach`).
+        noise_floor: The noise that a unit against itself showed (:func:`reach`).
 
     Returns:
-        "less" or "more" only where the whole interval lies outside the band of 1 divided by and times one
-        plus the greater of :data:`LEAST_DIFFERENCE` and the noise floor.
+        "less" or "more" only where the whole interval lies outside the band from 1 / b to b, where b is one plus the
+        greater of :data:`LEAST_DIFFERENCE` and the noise floor.
     """
     band = 1 + max(LEAST_DIFFERENCE, noise_floor)
     if ratio.high < 1 / band:
@@ -97,16 +98,16 @@ def relation(ratio: Interval, noise_floor: float) -> Relation:
 
 
 def early_stopping_rank(calls: int, percentile: float = 0.9, confidence: float = 0.99) -> int:
-    """Which of the highest latencies bounds a percentile, as MLPerf's early stopping has it.
+    """The rank from the top of the latency that bounds a percentile, by MLPerf's early stopping.
 
-    The largest t for which t or fewer of the calls lie above the percentile with a probability of at most one
-    less the confidence (exact binomial); MLPerf then discards the t - 1 highest latencies
+    The largest t for which the probability that at most t of the calls lie above the percentile is at most one minus
+    the confidence (exact binomial). MLPerf then discards the t - 1 highest latencies
     (mlcommons/inference, loadgen/early_stopping.cc, with a tolerance of 0).
 
     Args:
         calls: Number of calls.
         percentile: The percentile, as a share.
-        confidence: With which the bound holds.
+        confidence: The confidence of the bound.
 
     Returns:
         t, or 0 where there are too few calls for a bound.
@@ -122,7 +123,7 @@ def early_stopping_rank(calls: int, percentile: float = 0.9, confidence: float =
 
 
 def early_stopping_bound(latencies: npt.NDArray[np.float64], percentile: float = 0.9) -> float | None:
-    """Upper bound of a percentile of latency that holds with a confidence of 99 %; None for too few calls."""
+    """Upper bound of a percentile of latency, with a confidence of 99 %; None for too few calls."""
     rank = early_stopping_rank(len(latencies), percentile)
     return float(np.sort(latencies)[-rank]) if rank else None
 
@@ -130,12 +131,12 @@ def early_stopping_bound(latencies: npt.NDArray[np.float64], percentile: float =
 def auc_contrast(labels: Labels, weighted: Sequence[tuple[float, Scores]]) -> Interval:
     """A weighted sum of the AUCs of several models on the same images, with its 95 % interval.
 
-    The ``L S L'`` of DeLong, DeLong and Clarke-Pearson (Biometrics 1988), for any contrast; opened where fewer than
-    five images differ (:func:`~pneumo_edge.evaluation.intervals.open_difference`).
+    The variance is ``L S L'`` of DeLong, DeLong and Clarke-Pearson (Biometrics 1988). The interval is widened where
+    fewer than five images differ (:func:`~pneumo_edge.evaluation.intervals.open_difference`).
 
     Args:
         labels: 0 or 1, shape (images,), at least two of each.
-        weighted: For each model its weight and its scores, shape (images,); or (images, classes), for macro AUCs.
+        weighted: The weight and the scores of each model: shape (images,), or (images, classes) for macro AUCs.
 
     Raises:
         ValueError: A class is missing, or a score is NaN.
@@ -159,9 +160,9 @@ def auc_contrast(labels: Labels, weighted: Sequence[tuple[float, Scores]]) -> In
 
 
 def student_quantile(freedom: float, confidence: float = 0.95) -> float:
-    """What Student's t stays within, upwards and downwards, with some confidence; infinite below one degree of freedom.
+    """Two-sided quantile of Student's t; infinite below one degree of freedom.
 
-    Exact for whole degrees of freedom; between two, a little too large, never too small.
+    Exact for whole degrees of freedom; in between it is interpolated and slightly too large, never too small.
     """
     if freedom < 1:
         return math.inf
@@ -200,7 +201,7 @@ def _central_share(t: float, freedom: int) -> float:
 def _logarithms(values: Values) -> npt.NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not len(array) or not np.all(array > 0) or not np.all(np.isfinite(array)):
-        raise ValueError("a ratio takes a positive value for each of at least one process")
+        raise ValueError("a ratio needs a positive value for each of at least one process")
     return np.log(array)
 
 
@@ -217,7 +218,7 @@ def _interval(log: float, variance: float, freedom: float, confidence: float = 0
 
 
 def _exp(log: float) -> float:
-    """The exponential function; of few processes that differ much, the end of an interval is no float64."""
+    """The exponential function; infinite where the end of an interval exceeds a float64."""
     try:
         return math.exp(log)
     except OverflowError:

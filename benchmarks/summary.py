@@ -1,4 +1,4 @@
-"""What the raw results say; computed from them alone, so that anyone can compute it again."""
+"""Computes the numbers of the report from the raw results. It uses nothing else, so anyone can recompute them."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from pneumo_edge.scoring.models import Model, pairs_of_backbones
 from pneumo_edge.spec import RANDOM_WEIGHTS
 
 Clock = Literal["cpu", "wall"]
-#: What the clocks are called.
+#: Names of the clocks in the report.
 CLOCK_TITLES: dict[Clock, str] = {"cpu": "CPU time", "wall": "wall time"}
 
 
 def deciding_clock(threads: int) -> Clock:
-    """The clock that claims about time rest on.
+    """The clock that decides claims about time.
 
-    At one thread that is CPU time, which other jobs disturb less. With several it is wall time: CPU time is
-    then that of the whole process, and threads that spin while they wait count in it, though nobody waits for them.
+    With one thread it is CPU time, which other jobs disturb less. With several it is wall time, because the CPU time of
+    the whole process then includes threads that spin while they wait.
     """
     return "cpu" if threads == 1 else "wall"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One unit in numbers.
+    """The numbers of one unit.
 
-    ``load_ms`` and ``first_inference_ms`` are medians over processes. ``memory_bytes`` is the peak over a
-    process's imports, in each process that measured it. ``shortfalls`` says why its times cannot win a
-    comparison; it is empty where they can.
+    ``load_ms`` and ``first_inference_ms`` are medians over processes. ``memory_bytes`` is the peak memory above the
+    imports, for each process that measured it. ``shortfalls`` says what the timing lacks; a unit with shortfalls cannot
+    be called faster.
     """
 
     result: UnitResult
@@ -67,8 +67,8 @@ class Row:
 class Ratios:
     """How many times as long one unit takes as another, for both kinds of call and on both clocks.
 
-    CPU time is the calling thread's at one thread, and the whole process's at more: there it holds what threads
-    that wait for each other spin, and a user feels wall time.
+    CPU time is that of the calling thread with one thread, and of the whole process with several. The second includes
+    threads that spin while they wait.
     """
 
     inference: Interval
@@ -77,13 +77,13 @@ class Ratios:
     wall_file_to_verdict: Interval
 
     def deciding(self, threads: int) -> Interval:
-        """The ratio of inference on the clock that claims rest on with so many threads."""
+        """The ratio of inference on the clock that decides claims with this number of threads."""
         return self.inference if deciding_clock(threads) == "cpu" else self.wall_inference
 
 
 @dataclass(frozen=True)
 class NullTest(Ratios):
-    """A file against itself: what ratios show on this machine where there is no difference."""
+    """A file against itself (A/A): the ratios that this machine shows where there is no difference."""
 
     model: str
     engine: str
@@ -91,31 +91,31 @@ class NullTest(Ratios):
 
     @property
     def found(self) -> tuple[str, ...]:
-        """The ratios that show a difference, though there is none: those whose interval leaves out 1."""
+        """The ratios that falsely show a difference: those whose interval excludes 1."""
         ratios = {
             "inference, CPU time": self.inference,
             "inference, wall time": self.wall_inference,
-            "file to verdict, CPU time": self.file_to_verdict,
-            "file to verdict, wall time": self.wall_file_to_verdict,
+            "end to end, CPU time": self.file_to_verdict,
+            "end to end, wall time": self.wall_file_to_verdict,
         }
         return tuple(name for name, ratio in ratios.items() if not ratio.low <= 1 <= ratio.high)
 
     @property
     def passed(self) -> bool:
-        """Whether no difference was found, as there is none."""
+        """Whether no false difference was found."""
         return not self.found
 
     @property
     def band(self) -> float:
-        """What a claim about time has to leave, as a share: what this shows, and at least the least difference."""
+        """Differences up to this share count as none: the measured noise, or the least difference if that is more."""
         return max(statistics.LEAST_DIFFERENCE, statistics.reach(self.deciding(self.threads)))
 
 
 @dataclass(frozen=True)
 class Ratio(Ratios):
-    """How many times the time of ``denominator`` a call of ``numerator`` takes, and the A/A unit beside them.
+    """How many times as long ``numerator`` takes as ``denominator``, and the A/A unit that ran beside them.
 
-    ``null_test`` is None where the results hold none for this engine and number of threads.
+    ``null_test`` is None where the results have none for this engine and number of threads.
     """
 
     numerator: Row
@@ -124,23 +124,23 @@ class Ratio(Ratios):
 
     @property
     def band(self) -> float:
-        """What a claim has to leave, as a share: infinite where the noise is not known."""
+        """Differences up to this share count as none; infinite where the noise is not known."""
         return self.null_test.band if self.null_test else math.inf
 
     @property
     def decided(self) -> Interval:
-        """The ratio of inference that claims rest on."""
+        """The ratio of inference that decides claims."""
         return self.deciding(self.numerator.result.unit.threads)
 
     @property
     def relation(self) -> statistics.Relation:
-        """Whether inference takes the numerator less or more time."""
+        """Whether inference takes less or more time with the numerator."""
         return statistics.relation(self.decided, self.band)
 
 
 @dataclass(frozen=True)
 class Disturbed:
-    """A process that something else disturbed, and by what."""
+    """A process that was disturbed, and the reasons."""
 
     conditions: Conditions
     by: tuple[str, ...]
@@ -148,16 +148,16 @@ class Disturbed:
 
 @dataclass(frozen=True)
 class Summary:
-    """The results in numbers.
+    """The numbers of the report.
 
     Attributes:
-        results: What it was computed from.
+        results: The raw results.
         rows: One for each unit, by engine, then format from the largest files to the smallest.
         ratios: One for each pair of backbones in the same format, on the same engine and threads.
         null_tests: One for each engine and number of threads that has an A/A unit.
-        disturbed: Processes that timed while something else went on.
+        disturbed: Processes whose timing was disturbed.
         class_counts: Test images by class name.
-        phantom: Why the accuracies mean nothing, where images are procedural; else empty.
+        phantom: Why the accuracies mean nothing, where images are phantoms; empty otherwise.
         random_weights: Model files whose backbone was not pretrained.
     """
 
@@ -172,12 +172,12 @@ class Summary:
 
     @property
     def majority_share(self) -> float:
-        """Accuracy of calling every image by the commoner class."""
+        """Accuracy of always predicting the more common class."""
         return max(self.class_counts.values()) / sum(self.class_counts.values())
 
     @property
     def accuracy_counts(self) -> bool:
-        """Whether the accuracies say anything of the backbones."""
+        """Whether the accuracies say anything about the backbones."""
         return not self.phantom and not self.random_weights
 
     @property
@@ -192,7 +192,7 @@ class Summary:
 
     @property
     def patients(self) -> list[str]:
-        """Whose image each test image is."""
+        """The patient of each test image, in the order of :attr:`labels`."""
         return [self.results.test_set.patients[name] for name in self.names]
 
     def scores(self, row: Row) -> Scores:
@@ -201,15 +201,15 @@ class Summary:
 
     @property
     def shortage(self) -> str:
-        """What the test images lack for a claim on accuracy; "" where they lack nothing."""
+        """Why the test images are too few for a claim on accuracy; "" where they are enough."""
         return outcomes.shortage(self.labels, self.patients)
 
     @property
     def trainings(self) -> dict[str, int]:
         """How many trainings of each backbone were measured.
 
-        A training is told by its files: of two files of one backbone, format and kind with other bytes, each is from
-        a training of its own.
+        Trainings are counted by their files: two files of the same backbone, format and suffix with different bytes
+        come from two trainings.
         """
         files: dict[str, dict[tuple[str, str], set[str]]] = {}
         for model in self.results.models:
@@ -268,7 +268,7 @@ def _in_order(rows: list[Row]) -> tuple[Row, ...]:
 
 
 def _of_backbone(row: Row) -> tuple[str, tuple[str, int, str]]:
-    """A row's backbone, and what another's has to share to be compared with it."""
+    """A row's backbone, and what rows of two backbones must share to be compared."""
     unit = row.result.unit
     return row.model.backbone, (unit.engine, unit.threads, row.model.format)
 
@@ -299,10 +299,10 @@ def _null_tests(results: Results) -> dict[tuple[str, int], NullTest]:
 def _ratios(
     numerator: Sequence[LatencySamples], denominator: Sequence[LatencySamples]
 ) -> tuple[Interval, Interval, Interval, Interval]:
-    """The fields of :class:`Ratios`: of the medians of both kinds of call, process by process."""
+    """The fields of :class:`Ratios`, from the medians of both kinds of call, paired by process."""
 
     def medians(processes: Sequence[LatencySamples], kind: CallKind, clock: Clock) -> list[float]:
-        # A clock that ticks slowly may see no time pass in a call.
+        # A coarse clock may measure no time at all in a call.
         return [max(1.0, float(np.median(getattr(getattr(process, kind), f"{clock}_ns")))) for process in processes]
 
     inference, file_to_verdict, wall_inference, wall_file_to_verdict = (

@@ -1,4 +1,4 @@
-"""The images that models are measured on: decoded once, so that every unit gets the same pixels and the same files."""
+"""Prepares the images that models are measured on. They are decoded once, so every unit gets the same pixels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pneumo_edge.scoring.decoding import InputSize, decode
 
 @dataclass(frozen=True)
 class PreparedTestSet:
-    """The test set, its pixels in a ``.npy`` file for each input size, and the images for timed calls."""
+    """The test set, a ``.npy`` file with its pixels for each input size, and the images for timed calls."""
 
     test_set: TestSet
     pixels: dict[InputSize, Path]
@@ -31,15 +31,15 @@ def prepare(source: Source, sizes: Iterable[InputSize], place: Scratch, settings
     Args:
         source: The data set.
         sizes: Input sizes of the models.
-        place: Where the pixels and the files of the timed images go.
-        settings: How many images are timed, and the seed of their choice.
+        place: Scratch space for the pixels and the files of the timed images.
+        settings: How many images are timed, and the seed of the random choice.
 
     Returns:
         The prepared test set; images that cannot be decoded are in ``test_set.left_out``.
 
     Raises:
         DataError: Fewer than two images of a class can be decoded.
-        OSError: The place cannot be written.
+        OSError: The scratch space cannot be written.
     """
     samples = [sample for sample in source.samples if sample.split == "test"]
     decoded = decode(source, samples, "test", sizes, place)

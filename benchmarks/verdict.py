@@ -1,4 +1,4 @@
-"""What the results settle: claims about the backbones, each with its evidence, and the files that none other beats."""
+"""Decides the claims about the backbones from the results, each with its evidence, and finds the Pareto front."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from pneumo_edge.evaluation.metrics import decide as decide_classes
 from pneumo_edge.evaluation.outcomes import Outcome, settle, smaller_class
 from pneumo_edge.formats import FLOAT32
 
-#: MLPerf's closed division asks for this share of the float model's quality.
+#: The accuracy target: this share of the float model's AUC. MLPerf's closed division has the same.
 GATE_SHARE = 0.99
-#: What a claim depends on: two files alone, the engine besides, or the number of threads, too.
+#: What a claim depends on: only the two files; the files and the engine; or files, engine and number of threads.
 _SCOPES: dict[Property, Literal["file", "engine", "unit"]] = {
     "faster": "unit",
     "smaller": "file",
@@ -50,13 +50,21 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim that ``subject`` has a property beside ``other``; both are model files, each of one training.
+    """A claim that ``subject`` has a property compared with ``other``; both are model files, each of one training.
 
-    ``engine`` is "" and ``threads`` 0 where the claim does not depend on them. ``estimate`` is what the claim is about:
-    how many times as fast, large or heavy the subject is; or the difference in AUC, or in its loss, in favour of the
-    subject where it is positive. None where the claim is made of two others. ``why_open`` says why it is not
-    separable, where it is not. ``ineligible`` holds the files of the two that miss their accuracy gate: whatever the
-    outcome, those are not to be taken.
+    Attributes:
+        asked: The claim as asked.
+        subject: The unit that is claimed to have the property.
+        other: The unit that it is compared with.
+        engine: The engine; "" where the claim does not depend on it.
+        threads: The number of threads; 0 where the claim does not depend on it.
+        outcome: Supported, refuted or not separable.
+        why_open: Why the claim is not separable; None for the other outcomes.
+        evidence: The numbers behind the outcome.
+        estimate: How many times as fast, as large or as heavy in memory the subject is; or the difference in AUC, or in
+            the loss of AUC, where a positive number favours the subject. None where the claim combines two others.
+        ineligible: The files that miss their accuracy target, with the reason. Do not use them, even where the claim is
+            supported.
     """
 
     asked: AskedClaim
@@ -72,7 +80,7 @@ class Claim:
 
     @property
     def property(self) -> Property:
-        """What is claimed."""
+        """The property that is claimed."""
         return self.asked.property
 
     @builtins.property
@@ -82,7 +90,7 @@ class Claim:
 
     @builtins.property
     def by_clock(self) -> dict[Clock, float]:
-        """How many times as fast the subject is on each clock, where the claim is about time alone."""
+        """How many times as fast the subject is on each clock; empty where the claim is not about time alone."""
         if self.property != "faster" or self.evidence.time is None:
             return {}
         clocks: tuple[Clock, ...] = ("cpu", "wall")
@@ -100,21 +108,20 @@ class _Finding:
 
     @classmethod
     def of(cls, outcome: Outcome, why_open: WhyOpen, evidence: Evidence, estimate: Interval) -> _Finding:
-        """A finding that keeps ``why_open`` only where the outcome is "not separable"."""
+        """A finding with ``why_open`` only where the outcome is "not separable"."""
         return cls(outcome, why_open if outcome == "not separable" else None, evidence, Estimate.of(estimate))
 
 
 @dataclass(frozen=True)
 class BenchmarkVerdict:
-    """What the results settle.
+    """The decided claims of a benchmark and its Pareto front.
 
     Attributes:
         claims: By property, then in the order of the units.
         asked: The claims that were asked.
-        pareto: Units that no other beats or equals in AUC, time of inference, file size and peak memory
-            together and beats in one of them.
-        unranked: Units that cannot rank; the reasons are what of their timing falls short of the preset, which the
-            row has, and the gate that is missed, or None.
+        pareto: The Pareto front over AUC, inference time, file size and peak memory.
+        unranked: Units that are not ranked, each with the accuracy target that it misses, or None where it was only
+            timed less than the preset requires (``Row.shortfalls``).
     """
 
     claims: tuple[Claim, ...]
@@ -124,7 +131,7 @@ class BenchmarkVerdict:
 
 
 def decide(summary: Summary, asked: Sequence[AskedClaim] | None = None) -> BenchmarkVerdict:
-    """Decide every claim that is asked, of all files that the results hold of its two backbones.
+    """Decide every claim that is asked, for all files of its two backbones in the results.
 
     Args:
         summary: The results in numbers.
@@ -149,13 +156,13 @@ def decide(summary: Summary, asked: Sequence[AskedClaim] | None = None) -> Bench
 
 
 def pareto(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """The rows that no other dominates in AUC, time of inference, size and memory, by their point estimates."""
+    """The rows that no other row dominates in AUC, inference time, size and memory, by point estimates."""
     costs = [(-row.accuracy.auc.value, row.inference.median_ms, row.model.size_bytes, row.peak_bytes) for row in rows]
     return tuple(rows[index] for index in non_dominated(costs))
 
 
 def non_dominated(costs: Sequence[tuple[float, ...]]) -> list[int]:
-    """Indices of those than which no other is at most as costly in everything, and less in something."""
+    """Indices of the rows that are not dominated: no other row costs at most as much in everything and less in one."""
     return [
         index
         for index, cost in enumerate(costs)
@@ -164,11 +171,11 @@ def non_dominated(costs: Sequence[tuple[float, ...]]) -> list[int]:
 
 
 def missed_gate(row: Row, summary: Summary) -> MissedGate | None:
-    """How a file misses its accuracy gate; None where it passes, or where no float file is there to hold it against.
+    """How a file misses its accuracy target; None where it meets the target, or where there is no float file.
 
-    A file must keep :data:`GATE_SHARE` of the AUC of its backbone's fp32 file on the same images, on the same
-    engine where that was measured. That is a bound on what was measured here, not a claim: it holds for few images as
-    for many.
+    A file must reach :data:`GATE_SHARE` of the AUC of its backbone's fp32 file on the same images, on the same
+    engine where that was measured. The target applies to the numbers that were measured here, with any number of
+    images. It is not a claim.
     """
     references = [
         other for other in summary.rows if (other.model.backbone, other.model.format) == (row.model.backbone, FLOAT32)
@@ -183,7 +190,7 @@ def missed_gate(row: Row, summary: Summary) -> MissedGate | None:
 
 
 def few_images(summary: Summary) -> FewImages | None:
-    """The test images, where they are too few for a claim on accuracy."""
+    """The test images of the smaller class, where they are too few for a claim on accuracy; None otherwise."""
     return FewImages(*smaller_class(summary.labels, summary.patients)) if summary.shortage else None
 
 
@@ -195,7 +202,7 @@ class _Decider:
         self._accuracy: dict[tuple[str, str, str, float], _Finding] = {}
 
     def claims(self, ratio: Ratio) -> Iterator[Claim]:
-        """The claims that are asked of two units that differ in their backbone alone."""
+        """The claims that are asked of two units that differ only in their backbone."""
         for subject, other, inverted in (
             (ratio.numerator, ratio.denominator, True),
             (ratio.denominator, ratio.numerator, False),
@@ -208,7 +215,7 @@ class _Decider:
 
     def _claim(self, asked: AskedClaim, subject: Row, other: Row, found: _Finding) -> Claim:
         unit, scope = subject.result.unit, _SCOPES[asked.property]
-        # What a file lost by its format does not speak for or against how much it kept of it.
+        # These claims measure the accuracy itself, so the target is not applied to them.
         of_accuracy = asked.property in ("as accurate", "keeps more AUC when quantized")
         rows = () if of_accuracy else (subject, other)
         return Claim(
@@ -225,7 +232,7 @@ class _Decider:
         )
 
     def _decide(self, asked: AskedClaim, subject: Row, other: Row, ratio: Ratio, *, inverted: bool) -> _Finding | None:
-        """What the evidence says of a claim; None where the results cannot speak to it."""
+        """Decide a claim; None where the results do not bear on it."""
         match asked.property:
             case "faster":
                 return self._faster(subject, other, ratio, asked.margin, inverted=inverted)
@@ -248,7 +255,7 @@ class _Decider:
                 return self._keeps_more(subject, other, asked.margin)
 
     def missed_gate(self, row: Row) -> MissedGate | None:
-        """How a unit's file misses its accuracy gate, where the accuracies say anything."""
+        """How a unit's file misses its accuracy target; None where the accuracies mean nothing."""
         return missed_gate(row, self._summary) if self._summary.accuracy_counts else None
 
     def _faster(self, subject: Row, other: Row, ratio: Ratio, margin: float, *, inverted: bool) -> _Finding:
@@ -275,7 +282,7 @@ class _Decider:
         return _Finding.of(outcome, why, Evidence(time=evidence), found)
 
     def _smaller(self, subject: Row, other: Row, margin: float) -> _Finding:
-        # Bytes are counted, not estimated: files of one size are settled, too.
+        # Bytes are counted, not estimated, so the claim is decided for files of equal size, too.
         one, two = subject.model.size_bytes, other.model.size_bytes
         evidence, times = Evidence(size=SizeEvidence(one, two, one / two)), Estimate(one / two, one / two, one / two)
         return _Finding("supported" if one * (1 + margin) < two else "refuted", None, evidence, times)
@@ -287,7 +294,7 @@ class _Decider:
 
         if min(*subject.memory_bytes, *other.memory_bytes) <= 0:
             return _Finding("not separable", "memory not measurable", evidence(None), None)
-        # Turned round, so that more speaks for the claim, as everywhere.
+        # Inverted, so that a larger ratio favours the claim, as with the other claims.
         ratio = statistics.unpaired_ratio(other.memory_bytes, subject.memory_bytes)
         heavier = _inverted(ratio)
         outcome = settle(ratio, 1 + margin, 1 / (1 + margin))
@@ -319,7 +326,7 @@ class _Decider:
         return self._settled(auc, -margin, Evidence(accuracy=evidence))
 
     def _keeps_more(self, subject: Row, other: Row, margin: float) -> _Finding | None:
-        """Whether the subject's AUC loses less from float to its format than the other's does."""
+        """Whether quantization costs the subject less AUC than the other."""
         if subject.model.format == FLOAT32:
             return None
         floats = [float_baseline(row, self._summary) for row in (subject, other)]
@@ -337,7 +344,7 @@ class _Decider:
         return self._settled(kept, margin, Evidence(quantization=evidence))
 
     def _settled(self, found: Interval, least: float, evidence: Evidence) -> _Finding:
-        """The outcome of a claim on accuracy, which takes images enough."""
+        """The outcome of a claim on accuracy; "not separable" where there are too few images."""
         if self._few:
             return _Finding.of("not separable", "too few images", evidence, found)
         return _Finding.of(settle(found, least), "interval", evidence, found)

@@ -1,4 +1,4 @@
-"""``verdict.json``: what a benchmark settles, in numbers, for programs; the report says the same in sentences."""
+"""``verdict.json``: the decided claims of a benchmark as data, for programs. The report says the same in sentences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pneumo_edge.benchmarks.verdict import BenchmarkVerdict, Claim
 from pneumo_edge.errors import ArgumentError, ResultsError
 from pneumo_edge.evaluation.outcomes import Outcome
 
-#: Its name beside ``results.json``.
+#: The name of the file, in the folder of ``results.json``.
 NAME = "verdict.json"
 
 SCHEMA_VERSION = 1
@@ -29,18 +29,18 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Basis:
-    """What the verdict rests on.
+    """What the verdict was computed from.
 
     Attributes:
-        results_sha256: SHA-256 of the file with the raw results, as it was read or written.
-        started: When that benchmark began, ISO 8601.
+        results_sha256: SHA-256 of the file with the raw results.
+        started: When the benchmark began, ISO 8601.
         cpu: The processor that it ran on.
         images: Test images by class name.
-        patients: Patients that the test images are of.
-        fingerprint: The test set's, of label and content of every image.
-        trainings: How many trainings of each backbone were measured.
-        accuracy_counts: Whether the accuracies say anything: not of procedural images or random weights.
-        version: The version of pneumo-edge that decided.
+        patients: Number of patients in the test images.
+        fingerprint: Fingerprint of the test set, from label and content of every image.
+        trainings: Number of trainings of each backbone that were measured.
+        accuracy_counts: Whether the accuracies mean anything; false for phantom images and random weights.
+        version: The version of pneumo-edge that decided the claims.
     """
 
     results_sha256: str
@@ -66,21 +66,21 @@ class ClaimedFile:
 
 @dataclass(frozen=True)
 class DecidedClaim:
-    """A claim that ``subject`` has ``asked.property`` beside ``other``.
+    """A claim that ``subject`` has ``asked.property`` compared with ``other``.
 
     Attributes:
         asked: Challenger (null for every backbone but the reference), reference, property and margin.
-        subject: The file of which it is claimed.
-        other: The file beside it.
+        subject: The file that is claimed to have the property.
+        other: The file that it is compared with.
         engine: The engine; "" where the claim does not depend on it.
         threads: The number of threads; 0 where the claim does not depend on it.
-        outcome: What the evidence says.
+        outcome: Supported, refuted or not separable.
         why_open: Why it is not separable; null for the other outcomes.
-        effect: How many times as fast, large or heavy the subject is, or the difference in AUC or in what is kept of
-            it; null where the claim is made of two others, or nothing could be measured.
-        evidence: The numbers behind it.
-        ineligible: The files of the two that miss their accuracy gate.
-        sentence: The evidence in words, as the report has it.
+        effect: How many times as fast, as large or as heavy in memory the subject is, or the difference in AUC or in
+            the loss of AUC; null where the claim combines two others, or nothing could be measured.
+        evidence: The numbers behind the outcome.
+        ineligible: The files that miss their accuracy target.
+        sentence: The evidence in words, as in the report.
     """
 
     asked: AskedClaim
@@ -114,7 +114,7 @@ class RankedUnit:
 
 @dataclass(frozen=True)
 class UnrankedUnit:
-    """A unit that cannot rank: what of its timing falls short of the preset, and the accuracy gate that it misses."""
+    """A unit that is not ranked: the timing that it lacks, and the accuracy target that it misses."""
 
     unit: RankedUnit
     shortfalls: tuple[str, ...]
@@ -122,15 +122,15 @@ class UnrankedUnit:
 
     def __post_init__(self) -> None:
         if not self.shortfalls and self.missed_gate is None:
-            raise ValueError(f"{self.unit.file} has no reason why it cannot rank")
+            raise ValueError(f"{self.unit.file} is in unranked without a reason")
 
 
 @dataclass(frozen=True)
 class VerdictRecord:
-    """What a benchmark settles.
+    """The decided claims and the ranking of a benchmark.
 
-    ``pareto`` holds the units that no other beats or equals in AUC, time of inference, file size and peak memory
-    together and beats in one of them, of those that can rank; ``unranked`` holds the others that cannot.
+    ``pareto`` is the Pareto front of the ranked units over AUC, inference time, file size and peak memory.
+    ``unranked`` holds the units that are not ranked.
     """
 
     basis: Basis
@@ -141,11 +141,11 @@ class VerdictRecord:
 
     def __post_init__(self) -> None:
         if both := {*self.pareto} & {each.unit for each in self.unranked}:
-            raise ValueError(f"{next(iter(both)).file} is in pareto and in unranked")
+            raise ValueError(f"{next(iter(both)).file} is in both pareto and unranked")
         claims = ((c.asked.property, c.subject.file, c.other.file, c.engine, c.threads) for c in self.claims)
         for (name, subject, other, *_), number in Counter(claims).items():
             if number > 1:
-                raise ValueError(f"the claim that {subject} is {name} beside {other} stands there {number} times")
+                raise ValueError(f"the claim that {subject} is {name} compared with {other} occurs {number} times")
 
 
 def of(summary: Summary, decided: BenchmarkVerdict, results_file: Path) -> VerdictRecord:
@@ -153,8 +153,8 @@ def of(summary: Summary, decided: BenchmarkVerdict, results_file: Path) -> Verdi
 
     Args:
         summary: The results in numbers.
-        decided: What they settle.
-        results_file: The file with the raw results, whose hash tells which they are.
+        decided: The decided claims.
+        results_file: The file with the raw results; the record names its hash.
     """
     test_set = summary.results.test_set
     return VerdictRecord(
@@ -176,7 +176,7 @@ def of(summary: Summary, decided: BenchmarkVerdict, results_file: Path) -> Verdi
 
 
 def write(path: Path, record: VerdictRecord) -> None:
-    """Write a verdict as JSON, whole or not at all."""
+    """Write a verdict as JSON, atomically."""
     files.write_text(path, records.document(record))
 
 
@@ -191,7 +191,7 @@ def read(path: Path) -> VerdictRecord:
 
 @contextlib.contextmanager
 def following(results_file: Path) -> Iterator[None]:
-    """Have the verdict beside raw results name them again after a change that settles nothing else.
+    """Update the hash in the verdict beside raw results after a change to them that decides no claim anew.
 
     A verdict of other results stays as it is.
     """
@@ -207,10 +207,10 @@ def following(results_file: Path) -> Iterator[None]:
 
 
 def check_replaceable(path: Path) -> None:
-    """Refuse to write a verdict over a file that is none: raw results, scores and runs are ``.json`` files, too.
+    """Refuse to overwrite a file that is not a verdict, since raw results, scores and runs are ``.json`` files, too.
 
     Raises:
-        ArgumentError: Something else is there.
+        ArgumentError: The file exists and is not a verdict.
     """
     if not path.exists():
         return
@@ -218,7 +218,7 @@ def check_replaceable(path: Path) -> None:
         read(path)
     except ResultsError as error:
         raise ArgumentError(
-            f"{path} is there, and is no verdict", "a new file, or an earlier verdict", "Give another path"
+            f"{path} exists and is not a verdict", "a new file or an earlier verdict", "Give another path"
         ) from error
 
 

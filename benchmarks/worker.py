@@ -1,4 +1,4 @@
-"""The fresh process that measures: a plan as JSON on standard input, messages as JSON lines on standard output.
+"""The fresh process that measures. It reads a plan as JSON on standard input and writes messages as JSON lines.
 
 :func:`work` runs it as ``python -m pneumo_edge.benchmarks.worker``.
 """
@@ -28,9 +28,9 @@ from pneumo_edge.runtime.classifier import Classifier
 
 @dataclass(frozen=True)
 class Message:
-    """One line from the worker: what it is doing, steps done since the last line, or how it ended.
+    """One line from the worker: its current activity, steps done since the last line, or the outcome.
 
-    It ends with the samples of the plan's measure, or with the three parts of an error.
+    The last message has the samples of the plan's measure, or the three parts of an error.
     """
 
     doing: str = ""
@@ -43,23 +43,23 @@ class Message:
 
 
 class StoppedError(Exception):
-    """The caller wanted a plan to stop before it was carried out."""
+    """The caller stopped a plan before it was complete."""
 
 
 def work(plan: Plan, done: Callable[[int], None], stop: threading.Event | None = None) -> Message:
-    """Carry out a plan in a fresh process.
+    """Run a plan in a fresh process.
 
     Args:
         plan: What to measure.
-        done: Called with the number of steps done since the last call: images judged, or steps through
-            the rounds. Where it raises, the process is ended.
-        stop: Once it is set, the process is ended with the next step.
+        done: Called with the number of steps since the last call: images classified, or steps through the rounds. If it
+            raises, the process is ended.
+        stop: Once it is set, the process is ended at the next step.
 
     Returns:
         The message that holds the samples.
 
     Raises:
-        ResultsError: A unit cannot be measured, or the process crashed; the message says which and why.
+        ResultsError: A unit cannot be measured, or the process crashed; the message names the unit and the reason.
         StoppedError: ``stop`` was set.
     """
     doing = "starting"
@@ -74,17 +74,17 @@ def work(plan: Plan, done: Callable[[int], None], stop: threading.Event | None =
                 return message
             doing = message.doing or doing
             done(message.done)
-        ending, last = child.ending(), child.last_words() or "it left no message"
+        ending, last = child.ending(), child.last_words() or "it printed no message"
     raise ResultsError(
         f"the process that measured {', '.join(job.unit.name for job in plan.jobs)} "
         f"ended with {ending} while {doing} ({last})",
-        "a process that lives until it has measured",
+        "a process that runs until it has measured",
         "Leave out the file, or name other engines with --engine",
     )
 
 
 def main() -> None:
-    """Read a plan, carry it out, tell the samples."""
+    """Read a plan, run it, write the samples."""
     with children.answering() as stream:
 
         def send(message: Message) -> None:
@@ -105,11 +105,11 @@ def _measure(plan: Plan, send: Callable[[Message], None]) -> Message:
     files = [Path(image.file) for image in plan.images]
     first = plan.jobs[0]
     if plan.measure == "memory":
-        send(Message(doing=f"judging with {first.unit.name}"))
+        send(Message(doing=f"classifying with {first.unit.name}"))
         return Message(memory=memory.measure(Path(first.path), first.unit.engine, first.unit.threads, files))
     loaded = [_load(job, send) for job in plan.jobs]
     if plan.measure == "accuracy":
-        send(Message(doing=f"judging with {first.unit.name}"))
+        send(Message(doing=f"classifying with {first.unit.name}"))
         return Message(accuracy=accuracy.measure(loaded[0][0], np.load(first.pixels, mmap_mode="r"), done))
     indices = [image.index for image in plan.images]
     pixels = {
@@ -126,7 +126,7 @@ def _measure(plan: Plan, send: Callable[[Message], None]) -> Message:
 
 
 def _load(job: Job, send: Callable[[Message], None]) -> tuple[Classifier, int]:
-    """The classifier, and how many nanoseconds it took to load; its library is imported before."""
+    """The classifier and its loading time in nanoseconds, without the import of the library."""
     send(Message(doing=f"loading {job.unit.name}"))
     engines.import_engine(engines.choose(Path(job.path), job.unit.engine))
     started = time.perf_counter_ns()
@@ -135,8 +135,8 @@ def _load(job: Job, send: Callable[[Message], None]) -> tuple[Classifier, int]:
 
 
 def _talk(child: children.Child, plan: str) -> Iterator[bytes]:
-    """Give the process its plan, and yield its lines until it ends."""
-    # A process that died before it had read its plan is noticed by its silence.
+    """Send the process its plan, and yield its lines until it ends."""
+    # A process that died before it read its plan ends its output, which the caller notices.
     with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
         stdin.write(plan.encode())
     yield from child.stdout

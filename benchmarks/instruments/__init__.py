@@ -1,6 +1,6 @@
-"""Instruments that time inference: this benchmark's own clock, and those that others wrote.
+"""Instruments that time inference: this benchmark's own clock, and instruments by others.
 
-An instrument is a module with a function ``measure(task) -> Reading``, carried out in a fresh process.
+An instrument is a module with a function ``measure(task) -> Reading``, which runs in a fresh process.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ class Instrument:
     """A row of the table of instruments.
 
     Attributes:
-        name: What it is called.
+        name: Its name in reports.
         module: Its module in this package.
-        engines: Engines that it can time; empty for every one.
-        library: The library that brings it, and ``extra`` the extra that brings that.
-        calls: What one call of it holds, for people.
+        engines: Engines that it can time; empty for all.
+        library: The library that it needs.
+        extra: The extra of this package that installs the library.
+        calls: What one timed call includes, in words.
     """
 
     name: str
@@ -34,28 +35,28 @@ class Instrument:
     calls: str
 
     def fits(self, engine: str) -> bool:
-        """Whether it can time units of an engine."""
+        """Whether it can time units on an engine."""
         return not self.engines or engine in self.engines
 
     def check(self) -> None:
-        """Make sure that it is installed.
+        """Check that it is installed.
 
         Raises:
-            MissingExtraError: Its library is not there.
+            MissingExtraError: Its library is not installed.
         """
         extras.check(self.library, self.extra)
 
     def measurer(self) -> Callable[[Task], Reading]:
-        """Its function; the library itself is imported when that is called."""
+        """Its function; the library is imported when the function is called."""
         measure: Callable[[Task], Reading] = importlib.import_module(f"{__name__}.{self.module}").measure
         return measure
 
 
-#: The clock that the benchmark times with.
+#: The clock of the benchmark.
 OWN = Instrument(
     OWN_NAME, "own", (), "numpy", "bench", "a real image copied in, inference, the probabilities copied out"
 )
-#: Those that others wrote.
+#: Instruments by others.
 OTHERS = (
     Instrument(
         "litert-benchmark",
@@ -63,7 +64,7 @@ OTHERS = (
         ("litert",),
         "ai_edge_litert",
         "litert",
-        "inference alone, through LiteRT's CompiledModel, on one input of random numbers that stays where it is",
+        "inference only, through LiteRT's CompiledModel, on one input of random numbers that is not copied again",
     ),
     Instrument(
         "onnxruntime profiler",
@@ -71,7 +72,7 @@ OTHERS = (
         ("onnxruntime",),
         "onnxruntime",
         "onnx",
-        "the session's run as onnxruntime times it, with the work of noting every operator in it",
+        "the session's run as onnxruntime times it, including the overhead of recording every operator",
     ),
     Instrument(
         "MLPerf LoadGen",
@@ -79,6 +80,6 @@ OTHERS = (
         (),
         "mlperf_loadgen",
         "loadgen",
-        "from LoadGen's issue of a query to its completion; it draws the images",
+        "from LoadGen's issue of a query to its completion; LoadGen chooses the images",
     ),
 )

@@ -14,7 +14,7 @@ _MODULE = "ai_edge_litert.tools.benchmark_litert_model"
 
 
 def measure(task: Task) -> Reading:
-    """Have the file timed by the command, on the processor.
+    """Time the file with the command, on the CPU.
 
     Raises:
         ResultsError: The command failed.
@@ -24,7 +24,7 @@ def measure(task: Task) -> Reading:
     options += ["--warmup_runs", str(task.warmups), "--result_json", str(report)]
     with children.start("-m", _MODULE, *options) as child:
         child.process.communicate()
-        code, last = child.process.returncode, child.last_words() or "it left no message"
+        code, last = child.process.returncode, child.last_words() or "it printed no message"
     if code or not report.exists():
         raise ResultsError(
             f"litert-benchmark ended with exit code {code} ({last})",

@@ -11,15 +11,15 @@ from pneumo_edge._util import extras
 from pneumo_edge.benchmarks.supplement.records import Reading
 from pneumo_edge.benchmarks.supplement.task import Task
 
-#: What LoadGen writes into its folder, and how a line of the first begins.
+#: Files that LoadGen writes, and the beginning of a line in the first.
 DETAIL, SUMMARY = "mlperf_log_detail.txt", "mlperf_log_summary.txt"
 _MARK = ":::MLLOG "
 
 
 def measure(task: Task) -> Reading:
-    """Have LoadGen query the unit, one image after the other (SingleStream, performance only).
+    """Let LoadGen query the unit, one image after the other (SingleStream, performance only).
 
-    LoadGen's files stay in the task's folder. ``told`` has the numbers of its log by its own names.
+    LoadGen's files stay in the task's folder. ``told`` has the numbers of its log under LoadGen's names.
 
     Raises:
         PneumoEdgeError: The unit cannot be loaded or called, or LoadGen is not installed.
@@ -62,7 +62,7 @@ def measure(task: Task) -> Reading:
 
 
 def _numbers(detail: Path) -> Iterator[tuple[str, float]]:
-    """What LoadGen's log says of the result in numbers, truth as 1 and 0."""
+    """The numbers in LoadGen's log; booleans as 1 and 0."""
     for line in detail.read_text(encoding="utf-8").splitlines():
         if line.startswith(_MARK):
             entry = json.loads(line.removeprefix(_MARK))

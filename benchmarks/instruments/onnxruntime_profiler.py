@@ -1,4 +1,4 @@
-"""onnxruntime's own profiler: how long it took for each run, and for each operator in it."""
+"""onnxruntime's own profiler: the time of each run, and of each operator in it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pneumo_edge.benchmarks.supplement.records import OperatorProfile, Reading
 from pneumo_edge.benchmarks.supplement.task import Task
 from pneumo_edge.runtime import engines
 
-#: What onnxruntime calls one run of a session, and what it appends to the name of an operator's node.
+#: onnxruntime's name for one run of a session, and the suffix of an operator's node.
 _RUN, _KERNEL = "model_run", "_kernel_time"
 
 
 def measure(task: Task) -> Reading:
-    """Time runs by what onnxruntime noted of each.
+    """Time runs with onnxruntime's profiler.
 
     ``told`` has ``outside_ms``, the median of the same runs by this process's clock.
 
@@ -48,7 +48,7 @@ def operators(task: Task) -> OperatorProfile:
 
 
 def _profile(task: Task) -> tuple[list[dict[str, Any]], list[float]]:
-    """The events that onnxruntime noted, and the wall time of the calls that count, in milliseconds."""
+    """The events of the profiler, and the wall time of the calls that count, in milliseconds."""
     classifier, pixels = task.load()
     library = engines.import_engine(engines.choose(classifier.path, "onnxruntime"))
     session = library.open_session(classifier.path, task.unit.threads, profile=task.out / "profile")

@@ -1,4 +1,4 @@
-"""The clock that the benchmark itself times inference with."""
+"""The clock that the benchmark itself uses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pneumo_edge.benchmarks.supplement.task import Task
 
 
 def measure(task: Task) -> Reading:
-    """Time calls one after the other, as the benchmark times each of them.
+    """Time consecutive calls with the clock of the benchmark.
 
     Raises:
         PneumoEdgeError: The unit cannot be loaded or called.

@@ -1,1 +1,1 @@
-"""One file for each measure: how its samples are taken, and how they are summarised."""
+"""One module for each measure: it takes the samples and summarises them."""

@@ -1,4 +1,4 @@
-"""How well a model file judges the test split, on the engine that it is measured on."""
+"""Measures how well a model file classifies the test split on an engine."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pneumo_edge.scoring.classification import classify
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Agreement with the labels, each with its 95 % interval; decisions are at the ModelSpec's threshold."""
+    """AUC and confusion matrix with 95 % intervals; decisions use the ModelSpec's threshold."""
 
     auc: metrics.Interval
     confusion: metrics.Confusion | metrics.ConfusionMatrix
 
 
 def measure(classifier: Classifier, grey: Pixels, done: Callable[[], None]) -> AccuracySamples:
-    """Classify every test image once, and note what ran it.
+    """Classify every test image once, and record the engine and its delegate.
 
     Args:
         classifier: The model file on its engine.
@@ -31,7 +31,7 @@ def measure(classifier: Classifier, grey: Pixels, done: Callable[[], None]) -> A
         done: Called after each image.
 
     Raises:
-        ModelFileError: The model gave something that is not a probability.
+        ModelFileError: The model returned a value that is not a probability.
     """
     classified = classify(classifier, grey, done)
     engine, delegation = classifier.engine, classifier.engine.delegation
@@ -41,7 +41,7 @@ def measure(classifier: Classifier, grey: Pixels, done: Callable[[], None]) -> A
         delegation.partitions,
         classified.probabilities,
         classified.inference_ms,
-        # Where nothing is delegated there is nothing to count, and onnxruntime would have to profile the file.
+        # Without a delegate there is nothing to count, and onnxruntime would have to profile the file.
         operators=sum(engine.read_graph().operators.values()) if delegation.partitions else None,
         delegated=sum(delegation.operators.values()) if delegation.partitions else None,
     )
@@ -53,7 +53,7 @@ def summarise(labels: Mapping[str, int], probabilities: Mapping[str, float], thr
     Args:
         labels: 0 or 1 by sample name, at least two of each.
         probabilities: Probability of class 1 by sample name, for the same names.
-        threshold: An image is called positive where its probability is at least this.
+        threshold: An image is classified as positive where its probability is at least this.
     """
     truth = np.array(list(labels.values()), dtype=np.int64)
     scores = np.array([probabilities[name] for name in labels], dtype=np.float64)

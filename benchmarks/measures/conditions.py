@@ -1,4 +1,4 @@
-"""What else goes on while calls are timed: whatever the system tells of it, and None where it does not."""
+"""Records the conditions while calls are timed, as far as the system reports them; None where it does not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STEAL, _FIELDS = 7, 8
 
 
 class Watch:
-    """Watches from its making on."""
+    """Records conditions from its creation on."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
@@ -28,7 +28,7 @@ class Watch:
         self._throttled_s = cores.throttled_seconds()
 
     def conditions(self, process: int, unit: Unit) -> Conditions:
-        """What has gone on since.
+        """The conditions since the creation.
 
         Args:
             process: Number of this process.
@@ -49,7 +49,7 @@ class Watch:
 
 
 def together(conditions: Sequence[Conditions]) -> Conditions:
-    """What went on during the processes of one number, engine and number of threads, which came one after the other."""
+    """Combine the conditions of consecutive processes of one number, engine and number of threads."""
     seconds = sum(each.seconds for each in conditions)
     stolen = [each.steal_share * each.seconds for each in conditions if each.steal_share is not None]
     switches = [each.involuntary_switches for each in conditions if each.involuntary_switches is not None]
@@ -66,13 +66,13 @@ def together(conditions: Sequence[Conditions]) -> Conditions:
 
 
 def steal_share(before: list[int], after: list[int]) -> float | None:
-    """Share of steal in the time between two readings of /proc/stat's first line; None without a reading."""
+    """Share of steal time between two readings of the first line of /proc/stat; None without a reading."""
     passed = [late - early for early, late in zip(before, after, strict=True)]
     return passed[_STEAL] / sum(passed) if sum(passed) > 0 else None
 
 
 def _processor_times() -> list[int]:
-    """Ticks of all cores since the start, by kind; empty where the system does not tell."""
+    """Ticks of all cores since the start, by kind; empty where the system does not report them."""
     if not _STAT.exists():
         return []
     name, *ticks = _STAT.read_text().split("\n", 1)[0].split()

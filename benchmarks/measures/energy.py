@@ -1,7 +1,7 @@
-"""Energy of inference, from the counters of the processor's packages (RAPL) where the system shows them.
+"""Measures the energy of inference from the counters of the processor's packages (RAPL), where available.
 
-See https://docs.kernel.org/power/powercap/powercap.html: each zone has a counter of microjoules, which starts again at
-zero after ``max_energy_range_uj``. A package holds its cores; the zones inside it are not added once more.
+See https://docs.kernel.org/power/powercap/powercap.html: each zone has a counter of microjoules, which wraps around to
+zero after ``max_energy_range_uj``. A package includes its cores, so the zones inside it are not added.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pneumo_edge.benchmarks.supplement.records import EnergySample
 from pneumo_edge.benchmarks.supplement.task import Task
 
 POWERCAP = Path("/sys/class/powercap")
-#: Seconds in which the processor has nothing to do, before inference.
+#: Seconds of idle time before inference.
 _IDLE_SECONDS = 2.0
-#: A counter is read at least so often, so that it starts again at most once between two readings.
+#: Seconds between two readings, short enough that a counter wraps around at most once.
 _SECONDS_BETWEEN = 5.0
 
 
 class EnergyUnavailableError(Exception):
-    """Why the system shows no energy; the text is for people."""
+    """The system reports no energy; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class _Zone:
 
 
 class Meter:
-    """Counts what all packages of the processor draw.
+    """Reads the energy of all packages of the processor.
 
     Args:
         root: The folder of powercap zones.
 
     Raises:
-        EnergyUnavailableError: There is none, no package in it, or its counters cannot be read.
+        EnergyUnavailableError: The folder or a package in it is missing, or the counters cannot be read.
     """
 
     def __init__(self, root: Path) -> None:
@@ -60,7 +60,7 @@ class Meter:
             raise EnergyUnavailableError(f"the counters in {root} cannot be read ({error})") from error
 
     def joules(self) -> float:
-        """What was drawn since the last reading, in joules."""
+        """Energy since the last reading, in joules."""
         now = [zone.read_uj() for zone in self._zones]
         drawn = 0
         for zone, before, after in zip(self._zones, self._last, now, strict=True):
@@ -75,13 +75,13 @@ def _name(zone: Path) -> str:
 
 
 def measure(task: Task) -> EnergySample:
-    """Let the processor sleep, then infer, and read what it drew.
+    """Measure the energy while idle, then during inference.
 
-    Everything else that the machine does is in it.
+    Energy of all other work of the machine is included.
 
     Raises:
         PneumoEdgeError: The unit cannot be loaded or called.
-        EnergyUnavailableError: The system shows no energy.
+        EnergyUnavailableError: The system reports no energy.
     """
     classifier, pixels = task.load()
     tensors = [classifier.as_input(image) for image in pixels]
@@ -91,11 +91,11 @@ def measure(task: Task) -> EnergySample:
 
 
 def draw(task: Task, meter: Meter, infer: Callable[[int], object]) -> EnergySample:
-    """Read the meter over a sleep, and over the task's calls.
+    """Read the meter while idle, and during the calls of a task.
 
     Args:
-        task: How many calls.
-        meter: What is read.
+        task: The unit and its number of calls.
+        meter: The meter.
         infer: Makes a call, given its number.
     """
     meter.joules()

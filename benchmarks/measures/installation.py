@@ -1,4 +1,4 @@
-"""What installing an engine takes on disk, from what the installer recorded of its distribution and those it needs."""
+"""Measures the disk space of an engine and its requirements, from the installer's records."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 from pneumo_edge.benchmarks.supplement.records import Installation
 from pneumo_edge.runtime.engines import EngineInfo
 
-#: The name at the beginning of a requirement, and what marks one that only an extra brings.
+#: The name at the beginning of a requirement, and the marker of one that belongs to an extra.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _EXTRA = re.compile(r";.*\bextra\b")
 
 
 def measure(engine: EngineInfo) -> Installation:
-    """Sum the files of an engine's distribution, and of each that it needs, directly or not.
+    """Sum the files of an engine's distribution and of all its direct and indirect requirements.
 
-    Requirements that are not installed here are none: their markers are for other platforms.
+    Requirements that are not installed are skipped, because their markers are for other platforms.
 
     Args:
         engine: A row of the table of engines, installed.
 
     Raises:
-        metadata.PackageNotFoundError: No distribution brings the engine's library.
+        metadata.PackageNotFoundError: No distribution provides the engine's library.
     """
     brought_by = metadata.packages_distributions().get(engine.library)
     if not brought_by:
@@ -45,17 +45,17 @@ def measure(engine: EngineInfo) -> Installation:
 
 
 def _requirements(distribution: metadata.Distribution) -> list[str]:
-    """Names of what a distribution requires without any extra."""
+    """Names of the requirements of a distribution without any extra."""
     found = [_NAME.match(line) for line in distribution.requires or () if not _EXTRA.search(line)]
     return [_normalised(match[0]) for match in found if match]
 
 
 def _normalised(name: str) -> str:
-    """As the packaging specifications have it: https://packaging.python.org/specifications/name-normalization/."""
+    """Normalise a name: https://packaging.python.org/specifications/name-normalization/."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _size(distribution: metadata.Distribution) -> int:
-    """Bytes of all files on the installer's record that are there."""
+    """Size in bytes of all existing files in the installer's record."""
     files = {Path(str(distribution.locate_file(file))) for file in distribution.files or ()}
     return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,4 +1,4 @@
-"""Wall and CPU time of single calls, of all units side by side in one process."""
+"""Measures wall and CPU time of single calls, for several units in one process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pneumo_edge.benchmarks.results import Calls, LatencySamples
 from pneumo_edge.imaging.images import Pixels
 from pneumo_edge.runtime.classifier import Classifier, Prediction, Timings
 
-#: Progress through the rounds of a process is told in so many steps.
+#: Number of progress steps of a process.
 STEPS = 100
 #: Median absolute deviations above the median that make a call an outlier (about 7 standard deviations).
 _OUTLIER = 10
@@ -34,11 +34,10 @@ _OUTLIER = 10
 class Latency:
     """Calls of one kind over all processes: wall time in milliseconds, pooled.
 
-    ``p90_bound_ms`` is the early-stopping bound on the 90th percentile of MLPerf, which holds with a
-    confidence of 99 %; None for too few calls. ``outliers`` counts calls further above the median than 10
-    times the median absolute deviation; they count like all others. ``cpu_medians_ms`` holds the median of
-    CPU time in each process and ``wall_medians_ms`` that of wall time, ``wall_over_cpu`` the median over calls of
-    their quotient.
+    ``p90_bound_ms`` is MLPerf's early-stopping bound on the 90th percentile, with a confidence of 99 %; None for too
+    few calls. ``outliers`` is the number of calls more than 10 median absolute deviations above the median; they are
+    kept in all statistics. ``cpu_medians_ms`` has the median CPU time of each process and ``wall_medians_ms`` the
+    median wall time. ``wall_over_cpu`` is the median over calls of their quotient.
     """
 
     calls: int
@@ -56,7 +55,7 @@ class Latency:
 class LoadedUnit:
     """A unit that is ready to be timed.
 
-    ``load_ns`` is how long loading took. ``pixels`` are the test images at its input size, uint8 of shape
+    ``load_ns`` is the loading time. ``pixels`` are the test images at its input size, uint8 of shape
     (images, height, width, 3), and ``files`` their files, in the same order.
     """
 
@@ -74,12 +73,12 @@ class _Sample:
 
 
 class _Timer:
-    """Times the calls of one kind of one unit, and keeps the samples of the rounds."""
+    """Times the calls of one kind of one unit, and keeps the samples."""
 
     def __init__(self, unit: LoadedUnit, kind: CallKind) -> None:
         self._unit = unit
         self.kind = kind
-        # The thread's clock leaves out what the process's other threads do; so it is right for one thread only.
+        # The thread's clock excludes the process's other threads, so it is correct with one thread only.
         self._cpu_clock = time.thread_time_ns if unit.classifier.engine.threads == 1 else time.process_time_ns
         self._samples: dict[int, _Sample] = {}
         self.first_ns = 0
@@ -105,7 +104,7 @@ class _Timer:
         self.spent_ns += sample.wall_ns
 
     def falls_short(self, settings: BenchmarkSettings) -> bool:
-        """Whether it has taken less time than it ought to."""
+        """Whether its calls have taken less time than required."""
         return self.kind == "inference" and self.spent_ns < settings.least_ns
 
     def calls(self) -> Calls:
@@ -126,12 +125,11 @@ class _Timer:
 
 
 def expected_seconds(settings: BenchmarkSettings, call_ms: float) -> float:
-    """About how long a unit's warm-up and calls take in one process.
+    """Approximate duration of a unit's warm-up and calls in one process, in seconds.
 
     Args:
-        settings: How often.
-        call_ms: Median wall time of an inference, in milliseconds; what comes before it is small beside it, or soon
-            done.
+        settings: The settings of the benchmark.
+        call_ms: Median wall time of an inference, in milliseconds. The stages before inference are neglected.
     """
     warm_up = min(settings.warmups * call_ms, max(1e3 * WARMUP_SECONDS, 2 * call_ms))
     return sum(warm_up + plan_turns(settings, kind, 1e6 * call_ms) * call_ms for kind in CALL_KINDS) / 1e3
@@ -142,34 +140,34 @@ def measure(
 ) -> tuple[LatencySamples, ...]:
     """Warm up all units, then time them in rounds.
 
-    All calls of a round get the same image. A call finds the caches as another unit left them, as on a
-    device that does other things between two images.
+    All calls of a round get the same image. A call finds the caches as another unit left them, as on a device that
+    does other work between two images.
 
     Args:
-        units: What to time.
-        settings: How often.
+        units: The units to time.
+        settings: The settings of the benchmark.
         process: Number of this process; part of the seed of the order.
-        done: Called :data:`STEPS` times, as the rounds go on.
+        done: Called :data:`STEPS` times during the rounds.
 
     Returns:
         The samples of each unit, in the order given.
 
     Raises:
-        ImageError: An image cannot be judged.
-        ModelFileError: A model gave something that is not a probability.
+        ImageError: An image cannot be classified.
+        ModelFileError: A model returned a value that is not a probability.
     """
     timers = [_Timer(unit, kind) for unit in units for kind in CALL_KINDS]
     turns = [plan_turns(settings, timer.kind, timer.warm_up(settings.warmups)) for timer in timers]
     order = random.Random(f"{settings.seed} {process}")
     rounds = schedule(turns, order)
-    # Processes begin with different images, for some see only a few.
+    # Processes begin with different images, because some see only a few.
     image = process * settings.images // settings.processes
     for number, drawn in enumerate(rounds):
         for index in drawn:
             timers[index].record(number, image + number)
         for _ in range((number + 1) * STEPS // len(rounds) - number * STEPS // len(rounds)):
             done()
-    # Where the timed calls turn out faster than the warm-up let expect.
+    # Timed calls may be faster than the warm-up calls that the rounds were planned from.
     number = len(rounds)
     while short := [timer for timer in timers if timer.falls_short(settings)]:
         order.shuffle(short)
@@ -183,20 +181,20 @@ def measure(
 
 
 def time_inference(classifier: Classifier, pixels: Pixels, warmups: int, calls: int) -> list[int]:
-    """Wall time of inference calls, one after the other with nothing between them, in nanoseconds.
+    """Wall time of consecutive inference calls, in nanoseconds.
 
     Args:
         classifier: The model file on its engine.
-        pixels: Images at its input size, uint8 of shape (images, height, width, 3); taken in turns.
-        warmups: Calls before those.
-        calls: How many calls are timed.
+        pixels: Images at its input size, uint8 of shape (images, height, width, 3); used in turn.
+        warmups: Number of calls before the timed ones.
+        calls: Number of timed calls.
     """
     timer = _Timer(LoadedUnit(classifier, 0, pixels, ()), "inference")
     return [timer.call(image).wall_ns for image in range(warmups + calls)][warmups:]
 
 
 def summarise(processes: Iterable[Calls]) -> Latency:
-    """Summarise the calls of one kind of one unit over all processes; every sample counts."""
+    """Summarise the calls of one kind of one unit over all processes. No sample is dropped."""
     processes = list(processes)
     wall = np.concatenate([calls.wall_ns for calls in processes]) / 1e6
     cpu = np.concatenate([calls.cpu_ns for calls in processes]) / 1e6

@@ -1,4 +1,4 @@
-"""How many multiply-adds a second this machine can do at best, to hold what a model file achieves against."""
+"""Measures the highest rate of multiply-adds of this machine, to compare model files with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from pneumo_edge._util import extras, native_output
 from pneumo_edge.benchmarks.supplement.records import Arithmetic, Limit
 
-#: Variables that tell the libraries behind numpy's matrix product how many threads to take.
+#: Environment variables that set the number of threads of numpy's matrix product.
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 #: Side of the matrices: a product of 2^30 multiply-adds.
@@ -25,7 +25,7 @@ _LEAST_CALLS = 5
 
 @dataclass(frozen=True)
 class LimitTask:
-    """How many threads, for how many seconds, and a folder for a file."""
+    """Number of threads, duration in seconds, and a folder for a file."""
 
     threads: int
     seconds: float
@@ -35,7 +35,7 @@ class LimitTask:
 def matrix_product(task: LimitTask) -> Limit:
     """Multiply large float32 matrices with numpy; :data:`THREAD_VARIABLES` hold the number of threads.
 
-    The limit is that of the fastest call: what the machine can do, not what it does on average.
+    The limit is the rate of the fastest call, not the average.
     """
     one, other = np.random.default_rng(0).standard_normal((2, _SIDE, _SIDE), dtype=np.float32)
     out = np.empty_like(one)
@@ -53,7 +53,7 @@ def int8_convolution(task: LimitTask) -> Limit:
 
 
 def float32_convolution(task: LimitTask) -> Limit:
-    """The same in float32.
+    """Run a large pointwise convolution in float32 with LiteRT.
 
     Raises:
         MissingExtraError: ai-edge-litert is not installed.
@@ -79,8 +79,9 @@ def write_convolution(path: Path, arithmetic: Arithmetic, side: int, channels: i
     """Write a TFLite file that holds one convolution with a 1 x 1 kernel and random weights.
 
     Args:
-        path: Where to; its input and output have shape (1, side, side, channels).
-        arithmetic: int8 has scales of 1/64 in, 1/127 for the weights of each channel and 1 out, all around zero.
+        path: The file to write. Its input and output have shape (1, side, side, channels).
+        arithmetic: int8 uses a scale of 1/64 for the input, 1/127 for the weights of each channel and 1 for the output,
+            with zero points of 0.
         side: Height and width of the map.
         channels: Channels in and out.
 
@@ -135,7 +136,7 @@ def write_convolution(path: Path, arithmetic: Arithmetic, side: int, channels: i
 
 
 def _fastest(call: Callable[[], object], seconds: float) -> float:
-    """Wall time of the fastest of the calls that fill some seconds, in seconds; the first does not count."""
+    """Wall time of the fastest call within a number of seconds, in seconds; the first call does not count."""
     call()
     walls: list[int] = []
     while len(walls) < _LEAST_CALLS or sum(walls) < 1e9 * seconds:

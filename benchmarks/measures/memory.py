@@ -1,4 +1,4 @@
-"""Peak memory of loading a model and judging images, in a process of its own."""
+"""Measures the peak memory of loading a model and classifying images in a fresh process."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def peak_rss() -> int:
 
 
 def measure(model: Path, engine: str, threads: int, images: Iterable[Path]) -> MemorySample:
-    """Load a model and judge images with it, in a process that has done nothing else.
+    """Load a model and classify images with it, in a process that has done nothing else.
 
     Args:
         model: The model file.
         engine: Name of the engine.
         threads: Threads for one inference.
-        images: Image files to judge.
+        images: Image files to classify.
 
     Raises:
         MissingExtraError: The engine is not installed.
         ModelFileError: The engine refuses the file.
-        ImageError: An image cannot be judged.
+        ImageError: An image cannot be classified.
     """
     engines.import_engine(engines.choose(model, engine))
     baseline = peak_rss()

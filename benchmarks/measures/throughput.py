@@ -1,4 +1,4 @@
-"""How many images a second a machine infers, over numbers of threads and of processes."""
+"""Measures inferences per second for several numbers of threads and processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pneumo_edge.benchmarks.supplement.records import ThroughputSample
 from pneumo_edge.benchmarks.supplement.task import Task
 from pneumo_edge.errors import ResultsError
 
-#: All processes start at once, when each is ready; longer than this none takes to be.
+#: All processes start together when each is ready; this is the maximum time to wait for one.
 _READY_SECONDS = 300.0
 
 _barrier: Any = None
@@ -23,7 +23,7 @@ _barrier: Any = None
 
 @dataclass(frozen=True)
 class ThroughputTask:
-    """A unit, and how many processes infer side by side for how many seconds."""
+    """A unit, the number of processes that run it in parallel, and the duration in seconds."""
 
     task: Task
     processes: int
@@ -31,18 +31,18 @@ class ThroughputTask:
 
 
 def counts(cores: int) -> list[int]:
-    """Numbers of threads or processes to try on so many cores: each up to four, then doubled, and all of them."""
+    """Numbers of threads or processes to try: each up to four, then powers of two, and the number of cores."""
     return sorted({*range(1, min(cores, 4) + 1), *(2**power for power in range(3, cores.bit_length())), cores})
 
 
 def combinations(cores: int) -> Iterator[tuple[int, int]]:
-    """Pairs of threads and processes: more threads in one process, then more processes of one thread."""
+    """Pairs of threads and processes: more threads in one process, then more processes with one thread."""
     yield from ((threads, 1) for threads in counts(cores))
     yield from ((1, processes) for processes in counts(cores)[1:])
 
 
 def measure(wanted: ThroughputTask) -> ThroughputSample:
-    """Infer in some processes at once, with nothing between calls.
+    """Run inference in several processes in parallel, with no pause between calls.
 
     Raises:
         PneumoEdgeError: The unit cannot be loaded or called.
@@ -51,15 +51,15 @@ def measure(wanted: ThroughputTask) -> ThroughputSample:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(wanted.processes)
     with ProcessPoolExecutor(wanted.processes, mp_context=context, initializer=_share, initargs=(barrier,)) as pool:
-        # None ends before all have begun, so that each has a process of its own.
+        # No task ends before all have begun, so each gets its own process.
         running = [pool.submit(_infer, wanted.task, wanted.seconds) for _ in range(wanted.processes)]
         try:
             done = [each.result() for each in running]
         except (BrokenProcessPool, threading.BrokenBarrierError) as error:
             raise ResultsError(
                 f"one of {wanted.processes} processes with {wanted.task.unit.name} crashed or was never ready",
-                "as many as there are cores to run side by side",
-                "Leave out the file, or this measure",
+                "processes that run in parallel until they have measured",
+                "Leave out the file or this measure",
             ) from error
     return ThroughputSample(
         wanted.task.unit,
@@ -75,7 +75,7 @@ def _share(barrier: Any) -> None:
 
 
 def _infer(task: Task, seconds: float) -> tuple[int, float]:
-    """Inferences, and the time that they took in seconds."""
+    """Number of inferences, and their duration in seconds."""
     try:
         classifier, pixels = task.load()
         tensors = [classifier.as_input(image) for image in pixels]

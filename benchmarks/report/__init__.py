@@ -1,4 +1,4 @@
-"""The report on benchmarks: one content, as Markdown and as a self-contained HTML page; and its numbers as CSV."""
+"""Writes the report of a benchmark as Markdown, as a self-contained HTML page, or as CSV (numbers only)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pneumo_edge.benchmarks.report import html, spreadsheet
 from pneumo_edge.benchmarks.report.compose import compose
 from pneumo_edge.benchmarks.report.runs import Runs
 
-#: Endings of the files that a report can be written to.
+#: Suffixes of the files that a report can be written to.
 SUFFIXES = (".html", ".md", ".csv")
 
 
 def write(runs: Runs, path: Path) -> None:
-    """Write the report, whole or not at all, as the ending of the path says.
+    """Write the report atomically, in the format that the suffix of the path selects.
 
     Raises:
-        ValueError: The ending is none of :data:`SUFFIXES`.
+        ValueError: The suffix is not in :data:`SUFFIXES`.
         MissingExtraError: For HTML: jinja2 or matplotlib is not installed.
         OSError: The file cannot be written.
     """

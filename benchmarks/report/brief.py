@@ -1,4 +1,4 @@
-"""The report in a few lines, for a terminal: a row for each unit, and a sentence for each claim."""
+"""The report in brief for a terminal: a row for each unit, and a sentence for each claim."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pneumo_edge.benchmarks.verdict import Claim, missed_gate
 from pneumo_edge.evaluation.outcomes import Outcome
 from pneumo_edge.formats import FLOAT32
 
-#: Columns of :func:`table` that a narrow terminal can do without, the first first.
-LEAST = ("Pareto front", "Specificity", "Sensitivity", "Peak memory MiB", "File to verdict ms")
+#: Columns of :func:`table` that a narrow terminal omits, in this order.
+LEAST = ("Pareto front", "Specificity", "Sensitivity", "Peak memory MiB", "End to end ms")
 _TONES: dict[Outcome, Tone] = {"supported": "good", "refuted": "bad", "not separable": "open"}
-#: What an effect is, after its number.
+#: The words after the number of an effect.
 _NOUNS: dict[Property, str] = {
     "faster": " times",
     "smaller": " times the size",
@@ -27,9 +27,9 @@ _NOUNS: dict[Property, str] = {
     "keeps more AUC when quantized": " of AUC",
 }
 _WHY_OPEN: dict[WhyOpen, str] = {
-    "interval": "the interval reaches over the margin",
+    "interval": "the interval overlaps the margin",
     "noise not known": "no A/A unit",
-    "too little timed": "timed too little",
+    "too little timed": "not timed enough",
     "too few images": "too few images",
     "memory not measurable": "memory not measurable",
     "a part is open": "one of its parts is open",
@@ -37,7 +37,7 @@ _WHY_OPEN: dict[WhyOpen, str] = {
 
 
 def table(runs: Runs) -> Table:
-    """One row for each unit: what it is, what it weighs, how well it classifies, how long it takes, if it passes."""
+    """One row for each unit: its identity, size, accuracy, latency, memory, and whether it passes."""
     labels = cells.unit_columns(runs)
     fronts = {run.letter: [id(row) for row in run.verdict.pareto] for run in runs}
     return Table(
@@ -48,7 +48,7 @@ def table(runs: Runs) -> Table:
             "Sensitivity",
             "Specificity",
             "Inference ms",
-            "File to verdict ms",
+            "End to end ms",
             "Peak memory MiB",
             "Passes",
             "Pareto front",
@@ -74,7 +74,7 @@ def table(runs: Runs) -> Table:
 
 
 def passes(row: Row, run: Run) -> Cell:
-    """Whether a file keeps enough of its fp32 file's AUC; "-" where there is nothing to compare it with."""
+    """Whether a file meets its accuracy target; "-" where there is no fp32 file to compare it with."""
     rows = [each for each in run.summary.rows if each.model.backbone == row.model.backbone]
     if not run.summary.accuracy_counts or not any(each.model.format == FLOAT32 for each in rows):
         return Cell("-")
@@ -98,13 +98,13 @@ def _title(claim: Claim, run: Run) -> str:
     subject, other = (backbone_title(row.model.backbone) for row in (claim.subject, claim.other))
     verb = "" if claim.property == "keeps more AUC when quantized" else "is "
     link = "as" if claim.property.endswith("accurate") else "than"
-    # Where all claims are beside one backbone, the table says which the other is.
+    # With two backbones, the table already names the other one.
     beside = f" {link} {other}" if len(run.summary.trainings) > 2 else ""
     return f"{subject} {verb}{claim.property}{beside}"
 
 
 def _outcomes(claims: Sequence[Claim]) -> str:
-    """Such as "supported in 17 of 18 pairs (1.24 to 4.69 times), not separable in 1 (timed too little)"."""
+    """Such as "supported in 17 of 18 pairs (1.24 to 4.69 times), not separable in 1 (not timed enough)"."""
     by_outcome: dict[Outcome, list[Claim]] = {}
     for claim in claims:
         by_outcome.setdefault(claim.outcome, []).append(claim)
@@ -128,7 +128,7 @@ def _why(claims: Sequence[Claim]) -> str:
 
 
 def _range(claims: Sequence[Claim]) -> str:
-    """The least and the greatest effect."""
+    """The range of the effects."""
     effects = sorted(claim.effect for claim in claims if claim.effect is not None)
     if not effects:
         return ""

@@ -1,4 +1,4 @@
-"""Cells and columns that several tables have in common."""
+"""Cells and columns that several tables share."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pneumo_edge.benchmarks.summary import Ratios, Row
 from pneumo_edge.evaluation.metrics import Interval
 
 MEBI = 2**20
-#: Column of the engine in the tables of units.
+#: Index of the engine column in the tables of units.
 ENGINE = 2
 
 
 def unit_columns(runs: Runs) -> tuple[str, ...]:
-    """Columns that say which unit a row is about."""
+    """The columns that identify the unit of a row."""
     return ("Backbone", "Format", "Engine", *run_columns(runs))
 
 
 def run_columns(runs: Runs) -> tuple[str, ...]:
-    """A column for the run, where there are several."""
+    """A column for the run, where there are several runs."""
     return ("Run",) * (len(runs) > 1)
 
 
@@ -44,30 +44,30 @@ def letter(run: Run | None) -> tuple[Cell, ...]:
 
 
 def unit_title(row: Row) -> str:
-    """A unit in a few words."""
+    """A short name of a unit."""
     backbone, file_format, engine = unit(row)
     return f"{backbone} {file_format}, {engine}"
 
 
 def number(value: float, decimals: int = 2) -> Cell:
-    """A number, with its thousands apart."""
+    """A number with thousands separators."""
     return Cell(f"{value:,.{decimals}f}", value=value)
 
 
 def interval(found: Interval) -> Cell:
-    """A share with its interval."""
+    """A share from 0 to 1 with its interval."""
     return Cell(f"{found.value:.3f}", f"[{found.low:.3f}, {found.high:.3f}]", found.value)
 
 
 def ratio(found: Interval) -> Cell:
     """A ratio with its interval."""
     if isinf(found.high):
-        return Cell(f"{found.value:.2f}", "no interval from one process", found.value)
+        return Cell(f"{found.value:.2f}", "no interval: one process", found.value)
     return Cell(f"{found.value:.2f}", f"[{found.low:.2f}, {found.high:.2f}]", found.value)
 
 
 def ratios(found: Ratios) -> tuple[Cell, ...]:
-    """Both kinds of call on both clocks: inference, then file to verdict, CPU time before wall time."""
+    """Both kinds of call on both clocks: inference, then end to end; CPU time before wall time."""
     return tuple(
         ratio(each)
         for each in (found.inference, found.wall_inference, found.file_to_verdict, found.wall_file_to_verdict)
@@ -80,7 +80,7 @@ def median_p90(latency: Latency) -> Cell:
 
 
 def cpu(latency: Latency) -> Cell:
-    """CPU time: the median over processes, with the least and the greatest, in milliseconds."""
+    """CPU time: the median over processes, with minimum and maximum, in milliseconds."""
     medians = latency.cpu_medians_ms
     value = median(medians)
     return Cell(f"{value:.2f}", f"({min(medians):.2f} to {max(medians):.2f})", value)

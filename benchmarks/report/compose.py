@@ -1,4 +1,4 @@
-"""What the benchmark's report says."""
+"""Composes the report of a benchmark."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pneumo_edge.benchmarks.report.sections import SECTIONS
 
 
 def compose(runs: Runs) -> Report:
-    """Write the report."""
+    """Compose the report from its sections."""
     sections = [section(runs) for section in SECTIONS]
     machine = runs[0].summary.results.machine
     units = sum(len(run.summary.rows) for run in runs)
     models = len({model.sha256 + model.file for run in runs for model in run.summary.results.models})
     several = f" in {len(runs)} runs" if len(runs) > 1 else ""
     return Report(
-        title=f"Chest X-ray classifiers, {len(runs)} runs side by side"
+        title=f"Chest X-ray classifiers, {len(runs)} runs compared"
         if several
         else f"Chest X-ray classifiers on {machine.cpu}",
-        lead=f"{count(models, 'model file')} measured as {count(units, 'unit')} (a file on an engine){several}: "
-        "accuracy, latency, memory and size, one image at a time.",
+        lead=f"Accuracy, latency, memory and size of {count(models, 'model file')}{several}, one image at a time. Each "
+        f"file was measured on each engine and number of threads: {count(units, 'unit')}.",
         facts=tuple((f"Run {run.letter}", _in_one_line(run)) for run in runs) if several else _facts(runs[0]),
         warnings=_warnings(runs),
         sections=tuple(section for section in sections if section),
@@ -63,28 +63,28 @@ def _warnings(runs: Runs) -> tuple[tuple[str, str], ...]:
         if run.summary.phantom:
             warnings.append(
                 (
-                    f"{where}Phantom images: not real X-rays. The accuracies below mean nothing.",
-                    "This run shows that the road works, and how long it takes on this machine; of pneumonia it says "
-                    f"nothing: {'; '.join(run.summary.phantom)}.",
+                    f"{where}Phantom images, not real X-rays: the accuracies below mean nothing.",
+                    "This run shows that the pipeline works and how fast it is on this machine. It says nothing about "
+                    f"pneumonia: {'; '.join(run.summary.phantom)}.",
                 )
             )
         unverified = [model.unverified for model in run.summary.results.models if model.unverified]
         if unverified:
-            warnings.append((f"{where}Not verified on a processor such as this one.", " ".join(unverified)))
+            warnings.append((f"{where}Not verified on a processor like this one.", " ".join(unverified)))
         if run.summary.random_weights:
             warnings.append(
                 (
-                    f"{where}Random initial weights. The accuracies below say nothing about the backbones.",
-                    f"{len(run.summary.random_weights)} of {count(len(run.summary.results.models), 'model file')} had "
-                    "no pretrained weights to start from.",
+                    f"{where}Random initial weights: the accuracies below say nothing about the backbones.",
+                    f"{len(run.summary.random_weights)} of {count(len(run.summary.results.models), 'model file')} were "
+                    "trained without pretrained weights.",
                 )
             )
         if run.summary.shortage:
             warnings.append(
                 (
-                    f"{where}Too few test images to tell accuracies apart.",
-                    f"{run.summary.shortage[0].upper()}{run.summary.shortage[1:]}. Nothing is claimed of accuracy, and "
-                    "a file that passes its accuracy gate here may miss it on more images.",
+                    f"{where}Too few test images to compare accuracies.",
+                    f"{run.summary.shortage[0].upper()}{run.summary.shortage[1:]}. No claim on accuracy is decided. A "
+                    "file that meets its accuracy target here may miss it on more images.",
                 )
             )
     return tuple(warnings)

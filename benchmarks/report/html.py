@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing but itself."""
+"""Renders the report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TEMPLATE, _STYLE, _SCRIPT = "report.html.jinja", "report.css", "report.js"
 
 
 def render(report: Report) -> str:
-    """Write the report as a page with its style, its script and its figures inside.
+    """Render the report as a page with its style, script and figures embedded.
 
     Raises:
         MissingExtraError: jinja2 or matplotlib is not installed.
@@ -42,13 +42,13 @@ def render(report: Report) -> str:
         report=report,
         style=Markup(style),
         script=Markup(script),
-        # The page lets this very script run, and no other, whatever stands in a name.
+        # The page allows only this script, so no name can inject another one.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
 def _code(text: str) -> Markup:
-    """Escape a text, and set what stands between backticks as code."""
+    """Escape a text, and format text between backticks as code."""
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))

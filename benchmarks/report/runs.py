@@ -1,4 +1,4 @@
-"""The runs that a report is about: one, or several side by side."""
+"""The runs of a report: one, or several to compare."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pneumo_edge.errors import ResultsError
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the benchmark, in numbers, and what it settles; ``letter`` is "" where it is the only one."""
+    """One run of the benchmark: its numbers and its verdict; ``letter`` is "" where it is the only run."""
 
     letter: str
     summary: Summary
@@ -26,7 +26,7 @@ Runs = tuple[Run, ...]
 
 @dataclass(frozen=True)
 class Panel:
-    """Units that were timed side by side: one run's, on one engine, with one number of threads."""
+    """Units that were timed together: of one run, on one engine, with one number of threads."""
 
     run: Run
     engine: str
@@ -35,10 +35,10 @@ class Panel:
 
 
 def gather(summaries: Sequence[Summary]) -> Runs:
-    """Judge each run, and give them letters where they are several.
+    """Decide the claims of each run, and name the runs by letters where there are several.
 
     Raises:
-        ResultsError: They are more than there are letters.
+        ResultsError: There are more runs than letters.
     """
     if len(summaries) > len(ascii_uppercase):
         raise ResultsError(
@@ -51,7 +51,7 @@ def gather(summaries: Sequence[Summary]) -> Runs:
 
 
 def units(runs: Runs) -> list[tuple[Run, Row]]:
-    """Every unit of every run, those of one unit next to each other, in the order of the first run that has it."""
+    """Every unit of every run, grouped by unit, in the order of the first run that has it."""
     places = {unit: place for place, unit in enumerate(dict.fromkeys(row.result.unit for _, row in _all(runs)))}
     return sorted(_all(runs), key=lambda pair: places[pair[1].result.unit])
 
@@ -70,7 +70,7 @@ def panels(runs: Runs) -> list[Panel]:
 
 
 def engine_title(engine: str, threads: int) -> str:
-    """An engine with its threads, where they are several."""
+    """An engine, with the number of threads where there are several."""
     return f"{engine}, {threads} threads" if threads > 1 else engine
 
 

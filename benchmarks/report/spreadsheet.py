@@ -1,4 +1,4 @@
-"""The numbers of the report as CSV, for a spreadsheet: one line for each unit, with its names and units in full."""
+"""Writes the numbers of the report as CSV, one line for each unit."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pneumo_edge.evaluation.metrics import Interval
 
 
 def render(runs: Runs) -> str:
-    """Write the numbers of all units as CSV (RFC 4180); a line names its machine, so that files can be put together.
+    """Write the numbers of all units as CSV (RFC 4180). Each line names its machine, so files can be concatenated.
 
-    No name becomes a formula: see :mod:`pneumo_edge._util.tabular`.
+    No name is read as a formula by a spreadsheet: see :mod:`pneumo_edge._util.tabular`.
     """
     lines = [_line(run, row) for run, row in units(runs)]
     names = list(dict.fromkeys(name for line in lines for name in line))

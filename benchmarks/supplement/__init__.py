@@ -1,1 +1,1 @@
-"""What is measured beyond the protocol: why a file is slow, what it costs, and what other instruments read."""
+"""Further measurements beside the benchmark: operators, limits, energy, throughput, and other instruments."""

@@ -1,4 +1,4 @@
-"""Whether instruments of others, on the same file and in the same minutes, read what this benchmark reads."""
+"""Compares this benchmark's clock with instruments by others, on the same file at the same time."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pneumo_edge.benchmarks.supplement.records import CrossCheck, Reading
 from pneumo_edge.benchmarks.supplement.task import Task, carry_out
 from pneumo_edge.evaluation.metrics import Interval
 
-#: Rounds in which every instrument has a turn.
+#: Number of rounds; every instrument has a turn in each.
 ROUNDS = 5
-#: Instruments agree where the ratio of their medians is this near to 1.
+#: Instruments agree where the ratio of their medians differs from 1 by at most this.
 TOLERANCE = 0.10
 
 AgreementOutcome = Literal["agrees", "differs", "not separable"]
@@ -26,7 +26,7 @@ AgreementOutcome = Literal["agrees", "differs", "not separable"]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How another instrument's median stands to ours: ``ratio`` is theirs over ours, paired by round."""
+    """The median of another instrument compared with ours: ``ratio`` is theirs over ours, paired by round."""
 
     check: CrossCheck
     instrument: str
@@ -36,7 +36,7 @@ class Agreement:
 
     @property
     def outcome(self) -> AgreementOutcome:
-        """Whether the whole interval of the ratio lies within :data:`TOLERANCE` of 1, or the whole of it outside."""
+        """Whether the whole interval of the ratio lies within :data:`TOLERANCE` of 1, or wholly outside."""
         low, high = 1 - TOLERANCE, 1 + TOLERANCE
         if low <= self.ratio.low and self.ratio.high <= high:
             return "agrees"
@@ -46,15 +46,15 @@ class Agreement:
 def measure(
     task: Task, instruments: Sequence[Instrument], seed: int, logs: Path, done: Callable[[], None]
 ) -> CrossCheck:
-    """Let our clock and other instruments time a unit in turns, in an order that is drawn for each round.
+    """Time a unit with our clock and other instruments in turn, in a random order for each round.
 
-    Every turn is a fresh process with as many calls as any other.
+    Every turn is a fresh process with the same number of calls.
 
     Args:
-        task: The unit, and how many calls a turn has.
-        instruments: Those that fit the unit's engine.
+        task: The unit, and the number of calls in a turn.
+        instruments: The instruments that support the unit's engine.
         seed: Seed of the order.
-        logs: Folder for LoadGen's files, those of the last round.
+        logs: Folder for LoadGen's files of the last round.
         done: Called after each turn.
 
     Raises:
@@ -81,7 +81,7 @@ def _read(instrument: Instrument, task: Task) -> Reading:
 
 
 def agreements(check: CrossCheck) -> list[Agreement]:
-    """Hold each instrument against ours, round by round."""
+    """Compare each instrument with ours, paired by round."""
     by_instrument: dict[str, dict[int, Reading]] = {}
     for reading in check.readings:
         by_instrument.setdefault(reading.instrument, {})[reading.round] = reading

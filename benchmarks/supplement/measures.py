@@ -1,4 +1,4 @@
-"""The table of what can be measured beyond the protocol, and the function of each."""
+"""The table of further measures, and the function of each."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from pneumo_edge.errors import MissingExtraError, PneumoEdgeError
 from pneumo_edge.runtime.engines import ENGINES, inspection
 from pneumo_edge.scoring.models import ModelFile
 
-#: Seconds of one limit, one profile, one reading of energy, one combination of throughput, one turn of an instrument.
+#: Seconds for one limit, one profile, one energy reading, one throughput combination, one turn of an instrument.
 _LIMIT_SECONDS, _PROFILE_SECONDS, _ENERGY_SECONDS, _THROUGHPUT_SECONDS, _TURN_SECONDS = 2.0, 1.0, 5.0, 2.0, 1.0
 
 
 @dataclass(frozen=True)
 class Target:
-    """A unit of the results whose file was given, with the pixels that it takes."""
+    """A unit of the results whose file was given, with its input pixels."""
 
     result: UnitResult
     file: ModelFile
@@ -41,7 +41,7 @@ class Target:
         return self.result.unit
 
     def task(self, seconds: float, folder: Path) -> Task:
-        """Calls that fill some seconds, at the speed that the benchmark measured."""
+        """A task whose calls take about a number of seconds, at the speed that the benchmark measured."""
         wall_ns = np.concatenate([process.inference.wall_ns for process in self.result.latency])
         calls, warmups = plan_calls(seconds, float(np.median(wall_ns)) / 1e6)
         return Task(self.unit, str(self.file.path.resolve()), str(self.pixels), calls, warmups, str(folder))
@@ -49,13 +49,13 @@ class Target:
 
 @dataclass(frozen=True)
 class Context:
-    """What a measure has to work with.
+    """The inputs of a measure.
 
     Attributes:
         targets: The units.
-        seed: That of the benchmark.
-        folder: For files of its processes.
-        logs: For the files that LoadGen writes.
+        seed: The seed of the benchmark.
+        folder: Folder for files of the processes.
+        logs: Folder for the files that LoadGen writes.
         skip: Called with a subject that cannot be measured, and the reason.
     """
 
@@ -79,7 +79,7 @@ class Measure:
     """A row of the table.
 
     Attributes:
-        measure: Carries it out.
+        measure: The function that measures.
         parts: The parts of the supplement that it fills.
     """
 
@@ -88,18 +88,18 @@ class Measure:
 
 
 def _installation(context: Context) -> Supplement:
-    """Bytes that each engine takes on disk."""
+    """Disk space of each engine."""
     found = []
     for engine in dict.fromkeys(target.unit.engine for target in context.targets):
         try:
             found.append(installation.measure(ENGINES[engine]))
         except metadata.PackageNotFoundError:
-            context.skip(engine, "the installer left no record of its distribution")
+            context.skip(engine, "the installer has no record of its distribution")
     return Supplement(installations=tuple(found))
 
 
 def _limit(context: Context) -> Supplement:
-    """Multiply-adds a second that this machine can do."""
+    """Maximum multiply-adds per second of this machine."""
     functions = (limit.matrix_product, limit.float32_convolution, limit.int8_convolution)
     numbers = sorted({target.unit.threads for target in context.targets})
     found: list[Limit] = []
@@ -116,10 +116,10 @@ def _limit(context: Context) -> Supplement:
 
 
 def _operators(context: Context) -> Supplement:
-    """What each file's graph holds, and where its time goes."""
+    """The operators of each file, and the time of each."""
     graphs, profiles = [], []
     files = {target.unit.model: target.file for target in context.targets}
-    with bar("Looking into the files", len(files) + len(context.targets)) as show:
+    with bar("Reading the operators", len(files) + len(context.targets)) as show:
         for name, file in files.items():
             inspected = inspection.inspect(file.path)
             delegated = {
@@ -145,7 +145,7 @@ def _operators(context: Context) -> Supplement:
 
 
 def _energy(context: Context) -> Supplement:
-    """Joules of an inference."""
+    """Energy of an inference."""
     try:
         energy.Meter(energy.POWERCAP)
     except energy.EnergyUnavailableError as error:
@@ -162,8 +162,8 @@ def _energy(context: Context) -> Supplement:
 
 
 def _throughput(context: Context) -> Supplement:
-    """Images a second over threads and processes."""
-    # Threads and processes vary here, whatever numbers of threads the benchmark had.
+    """Inferences per second over threads and processes."""
+    # Threads and processes vary here, so one unit of each file and engine is enough.
     first = {(target.unit.model, target.unit.engine): target for target in reversed(context.targets)}
     combinations = list(throughput.combinations(cores.available()))
     found: list[ThroughputSample] = []
@@ -180,7 +180,7 @@ def _throughput(context: Context) -> Supplement:
 
 
 def _cross_check(context: Context) -> Supplement:
-    """Inference timed by instruments that others wrote."""
+    """Inference timed by other instruments."""
     installed = _installed_instruments(context)
     found = []
     fitting = [[each for each in installed if each.fits(target.unit.engine)] for target in context.targets]
@@ -201,7 +201,7 @@ def _cross_check(context: Context) -> Supplement:
 
 
 def _installed_instruments(context: Context) -> list[Instrument]:
-    """The instruments that fit a unit and are installed."""
+    """The installed instruments that support the engine of at least one unit."""
     installed: list[Instrument] = []
     for instrument in OTHERS:
         if not any(instrument.fits(target.unit.engine) for target in context.targets):
@@ -214,7 +214,7 @@ def _installed_instruments(context: Context) -> list[Instrument]:
     return installed
 
 
-#: Everything that can be measured.
+#: All further measures by name.
 MEASURES: dict[str, Measure] = {
     "installation": Measure(_installation, ("installations",)),
     "limit": Measure(_limit, ("limits",)),

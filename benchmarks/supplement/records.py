@@ -10,12 +10,12 @@ from pneumo_edge._util.records import AtLeastOne, Count, Within
 from pneumo_edge.benchmarks.protocol import MOST_SECONDS, Unit
 from pneumo_edge.runtime.engines.graph import Graph
 
-#: Numbers that others are divided by, and such as may be none; of seconds, joules, or things in a second.
+#: Positive numbers, and numbers that may be 0: seconds, joules, or counts per second.
 _Positive = Annotated[float, Within(1e-12, 1e18)]
 _Amount = Annotated[float, Within(0, 1e18)]
 _PositiveSeconds = Annotated[float, Within(1e-9, MOST_SECONDS)]
 
-#: The instrument that the others are held against: the clock that the benchmark times with.
+#: The instrument that the others are compared with: the clock of the benchmark.
 OWN_NAME = "pneumo-edge"
 
 Arithmetic = Literal["float32", "int8"]
@@ -25,7 +25,7 @@ Part = Literal["installations", "limits", "graphs", "profiles", "energy", "throu
 
 @dataclass(frozen=True)
 class Limit:
-    """The most multiply-adds a second that this machine was seen to do, and what did them."""
+    """The highest rate of multiply-adds that was measured on this machine, and the method."""
 
     by: str
     arithmetic: Arithmetic
@@ -35,7 +35,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class ModelGraph:
-    """What a model file holds, and how many of its operators each engine hands to its kernel library."""
+    """The operators of a model file, and how many of them each engine delegates to its kernel library."""
 
     model: str
     graph: Graph
@@ -44,9 +44,9 @@ class ModelGraph:
 
 @dataclass(frozen=True)
 class OperatorProfile:
-    """Milliseconds of one inference by operator, the mean over calls, as the engine's own profiler tells them.
+    """Milliseconds of one inference by operator, as a mean over calls, from the engine's own profiler.
 
-    The names are those of the operators that the engine ran, after it had fused what it could.
+    The names are those of the operators that the engine ran after fusion.
     """
 
     unit: Unit
@@ -55,12 +55,12 @@ class OperatorProfile:
 
     def __post_init__(self) -> None:
         if not any(self.milliseconds.values()):
-            raise ValueError("milliseconds has no operator that took time")
+            raise ValueError("milliseconds has no operator with a time above 0")
 
 
 @dataclass(frozen=True)
 class EnergySample:
-    """What the processor's packages drew, in joules: in a time of nothing but inference, and in one of sleep."""
+    """Energy of the processor's packages, in joules: during inference, and while idle."""
 
     unit: Unit
     inferences: AtLeastOne
@@ -72,9 +72,9 @@ class EnergySample:
 
 @dataclass(frozen=True)
 class ThroughputSample:
-    """Inferences that some processes finished side by side, each with the unit's number of threads.
+    """Inferences of several processes in parallel, each with the unit's number of threads.
 
-    ``per_s`` is the sum over processes of each one's inferences a second.
+    ``per_s`` is the sum over processes of their inferences per second.
     """
 
     unit: Unit
@@ -85,7 +85,7 @@ class ThroughputSample:
 
 @dataclass(frozen=True)
 class Installation:
-    """What installing an engine takes, in bytes: its own distribution, and by name those that it needs."""
+    """Disk space of an engine, in bytes: its own distribution, and its requirements by name."""
 
     engine: str
     distribution: str
@@ -96,9 +96,9 @@ class Installation:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one instrument read in one round, in a process of its own.
+    """The reading of one instrument in one round, in a fresh process.
 
-    ``told`` holds other numbers, by the instrument's own names for them; ``summary`` is what it says to people.
+    ``told`` has further numbers under the instrument's own names; ``summary`` is its report as text.
     """
 
     instrument: str
@@ -111,7 +111,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class CrossCheck:
-    """A unit's inference, timed by this benchmark's clock and by instruments of others, in turns."""
+    """A unit's inference, timed in turn by this benchmark's clock and by other instruments."""
 
     unit: Unit
     readings: tuple[Reading, ...]
@@ -130,7 +130,7 @@ class CrossCheck:
 
 @dataclass(frozen=True)
 class Unavailable:
-    """What could not be measured, of what, and why."""
+    """A measure that was not available, its subject, and the reason."""
 
     measure: str
     subject: str
@@ -139,7 +139,7 @@ class Unavailable:
 
 @dataclass(frozen=True)
 class Supplement:
-    """Everything that was measured beyond the protocol; what was not asked for is empty."""
+    """All further measurements; measures that were not requested are empty."""
 
     installations: tuple[Installation, ...] = ()
     limits: tuple[Limit, ...] = ()
@@ -152,12 +152,12 @@ class Supplement:
 
     @property
     def models(self) -> set[str]:
-        """Names of the model files that anything in it is of."""
+        """Names of the model files that it has measurements of."""
         entries = (*self.graphs, *self.profiles, *self.energy, *self.throughput, *self.cross_checks)
         return {name for each in entries if (name := _model_of(each)) is not None}
 
     def with_parts(self, parts: Iterable[Part], found: Supplement, models: Collection[str]) -> Supplement:
-        """The same with what was found in some parts, instead of what they held of some files or of the machine."""
+        """A copy in which ``found`` replaces the entries of some parts that concern ``models`` or the machine."""
         others: dict[Part, tuple[Any, ...]] = {
             part: tuple(each for each in getattr(self, part) if _model_of(each) not in {None, *models})
             for part in parts
@@ -166,7 +166,7 @@ class Supplement:
 
 
 def _model_of(entry: object) -> str | None:
-    """The name of the model file that an entry is of; None where it is of the machine."""
+    """The model file of an entry; None for an entry about the machine."""
     match entry:
         case ModelGraph():
             return entry.model

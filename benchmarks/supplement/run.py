@@ -1,4 +1,4 @@
-"""Measures what a benchmark's results do not say yet, and adds it to them."""
+"""Adds further measurements to the results of a benchmark."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pneumo_edge.scoring import decoding
 from pneumo_edge.scoring.decoding import InputSize
 from pneumo_edge.scoring.models import ModelFile, Skipped, find_models, read_models
 
-#: Test images of each class that calls go through.
+#: Number of test images of each class that calls cycle through.
 _IMAGES_OF_A_CLASS = 32
 
 
@@ -32,21 +32,21 @@ def measure(
     keep: Callable[[Results], None] = lambda results: None,
     tell: Callable[[Unavailable], None] = lambda unavailable: None,
 ) -> Results:
-    """Measure the units of a benchmark further, on the machine and with the files that it was made with.
+    """Add measurements to a benchmark, on the same machine and with the same files.
 
-    What was there of the same files and measures is replaced.
+    Earlier measurements of the same kind and files are replaced.
 
     Args:
-        results: Those of the benchmark.
+        results: The results of the benchmark.
         paths: Its model files, or some of them, and folders that are searched for them.
-        source: The data set; its test images are what models are called on.
+        source: The data set; models are called on its test images.
         measures: Names of :data:`~pneumo_edge.benchmarks.supplement.measures.MEASURES`.
         logs: Folder for the files that LoadGen writes.
         keep: Called with the results after each measure.
-        tell: Called with everything that cannot be measured, as soon as it is known.
+        tell: Called for everything that cannot be measured, as soon as it is known.
 
     Raises:
-        ResultsError: The results come from another machine, or from other files.
+        ResultsError: The results come from another machine or from other files.
         DataError: The data set has too few test images.
         MissingExtraError: psutil or py-cpuinfo is not installed.
     """
@@ -68,7 +68,7 @@ def _check_machine(results: Results) -> None:
             f"the results come from {results.machine.cpu} with {results.machine.cores} cores, and this is "
             f"{here.cpu} with {here.cores}",
             "the machine that the benchmark ran on",
-            "Run it there, or run `pneumo-edge benchmark` here",
+            "Run `supplement` on that machine, or run `pneumo-edge benchmark` on this one",
         )
 
 
@@ -77,12 +77,12 @@ def _unreadable(skipped: Skipped) -> Unavailable:
 
 
 def _match(results: Results, found: Iterable[ModelFile]) -> dict[str, ModelFile]:
-    """The files of the results among those that were given, by their names in the results."""
+    """The given files that are in the results, by their names in the results."""
     names = {model.sha256: model.file for model in results.models}
     files = {names[file.model.sha256]: file for file in found if file.model.sha256 in names}
     if not files:
         raise ResultsError(
-            "none of the model files is one of those that the results are of, by its SHA-256",
+            "none of the model files is in the results, by SHA-256",
             f"one of {', '.join(sorted(names.values()))}",
             "Give the files that the benchmark measured",
         )
@@ -100,7 +100,7 @@ def _prepare(results: Results, files: dict[str, ModelFile], source: Source, plac
 
 
 def _choose(source: Source, seed: int) -> list[Sample]:
-    """Some test images of each class."""
+    """A random choice of test images of each class."""
     chosen: list[Sample] = []
     for label in range(len(source.task.class_names)):
         of_class = [sample for sample in source.samples if (sample.split, sample.label) == ("test", label)]
@@ -111,7 +111,7 @@ def _choose(source: Source, seed: int) -> list[Sample]:
 def _measure(
     name: str, targets: Sequence[Target], seed: int, folder: Path, logs: Path, tell: Callable[[Unavailable], None]
 ) -> Supplement:
-    """What a measure of the table finds, and what it cannot."""
+    """Run one measure of the table, and collect what was not available."""
     unavailable: list[Unavailable] = []
 
     def skip(subject: str, reason: str) -> None:
@@ -123,6 +123,6 @@ def _measure(
 
 
 def _merge(before: Supplement, found: Supplement, name: str, models: set[str]) -> Supplement:
-    """What was found instead of what was there of the same measure, and of the same files or of the machine."""
+    """Replace the earlier entries of the same measure for the same files or the machine."""
     unavailable = tuple(each for each in before.unavailable if each.measure != name) + found.unavailable
     return replace(before.with_parts(MEASURES[name].parts, found, models), unavailable=unavailable)

@@ -1,4 +1,4 @@
-"""What the supplement says of each unit, computed from the raw results alone."""
+"""Summarises the further measurements of each unit from the raw results."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pneumo_edge.benchmarks.supplement.records import Limit, ModelGraph, Supplem
 
 @dataclass(frozen=True)
 class Achieved:
-    """How many multiply-adds a second a unit does at its median wall time of inference, and the machine at best.
+    """Multiply-adds per second of a unit at its median wall time of inference, and the machine's limit.
 
-    ``limit`` is None where none was measured for the unit's arithmetic and number of threads.
+    ``limit`` is None where no limit was measured for the unit's arithmetic and number of threads.
     """
 
     row: Row
@@ -35,7 +35,7 @@ class Reason:
     """Why one unit takes longer than another in the same format: ``time`` is ``work`` divided by ``speed``.
 
     Each is the ratio of the slower to the faster unit: of median wall times, of multiply-adds, and of
-    multiply-adds a second.
+    multiply-adds per second.
     """
 
     slower: Achieved
@@ -70,7 +70,7 @@ def _limit_of(row: Row, supplement: Supplement) -> Limit | None:
 
 
 def reasons(summary: Summary) -> Iterator[Reason]:
-    """For each pair of backbones that the summary compares, what its ratio of times is made of."""
+    """The factors of the ratio of times, for each pair of backbones that the summary compares."""
     by_unit = {each.row.result.unit: each for each in achieved(summary)}
     for ratio in summary.ratios:
         pair = _pair(ratio, by_unit)

@@ -1,4 +1,4 @@
-"""What a fresh process of the supplement gets: a unit, real images, and how long or how often."""
+"""The task of a fresh process that takes further measurements: a unit, real images, and the number of calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pneumo_edge.imaging import images
 from pneumo_edge.imaging.images import Pixels
 from pneumo_edge.runtime.classifier import Classifier
 
-#: At least so many calls however slow a unit is, and no more than so many however fast.
+#: Minimum number of calls of a slow unit, and maximum number of a fast one.
 _LEAST_CALLS, _MOST_CALLS = 5, 2000
 _WARMUPS, _WARMUP_SECONDS = 10, 0.5
 
@@ -27,12 +27,12 @@ class Task:
     """A unit, the path of its model file, and how its calls are made.
 
     Attributes:
-        unit: What is called.
+        unit: The unit.
         path: Its model file.
         pixels: A ``.npy`` file of the test images at its input size, uint8 of shape (images, height, width).
-        calls: How many calls count.
-        warmups: How many calls come before them.
-        folder: Where files of the process go.
+        calls: Number of calls that count.
+        warmups: Number of calls before them.
+        folder: Folder for files of the process.
     """
 
     unit: Unit
@@ -43,7 +43,7 @@ class Task:
     folder: str
 
     def load(self) -> tuple[Classifier, Pixels]:
-        """The unit, ready to be called, and images of shape (images, height, width, 3)."""
+        """Load the unit, and its images as uint8 of shape (images, height, width, 3)."""
         classifier = Classifier(self.path, engine=self.unit.engine, threads=self.unit.threads)
         return classifier, images.grey_to_rgb(np.load(self.pixels))
 
@@ -54,7 +54,7 @@ class Task:
 
 
 def plan_calls(seconds: float, call_ms: float) -> tuple[int, int]:
-    """How many calls, and how many warm-ups before them, fill some seconds at so many milliseconds each."""
+    """Number of calls and of warm-up calls that take about ``seconds`` at ``call_ms`` milliseconds each."""
     call_ms = max(call_ms, 1e-3)
     calls = math.ceil(1e3 * seconds / call_ms)
     warmups = math.ceil(1e3 * _WARMUP_SECONDS / call_ms)
@@ -64,13 +64,13 @@ def plan_calls(seconds: float, call_ms: float) -> tuple[int, int]:
 def carry_out(
     function: Callable[[Argument], Answer], argument: Argument, doing: str, environment: Mapping[str, str] | None = None
 ) -> Answer:
-    """Carry out a measure in a fresh process, as :func:`pneumo_edge._util.subprocesses.call` does.
+    """Run a measure in a fresh process, by :func:`pneumo_edge._util.subprocesses.call`.
 
     Args:
         function: The measure, at the top of its module.
-        argument: What it gets.
-        doing: What it does, for people.
-        environment: Variables that the process has beside those of this one.
+        argument: Its argument.
+        doing: A description for messages.
+        environment: Additional environment variables of the process.
 
     Raises:
         PneumoEdgeError: The measure raised it.
@@ -80,8 +80,8 @@ def carry_out(
     def crashed(how: str) -> ResultsError:
         return ResultsError(
             f"the process that was {doing} ended with {how}",
-            "a process that lives until it has measured",
-            "Leave out the file, or this measure",
+            "a process that runs until it has measured",
+            "Leave out the file or this measure",
         )
 
     return subprocesses.call(function, argument, crashed, environment=environment)

@@ -28,7 +28,7 @@ def choose(
         typer.Option(
             parser=options.quantity(options.TIMES),
             metavar="TIME",
-            help="Longest time from file to verdict (p90), such as 10ms.",
+            help="Longest end-to-end time (p90), such as 10ms.",
         ),
     ] = None,
     max_size: Annotated[
@@ -71,7 +71,7 @@ def choose(
     if chosen.best:
         row = chosen.best
         screen.show(
-            f"{row.result.unit.name}: {_accuracy(row)}, file to verdict {_time(row)}, "
+            f"{row.result.unit.name}: {_accuracy(row)}, end to end {_time(row)}, "
             f"file {row.model.size_bytes / 1e6:.2f} MB, memory {row.peak_bytes / 1e6:.1f} MB{_warning(row, beside)}",
             "good",
         )
@@ -92,7 +92,7 @@ def _fitting(chosen: Choice, beside: dict[int, FloatComparison]) -> Table:
     from pneumo_edge.benchmarks.report import cells
 
     return Table(
-        ("File", "Engine", "AUC", "Sensitivity", "Specificity", "File to verdict ms", "Size MB", "Memory MB", "Remark"),
+        ("File", "Engine", "AUC", "Sensitivity", "Specificity", "End to end ms", "Size MB", "Memory MB", "Remark"),
         2,
         tuple(
             (

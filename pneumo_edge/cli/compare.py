@@ -95,4 +95,4 @@ def _failure(compared: RunComparison, allowed: float) -> str:
     if untold := dict.fromkeys(name for each in compared.units for name in each.untold):
         parts.append(f"cannot tell for {', '.join(untold)}")
     remedy = " Measure again on the same images and with more processes." if untold else ""
-    return f"{'; '.join(parts)}; see the column Found.{remedy}"
+    return f"{'; '.join(parts)}; see the column Outcome.{remedy}"

@@ -25,7 +25,7 @@ _SHORT = {
     "Sensitivity": "Sens.",
     "Specificity": "Spec.",
     "Inference ms": "Infer ms",
-    "File to verdict ms": "Total ms",
+    "End to end ms": "Total ms",
     "Peak memory MiB": "Peak MiB",
 }
 

@@ -26,7 +26,7 @@ MakeResults = Callable[..., Results]
 
 @pytest.fixture
 def results(make_results: MakeResults) -> Results:
-    """All files say the same, so that none misses its accuracy gate."""
+    """All files say the same, so that none misses its accuracy target."""
     found = make_results(speeds={"efficientnetb0": 9.0, "mobilenetv2": 4.0})
     same = found.units[0].probabilities
     return replace(found, units=tuple(replace(unit, probabilities=same) for unit in found.units))
@@ -195,14 +195,14 @@ def test_each_limit_that_rules_a_file_out_is_named(summary: Summary) -> None:
             assert limit in text
 
 
-def test_a_time_from_too_few_calls_keeps_no_limit_of_time(make_results: MakeResults) -> None:
+def test_a_time_from_too_few_calls_meets_no_limit_of_time(make_results: MakeResults) -> None:
     summary = summarise(make_results(speeds={"mobilenetv2": 4.0}, processes=3))
     ruled_out = choose(summary, Limits(latency_ms=100)).ruled_out
-    assert all(any("its time is not known well enough" in why for why in reasons) for _, reasons in ruled_out)
+    assert all(any("its time was not measured well enough" in why for why in reasons) for _, reasons in ruled_out)
     assert choose(summary, Limits(size_bytes=1e9)).best is not None
 
 
-def test_a_file_that_misses_its_accuracy_gate_never_fits(results: Results) -> None:
+def test_a_file_that_misses_its_accuracy_target_never_fits(results: Results) -> None:
     wrong = dict.fromkeys(results.test_set.labels, 0.5)
     units = tuple(
         replace(unit, probabilities=wrong) if unit.unit.model == "mobilenetv2-int8.tflite" else unit
@@ -210,7 +210,7 @@ def test_a_file_that_misses_its_accuracy_gate_never_fits(results: Results) -> No
     )
     ((row, reasons),) = choose(summarise(replace(results, units=units)), Limits()).ruled_out
     assert row.model.file == "mobilenetv2-int8.tflite"
-    assert "it misses its accuracy gate" in reasons[0]
+    assert "it misses its accuracy target" in reasons[0]
 
 
 def test_the_command_names_the_file_or_what_rules_each_out(results: Results, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_a_folder_of_models_becomes_results_and_reports(
     assert run.returncode == ExitCode.SOME_UNJUDGED, run.stderr
     assert "error: fake.tflite on litert: litert cannot load" in run.stderr
     assert "Traceback" not in run.stderr
-    assert "Phantom images: not real X-rays" in run.stdout
+    assert "Phantom images, not real X-rays" in run.stdout
     assert run.stdout.strip().endswith(str(out / "report.html"))
     assert max(map(len, run.stdout.splitlines())) <= 250
     (row,) = [line for line in run.stdout.splitlines() if line.startswith("MobileNetV2  ")]
@@ -48,7 +48,7 @@ def test_a_folder_of_models_becomes_results_and_reports(
         classifier = Classifier(two_backbones / result.unit.model, engine="litert")
         for name, probability in result.probabilities.items():
             assert classifier.predict(phantom_folder / name).probabilities["PNEUMONIA"] == probability
-        # What the engine delegates is noted, so that a slow file's reason can stand beside its time.
+        # The delegated operators are recorded, so that the report can explain a slow file.
         assert result.delegate == "XNNPACK"
         assert result.operators
         assert result.delegated
@@ -144,14 +144,14 @@ def test_nothing_to_measure_names_every_file_and_leaves_no_report(phantom_folder
 def test_an_engine_that_does_not_run_the_file_is_told(fake_model: Path, phantom_folder: Path, tmp_path: Path) -> None:
     run = pneumo_edge(fake_model, "--data", phantom_folder, "--engine", "onnxruntime", "--out", tmp_path)
     assert run.returncode == ExitCode.FAILED
-    assert "skipped: fake.tflite: none of the engines chosen runs .tflite files" in run.stderr
+    assert "skipped: fake.tflite: none of the chosen engines runs .tflite files" in run.stderr
 
 
 def test_a_bundled_model_goes_by_its_name(phantom_folder: Path, tmp_path: Path) -> None:
     # On an engine that cannot run it, so that nothing has to be measured.
     run = pneumo_edge(bundled.DEFAULT, "--data", phantom_folder, "--engine", "onnxruntime", "--out", tmp_path)
     file = bundled.path(bundled.DEFAULT).name
-    assert f"skipped: {file}: none of the engines chosen runs .tflite files" in run.stderr
+    assert f"skipped: {file}: none of the chosen engines runs .tflite files" in run.stderr
 
 
 def test_an_engine_that_is_not_installed_is_told_with_the_extra_that_brings_it(

@@ -1,6 +1,6 @@
-"""Every JSON document that is read may be cut, edited, or of another's making: it is read, or refused in one line.
+"""A JSON document may be truncated, edited or written by another program. It is read, or refused in one line.
 
-By default a few mutations of each; ``make mutate-documents`` makes 2,000.
+By default each document is mutated a few times; ``make mutate-documents`` makes 2,000 mutations.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from typer.testing import CliRunner
 from pneumo_edge import bundled, runs, spec
 from pneumo_edge._util import drawing, records
 from pneumo_edge.benchmarks import results as raw
+from pneumo_edge.benchmarks import verdict, verdict_file
+from pneumo_edge.benchmarks.summary import summarise
 from pneumo_edge.cli import app, journal_entries, predictions
 from pneumo_edge.converters import proof
 from pneumo_edge.data.splits import Entry, Manifest
@@ -46,7 +48,7 @@ _REPOSITORY = Path(__file__).parents[2]
 
 
 def _invoke(*words: object, allowed: Iterable[int] = (ExitCode.OK, ExitCode.FAILED)) -> str:
-    """Run a verb; what it said on standard error, where it came to an end that its documentation knows."""
+    """Run a verb, check that its exit code is documented, and return its standard error."""
     result = CliRunner().invoke(app, list(map(str, words)))
     if result.exception and not isinstance(result.exception, SystemExit):
         pytest.fail("".join(traceback.format_exception(result.exception)))
@@ -57,8 +59,8 @@ def _invoke(*words: object, allowed: Iterable[int] = (ExitCode.OK, ExitCode.FAIL
     return result.stderr
 
 
-#: Rendering figures takes most of a report's time: of the mutations, one in so many has them rendered. For the others,
-#: they are made of what was read, and left at that.
+#: Rendering takes most of a report's time, so only some of the mutations render their figures. For the others the
+#: figures are built but not rendered.
 _RENDERED = st.integers(0, 9).map(lambda number: number == 0)
 
 
@@ -81,7 +83,7 @@ def _figures(rendered: bool) -> Iterator[None]:
 
 
 def _shorten(found: raw.Results) -> raw.Results:
-    """The same with few images and calls, and with every part of a supplement."""
+    """The same results with few images and calls, and with every part of a supplement."""
     names = list(found.test_set.labels)[:8]
 
     def few(latency: tuple[raw.LatencySamples, ...]) -> tuple[raw.LatencySamples, ...]:
@@ -186,20 +188,20 @@ def test_a_damaged_gzip_is_refused(data: st.DataObject, results: Any, tmp_path: 
 @pytest.mark.parametrize(
     ("edit", "named"),
     [
-        (lambda d: d.update(twins=[]), "twins has no A/A unit on litert"),
+        (lambda d: d.update(twins=[]), "twins has no A/A unit for litert"),
         (lambda d: d.update(units=[], twins=[], conditions=[]), "there are no units"),
         (lambda d: d["test_set"].update(labels=dict.fromkeys(d["test_set"]["labels"], 0)), "0 of PNEUMONIA"),
         (lambda d: d["test_set"]["labels"].update({"test/0": 2}), r"test_set.labels.test/0 is 2"),
         (lambda d: d["units"][0]["probabilities"].update({"test/0": 1.5}), r"units\[0\].probabilities.test/0 is 1.5"),
         (lambda d: d["units"][1]["latency"][0]["file_to_verdict"]["stages_ms"].pop("decode"), "has the stages"),
         (lambda d: d["units"][0]["latency"][0]["file_to_verdict"].update(stages_ms={}), "no time in the stage"),
-        (lambda d: d["units"].append(d["units"][0]), "on litert stands there 2 times"),
+        (lambda d: d["units"].append(d["units"][0]), "on litert occurs 2 times"),
         (lambda d: d["conditions"][0].update(process=7), "conditions has process 7"),
         (lambda d: d["models"][0].update(size_bytes=0), r"models\[0\].size_bytes is 0, not at least 1"),
         (lambda d: d["machine"].update(memory_bytes=10**400), "machine.memory_bytes"),
         (lambda d: d.update(started="yesterday"), "started is 'yesterday'"),
         (lambda d: d["supplement"]["energy"][0].update(seconds=0), r"supplement.energy\[0\].seconds is 0"),
-        (lambda d: d["supplement"]["graphs"][0].update(model="other"), "the supplement is of other"),
+        (lambda d: d["supplement"]["graphs"][0].update(model="other"), "the supplement names other"),
     ],
 )  # fmt: skip
 def test_results_that_contradict_themselves_are_refused_by_name(
@@ -288,7 +290,7 @@ def test_documents_made_before_are_read() -> None:
         spec.read(bundled.find(name))
 
 
-# What is read by a function rather than by a verb of its own
+# Documents that are read by a function, without a verb of their own
 
 
 _SPEC = spec.read(bundled.find("mobilenetv2"))
@@ -349,6 +351,32 @@ def test_a_mutated_document_is_read_or_refused_in_one_line(kind: str, data: st.D
     document, name, read = _READERS[kind]
     path = tmp_path / name
     path.write_bytes(data.draw(mutated(json.loads(json.dumps(document)))))
+    _read_or_refuse(read, path)
+
+
+@pytest.fixture(scope="module")
+def verdict_document(whole: Path) -> Any:
+    """The verdict of the raw results, as plain data."""
+    found = summarise(raw.read(whole))
+    return json.loads(records.dumps(verdict_file.of(found, verdict.decide(found), whole)))
+
+
+@settings(several(50))
+@given(data=st.data())
+def test_a_mutated_verdict_is_read_or_refused_in_one_line(
+    data: st.DataObject, verdict_document: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "verdict.json"
+    path.write_bytes(data.draw(mutated(verdict_document)))
+    _read_or_refuse(verdict_file.read, path)
+    # Given in place of raw results, it is always refused.
+    with pytest.raises(ResultsError) as refused:
+        raw.read(path)
+    assert "\n" not in str(refused.value)
+
+
+def _read_or_refuse(read: Callable[[Path], object], path: Path) -> None:
+    """Read a document; an error is one printable line."""
     try:
         read(path)
     except PneumoEdgeError as error:

@@ -80,7 +80,7 @@ def test_both_reports_say_what_was_measured_on_what_and_how_to_repeat_it(
         for expected in (
             "A processor",
             "2026-01-02 03:04 UTC",
-            "right for 50.0%",
+            "correct for 50.0%",
             "other.onnx on onnxruntime: it is not installed",
             "test/broken.png: it is cut short",
             "--threads 1 --preset rapid --processes 10 --seed 0",
@@ -120,11 +120,11 @@ def test_real_images_and_pretrained_weights_carry_no_warning(tmp_path: Path, mak
     markdown, page, _ = pages(with_many_images(results), tmp_path)
     assert "WARNING" not in markdown
     assert 'class="warning"' not in page
-    assert "**Too few test images to tell accuracies apart.**" in pages(results, tmp_path)[0]
+    assert "**Too few test images to compare accuracies.**" in pages(results, tmp_path)[0]
 
 
 def with_many_images(results: Results) -> Results:
-    """As many test images as a claim on accuracy takes."""
+    """As many test images as a claim on accuracy needs."""
     labels = {f"test/{index}": index % 2 for index in range(200)}
     scores = dict(zip(labels, np.random.default_rng(1).uniform(0, 1, 200).tolist(), strict=True))
     test_set = replace(results.test_set, labels=labels, patients={name: name for name in labels})
@@ -153,18 +153,18 @@ def test_every_aa_unit_that_shows_a_difference_is_named(tmp_path: Path, make_res
         results, units=tuple(unit for units, _ in pairs for unit in units), twins=tuple(twin for _, twin in pairs)
     )
     markdown, page, _ = pages(several, tmp_path)
-    told = "2 of 3 A/A units show a difference where there is none: "
+    told = "2 of 3 A/A units show a false difference: "
     assert f"{told}tflite-runtime (inference, wall time); onnxruntime (inference, wall time)." in markdown
     assert told in page
-    assert "show a difference where there is none" not in pages(results, tmp_path)[0]
+    assert "show a false difference" not in pages(results, tmp_path)[0]
     assert "No A/A unit was measured" in pages(replace(results, twins=()), tmp_path)[0]
 
 
 @pytest.mark.parametrize(
     ("kind", "warning"),
     [
-        ({"real": False}, "not real X-rays. The accuracies below mean nothing"),
-        ({"initial_weights": "random"}, "Random initial weights. The accuracies below say nothing"),
+        ({"real": False}, "not real X-rays: the accuracies below mean nothing"),
+        ({"initial_weights": "random"}, "Random initial weights: the accuracies below say nothing"),
     ],
 )
 def test_a_warning_stands_before_everything_else(
@@ -216,7 +216,7 @@ def test_the_verdict_comes_first_and_whole(tmp_path: Path, make_results: MakeRes
         for cell in row:
             assert cell.text in page
     assert markdown.count("On the Pareto front: ") == len(decided.pareto)
-    assert markdown.count("Cannot rank: ") > 0
+    assert markdown.count("Not ranked: ") > 0
     for text in (markdown, page):
         assert text.index("Verdict") < text.index("Accuracy, latency and size")
 
@@ -285,16 +285,17 @@ def test_several_runs_stand_side_by_side(tmp_path: Path, make_results: MakeResul
     markdown = (tmp_path / "both.md").read_text(encoding="utf-8")
     assert "- **Run A:** A processor, " in markdown
     assert "- **Run B:** Another processor, " in markdown
-    # In the made results MobileNetV2's int8 file misses its accuracy gate: it is faster, and not eligible.
+    # In the made results MobileNetV2's int8 file misses its accuracy target: it is faster, and not eligible.
     assert (
         "- MobileNetV2's file is faster than EfficientNetB0's: in run A supported in both comparisons (2.01 times as "
-        "fast; of these not eligible: int8); in run B refuted in both comparisons (0.67 times as fast; of these not "
-        "eligible: int8)."
+        "fast; not eligible among them: int8); in run B refuted in both comparisons (0.67 times as fast; not eligible "
+        "among them: int8)."
     ) in markdown
     assert re.search(
-        r"Of \d+ claims that several runs make, \d+ have the same outcome in all, and 2 opposite ones", markdown
+        r"\d+ claims can be compared between runs: \d+ have the same outcome in all runs, 2 have opposite outcomes",
+        markdown,
     )
-    assert "## Run beside run" in markdown
+    assert "## Comparison of runs" in markdown
     # A unit's rows stand next to each other.
     letters = [row[3].text for row in tradeoff.main_table(gather([summarise(first), summarise(second)])).rows]
     assert letters == ["A", "B"] * 4
@@ -311,4 +312,4 @@ def test_runs_without_a_common_unit_still_make_a_report(tmp_path: Path, make_res
         make_results(speeds={"mobilenetv2": 3.0}), tmp_path, make_results(speeds={"efficientnetb0": 3.0})
     )
     assert "They have no unit in common." in markdown
-    assert "nothing is claimed" in markdown
+    assert "No claim was decided" in markdown

@@ -182,9 +182,9 @@ def test_the_verdict_comes_before_any_table(
             assert box
             assert box["y"] + box["height"] <= first_table["y"]
         faster = sentences.first.text_content() or ""
-        # In the made results int8 misses its accuracy gate.
+        # In the made results int8 misses its accuracy target.
         assert faster.startswith("MobileNetV2's file is faster than EfficientNetB0's: supported in all 8 comparisons (")
-        assert faster.endswith(" times as fast; of these not eligible: int8).")
+        assert faster.endswith(" times as fast; not eligible among them: int8).")
         assert page.evaluate("document.querySelector('#verdict').querySelectorAll('td.good').length") >= 8
 
 
@@ -208,7 +208,7 @@ def _place(table: Locator, heading: str) -> int:
         ("accuracy-latency-and-size", "Inference ms"),
         ("accuracy-latency-and-size", "Size MiB"),
         ("latency", "Calls"),
-        ("where-the-time-goes", "Inference share"),
+        ("time-by-stage", "Inference share"),
     ],
 )
 def test_a_heading_sorts_the_rows_by_number(browser: Browser, page_file: Path, section: str, heading: str) -> None:
@@ -292,7 +292,7 @@ def test_several_runs_fit_too(browser: Browser, tmp_path: Path, make_results: Ma
     report.write(runs, tmp_path / "report.html")
     with _open(browser, tmp_path / "report.html", PHONE) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE
-        assert page.locator("#run-beside-run table").is_visible()
+        assert page.locator("#comparison-of-runs table").is_visible()
 
 
 def test_the_picture_for_the_readme_is_taken_by_make(page_file: Path, tmp_path: Path) -> None:

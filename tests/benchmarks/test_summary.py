@@ -133,12 +133,12 @@ def test_a_file_against_itself_shows_no_difference(make_results: MakeResults) ->
     ("conditions", "named"),
     [
         ({"steal_share": 0.05}, "the host took 5.0% of the processor time"),
-        ({"involuntary_switches": 6000}, "it lost its core 100 times a second"),
+        ({"involuntary_switches": 6000}, "the process was preempted 100 times a second"),
         ({"load_average": 3.5}, "the load average was 3.5"),
         ({"governor": "powersave"}, "the frequency governor was powersave"),
-        ({"throttled_s": 3.0}, "its control group was stopped for 3 s of 60 s"),
+        ({"throttled_s": 3.0}, "its control group was throttled for 3 of 60 s"),
         ({"throttled_s": 0.5}, ""),
-        ({"threads": 4}, "it had 4 threads for 2 cores"),
+        ({"threads": 4}, "it used 4 threads on 2 cores"),
         ({"steal_share": None, "involuntary_switches": None, "load_average": None, "governor": "performance"}, ""),
     ],
 )
@@ -160,7 +160,7 @@ def test_threads_beyond_a_quota_are_a_disturbance_and_the_report_names_the_quota
         machine=replace(before.machine, quota=1.5),
         conditions=tuple(replace(each, threads=2, throttled_s=0.0) for each in before.conditions),
     )
-    assert {each.by for each in summarise(results).disturbed} == {("it had 2 threads for 2 cores, by a quota of 1.5",)}
+    assert {each.by for each in summarise(results).disturbed} == {("it used 2 threads on 2 cores with a quota of 1.5",)}
     report = markdown.render(compose(gather([summarise(results)])))
     assert "2 cores, by a quota of 1.5" in report
     assert "Throttled" in report
@@ -203,6 +203,6 @@ def test_a_result_that_falls_short_of_its_preset_says_of_what(make_results: Make
     assert [row.shortfalls for row in summarise(make_results(speeds={"mobilenetv2": 4.0})).rows] == [(), ()]
     (row, _) = summarise(make_results(speeds={"mobilenetv2": 1.0}, processes=3)).rows
     *counts, seconds = row.shortfalls
-    assert counts == ["3 of at least 10 processes", "60 of at least 64 calls from file to verdict"]
+    assert counts == ["3 of at least 10 processes", "60 of at least 64 end-to-end calls"]
     # 480 calls of about 1.1 ms.
     assert re.fullmatch(r"0\.5\d of at least 6 s of inference", seconds)

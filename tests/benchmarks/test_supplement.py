@@ -81,12 +81,12 @@ def test_the_report_shows_every_part_and_says_what_differs(supplemented: Results
     report.write(runs, tmp_path / "report.md")
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     for title in (
-        "Why one is slower",
+        "Why one file is slower",
         "Throughput",
         "Energy",
-        "What an engine takes on disk",
+        "Disk space of the engines",
         "Other instruments",
-        "Not available here",
+        "Not available on this machine",
     ):
         assert f"## {title}" in text
     assert "as MobileNetV2: 1.30 times the multiply-adds at 0." in text
@@ -109,7 +109,13 @@ def test_the_report_shows_every_part_and_says_what_differs(supplemented: Results
 def test_a_report_without_a_supplement_has_none_of_it(make_results: MakeResults, tmp_path: Path) -> None:
     report.write(gather([summarise(make_results())]), tmp_path / "report.md")
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    for title in ("Why one is slower", "Throughput", "Energy", "Other instruments", "Not available here"):
+    for title in (
+        "Why one file is slower",
+        "Throughput",
+        "Energy",
+        "Other instruments",
+        "Not available on this machine",
+    ):
         assert f"## {title}" not in text
 
 
@@ -128,7 +134,7 @@ def test_results_of_another_machine_are_refused(
 def test_files_that_the_results_are_not_of_are_refused(
     make_results: MakeResults, fake_model: Path, phantom_folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ResultsError, match="none of the model files is one of those that the results are of"):
+    with pytest.raises(ResultsError, match="none of the model files is in the results"):
         run.measure(_here(make_results()), [fake_model], open_source(phantom_folder), ["limit"], tmp_path)
 
 

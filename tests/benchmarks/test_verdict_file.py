@@ -70,8 +70,11 @@ def test_what_is_open_says_why_and_an_infinite_end_is_none(make_results: MakeRes
         (lambda d: d["claims"][0].pop("evidence"), r"the field claims\[0\].evidence is missing"),
         (lambda d: d["claims"][0].update(outcome="likely"), r"claims\[0\].outcome is \"likely\""),
         (lambda d: d["claims"][0].update(outcome="not separable", why_open=None), "why_open is None"),
-        (lambda d: d["claims"].append(d["claims"][0]), "stands there 2 times"),
-        (lambda d: d["unranked"].append({"unit": d["pareto"][0], "shortfalls": [], "missed_gate": None}), "no reason"),
+        (lambda d: d["claims"].append(d["claims"][0]), "occurs 2 times"),
+        (
+            lambda d: d["unranked"].append({"unit": d["pareto"][0], "shortfalls": [], "missed_gate": None}),
+            "without a reason",
+        ),
         (lambda d: d["unranked"].append({"unit": d["pareto"][0], "shortfalls": ["x"], "missed_gate": None}), "pareto"),
         (lambda d: d["basis"].update(patients=-1), "basis.patients is -1, not at least 0"),
     ],
@@ -105,13 +108,19 @@ def test_report_makes_it_of_one_results_file(make_results: MakeResults, tmp_path
     assert raw.read(tmp_path / "results.json") == make_results()
 
 
-def test_a_verdict_takes_no_place_of_another_file(make_results: MakeResults, tmp_path: Path) -> None:
+def test_a_verdict_given_as_results_is_named_as_one(make_results: MakeResults, tmp_path: Path) -> None:
+    made(make_results(), tmp_path)
+    with pytest.raises(ResultsError, match=r"the verdict of a benchmark, not its raw results.*results\.json beside it"):
+        raw.read(tmp_path / "verdict.json")
+
+
+def test_a_verdict_overwrites_no_other_file(make_results: MakeResults, tmp_path: Path) -> None:
     raw.write(tmp_path / "results.json", make_results(speeds={"efficientnetb0": 8, "mobilenetv2": 5}))
     other = tmp_path / "scores.json"
     other.write_text('{"of": "another command"}')
     command = [sys.executable, "-m", "pneumo_edge", "report", str(tmp_path / "results.json"), "--out"]
     refused = subprocess.run([*command, str(other)], capture_output=True, text=True, check=False)
-    assert refused.returncode == ExitCode.USAGE and "no verdict" in refused.stderr
+    assert refused.returncode == ExitCode.USAGE and "not a verdict" in refused.stderr
     assert other.read_text() == '{"of": "another command"}'
     for _ in range(2):
         done = subprocess.run([*command, str(tmp_path / "new.json")], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""The figures of the benchmark's report, as SVG that takes its colours and its font from the page it stands in."""
+"""The figures of the report, as SVG that takes its colours and its font from the surrounding page."""
 
 from __future__ import annotations
 

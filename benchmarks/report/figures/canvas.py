@@ -1,4 +1,4 @@
-"""What the figures have in common: a small panel for each run, engine and number of threads; colours; SVG."""
+"""Shared parts of the figures: a panel for each run, engine and number of threads; colours; SVG."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# matplotlib knows no CSS variables: it draws in these colours, which are then replaced.
+# matplotlib does not support CSS variables, so it draws in these colours, which are then replaced.
 INK, MUTED, RULE, PAPER = "#000001", "#000002", "#000003", "#000004"
 _SERIES = ("#000011", "#000012", "#000013", "#000014")
-#: For parts that every unit has.
+#: Colours of the stages that every unit has.
 PARTS = ("#000021", "#000022", "#000023", "#000024", "#000025")
 _VARIABLES = (
     {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper"}
@@ -32,7 +32,7 @@ _VARIABLES = (
 #: In inches.
 _WIDTH: dict[Layout, float] = {"wide": 10.0, "narrow": 3.7}
 _MOST_COLUMNS = 3
-#: Height of what a panel has beside its rows: title, ticks, label; and of the legend, in inches.
+#: Height of a panel's title, ticks and label, and of the legend, in inches.
 _FRAME, _LEGEND = 0.75, 0.4
 _METADATA = ("Creator", "Date", "Format", "Type")
 _STYLE: dict[Any, Any] = {
@@ -59,14 +59,14 @@ _STYLE: dict[Any, Any] = {
 def draw_panels(
     runs: Runs, layout: Layout, height: Callable[[Panel], float], *, sharex: bool = True, sharey: bool = False
 ) -> Iterator[tuple[Figure, list[tuple[Axes, Panel]]]]:
-    """A figure with a panel for each run, engine and number of threads; wide, as many side by side as engines.
+    """A figure with a panel for each run, engine and number of threads; in the wide layout one column for each engine.
 
     Args:
-        runs: What the panels show.
+        runs: The runs to show.
         layout: Wide or narrow.
         height: The height that a panel's rows need, in inches.
-        sharex: Whether all panels have one x axis.
-        sharey: Whether all panels have one y axis.
+        sharex: Whether all panels share the x axis.
+        sharey: Whether all panels share the y axis.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -99,7 +99,7 @@ def draw_panels(
 
 
 def panel_title(panel: Panel) -> str:
-    """The engine with its threads, and the run where there are several."""
+    """The engine with its number of threads, and the run where there are several."""
     return f"{f'{panel.run.letter}: ' if panel.run.letter else ''}{engine_title(panel.engine, panel.threads)}"
 
 
@@ -111,7 +111,7 @@ def _columns(shown: Sequence[Panel], layout: Layout) -> int:
 
 
 def by_format(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Rows by format, or by the name of the file where several files are of one backbone and format."""
+    """Rows by format, or by file name where several files have the same backbone and format."""
     rows = list(rows)
     kinds = [(row.model.backbone, row.model.format) for row in rows]
     named = len(set(kinds)) < len(kinds)
@@ -122,7 +122,7 @@ def by_format(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def name_places(axes: Axes, names: Sequence[str]) -> None:
-    """Write names down the y axis, the first on top; row i is at height len(names) - 1 - i."""
+    """Write names along the y axis, the first on top; row i is at height len(names) - 1 - i."""
     axes.set_ylim(-0.5, len(names) - 0.5)
     axes.set_yticks(range(len(names)), [encodable(name) for name in reversed(names)], color=INK)
     axes.tick_params(axis="y", length=0)
@@ -138,7 +138,7 @@ def colours(runs: Runs) -> dict[str, str]:
 
 
 def legend(figure: Figure, named: Mapping[str, tuple[str, str]]) -> None:
-    """Name colours and the markers that have them, above the panels."""
+    """Draw a legend of colours and markers above the panels."""
     from matplotlib.lines import Line2D
 
     dots = [Line2D([], [], color=colour, marker=marker, linestyle="none") for colour, marker in named.values()]
@@ -155,7 +155,7 @@ def legend(figure: Figure, named: Mapping[str, tuple[str, str]]) -> None:
 
 
 def name_backbones(figure: Figure, runs: Runs) -> None:
-    """Name the colours of the backbones."""
+    """Draw a legend of the backbones' colours."""
     legend(figure, {backbone_title(backbone): (colour, "o") for backbone, colour in colours(runs).items()})
 
 
@@ -176,15 +176,15 @@ def to_svg(figure: Figure, name: str) -> str:
     from matplotlib import rc_context
 
     stream = io.StringIO()
-    # Several figures stand in one page, so each salts its ids with its own name.
+    # A page has several figures, so each salts its ids with its own name.
     with rc_context({"svg.hashsalt": name}):
         drawing.save(figure, stream, format="svg", transparent=True, metadata=dict.fromkeys(_METADATA))
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]
-    # In a page, an svg element needs no namespaces; its size comes from the style sheet; groups need no names.
+    # Inside a page, an svg element needs no namespaces, its size comes from the style sheet, and groups need no names.
     svg = re.sub(r' (xmlns(:\w+)?="[^"]*"|(width|height)="[\d.]+pt")', "", svg)
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
-    # A tenth of a point is finer than any screen shows.
+    # A tenth of a point is finer than a screen can show.
     svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d)\d+|\s*\n", lambda part: part[1] or " ", path[0]), svg)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var({variable})")

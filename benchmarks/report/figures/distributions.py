@@ -15,7 +15,7 @@ from pneumo_edge.benchmarks.report.runs import Runs
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Histogram bins are this share of a latency wide.
+#: Width of a histogram bin as a share of the latency.
 _BIN_WIDTH, _MAX_BINS = 0.02, 120
 _ROW = {"wide": 0.5, "narrow": 0.55}
 

@@ -1,4 +1,4 @@
-"""Backbone against backbone, with intervals."""
+"""Ratios of time between the backbones, with intervals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROW = 0.34
 
 
 def draw_ratios(runs: Runs, layout: Layout) -> str:
-    """Ratios of the time that claims rest on with their intervals, and the band that a claim has to leave.
+    """Ratios of the time that decides claims with their intervals, and the band that counts as no difference.
 
     Raises:
         MissingExtraError: matplotlib is not installed.

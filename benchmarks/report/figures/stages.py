@@ -1,4 +1,4 @@
-"""The stages between a file and its verdict."""
+"""The stages from an image file to its prediction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _INFERENCE = "inference"
 
 
 def draw_stages(runs: Runs, layout: Layout) -> str:
-    """The medians of the stages of each unit, end to end.
+    """The medians of the stages of each unit, one after the other.
 
     Raises:
         MissingExtraError: matplotlib is not installed.

@@ -45,7 +45,7 @@ def draw_tradeoff(runs: Runs, layout: Layout) -> str:
             axes.margins(x=0.25, y=0.12)
             canvas.log_scale(axes)
         _name_formats(figure, runs)
-        # Labels need to know where everything is.
+        # Labels are placed around the dots, so the layout must be final.
         drawing.lay_out(figure)
         for axes, panel in pairs:
             _label_dots(axes, runs, panel.rows)
@@ -73,7 +73,7 @@ def _markers(runs: Runs) -> dict[str, str]:
 
 
 def _label_dots(axes: Axes, runs: Runs, rows: Sequence[Row]) -> None:
-    """Write the formats beside the dots, or at an end of the interval; where nothing is free, the shape has to do."""
+    """Label dots with their format, beside the dot or at an end of its interval; omit the label if there is no room."""
     taken = [box for row in rows for box in _extents(axes, row)]
     inside = axes.get_window_extent()
     for dots in _coincident(axes, rows):
@@ -114,13 +114,13 @@ def _label_dots(axes: Axes, runs: Runs, rows: Sequence[Row]) -> None:
 
 
 def _name_formats(figure: Figure, runs: Runs) -> None:
-    """Name the colours of the backbones, and the shapes of the formats."""
+    """Draw a legend of the backbones' colours and the formats' shapes."""
     colours = {backbone_title(name): (colour, "o") for name, colour in canvas.colours(runs).items()}
     canvas.legend(figure, colours | {name: (canvas.MUTED, marker) for name, marker in _markers(runs).items()})
 
 
 def _coincident(axes: Axes, rows: Iterable[Row]) -> list[list[Row]]:
-    """Dots of one backbone that lie on each other share a label; the largest comes first."""
+    """Group overlapping dots of one backbone, which share a label; the largest comes first."""
     groups: list[list[Row]] = []
     for row in sorted(rows, key=_area, reverse=True):
         for group in groups:
@@ -134,7 +134,7 @@ def _coincident(axes: Axes, rows: Iterable[Row]) -> list[list[Row]]:
 
 
 def _extents(axes: Axes, row: Row) -> list[Bbox]:
-    """Where a dot and its interval are, in pixels."""
+    """The extents of a dot and its interval, in pixels."""
     from matplotlib.transforms import Bbox
 
     x, y = axes.transData.transform(_place(row))

@@ -1,6 +1,6 @@
-"""The sections of the benchmark's report: each is one function of the runs, in a module with what it alone needs.
+"""The sections of the report. Each is a function of the runs.
 
-A section that has nothing to say gives None, and is left out.
+A function returns None for a section without content, which is left out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The verdict: what is claimed of a backbone beside another, and what the evidence says."""
+"""The verdict: claims that compare the backbones, and their evidence."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from pneumo_edge.benchmarks import verdict
 from pneumo_edge.benchmarks.claims import AskedClaim, Property, backbones
 from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.runs import Run, Runs, engine_title
+from pneumo_edge.benchmarks.statistics import LEAST_DIFFERENCE
 from pneumo_edge.benchmarks.summary import CLOCK_TITLES, deciding_clock
 from pneumo_edge.benchmarks.verdict import Claim
 from pneumo_edge.evaluation.outcomes import LEAST_IMAGES, LEAST_PATIENTS, Outcome
 
-#: What an effect is, after its number.
+#: The words after the number of an effect.
 _NOUNS: dict[Property, str] = {
     "faster": "times as fast",
     "smaller": "times the size",
@@ -35,68 +36,74 @@ _NOUNS: dict[Property, str] = {
     "keeps more AUC when quantized": "in AUC",
 }
 _TONES: dict[Outcome, Tone] = {"supported": "good", "refuted": "bad", "not separable": "open"}
-#: More exceptions than these are counted only.
+#: Maximum number of exceptions that are named; more are only counted.
 _MOST_NAMED = 4
 
 
 def section(runs: Runs) -> Section:
-    """What the claims are about, each in a sentence, then for each format and engine, then with its evidence."""
+    """The scope of the claims, a sentence for each, a table by format and engine, and the evidence."""
     blocks: list[Block] = []
     if told := tuple(sentences(runs)):
         blocks += [Paragraph(scope) for run in runs if (scope := _scope(run))]
         if any(len(run.summary.trainings) > 2 for run in runs):
-            blocks.append(Paragraph(f"Claims are asked of {backbones(_asked(runs))}, and of no other pair."))
+            blocks.append(Paragraph(f"These pairs are compared: {backbones(_asked(runs))}."))
         blocks.append(Points(told))
         blocks.append(
             Paragraph(
-                "A claim is supported or refuted only where the evidence leaves no doubt at 95 %, each for itself, and "
-                "else not separable, which does not mean equal. A file that misses its accuracy gate is not eligible, "
-                "however fast or small it is."
+                "A claim is supported or refuted only where its whole 95 % interval says so. Otherwise it is not "
+                "separable, which does not mean equal. The intervals are not adjusted for the number of claims. A file "
+                "that misses its accuracy target is not eligible, even where it is faster or smaller."
             )
         )
         blocks.append(_matrix(runs))
     else:
         why = (
-            f"The claims asked are of {backbones(_asked(runs))}"
+            f"No claim was decided. Claims compare {backbones(_asked(runs))}, and the results have no such pair."
             if any(run.summary.ratios for run in runs)
-            else "No two files differ in their backbone alone"
+            else "No claim was decided. A claim needs two files that differ only in their backbone."
         )
-        blocks.append(Paragraph(f"{why}, so nothing is claimed."))
+        blocks.append(Paragraph(why))
     blocks.append(Paragraph(" ".join(_rules(runs)), minor=True))
     if not all(run.summary.accuracy_counts for run in runs):
-        blocks.append(Paragraph("Accuracy is not judged, for the reason at the top.", minor=True))
+        blocks.append(Paragraph("No claim on accuracy is decided; the warning at the top says why.", minor=True))
     if told:
         blocks.append(Folded("Every claim with its evidence", (evidence_table(runs),)))
     if unranked := tuple(_unranked(runs)):
-        blocks.append(Folded("Files that cannot rank, and why", (Points(unranked),)))
+        blocks.append(Folded("Files that are not ranked, and why", (Points(unranked),)))
     return Section("Verdict", tuple(blocks))
 
 
 def _rules(runs: Runs) -> Iterator[str]:
-    """When a claim is supported and when it is refuted, with the margins of those that were asked."""
+    """The rules that decide claims, with the margins that were asked."""
     margins: dict[Property, list[float]] = {}
     for claim in _asked(runs):
         if claim.margin not in margins.setdefault(claim.property, []):
             margins[claim.property].append(claim.margin)
     if faster := margins.get("faster"):
         yield (
-            "Faster: supported where the whole interval of the ratio of times lies above the band of "
-            f"{_percent(faster)}, or of what a file against itself showed in this run where that is more, and refuted "
-            "where it lies below. The times are CPU time at one thread and wall time with several."
+            "Faster: supported where the whole interval of the ratio of times lies above the band, refuted where it "
+            f"lies below. The band is {_percent(faster)}, or the noise that a file showed against itself in this run "
+            "if that is more. The times are CPU time with one thread and wall time with several."
         )
     if lighter := margins.get("lighter in memory"):
-        same = "the same with" if faster else "supported where the whole interval of the ratio lies above"
-        yield f"Lighter in memory: {same} the band of {_percent(lighter)}."
+        same = "the same rule with" if faster else "supported where the whole interval of the ratio lies above"
+        yield f"Lighter in memory: {same} a band of {_percent(lighter)}."
     if accurate := margins.get("as accurate"):
         ends = " or ".join(f"-{margin:g}" for margin in accurate)
         yield (
-            f"As accurate: supported where the lower end of the difference in AUC is above {ends}, refuted where its "
+            f"As accurate: supported where the lower end of the difference in AUC is above {ends}, refuted where the "
             "upper end is below."
         )
+    if both := margins.get("faster and as accurate"):
+        yield (
+            "Faster and as accurate: supported where both parts are, refuted where either is. The speed must differ by "
+            f"more than {_percent([LEAST_DIFFERENCE])} or the noise; the margin of AUC is "
+            f"{' or '.join(f'{margin:g}' for margin in both)}."
+        )
     yield (
-        f"A claim on accuracy takes at least {LEAST_IMAGES} test images of {LEAST_PATIENTS} patients in each class. A "
-        f"file whose AUC is under {verdict.GATE_SHARE:.0%} of its fp32 file's misses its accuracy gate and does not "
-        "rank. One that was timed less than the preset asks for cannot win by its times."
+        f"A claim on accuracy needs at least {LEAST_IMAGES} test images of {LEAST_PATIENTS} patients in each class. A "
+        f"file misses its accuracy target where its AUC is below {verdict.GATE_SHARE:.0%} of the AUC of its fp32 file; "
+        "it is then not ranked. A file that was timed less than the preset requires cannot be called faster."
     )
 
 
@@ -109,13 +116,13 @@ def _asked(runs: Runs) -> list[AskedClaim]:
 
 
 def _scope(run: Run) -> str:
-    """What the claims of a run are about: files, and of how many trainings they are."""
+    """The scope of the claims of a run: files, and the number of their trainings."""
     trainings = run.summary.trainings
     if max(trainings.values()) == 1:
         return (
             f"{_in(run)}One training of each backbone was measured. Every claim is about the two files that it "
-            "compares, not about the backbones: another training of either may come out otherwise, above all in "
-            "accuracy. However many formats and engines are compared, their answers are those of one training of each."
+            "compares, not about the backbones: another training may give another result, above all in accuracy. More "
+            "formats and engines do not change that."
         )
     counted = ", ".join(f"{number} of {backbone_title(backbone)}" for backbone, number in trainings.items())
     return (
@@ -132,7 +139,7 @@ def evidence_table(runs: Runs) -> Table:
         tuple(
             (
                 Cell(_claim(claim)),
-                _judged(claim),
+                _outcome_in_evidence(claim),
                 Cell(claim.subject.model.format),
                 Cell(
                     engine_title(claim.engine, claim.threads) if claim.engine else Path(claim.subject.model.file).suffix
@@ -153,7 +160,7 @@ def _evidence(claim: Claim) -> str:
 
 
 def sentences(runs: Runs) -> Iterator[str]:
-    """One sentence for each claim and run, and one on whether the runs agree."""
+    """One sentence for each claim, and one on whether the runs agree."""
     for title in dict.fromkeys(_claim(claim) for run in runs for claim in run.verdict.claims):
         of_runs = [
             f"{f'in run {run.letter} ' if run.letter else ''}{_outcomes(claims)}"
@@ -171,8 +178,8 @@ def sentences(runs: Runs) -> Iterator[str]:
         opposite = sum({"supported", "refuted"} <= set(found) for found in shared)
         if shared:
             yield (
-                f"Of {count(len(shared), 'claim')} that several runs make, {same} have the same outcome in all, and "
-                f"{opposite} opposite ones (supported in one run, refuted in another)."
+                f"{count(len(shared), 'claim')} can be compared between runs: {same} have the same outcome in all "
+                f"runs, {opposite} have opposite outcomes (supported in one run, refuted in another)."
             )
 
 
@@ -199,7 +206,7 @@ def _outcomes(claims: Sequence[Claim]) -> str:
 
 
 def where(found: Sequence[Claim], claims: Iterable[Claim]) -> str:
-    """Which of the claims these are: a format alone where it is all of that format; "" where they are many."""
+    """Where these claims apply: only the format if they cover all of it; "" where there are too many."""
     chosen = {id(claim) for claim in found}
     mixed = {claim.subject.model.format for claim in claims if id(claim) not in chosen}
     names = dict.fromkeys(
@@ -212,13 +219,13 @@ def where(found: Sequence[Claim], claims: Iterable[Claim]) -> str:
 
 
 def _ineligible(claims: Sequence[Claim]) -> str:
-    """Which of the claims are about a file that is not eligible."""
+    """The claims with a file that is not eligible, in words."""
     found = [claim for claim in claims if claim.ineligible]
     if not found:
         return ""
     if len(found) == len(claims):
         return "not eligible" if len(claims) == 1 else "none eligible"
-    return f"of these not eligible: {where(found, claims) or len(found)}"
+    return f"not eligible among them: {where(found, claims) or len(found)}"
 
 
 def _threads(claim: Claim) -> str:
@@ -226,7 +233,7 @@ def _threads(claim: Claim) -> str:
 
 
 def _range(claims: Iterable[Claim]) -> str:
-    """The least and the greatest effect."""
+    """The range of the effects."""
     known = sorted((claim for claim in claims if claim.effect is not None), key=lambda claim: claim.effect or 0.0)
     if not known:
         return ""
@@ -284,7 +291,7 @@ def _matrix(runs: Runs) -> Table:
                 )
             )
     labels = ("Format", "Engine", *("Backbones",) * (len(pairs) > 1), *cells.run_columns(runs))
-    # The same claim of several runs stands together.
+    # Rows of the same claim in several runs are grouped.
     place = {row[:2]: number for number, row in reversed(list(enumerate(rows)))}
     return Table(
         (*labels, *(name[0].upper() + name[1:] for name in columns)),
@@ -298,23 +305,23 @@ def _outcome(claim: Claim) -> Cell:
     return Cell(claim.outcome, _effect(claim), claim.effect, _TONES[claim.outcome])
 
 
-def _judged(claim: Claim) -> Cell:
-    """The outcome, and the file that is not eligible whatever it is."""
+def _outcome_in_evidence(claim: Claim) -> Cell:
+    """The outcome, and the file that is not eligible."""
     return Cell(claim.outcome, f"({_missing(claim)})" if claim.ineligible else "", tone=_TONES[claim.outcome])
 
 
 def _missing(claim: Claim) -> str:
-    """Whose file misses its accuracy gate; "" where none does."""
+    """The backbones whose file misses its accuracy target; "" where none does."""
     names = [backbone_title(row.model.backbone) for row, _ in claim.ineligible]
     return f"not eligible: {'both' if len(names) > 1 else names[0]}" if names else ""
 
 
 def _pair(claim: Claim) -> str:
-    return f"{backbone_title(claim.subject.model.backbone)} beside {backbone_title(claim.other.model.backbone)}"
+    return f"{backbone_title(claim.subject.model.backbone)} against {backbone_title(claim.other.model.backbone)}"
 
 
 def _claim(claim: Claim) -> str:
-    # Of files, never of backbones: that takes several trainings of each.
+    # Claims are about files. A claim about backbones would need several trainings of each.
     subject, other = (backbone_title(row.model.backbone) for row in (claim.subject, claim.other))
     verb = "" if claim.property == "keeps more AUC when quantized" else "is "
     link = "as" if claim.property.endswith("accurate") else "than"
@@ -328,7 +335,7 @@ def _unranked(runs: Runs) -> Iterator[str]:
             why = words.unranked(row.shortfalls, gate)
             reasons.setdefault(why, []).append(cells.unit_title(row))
         for why, names in reasons.items():
-            yield f"{_in(run)}Cannot rank: {'; '.join(names)}. Reason: {why}."
+            yield f"{_in(run)}Not ranked: {'; '.join(names)}. Reason: {why}."
 
 
 def _in(run: Run) -> str:

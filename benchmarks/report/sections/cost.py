@@ -1,4 +1,4 @@
-"""What running a file costs beside its time: energy, cores, and what its engine takes on disk."""
+"""The costs of a file other than time: throughput, energy, and the disk space of its engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pneumo_edge.benchmarks.supplement.records import EnergySample, Supplement
 
 
 def throughput(runs: Runs) -> Section | None:
-    """Images a second over threads and processes."""
+    """Inferences per second over threads and processes."""
     samples = [(run, sample) for run, found in _supplements(runs) for sample in found.throughput]
     if not samples:
         return None
@@ -41,8 +41,8 @@ def throughput(runs: Runs) -> Section | None:
         "Throughput",
         (
             Paragraph(
-                "Inferences a second with nothing between calls: one process with more threads, and more processes "
-                "of one thread each, up to the cores that this machine lends."
+                "Inferences per second without pauses: one process with more threads, or more processes with one "
+                "thread each, up to the number of cores of this machine."
             ),
             Table(
                 (*labels, *(_pair(*pair) for pair in pairs), "Best over one"),
@@ -55,7 +55,7 @@ def throughput(runs: Runs) -> Section | None:
 
 
 def energy(runs: Runs) -> Section | None:
-    """Joules of an inference, or why there are none."""
+    """Energy of an inference, or why it was not measured."""
     samples = [(run, sample) for run, found in _supplements(runs) for sample in found.energy]
     missing = tuple(dict.fromkeys(_missing(runs, "energy")))
     if not samples and not missing:
@@ -65,15 +65,15 @@ def energy(runs: Runs) -> Section | None:
         labels = cells.unit_columns(runs)
         blocks += [
             Table(
-                (*labels, "mJ an inference", "mJ over idle", "Watts", "Idle watts"),
+                (*labels, "mJ per inference", "mJ above idle", "Watts", "Idle watts"),
                 len(labels),
                 tuple((*_sample_cells(run, sample), *_joules(sample)) for run, sample in samples),
                 group=cells.ENGINE,
             ),
             Paragraph(
-                "What all packages of the processor drew (RAPL) while it did nothing but infer, divided by the "
-                "inferences; over idle, less what they drew in the same time of sleep. Memory, disk and the supply's "
-                "losses are not in it, and everything else that ran is.",
+                "The energy of all packages of the processor (RAPL) during inference, divided by the number of "
+                "inferences. Above idle: minus the energy of the same time without work. Memory, disk and losses of "
+                "the power supply are not included; other processes are.",
                 minor=True,
             ),
         ]
@@ -83,16 +83,16 @@ def energy(runs: Runs) -> Section | None:
 
 
 def installation(runs: Runs) -> Section | None:
-    """What each engine takes on disk."""
+    """Disk space of each engine."""
     found = [(run, each) for run, supplement in _supplements(runs) for each in supplement.installations]
     if not found:
         return None
-    labels = ("Engine", *cells.run_columns(runs), "Distribution", "It needs")
+    labels = ("Engine", *cells.run_columns(runs), "Distribution", "Requires")
     return Section(
-        "What an engine takes on disk",
+        "Disk space of the engines",
         (
             Table(
-                (*labels, "Its own MB", "What it needs MB", "In all MB"),
+                (*labels, "Own MB", "Requirements MB", "Total MB"),
                 len(labels),
                 tuple(
                     (
@@ -108,8 +108,8 @@ def installation(runs: Runs) -> Section | None:
                 ),
             ),
             Paragraph(
-                "Files on the installer's record, in this environment; pneumo-edge itself, Pillow and Python come on "
-                "top. numpy, which every engine needs, is in each sum.",
+                "Files in the installer's records of this environment. pneumo-edge, Pillow and Python are not "
+                "included. numpy, which every engine requires, is included in each total.",
                 minor=True,
             ),
         ),
@@ -117,14 +117,14 @@ def installation(runs: Runs) -> Section | None:
 
 
 def not_available(runs: Runs) -> Section | None:
-    """What else could not be measured, and why."""
+    """Other measures that were not available, with the reasons."""
     texts = tuple(
         f"{each.measure} of {each.subject}{f' in run {run.letter}' * bool(run.letter)}: {each.reason}"
         for run, supplement in _supplements(runs)
         for each in supplement.unavailable
         if each.measure != "energy"
     )
-    return Section("Not available here", (Points(texts),)) if texts else None
+    return Section("Not available on this machine", (Points(texts),)) if texts else None
 
 
 def _supplements(runs: Runs) -> Iterator[tuple[Run, Supplement]]:

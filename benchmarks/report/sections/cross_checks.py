@@ -1,4 +1,4 @@
-"""Whether instruments that others wrote read what this benchmark reads."""
+"""Compares this benchmark's times with those of other instruments."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ _TONES: dict[AgreementOutcome, Tone] = {"agrees": "good", "differs": "bad", "not
 
 
 def section(runs: Runs) -> Section | None:
-    """Other instruments beside ours, and LoadGen's own results."""
+    """Other instruments against ours, and LoadGen's own results."""
     found = [(run, row, each) for run, row in units(runs) for each in _agreements(run, row)]
     if not found:
         return None
     counts = Counter(each.outcome for _, _, each in found)
     blocks: list[Block] = [
         Paragraph(
-            f"The same files, timed in turns by this benchmark's clock and by instruments that others wrote: {ROUNDS} "
-            "rounds, each turn a fresh process with as many calls of inference one after the other, the order drawn "
-            f"for each round. {counts['agrees']} of {len(found)} comparisons agree within {TOLERANCE:.0%}, "
-            f"{counts['differs']} differ, and of {counts['not separable']} this run does not settle it."
+            f"Of {len(found)} comparisons with other instruments, {counts['agrees']} agree within {TOLERANCE:.0%}, "
+            f"{counts['differs']} differ, and {counts['not separable']} are not separable. This benchmark's clock and "
+            f"the other instruments timed the same files in turn, in {ROUNDS} rounds with a random order. Each turn is "
+            "a fresh process with the same number of consecutive inference calls."
         ),
         _table(runs, found),
         Paragraph(
-            "Medians of the rounds' medians; the ratio is theirs over ours, paired by round, with Student's 95 % "
-            "interval over rounds. Two agree where all of it lies within the tolerance, and differ where all of it "
-            "lies outside. In the benchmark is the median of the whole run, where units and decoding take turns and "
-            "leave the caches to each other."
+            "Times are medians of the rounds' medians. The ratio is theirs over ours, paired by round, with Student's "
+            "95 % interval over rounds. Two instruments agree where the whole interval lies within the tolerance, and "
+            'differ where it lies outside. "In the benchmark" is the median of the whole run, where other units and '
+            "decoding use the caches between calls."
         ),
         Points(tuple(f"{each.name}: {each.calls}." for each in (OWN, *OTHERS))),
     ]
     if runs_of_loadgen := [(run, row, reading) for run, row in units(runs) for reading in _last_of_loadgen(run, row)]:
         blocks += [
             Paragraph(
-                "LoadGen's own results, in the words of its log, of the last round; its whole summary of each is in "
-                "the raw results, its logs are in the folder `loadgen` beside them. It calls a result valid where its "
-                "early stopping is met, which takes 64 queries; a turn lasts about a second."
+                "LoadGen's own results of the last round, under the names of its log. Its full summaries are in the "
+                "raw results, its logs in the folder `loadgen` beside them. LoadGen calls a result valid where its "
+                "early stopping criterion is met, which needs 64 queries; a turn lasts about a second."
             ),
             _loadgen_table(runs, runs_of_loadgen),
         ]
@@ -60,7 +60,7 @@ def _agreements(run: Run, row: Row) -> list[Agreement]:
 def _table(runs: Runs, found: list[tuple[Run, Row, Agreement]]) -> Table:
     labels = cells.unit_columns(runs)
     return Table(
-        (*labels, "Instrument", "Theirs ms", "Ours ms", "Ratio", "In the benchmark ms", "Found"),
+        (*labels, "Instrument", "Theirs ms", "Ours ms", "Ratio", "In the benchmark ms", "Outcome"),
         len(labels) + 1,
         tuple(
             (
@@ -114,6 +114,6 @@ def _loadgen_table(runs: Runs, found: list[tuple[Run, Row, Reading]]) -> Table:
 
 
 def _told(reading: Reading, name: str, unit: float) -> Cell:
-    """One of LoadGen's numbers; it writes 0 where it has none."""
+    """One of LoadGen's numbers; LoadGen writes 0 for a missing one."""
     value = reading.told.get(name, 0)
     return cells.number(value / unit) if value else Cell("none")

@@ -1,4 +1,4 @@
-"""The model files, and what was not measured."""
+"""The model files, and everything that was not measured."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pneumo_edge.benchmarks.report.runs import Runs
 
 
 def section(runs: Runs) -> Section:
-    """What each file says of itself."""
+    """The ModelSpec of each file in brief."""
     return Section(
         "Model files",
         (
-            Paragraph("What each file says of itself. The SHA-256 is cut here, and whole in the raw results."),
+            Paragraph("From the ModelSpec in each file. The raw results have the full SHA-256."),
             Table(
                 (
                     "File",
@@ -45,7 +45,7 @@ def section(runs: Runs) -> Section:
 
 
 def left_out(runs: Runs) -> Section | None:
-    """Files, engines and images that were not measured, with the reasons."""
+    """Files, engines and images that were left out, with the reasons."""
     skipped, images = [], []
     for run in runs:
         where = f"Run {run.letter}. " if run.letter else ""
@@ -60,8 +60,7 @@ def left_out(runs: Runs) -> Section | None:
         "Not measured",
         (
             Paragraph(
-                f"{count(len(skipped), 'unit')} and {count(len(images), 'test image')} were left out, for these "
-                "reasons."
+                f"{count(len(skipped), 'unit')} and {count(len(images), 'test image')} were left out for these reasons."
             ),
             Points((*skipped, *images)),
         ),

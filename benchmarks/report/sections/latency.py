@@ -1,4 +1,4 @@
-"""How long calls take."""
+"""The latency of calls."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pneumo_edge.benchmarks.report import cells, figures
 from pneumo_edge.benchmarks.report.runs import Run, Runs, units
 
 _CAPTION = (
-    "Every timed call, as a histogram of wall time (logarithmic) for each format and backbone. The line marks the "
-    "median, the dot the 90th percentile; the ticks below are the medians of the processes."
+    "Histogram of the wall time of every timed call (logarithmic) for each format and backbone. The line marks the "
+    "median, the dot the 90th percentile, the ticks below the medians of the processes."
 )
 
 
@@ -22,7 +22,7 @@ def section(runs: Runs) -> Section:
         (
             *(Paragraph(_protocol(run)) for run in runs),
             Figure(partial(figures.draw_distributions, runs, "inference"), f"Inference. {_CAPTION}"),
-            Figure(partial(figures.draw_distributions, runs, "file_to_verdict"), f"File to verdict. {_CAPTION}"),
+            Figure(partial(figures.draw_distributions, runs, "file_to_verdict"), f"End to end. {_CAPTION}"),
             Table(
                 (
                     *labels,
@@ -32,7 +32,7 @@ def section(runs: Runs) -> Section:
                     "p99",
                     "Outliers",
                     "CPU ms",
-                    "File to verdict ms",
+                    "End to end ms",
                     "CPU ms",
                     "Load ms",
                     "First ms",
@@ -57,13 +57,13 @@ def section(runs: Runs) -> Section:
                 group=cells.ENGINE,
             ),
             Paragraph(
-                "Inference is the engine on a ready tensor; file to verdict is everything from the path of an image "
-                "file (in the page cache) to the label. The bound on the 90th percentile is MLPerf's early stopping, "
-                "with 99 % confidence; it takes 64 calls. Outliers lie more than ten median absolute deviations above "
-                "the median, and count like all others. CPU time is the median over processes of each process's "
-                "median, with the least and the greatest; where wall time is well above it, the machine was busy with "
-                "something else. Load and first inference are medians over processes, with the file in the page cache "
-                "and the engine's library imported.",
+                "Inference is the engine on a ready tensor. End to end is everything from the path of an image file "
+                "(in the page cache) to the prediction. The bound on the 90th percentile is MLPerf's early stopping, "
+                "with 99 % confidence; it needs 64 calls. Outliers lie more than ten median absolute deviations above "
+                "the median; they are kept in all statistics. CPU time is the median over processes of each process's "
+                "median, with minimum and maximum; where wall time is well above it, the machine was busy with other "
+                "work. Load and first inference are medians over processes, with the file in the page cache and the "
+                "engine's library imported.",
                 minor=True,
             ),
         ),
@@ -74,9 +74,10 @@ def _protocol(run: Run) -> str:
     settings = run.summary.results.settings
     images = min(settings.images, sum(run.summary.class_counts.values()))
     return (
-        f"{f'Run {run.letter}. ' if run.letter else ''}{count(settings.processes, 'fresh process', 'es')}; in each, "
-        "the units of one engine and number of threads are loaded, warmed up, and timed in rounds, in an order that is "
-        f"drawn anew for every round. Over all processes a unit makes at least {count(settings.queries, 'call')} of "
-        f"each kind and spends {settings.seconds:g} s in inference; one too slow for that stops after "
-        f"{settings.most_seconds:g} s. All units see the same {images} test images. No sample is left out."
+        f"{f'Run {run.letter}. ' if run.letter else ''}Each unit was timed in "
+        f"{count(settings.processes, 'fresh process', 'es')}. A process loads the units of one engine and number of "
+        "threads, warms them up, and times them in rounds, in a new random order for every round. Over all processes a "
+        f"unit makes at least {count(settings.queries, 'call')} of each kind and spends at least {settings.seconds:g} "
+        f"s in inference; a unit too slow for that stops after {settings.most_seconds:g} s. All units get the same "
+        f"{images} test images. No sample is dropped."
     )

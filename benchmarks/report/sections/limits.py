@@ -1,4 +1,4 @@
-"""What the report does not say."""
+"""The limitations of the report."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from pneumo_edge.scoring.models import Model
 
 
 def _has_signed_weights(model: Model) -> bool:
-    """Whether it is a file from before such files said what processor they were verified on."""
+    """Whether it is an older file of this format, which does not name the processor that it was verified on."""
     row = formats.find(Path(model.file).suffix, model.format)
     return row is not None and row.signed_before and model.processor is None
 
 
 def section(runs: Runs) -> Section:
-    """The limits of what was measured."""
+    """The limitations of the measurements."""
     signed = sorted({model.file for run in runs for model in run.summary.results.models if _has_signed_weights(model)})
     images = max(sum(run.summary.class_counts.values()) for run in runs)
     return Section(
-        "Limits",
+        "Limitations",
         (
             Points(
                 (
-                    "Research software; not a medical device. No number here says how well a model judges patients.",
-                    f"{images} test images of one source: two models whose intervals overlap may still differ, and "
-                    "accuracy elsewhere, on other patients, devices and ages, can be far lower.",
-                    "Latency belongs to this machine on this day. On a shared machine wall time also measures its "
-                    "neighbours; compare units of one report with each other rather than with another report.",
-                    "Units take turns, so a call finds the caches as another unit left them; a device that runs one "
-                    "model over and over can be a little faster.",
+                    "Research software, not a medical device. No number here says how well a model diagnoses patients.",
+                    f"The {images} test images come from one source. Two models whose intervals overlap may still "
+                    "differ. Accuracy on other patients, devices and ages can be far lower.",
+                    "Latency applies to this machine on this day. On a shared machine, wall time includes the effect "
+                    "of its neighbours. Compare units within one report rather than between reports.",
+                    "Units take turns, so a call finds the caches as another unit left them. A device that runs only "
+                    "one model can be slightly faster.",
                     "Model files are read from the page cache. Heat is not measured.",
                     *(
-                        f"{name} was measured with signed 8-bit weights, which are cut off on x86-64 without VNNI; the "
-                        "format `onnx-int8` has had unsigned ones since, with other numbers (docs/quantization.md)."
+                        f"{name} has signed 8-bit weights, whose products saturate on x86-64 without VNNI. Newer files "
+                        "of the format `onnx-int8` have unsigned weights, with other numbers (docs/quantization.md)."
                         for name in signed
                     ),
                 )

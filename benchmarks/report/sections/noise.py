@@ -1,4 +1,4 @@
-"""How far the machine can be trusted, and which results count."""
+"""The noise of the machine, and which results count."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def section(runs: Runs) -> Section:
     short = [(run, row) for run, row in units(runs) if row.shortfalls]
     blocks: list[Block] = [
         Paragraph(
-            "The A/A unit of each engine is its fastest file, loaded once more and timed beside itself. Its true ratio "
-            "is 1; what its interval shows is the noise that a claim has to rise above. The band is that of the clock "
-            "that claims rest on: CPU time at one thread, wall time with several."
+            "The A/A unit of each engine is its fastest file, loaded twice and timed against itself. The true ratio is "
+            "1, so its interval shows the noise that a claim must exceed. The band is computed on the clock that "
+            "decides claims: CPU time with one thread, wall time with several."
         ),
         *(Paragraph(told) for run in runs if (told := _false_differences(run))),
         _null_tests(runs),
         Paragraph(
-            f"Validity: {len(units(runs)) - len(short)} of {count(len(units(runs)), 'unit')} did all that the preset "
-            "asks for. The others are marked, and cannot win by their times."
+            f"{len(units(runs)) - len(short)} of {count(len(units(runs)), 'unit')} were timed as much as the preset "
+            "requires. The others cannot be called faster."
         ),
     ]
     if short:
         blocks.append(
             Table(
-                (*cells.unit_columns(runs), "Lacks"),
+                (*cells.unit_columns(runs), "Missing"),
                 len(cells.unit_columns(runs)) + 1,
                 tuple((*cells.unit(row, run), Cell(", ".join(row.shortfalls), tone="bad")) for run, row in short),
                 group=cells.ENGINE,
@@ -42,34 +42,33 @@ def section(runs: Runs) -> Section:
         )
     blocks.append(
         Paragraph(
-            f"{disturbed} of {count(processes, 'process', 'es')} were disturbed; their samples count all the same. A "
-            "process is called disturbed where its host took more than "
-            f"{validity.MOST_STEAL_SHARE:.0%} of the processor time, where it lost its core more than {switches}, "
-            f"where wall time is more than {validity.MOST_WALL_OVER_CPU:g} times CPU time at one thread, where its "
-            f"control group (a container's) was stopped for more than {validity.MOST_THROTTLED_SHARE:.0%} of the time "
-            "by its quota of processor time, where it had more threads than there were cores for, where the load "
-            "average is above the number of cores, or where a frequency governor is at work."
+            f"{disturbed} of {count(processes, 'process', 'es')} were disturbed. Their samples still count. A process "
+            f"counts as disturbed in any of these cases: its host took more than {validity.MOST_STEAL_SHARE:.0%} of "
+            f"the processor time; it was preempted more than {switches}; wall time is more than "
+            f"{validity.MOST_WALL_OVER_CPU:g} times CPU time with one thread; its control group (container) was "
+            f"throttled for more than {validity.MOST_THROTTLED_SHARE:.0%} of the time; it used more threads than "
+            "cores; the load average is above the number of cores; the frequency governor is not `performance`."
         )
     )
     if disturbances := tuple(_disturbances(runs)):
-        blocks.append(Folded("What disturbed them", (Points(disturbances),)))
-    blocks.append(Folded("What went on in each process", (_conditions(runs),)))
-    return Section("Noise on this machine, and what counts", tuple(blocks))
+        blocks.append(Folded("Disturbed processes", (Points(disturbances),)))
+    blocks.append(Folded("Conditions of each process", (_conditions(runs),)))
+    return Section("Noise and disturbances", tuple(blocks))
 
 
 def _false_differences(run: Run) -> str:
-    """Every A/A unit that shows a difference, though there is none."""
+    """The A/A units that show a false difference, in words."""
     tests = run.summary.null_tests
     if not tests:
-        return f"{_in(run)}No A/A unit was measured, so the noise is not known, and no claim about time is settled."
+        return f"{_in(run)}No A/A unit was measured, so the noise is unknown and no claim about time is decided."
     failed = [test for test in tests if not test.passed]
     if not failed:
         return ""
     named = "; ".join(f"{engine_title(test.engine, test.threads)} ({'; '.join(test.found)})" for test in failed)
     return (
-        f"{_in(run)}{len(failed)} of {count(len(tests), 'A/A unit')} show a difference where there is none: {named}. "
-        "By chance one interval in twenty does; more are a fault of the machine or of the measurement, and differences "
-        "of that size mean nothing here."
+        f"{_in(run)}{len(failed)} of {count(len(tests), 'A/A unit')} show a false difference: {named}. One interval in "
+        "twenty does so by chance. More are a fault of the machine or of the measurement; differences of that size "
+        "then mean nothing."
     )
 
 
@@ -81,8 +80,8 @@ def _null_tests(runs: Runs) -> Table:
     return Table(
         (
             *("Engine", *cells.run_columns(runs), "File"),
-            *("Inference, CPU", "Inference, wall", "File to verdict, CPU", "File to verdict, wall"),
-            *("Band", "Found"),
+            *("Inference, CPU", "Inference, wall", "End to end, CPU", "End to end, wall"),
+            *("Band", "Outcome"),
         ),
         2 + (len(runs) > 1),
         tuple(
@@ -94,7 +93,7 @@ def _null_tests(runs: Runs) -> Table:
                 _band(test),
                 Cell("no difference", tone="good")
                 if test.passed
-                else Cell("a difference where there is none", "; ".join(test.found), tone="bad"),
+                else Cell("false difference", "; ".join(test.found), tone="bad"),
             )
             for run in runs
             for test in run.summary.null_tests
@@ -103,7 +102,7 @@ def _null_tests(runs: Runs) -> Table:
 
 
 def _band(test: NullTest) -> Cell:
-    """What a claim has to leave, as a share."""
+    """Differences up to this share count as none."""
     return Cell("none") if test.band == float("inf") else cells.share(test.band)
 
 
@@ -140,13 +139,13 @@ def _conditions(runs: Runs) -> Table:
                 *cells.letter(run),
                 cells.number(each.process + 1, 0),
                 cells.number(each.seconds, 1),
-                Cell("not told") if each.steal_share is None else cells.share(each.steal_share),
-                Cell("not told")
+                Cell("not known") if each.steal_share is None else cells.share(each.steal_share),
+                Cell("not known")
                 if each.involuntary_switches is None
                 else cells.number(each.involuntary_switches / max(each.seconds, 1e-9), 1),
-                Cell("not told") if each.throttled_s is None else cells.number(each.throttled_s, 2),
-                Cell("not told") if each.load_average is None else cells.number(each.load_average, 1),
-                Cell(each.governor or "not told"),
+                Cell("not known") if each.throttled_s is None else cells.number(each.throttled_s, 2),
+                Cell("not known") if each.load_average is None else cells.number(each.load_average, 1),
+                Cell(each.governor or "not known"),
                 Cell("yes", tone="bad") if id(each) in disturbed else Cell("no"),
             )
             for run in runs

@@ -1,4 +1,4 @@
-"""Backbone against backbone, in pairs."""
+"""Ratios of time between the backbones."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from pneumo_edge.benchmarks.report.runs import Runs
 
 
 def section(runs: Runs) -> Section | None:
-    """Ratios of CPU time and of wall time with their intervals, beside the band of the A/A unit."""
+    """Ratios of CPU time and of wall time with their intervals, and the band of the A/A unit."""
     if not any(run.summary.ratios for run in runs):
         return None
     labels = ("Backbones", "Format", "Engine", *cells.run_columns(runs))
     return Section(
-        "Backbone against backbone",
+        "Ratios of time between backbones",
         (
             Paragraph(
-                "How many times as long the first takes as the second. At one thread claims rest on CPU time, which "
-                "other jobs on the machine disturb less. With several they rest on wall time, which is what a user "
-                "waits: CPU time is then that of the whole process, and threads that spin while they wait count in it. "
-                "The ratio is taken process by process; shown is the geometric mean over processes, with Student's "
-                "95 % interval, in which a process counts as one."
+                "How many times as long the first backbone takes as the second. With one thread, claims are decided by "
+                "CPU time, which other jobs disturb less. With several threads they are decided by wall time, because "
+                "the CPU time of the process then includes threads that spin while they wait. The ratio is computed "
+                "for each process. The table has the geometric mean over processes with Student's 95 % interval; each "
+                "process counts as one observation."
             ),
             Figure(
                 partial(figures.draw_ratios, runs),
-                "The ratio of CPU time at one thread, of wall time with several (logarithmic): full dots are "
-                "inference, rings from file to verdict, lines their 95 % intervals. The grey band is what a claim has "
-                "to leave: 1 %, or what a file against itself showed where that is more. A dot's colour is that of the "
+                "The ratio of CPU time with one thread, of wall time with several (logarithmic). Full dots are "
+                "inference, rings end to end, lines their 95 % intervals. Ratios inside the grey band count as no "
+                "difference: 1 %, or the noise of a file against itself if that is more. A dot has the colour of the "
                 "faster backbone.",
             ),
             Table(
-                (*labels, "Inference, CPU", "Inference, wall", "File to verdict, CPU", "File to verdict, wall"),
+                (*labels, "Inference, CPU", "Inference, wall", "End to end, CPU", "End to end, wall"),
                 len(labels),
                 tuple(
                     (

@@ -1,4 +1,4 @@
-"""How to measure all this again."""
+"""How to reproduce the report."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def section(runs: Runs) -> Section:
         results = run.summary.results
         blocks.append(
             Paragraph(
-                f"{f'Run {run.letter}. ' if run.letter else ''}DATA is the data set ({results.test_set.title}; "
-                f"licence: {results.test_set.licence}). Its test images have the fingerprint "
-                f"{results.test_set.fingerprint[:16]}."
+                f"{f'Run {run.letter}. ' if run.letter else ''}Run this command. DATA is the data set "
+                f"({results.test_set.title}; licence: {results.test_set.licence}). Its test images have the "
+                f"fingerprint {results.test_set.fingerprint[:16]}."
             )
         )
         blocks.append(Code(_command(run)))
@@ -39,8 +39,8 @@ def section(runs: Runs) -> Section:
         )
     blocks.append(
         Paragraph(
-            "The raw results lie beside this report as results.json: every timed call, every probability by image "
-            "name, and the SHA-256 of every file. Each number here is computed from them alone:"
+            "The raw results are in results.json beside this report: every timed call, every probability by image "
+            "name, and the SHA-256 of every file. Every number here is computed from them. To draw this report again:"
         )
     )
     names = ["results.json"] if len(runs) == 1 else [f"{run.letter}.json" for run in runs]

@@ -1,4 +1,4 @@
-"""What the same units take in several runs."""
+"""Compares the same units in several runs."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ from pneumo_edge.benchmarks.report.runs import Runs
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.evaluation.metrics import Interval
 
-#: Columns of :func:`comparison_table` that a narrow terminal can do without, the first first.
-LEAST = ("Accuracy", "Memory", "AUC", "File to verdict")
+#: Columns of :func:`comparison_table` that a narrow terminal omits, in this order.
+LEAST = ("Accuracy", "Memory", "AUC", "End to end")
 
 
 def section(runs: Runs) -> Section | None:
-    """Each later run beside the first."""
+    """Each later run against the first."""
     if len(runs) == 1:
         return None
     first, *others = runs
     blocks: list[Block] = [
         Paragraph(
-            "How many times as long the later run takes as the first, in CPU time at one thread and wall time with "
-            "several, with Welch's 95 % interval over processes, which are not paired here; and how many times the "
-            "memory. AUC, accuracy, sensitivity and specificity are differences on the same images, with an interval "
-            "by patient."
+            "Ratios of time and memory of the later run to the first: CPU time with one thread, wall time with "
+            "several. The intervals are Welch's 95 % intervals over unpaired processes. AUC, accuracy, sensitivity and "
+            "specificity are compared on the same images, with an interval by patient."
         )
     ]
     for other in others:
-        title = f"Run {other.letter} beside run {first.letter}."
+        title = f"Run {other.letter} against run {first.letter}."
         try:
             compared = comparison.compare(first.summary, other.summary)
         except ResultsError:
@@ -38,42 +37,42 @@ def section(runs: Runs) -> Section | None:
             continue
         blocks += [Paragraph(" ".join((title, *remarks(compared, first.letter, other.letter))))]
         blocks.append(comparison_table(compared.units))
-    return Section("Run beside run", tuple(blocks))
+    return Section("Comparison of runs", tuple(blocks))
 
 
 def remarks(compared: RunComparison, before: str, after: str) -> Iterator[str]:
-    """What a reader has to know of two runs beside the table, one sentence each.
+    """Remarks on the comparison of two runs, one sentence each.
 
     Args:
-        compared: The runs.
-        before: What the first is called.
-        after: What the second is called.
+        compared: The comparison.
+        before: The name of the first run.
+        after: The name of the second run.
     """
     if not compared.same_images:
         yield (
-            f"{before} and {after} judged other test images: only the time of inference is compared, which does not "
+            f"{before} and {after} used different test images. Only the inference time is compared, which does not "
             "depend on them."
         )
     for run, missing in ((before, compared.only_before), (after, compared.only_after)):
         if missing:
             yield f"Only {run} has: {'; '.join(unit.name for unit in missing)}."
     if compared.without_noise:
-        yield f"Without an A/A unit in both runs, so that noise is not known: {', '.join(compared.without_noise)}."
+        yield f"The noise is unknown, because a run has no A/A unit, for: {', '.join(compared.without_noise)}."
 
 
 def comparison_table(compared: Iterable[UnitComparison]) -> Table:
-    """One row for each unit that two runs have in common: ratios of the second to the first."""
+    """One row for each unit that two runs share: ratios of the second to the first."""
     return Table(
         (
             "Backbone",
             "Format",
             "Engine",
             "Inference",
-            "File to verdict",
+            "End to end",
             "Memory",
             "AUC",
             "Accuracy",
-            "Found",
+            "Outcome",
         ),
         3,
         tuple(
@@ -99,10 +98,10 @@ def _ratio(found: Finding | None) -> Cell:
 
 
 def _change(before: Interval, after: Interval, found: Finding | None) -> Cell:
-    """A share in both runs, and the difference where it was taken on the same images."""
+    """A share in both runs, and the difference where the images are the same."""
     text = f"{before.value:.3f} to {after.value:.3f}"
     if found is None or found.interval is None:
-        return Cell(text, "other images", after.value)
+        return Cell(text, "different images", after.value)
     if found.why and found.outcome == "no regression":
         return Cell(text, found.why, after.value)
     change = found.interval
@@ -110,7 +109,7 @@ def _change(before: Interval, after: Interval, found: Finding | None) -> Cell:
 
 
 def _worse(each: UnitComparison) -> Iterator[str]:
-    """What is worse, and by how much where no column says it."""
+    """The measures that are worse, with the difference where no column has it."""
     for name in each.regressions:
         change = each.findings[name].interval
         yield f"{name} ({change.value:+.3f})" if change and name in ("sensitivity", "specificity") else name
@@ -122,7 +121,7 @@ def _found(each: UnitComparison) -> Cell:
         reasons: dict[str, list[str]] = {}
         for name, why in each.untold.items():
             reasons.setdefault(why, []).append(name)
-        parts.append("; ".join(f"cannot tell of {', '.join(names)} ({why})" for why, names in reasons.items()))
+        parts.append("; ".join(f"cannot tell for {', '.join(names)} ({why})" for why, names in reasons.items()))
     tone: Tone = "bad" if each.regressions else "open" if each.untold else "good"
     text = "; ".join(parts) or "no regression"
-    return Cell(text, "" if each.same_file else "another file", tone=tone)
+    return Cell(text, "" if each.same_file else "different file", tone=tone)

@@ -1,4 +1,4 @@
-"""Where the time goes between a file and its verdict."""
+"""The time of each stage from an image file to its prediction."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def section(runs: Runs) -> Section:
     """The stages of each unit, as a figure and in numbers."""
     labels, stages = cells.unit_columns(runs), tuple(runs[0].summary.rows[0].stages_ms)
     return Section(
-        "Where the time goes",
+        "Time by stage",
         (
-            Paragraph("Median wall time of each stage from file to verdict, in milliseconds."),
+            Paragraph("Median wall time of each stage from the image file to the prediction, in milliseconds."),
             Figure(
                 partial(figures.draw_stages, runs),
-                "The medians of the stages, end to end. Inference has the colour of the backbone; what comes before "
-                "it costs every model with the same input alike.",
+                "The medians of the stages, one after the other. Inference has the colour of the backbone. The stages "
+                "before it take the same time for every model with the same input.",
             ),
             Table(
                 (*labels, *(f"{stage.capitalize()} ms" for stage in stages), "Inference share"),

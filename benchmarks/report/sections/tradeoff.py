@@ -1,4 +1,4 @@
-"""Accuracy against what it costs."""
+"""Accuracy against latency, size and memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pneumo_edge.benchmarks.float_baseline import FloatComparison, compare_with_
 from pneumo_edge.benchmarks.report import cells, figures
 from pneumo_edge.benchmarks.report.runs import Runs, units
 
-#: A longer list is shown when a reader asks for it.
+#: A longer list is folded.
 _MOST_POINTS = 6
 
 
@@ -22,29 +22,29 @@ def section(runs: Runs) -> Section:
         "Accuracy, latency and size",
         (
             Paragraph(
-                f"Calling every test image {commoner} would be right for {summary.majority_share:.1%}: read each "
-                "accuracy beside that. File size, brightness and contrast alone tell the classes apart better than "
-                "chance in public X-ray sets; `pneumo-edge data audit` says how well in this one."
+                f"Always predicting {commoner} would be correct for {summary.majority_share:.1%} of the test images; "
+                "compare each accuracy with that. In public X-ray sets, file size, brightness and contrast alone "
+                "separate the classes better than chance; `pneumo-edge data audit` measures how well in this one."
             ),
             Figure(
                 partial(figures.draw_tradeoff, runs),
-                "AUC with its 95 % interval against the median time of one inference (logarithmic). A dot's area is "
-                "the size of the model file, its colour the backbone, its shape the format; a ring marks the Pareto "
+                "AUC with its 95 % interval against the median time of one inference (logarithmic). The area of a dot "
+                "is the size of the model file, its colour the backbone, its shape the format. A ring marks the Pareto "
                 "front.",
             ),
             Paragraph(
-                "A unit is on the Pareto front where no other is at least as good in AUC, time of inference, file size "
-                "and peak memory together, and better in one."
+                "A unit is on the Pareto front if no other unit is at least as good in AUC, inference time, file size "
+                "and peak memory, and better in one of them."
             ),
             _front(runs),
             main_table(runs),
             *_slow(runs),
             Paragraph(
-                "Brackets hold 95 % intervals: DeLong's for the AUC, Wilson's for the others, which are at the "
-                "decision threshold that each file carries. Latency is the median of wall time, with its 90th "
-                "percentile. Times fp32's is the ratio of medians to the fp32 file of the same backbone on the same "
-                "engine; of one that is slower, how many operators the engine's kernel library took. Peak memory is "
-                "what loading the file and judging images adds to a process that has imported its libraries.",
+                "Brackets are 95 % intervals: DeLong's for the AUC, Wilson's for accuracy, sensitivity and specificity "
+                "at the decision threshold in each file. Latency is the median wall time with its 90th percentile. "
+                '"Times fp32" is the ratio of medians to the fp32 file of the same backbone on the same engine. For '
+                "a slower file it also says how many operators the engine's kernel library took. Peak memory is the "
+                "memory for loading the file and classifying images, above that of the imported libraries.",
                 minor=True,
             ),
         ),
@@ -52,7 +52,7 @@ def section(runs: Runs) -> Section:
 
 
 def _beside(found: FloatComparison | None) -> Cell:
-    """How many times as long as the float file, and of a slow one why."""
+    """How many times as long as the float file, and the reason where it is slow."""
     if found is None:
         return Cell("")
     return Cell(f"{found.times:.2f}", found.briefly, found.times, "bad" if found.slow else "")
@@ -62,8 +62,8 @@ def _front(runs: Runs) -> Points | Folded:
     """The Pareto front in words."""
     front = tuple(
         f"{f'Run {run.letter}. ' if run.letter else ''}On the Pareto front: {cells.unit_title(row)}, with AUC "
-        f"{row.accuracy.auc.value:.3f}, {row.inference.median_ms:.2f} ms, {row.model.size_bytes / cells.MEBI:.2f} MiB "
-        f"in the file and {row.peak_bytes / cells.MEBI:.1f} MiB in memory."
+        f"{row.accuracy.auc.value:.3f}, {row.inference.median_ms:.2f} ms, a file of "
+        f"{row.model.size_bytes / cells.MEBI:.2f} MiB and {row.peak_bytes / cells.MEBI:.1f} MiB of memory."
         for run in runs
         for row in run.verdict.pareto
     )
@@ -87,7 +87,7 @@ def _slow(runs: Runs) -> Iterator[Folded]:
 
 
 def main_table(runs: Runs) -> Table:
-    """One row for each unit: what it is, what it weighs, how well it judges, how long it takes."""
+    """One row for each unit: its identity, size, accuracy, latency and memory."""
     labels = cells.unit_columns(runs)
     ranked = {run.letter: [id(row) for row in run.verdict.pareto] for run in runs}
     beside = {run.letter: compare_with_float(run.summary) for run in runs}
@@ -100,8 +100,8 @@ def main_table(runs: Runs) -> Table:
             "Sensitivity",
             "Specificity",
             "Inference ms",
-            "Times fp32's",
-            "File to verdict ms",
+            "Times fp32",
+            "End to end ms",
             "Peak memory MiB",
             "Pareto front",
         ),

@@ -1,4 +1,4 @@
-"""What a unit takes on disk and in memory."""
+"""File size and peak memory."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def section(runs: Runs) -> Section:
         (
             Figure(
                 partial(figures.draw_weight, runs),
-                "Peak memory over the imports (pale) and the size of the file (full), in MiB.",
+                "Peak memory above the imports (pale) and size of the file (full), in MiB.",
             ),
             Table(
-                (*labels, "Size MiB", "Peak memory MiB", "Imports MiB", "Process MiB", "Memory over size"),
+                (*labels, "Size MiB", "Peak memory MiB", "Imports MiB", "Process MiB", "Memory / size"),
                 len(labels),
                 tuple(
                     (
@@ -41,9 +41,9 @@ def section(runs: Runs) -> Section:
                 group=cells.ENGINE,
             ),
             Paragraph(
-                "Each in processes of their own: the imports are the most that was resident when the libraries had "
-                "been imported; the process is the most after the file was loaded and images were judged; peak memory "
-                "is the difference. Medians over processes, with the least and the greatest.",
+                "Measured in fresh processes. Imports: peak resident memory after the libraries were imported. "
+                "Process: peak resident memory after the file was loaded and images were classified. Peak memory is "
+                "the difference. Medians over processes, with minimum and maximum.",
                 minor=True,
             ),
         ),

@@ -1,4 +1,4 @@
-"""Why one file is slower than another: its work, the machine's limit, and where the time goes inside."""
+"""Why one file is slower than another: multiply-adds, the machine's limit, and the time of each operator."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pneumo_edge.benchmarks.report.runs import Run, Runs, units
 from pneumo_edge.benchmarks.supplement.records import OperatorProfile, Supplement
 from pneumo_edge.benchmarks.supplement.summary import Achieved, Reason, achieved, reasons
 
-#: Operators that are named: so many, where they take at least such a share of the time.
+#: Maximum number of operators that are named, and the minimum share of the time of each.
 _TOP, _LEAST_SHARE = 6, 0.01
 
 
 def section(runs: Runs) -> Section | None:
-    """Multiply-adds, operators, and the share of what the machine can do."""
+    """Multiply-adds, operators, and the share of the machine's limit."""
     if not any(run.summary.results.supplement and achieved(run.summary) for run in runs):
         return None
     sentences = tuple(_sentence(run, reason) for run in runs for reason in reasons(run.summary))
     blocks: list[Block] = [
         Paragraph(
-            "The time of an inference is its multiply-adds divided by how many of them are done in a second. How many "
-            "are done depends on how well the operators fit the machine: small and depthwise convolutions, products of "
-            "activations and changes between kernels do little arithmetic for the memory that they touch."
+            "The time of an inference is the number of its multiply-adds divided by their rate. The rate depends on "
+            "how well the operators fit the machine. Small and depthwise convolutions, products of activations and "
+            "switches between kernels do little arithmetic for the memory that they access."
         )
     ]
     if sentences:
@@ -32,18 +32,18 @@ def section(runs: Runs) -> Section | None:
     blocks += [
         _work(runs),
         Paragraph(
-            "Multiply-adds of convolution and dense layers in one inference; their rate is taken at the median wall "
-            "time. The limit is the fastest that this machine was seen to do in the same arithmetic with as many "
-            "threads: that of a large matrix product with numpy or of a large convolution with LiteRT, whichever is "
-            "higher. No engine reaches it on a whole network. Delegated are operators that the engine hands to its "
-            "kernel library, in so many pieces.",
+            "Multiply-adds of convolution and dense layers in one inference; the rate is at the median wall time. The "
+            "limit is the highest rate measured on this machine in the same arithmetic with the same number of "
+            "threads: a large matrix product with numpy or a large convolution with LiteRT, whichever is faster. No "
+            'engine reaches it on a whole network. "Delegated" is the number of operators that the engine delegates '
+            "to its kernel library, and the number of pieces.",
             minor=True,
         ),
-        Folded("The machine's limits", (_limits(runs),)),
+        Folded("Limits of the machine", (_limits(runs),)),
     ]
     if any(run.summary.results.supplement and run.summary.results.supplement.profiles for run in runs):
-        blocks.append(Folded("Where the time goes inside a file", (_profiles(runs), _profile_note())))
-    return Section("Why one is slower", tuple(blocks))
+        blocks.append(Folded("Time by operator", (_profiles(runs), _profile_note())))
+    return Section("Why one file is slower", tuple(blocks))
 
 
 def _sentence(run: Run, reason: Reason) -> str:
@@ -53,9 +53,9 @@ def _sentence(run: Run, reason: Reason) -> str:
     which = f"{run.letter}, " if run.letter else ""
     operators = [sum(each.graph.graph.operators.values()) for each in (slower, faster)]
     return (
-        f"{which}{where}: {names[0]} takes {reason.time:.2f} times as long as {names[1]}: "
-        f"{reason.work:.2f} times the multiply-adds at {reason.speed:.2f} times the rate, in {operators[0]} operators "
-        f"against {operators[1]}{_pieces(slower, faster)}."
+        f"{which}{where}: {names[0]} takes {reason.time:.2f} times as long as {names[1]}: {reason.work:.2f} times the "
+        f"multiply-adds at {reason.speed:.2f} times the rate, with {operators[0]} operators against "
+        f"{operators[1]}{_pieces(slower, faster)}."
     )
 
 
@@ -136,7 +136,7 @@ def _sorted(profile: OperatorProfile) -> list[tuple[str, float]]:
 
 def _profile_note() -> Paragraph:
     return Paragraph(
-        "By the engine's own profiler; the operators are those that the engine made of the file's, fused where it "
-        "could. Noting them takes time of its own. The TFLite engines' Python packages offer no such profile.",
+        "From the engine's own profiler, by operator after the engine's fusion. Profiling adds time of its own. The "
+        "Python packages of the TFLite engines offer no such profile.",
         minor=True,
     )
