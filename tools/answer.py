@@ -1,4 +1,4 @@
-"""Whether MobileNetV2 is the efficient one, in words: from the benchmark and every training's scores."""
+"""Says whether MobileNetV2 is the more efficient backbone, from the benchmark and the scores of all trainings."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _SUBJECT, _OTHER = "mobilenetv2", "efficientnetb0"
 #: The formats that were scored for every training.
 _FORMATS = ("fp32", "int8")
 _SETTLED: dict[Outcome, str] = {
-    "supported": "it is as good within a margin of",
-    "refuted": "it falls short by more than a margin of",
-    "not separable": "it is not settled within a margin of",
+    "supported": "MobileNetV2 is as good within a margin of",
+    "refuted": "MobileNetV2 is worse by more than a margin of",
+    "not separable": "the two are not separable at a margin of",
 }
 _OTHERWISE: dict[Outcome, str] = {"refuted": "slower", "not separable": "not separable"}
 
 
 @dataclass(frozen=True)
 class OverTrainings:
-    """The AUC of MobileNetV2 less that of EfficientNetB0 in one format, training by training.
+    """The AUC of MobileNetV2 minus that of EfficientNetB0 in one format, for each pair of trainings.
 
     Attributes:
         format: The format of the files.
         by_seed: The difference for each seed, with its interval by patient.
         mean: The mean over seeds, with Student's interval.
-        outcome: Whether MobileNetV2 is as accurate, by that interval and the margin of that claim.
+        outcome: Whether MobileNetV2 is as accurate, by that interval and the margin of the claim.
     """
 
     format: str
@@ -48,14 +48,14 @@ class OverTrainings:
 
 
 def over_trainings(scores: EvaluationScores, file_format: str) -> OverTrainings:
-    """Compare the trainings of both backbones that share their seed.
+    """Compare the trainings of both backbones that have the same seed.
 
     Args:
         scores: Files of at least two trainings of each backbone on one set of images.
-        file_format: The format that is compared.
+        file_format: The format to compare.
 
     Raises:
-        ValueError: There are fewer than two seeds of which both backbones have such a file.
+        ValueError: Fewer than two seeds have such a file of both backbones.
     """
     labels = np.array([image.label for image in scores.data.images], dtype=np.int64)
     patients = [image.patient for image in scores.data.images]
@@ -75,7 +75,7 @@ def _by_seed(files: Iterable[FileScores], backbone: str, file_format: str) -> di
 
 
 def answer(summary: Summary, verdict: BenchmarkVerdict, scores: EvaluationScores) -> str:
-    """At most six sentences.
+    """The answer in at most six sentences.
 
     Args:
         summary: The benchmark.
@@ -96,7 +96,7 @@ def answer(summary: Summary, verdict: BenchmarkVerdict, scores: EvaluationScores
 
 
 def brief(summary: Summary, verdict: BenchmarkVerdict, scores: EvaluationScores) -> str:
-    """The same in three sentences, for the README.
+    """The answer in three sentences, for the README.
 
     Args:
         summary: The benchmark.
@@ -108,9 +108,9 @@ def brief(summary: Summary, verdict: BenchmarkVerdict, scores: EvaluationScores)
     supported = [claim for claim in faster if claim.outcome == "supported"]
     machine = summary.results.machine
     return (
-        f"MobileNetV2's files have {_range(smaller)} times the bytes of EfficientNetB0's, format by format. "
-        f"They are faster in {len(supported)} of {len(faster)} comparisons ({machine.cpu}, {machine.cores} cores; "
-        "formats, engines and threads). "
+        f"MobileNetV2's files have {_range(smaller)} times the size of EfficientNetB0's in the same format. "
+        f"They are faster in {len(supported)} of {len(faster)} comparisons over formats, engines and threads "
+        f"({machine.cpu}, {machine.cores} cores). "
         f"In accuracy {_SETTLED[fp32.outcome]} {ACCURACY_MARGIN:g}: over {len(fp32.by_seed)} trainings of each, "
         f"MobileNetV2's test AUC differs by {fp32.mean.signed} in fp32 and by {int8.mean.signed} in int8."
     )
@@ -121,7 +121,7 @@ def _size(claims: Sequence[Claim]) -> str:
     smaller = [claim for claim in found if claim.outcome == "supported"]
     formats = f"all {len(found)}" if len(smaller) == len(found) else f"{len(smaller)} of {len(found)}"
     return (
-        f"In size it is: in {formats} formats MobileNetV2's file has {_range(smaller)} times the bytes of "
+        f"In size, yes: in {formats} formats MobileNetV2's file has {_range(smaller)} times the size of "
         "EfficientNetB0's."
     )
 
@@ -134,18 +134,18 @@ def _time(claims: Sequence[Claim], summary: Summary) -> str:
     ]
     machine = summary.results.machine
     return (
-        f"In time it depends on format, engine and threads ({machine.cpu}, {machine.cores} cores): {'; '.join(parts)}."
+        f"In time, it depends on format, engine and threads ({machine.cpu}, {machine.cores} cores): {'; '.join(parts)}."
     )
 
 
 def _speeds(claims: Sequence[Claim], threads: int) -> str:
-    """How many of the pairs of files are faster, slower or neither, on the clock that decides."""
+    """The number of pairs of files that are faster, slower or neither, on the clock that decides."""
     by_outcome: dict[Outcome, list[Claim]] = {}
     for claim in claims:
         by_outcome.setdefault(claim.outcome, []).append(claim)
     told = []
     if faster := by_outcome.get("supported"):
-        told.append(f"it is {_range(faster)} times as fast in {len(faster)} of {len(claims)} pairs of files")
+        told.append(f"MobileNetV2 is {_range(faster)} times as fast in {len(faster)} of {len(claims)} pairs of files")
     for outcome, words in _OTHERWISE.items():
         if found := by_outcome.get(outcome):
             told.append(f"{words} in {len(found)} ({where(found, claims)}; {_range(found)})")
@@ -157,16 +157,16 @@ def _accuracy(found: OverTrainings) -> str:
     differences = found.by_seed.values()
     either = any(each.low > 0 for each in differences) and any(each.high < 0 for each in differences)
     return (
-        f"In accuracy {_SETTLED[found.outcome]} {ACCURACY_MARGIN:g}: over {len(found.by_seed)} trainings of each, the "
-        f"test AUC of its fp32 files less that of EfficientNetB0's is {_listed(found)}, on average "
-        f"{found.mean.signed}{', so one training of each can show either' * either}."
+        f"In accuracy, {_SETTLED[found.outcome]} {ACCURACY_MARGIN:g}: over {len(found.by_seed)} trainings of each, the "
+        f"test AUC of MobileNetV2's fp32 files minus that of EfficientNetB0's is {_listed(found)}, on average "
+        f"{found.mean.signed}{', so one training of each can favour either' * either}."
     )
 
 
 def _quantized(found: OverTrainings) -> str:
     return (
-        f"Of int8 files the differences are {_listed(found)}, on average {found.mean.signed} ({found.outcome}); "
-        "EfficientNetB0's were made in another way after a first look at their "
+        f"For int8 files the differences are {_listed(found)}, on average {found.mean.signed} ({found.outcome}); "
+        "EfficientNetB0's were converted in another way after a first look at their "
         "[test result](training-results.md#results)."
     )
 
@@ -180,23 +180,23 @@ def _one_training(claims: Sequence[Claim], summary: Summary) -> str:
     trainings = "one training of each" if numbers == {1} else f"up to {max(numbers)} trainings of each"
     return (
         f"The benchmark below has {trainings}, so its {len(found)} comparisons of AUC ({effects[0]:+.3f} to "
-        f"{effects[-1]:+.3f}; {counted}) are about these files and say nothing of the backbones."
+        f"{effects[-1]:+.3f}; {counted}) are about these files and say nothing about the backbones."
     )
 
 
 def _quantization(summary: Summary, verdict: BenchmarkVerdict) -> str:
     missed = dict.fromkeys(row.model.format for claim in verdict.claims for row, _ in claim.ineligible)
-    gate = f"{', '.join(missed)} files are small and fast but not eligible, for they miss their accuracy gate"
+    gate = f"{', '.join(missed)} files are small and fast but not eligible, because they miss their accuracy target"
     if (slowest := _slow_int8(summary)) is None:
         return f"{gate[0].upper()}{gate[1:]}." if missed else ""
     return (
-        f"A quantized file is not always the faster one: {slowest.row.model.file} on {slowest.row.result.unit.engine} "
-        f"takes {slowest.times:.1f} times as long as fp32 there, because {slowest.why}{f'; {gate}' if missed else ''}."
+        f"A quantized file is not always faster: {slowest.row.model.file} on {slowest.row.result.unit.engine} "
+        f"takes {slowest.times:.1f} times as long as fp32, because {slowest.why}{f'; {gate}' if missed else ''}."
     )
 
 
 def _slow_int8(summary: Summary) -> FloatComparison | None:
-    """MobileNetV2's int8 unit of one thread that takes longest beside its fp32 file, where the reason is known."""
+    """MobileNetV2's int8 unit with one thread that is slowest relative to its fp32 file, if the reason is known."""
     found = (
         each
         for each in compare_with_float(summary).values()

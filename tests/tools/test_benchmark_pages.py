@@ -1,4 +1,4 @@
-"""The pages with this project's own benchmark say what its raw results say."""
+"""The pages about this project's own benchmark follow from its raw results."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_no_neighbours_of_the_repeated_runs_raise_an_alarm() -> None:
     table = benchmark_pages.repeated_table(repeated)
     assert len(table.rows) == 11
     assert all(str(row[-1]).startswith("0 of ") for row in table.rows[1:])
-    # And they all conclude the same.
+    # All runs reach the same conclusions.
     assert len({str(row[3]) for row in table.rows}) == 1
 
 
@@ -62,12 +62,12 @@ def test_the_answer_is_six_sentences_that_rest_on_every_training() -> None:
     found = summarise(results.read(_ROOT / benchmark_pages.FULL))
     told = answer.answer(found, verdict.decide(found), scores.read(_ROOT / benchmark_pages.SCORES))
     assert len(re.findall(r"[.](?: |$)", told)) <= 6
-    # The differences in AUC by seed, and that they settle nothing.
+    # The differences in AUC by seed, which are not separable.
     assert "over 3 trainings of each" in told
     assert "-0.009, +0.010 and +0.000 by seed" in told
-    assert "it is not settled within a margin of 0.01" in told
-    assert "so one training of each can show either" in told
-    # Wall time with two threads, the reason of a slow file, and the files that are not eligible.
+    assert "the two are not separable at a margin of 0.01" in told
+    assert "so one training of each can favour either" in told
+    # Wall time with two threads, the reason for a slow file, and the files that are not eligible.
     assert "with 2 threads, by wall time" in told
     assert "XNNPACK took 1 of 107 operators" in told
     assert "integer-only files are small and fast but not eligible" in told
@@ -77,8 +77,8 @@ def test_the_brief_answer_is_three_sentences_with_the_same_numbers() -> None:
     found = summarise(results.read(_ROOT / benchmark_pages.FULL))
     told = answer.brief(found, verdict.decide(found), scores.read(_ROOT / benchmark_pages.SCORES))
     assert len(re.findall(r"[.](?: |$)", told)) == 3
-    assert "0.53 to 0.56 times the bytes" in told and "faster in 33 of 36 comparisons" in told
-    assert "not settled within a margin of 0.01" in told and "by +0.000 [-0.023, +0.023] in fp32" in told
+    assert "0.53 to 0.56 times the size" in told and "faster in 33 of 36 comparisons" in told
+    assert "not separable at a margin of 0.01" in told and "by +0.000 [-0.023, +0.023] in fp32" in told
 
 
 def test_over_trainings_the_outcome_goes_by_the_margin() -> None:
