@@ -1,4 +1,4 @@
-"""Model files scored on a split of a data set: raw probabilities, every metric of them, the page and its figures."""
+"""Scores model files on a split of a data set, and writes probabilities, metrics, a page and figures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def paths(folder: Path) -> tuple[Path, ...]:
 
 
 def write(scores: EvaluationScores, folder: Path) -> tuple[Metrics, Paths]:
-    """Compute every metric of scores, and write metrics, page and figures, each whole or not at all.
+    """Compute all metrics of scores, and write metrics, page and figures, each atomically.
 
     Raises:
         MissingExtraError: matplotlib is not installed.

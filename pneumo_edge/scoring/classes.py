@@ -1,4 +1,4 @@
-"""What the classes of scored images must be for the metrics of them to exist."""
+"""Checks that the metrics of scored images are defined."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 
 from pneumo_edge.task import Task
 
-#: An interval of the AUC takes at least two images of each class.
+#: An interval of the AUC needs at least two images of each class.
 MIN_IMAGES = 2
 
 
 def check_classes(class_names: tuple[str, ...], labels: Iterable[int]) -> None:
-    """Refuse images of which no AUC with its interval can be computed.
+    """Refuse images for which no AUC with an interval can be computed.
 
     Raises:
         ValueError: There are not two classes or more, one has fewer than :data:`MIN_IMAGES` images, or a label is none.

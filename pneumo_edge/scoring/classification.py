@@ -1,4 +1,4 @@
-"""A model file's answer to every image of a set."""
+"""Classifies every image of a set with a model file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pneumo_edge.runtime.classifier import Classifier
 
 @dataclass(frozen=True)
 class Classified:
-    """The answers to a set of images, in its order.
+    """The probabilities for a set of images, in order.
 
     Attributes:
-        probabilities: Probability of the positive class, 0 to 1, for each image; without one empty.
-        inference_ms: Median wall time of inference in milliseconds, beside whatever else ran.
-        class_probabilities: Of every class in its order, for each image; None where there is a positive class.
+        probabilities: Probability of the positive class, 0 to 1, for each image; empty if there is no positive class.
+        inference_ms: Median wall time of inference in milliseconds, while other processes may run.
+        class_probabilities: Probability of every class in order, for each image; None if there is a positive class.
     """
 
     probabilities: tuple[float, ...]
@@ -36,7 +36,7 @@ def classify(classifier: Classifier, grey: Pixels, done: Callable[[], None]) -> 
         done: Called after each image.
 
     Raises:
-        ModelFileError: The model gave something that is not a probability.
+        ModelFileError: The model returned a value that is not a probability.
     """
     positive = classifier.spec.decision.positive_class
     probabilities, of_classes, inference_ms = [], [], []

@@ -1,4 +1,4 @@
-"""Images decoded once, so that every model file gets the same pixels."""
+"""Decodes images once, so that every model file gets the same pixels."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from pneumo_edge.spec import ModelSpec
 class DecodedImages:
     """Images that can be decoded, and their pixels in a ``.npy`` file for each input size.
 
-    ``left_out`` maps the names of the others to the reason. ``fingerprint`` is a SHA-256 over label and
-    file content of every image used, whatever its name.
+    ``left_out`` maps the names of the others to the reason. ``fingerprint`` is a SHA-256 over label and file content of
+    every image used, independent of its name.
     """
 
     samples: tuple[Sample, ...]
@@ -36,7 +36,7 @@ class DecodedImages:
 
 @dataclass(frozen=True)
 class InputSize:
-    """The pixels that a model takes; models of one size share a file."""
+    """The input size of a model. Models with the same input size share a file of pixels."""
 
     height: int
     width: int
@@ -45,12 +45,12 @@ class InputSize:
 
     @property
     def name(self) -> str:
-        """For a file."""
+        """The name for a file."""
         return f"{self.height}x{self.width}-{self.resize_filter}-{self.smallest_decoded or 'full'}"
 
     @classmethod
     def of(cls, spec: ModelSpec) -> InputSize:
-        """What a ModelSpec says."""
+        """The input size in a ModelSpec."""
         return cls(spec.input.height, spec.input.width, spec.input.resize_filter, spec.smallest_decoded)
 
 
@@ -61,14 +61,14 @@ def decode(
 
     Args:
         source: The data set.
-        samples: Which of its images.
-        split: What they are, for people.
+        samples: The images to decode.
+        split: Their split, for messages.
         sizes: Input sizes of the models.
-        place: Where the pixels go.
+        place: Scratch space for the pixels.
 
     Raises:
         DataError: Fewer than two images of a class can be decoded.
-        OSError: The place cannot be written.
+        OSError: The scratch space cannot be written.
     """
     sizes = sorted(set(sizes), key=str)
     usable: list[Sample] = []

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Okabe and Ito's palette, which people with any colour vision can tell apart.
+#: Okabe and Ito's palette, which is safe for colour-blind readers.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _INK, _MUTED, _RULE, _WARNING = "#1c1d1f", "#62656b", "#dcdcd7", "#B00020"
 _DASHES = ((0, (1, 1.5)), (0, (4, 2)), (0, (6, 2, 1, 2)))
@@ -51,7 +51,7 @@ _STYLE: dict[Any, Any] = {
 def draw_roc(scores: EvaluationScores, computed: Metrics, path: Path) -> None:
     """ROC curves of every model file and every shortcut, whole and enlarged; a dot marks a file's threshold.
 
-    A colour is a backbone with a recipe, a style of line a format on an engine; seeds share both.
+    Colours stand for backbone and recipe, line styles for format and engine; seeds share both.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -69,7 +69,7 @@ def draw_roc(scores: EvaluationScores, computed: Metrics, path: Path) -> None:
             axes.set_ylabel("Sensitivity")
             axes.set_aspect("equal")
         whole.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), title="A dot marks the threshold of a file")
-        enlarged.set(xlim=(-0.003, _ZOOM), ylim=(1 - _ZOOM, 1.003), title="The same, upper left corner")
+        enlarged.set(xlim=(-0.003, _ZOOM), ylim=(1 - _ZOOM, 1.003), title="Upper left corner, enlarged")
         figure.legend(*whole.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
         _save(figure, path)
 
@@ -149,7 +149,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def _groups(scores: EvaluationScores, computed: Metrics) -> list[list[FileScores]]:
-    """Files that differ in their seed alone together, in the order of the tables."""
+    """Files grouped by everything but their seed, in the order of the tables."""
     by_key = {(file.model.sha256, file.model.engine): file for file in scores.files}
     groups: dict[tuple[str, ...], list[FileScores]] = {}
     for model in (each.model for each in computed.models):

@@ -1,4 +1,4 @@
-"""Model files to be measured: which there are, what each says of itself and weighs, and why one is left out."""
+"""Finds and describes the model files to be measured, and says why one is skipped."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Model:
-    """A model file: its name among the files of this run, what it weighs, and what its ModelSpec says.
+    """A model file: its name among the files of this run, its size, and its ModelSpec in brief.
 
-    ``processor`` is the kind that it was verified on, None where it does not say; ``unverified`` is what there is to
-    remark where that is another kind than this one and makes a difference.
+    ``processor`` is the kind of processor that it was verified on; None where it does not say. ``unverified`` is a
+    remark where this processor is of another kind and that can change answers; None otherwise.
     """
 
     file: str
@@ -45,7 +45,7 @@ class Model:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model file, as results describe it, and with its ModelSpec."""
+    """A model file with its description for results and its ModelSpec."""
 
     path: Path
     model: Model
@@ -54,9 +54,9 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A model file that was not measured on an engine (on none of them where that is empty), and why.
+    """A model file that was not measured on an engine ("" for all engines), and the reason.
 
-    ``failed`` is False where nothing is wrong with it: the engine is not installed, or was not chosen.
+    ``failed`` is False where nothing is wrong with the file: the engine is not installed or was not chosen.
     """
 
     model: str
@@ -68,11 +68,11 @@ class Skipped:
 def pairs_of_backbones(
     items: Iterable[Item], describe: Callable[[Item], tuple[str, Hashable]]
 ) -> Iterator[tuple[Item, Item]]:
-    """Pairs of what was measured that differ in their backbone alone, in the order of the items.
+    """Pairs of items that differ only in their backbone, in the order of the items.
 
     Args:
-        items: Units, or files.
-        describe: Gives the backbone of an item, and what both of a pair have to share.
+        items: Units or files.
+        describe: Returns the backbone of an item, and the properties that both items of a pair must share.
     """
     for first, second in combinations(items, 2):
         (one, shared), (other, also) = describe(first), describe(second)
@@ -81,10 +81,10 @@ def pairs_of_backbones(
 
 
 def find_models(paths: Iterable[Path]) -> list[Path]:
-    """List model files: those that are named, and all in the folders that are named; each once.
+    """List model files: the given files and all model files in the given folders, each once.
 
     Raises:
-        ModelFileError: A folder holds none.
+        ModelFileError: A folder has no model file.
     """
     found: dict[Path, Path] = {}
     for path in paths:
@@ -93,22 +93,21 @@ def find_models(paths: Iterable[Path]) -> list[Path]:
             inside = sorted(p for p in path.rglob("*") if p.suffix in MODEL_SUFFIXES and not p.name.startswith("."))
             if not inside:
                 raise ModelFileError(
-                    f"the folder {path} holds no model file", f"{SUFFIXES_IN_WORDS} files", "Give another folder"
+                    f"the folder {path} has no model file", f"{SUFFIXES_IN_WORDS} files", "Give another folder"
                 )
         for file in inside:
-            # Which, unlike `resolve`, takes a loop of links as it is: reading it says so.
+            # Unlike `resolve`, it accepts a loop of links; reading the file reports it.
             found.setdefault(Path(os.path.realpath(file)), file)
     return list(found.values())
 
 
 def read_models(paths: list[Path], skip: Callable[[Skipped], None], task: Task | None = None) -> list[ModelFile]:
-    """Read what model files say of themselves; one that cannot be measured is skipped with the reason.
+    """Read the ModelSpecs of model files. Files that cannot be measured are skipped with the reason.
 
     Args:
         paths: The files.
-        skip: Called with each that is skipped.
-        task: The task of the data, if the files are to be measured on some: one that looks for another class is
-            skipped.
+        skip: Called with each skipped file.
+        task: The task of the data that the files are measured on; files with another positive class are skipped.
     """
     models = []
     for path, name in _names(paths).items():
@@ -137,10 +136,10 @@ def _check_task(path: Path, spec: ModelSpec, task: Task | None) -> None:
 
 
 def _names(paths: list[Path]) -> dict[Path, str]:
-    """What each file is called in the results: its file name, with as much of its path as tells it apart."""
+    """The name of each file in the results: its file name, with its path where several have the same name."""
     count = Counter(path.name for path in paths)
     common = os.path.commonpath([path.absolute().parent for path in paths])
-    # Results, reports and pages are UTF-8, which the name of a file need not be.
+    # Results, reports and pages are UTF-8; file names may not be.
     return {
         path: printable(path.name if count[path.name] == 1 else Path(os.path.relpath(path, common)).as_posix())
         for path in paths
@@ -152,7 +151,7 @@ def describe(path: Path, name: str, spec: ModelSpec) -> Model:
 
     Args:
         path: The model file.
-        name: What it is called in the results.
+        name: Its name in the results.
         spec: The ModelSpec inside it.
 
     Raises:

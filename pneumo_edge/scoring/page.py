@@ -35,10 +35,10 @@ _NONE = Cell("")
 
 
 def render(scores: EvaluationScores, computed: Metrics) -> str:
-    """Write the page.
+    """Render the page.
 
     Args:
-        scores: What was scored.
+        scores: The scores.
         computed: The metrics of these scores.
     """
     data = computed.data
@@ -76,12 +76,12 @@ def _lead(computed: Metrics) -> str:
     what = f"{files} model file{'s' * (files != 1)}, scored once on every image."
     if computed.data.split == "test":
         return (
-            f"{what} The test split is to be scored once for each final model, with its threshold frozen before; where "
-            "a number below leads to another choice of model, it is no longer a test."
+            f"{what} Score the test split once for each final model, after its threshold is frozen. If a number below "
+            "leads you to choose another model, the split is no longer a test."
         )
     return (
-        f"{what} These are validation images: what was chosen on them (see Model files), such as epochs, temperatures "
-        "and thresholds, makes the numbers below better than they would be on other images."
+        f"{what} These are validation images. Epochs, temperatures and thresholds were chosen on them (see Model "
+        "files), so the numbers below are better than on other images."
     )
 
 
@@ -92,15 +92,21 @@ def _warnings(computed: Metrics) -> tuple[tuple[str, str], ...]:
         phantom.append(f"models were trained on {', '.join(sorted(trained))}")
     if phantom:
         warnings.append(
-            ("Phantom images: not real X-rays.", f"Of pneumonia the numbers below say nothing: {'; '.join(phantom)}.")
+            (
+                "Phantom images, not real X-rays.",
+                f"The numbers below say nothing about pneumonia: {'; '.join(phantom)}.",
+            )
         )
     untrained = sum(each.model.initial_weights == RANDOM_WEIGHTS for each in computed.models)
     if untrained:
         warnings.append(
-            ("Random initial weights.", f"{untrained} of {len(computed.models)} files had no pretrained weights.")
+            (
+                "Random initial weights.",
+                f"{untrained} of {len(computed.models)} files were trained without pretrained weights.",
+            )
         )
     if few := shortage(computed.data):
-        warnings.append(("Too few images to tell accuracies apart.", f"{few[0].upper()}{few[1:]}."))
+        warnings.append(("Too few images to compare accuracies.", f"{few[0].upper()}{few[1:]}."))
     return tuple(warnings)
 
 
@@ -115,18 +121,18 @@ def _decisions(computed: Metrics) -> Section:
     cells = (majority.get(name, _NONE) for name in names)
     rows.append((Cell(f"always {computed.majority.class_name}"), *blank, *cells))
     if _several(computed):
-        beaten = "The row without a format is what a model has to beat: always the same answer."
+        beaten = "Compare each model with the row without a format. It is the baseline: a constant answer."
         decided = (
-            "The answer is the most probable class. AUC, precision, specificity and F1 are macro averages, each class "
-            "against the rest, balanced accuracy is the mean of the sensitivities, and the least AUC is that of the "
-            "class that is told apart worst"
+            "The answer is the most probable class. AUC, precision, specificity and F1 are macro averages of each "
+            "class against the rest. Balanced accuracy is the mean of the sensitivities. The least AUC is that of the "
+            "class with the lowest AUC"
         )
     else:
         beaten = (
-            "The rows without a format are what a model has to beat: one number of the image that knows nothing of "
-            "lungs, in the direction that the training images decide, and always the same answer."
+            "Compare each model with the rows without a format. They are baselines: a single number of the image that "
+            "is unrelated to the lungs, in the direction determined on training images, and a constant answer."
         )
-        decided = "Decisions are at the threshold that each file carries"
+        decided = "Decisions are at the threshold in each file"
     return Section(
         "Discrimination and decisions",
         (
@@ -134,7 +140,7 @@ def _decisions(computed: Metrics) -> Section:
             Paragraph("![ROC curves](roc.png)"),
             Table((*_MODEL_COLUMNS, *(titles[name] for name in names)), len(_MODEL_COLUMNS), tuple(rows)),
             Paragraph(
-                f"{decided}. Brackets hold 95 % intervals: DeLong's for the AUC, Wilson's for always the same answer, "
+                f"{decided}. Brackets are 95 % intervals: DeLong's for the AUC, Wilson's for the constant answer, "
                 f"and for the others percentiles of {computed.bootstrap_replicates:,} bootstrap replicates that draw "
                 f"{_unit(computed)}. None is narrower at its end than the exact interval of as many patients without "
                 "an error.",
@@ -152,10 +158,10 @@ def _kinds(computed: Metrics) -> Section:
         (
             *_MODEL_COLUMNS,
             *(f"Sensitivity, {kind} ({count})" for kind, count in kinds.items()),
-            f"{positive} found",
-            f"{positive} missed",
-            f"{negative} cleared",
-            f"{negative} called {positive}",
+            f"{positive} as {positive}",
+            f"{positive} as {negative}",
+            f"{negative} as {negative}",
+            f"{negative} as {positive}",
         ),
         len(_MODEL_COLUMNS),
         tuple(
@@ -171,12 +177,12 @@ def _kinds(computed: Metrics) -> Section:
             if each.confusion
         ),
     )
-    notes = (Paragraph("Brackets hold Wilson's 95 % intervals.", minor=True),) if kinds else ()
-    return Section("What is found and what is missed", (table, *notes))
+    notes = (Paragraph("Brackets are Wilson's 95 % intervals.", minor=True),) if kinds else ()
+    return Section("Confusion matrix and sensitivity by kind", (table, *notes))
 
 
 def _confusion_matrices(computed: Metrics) -> Section:
-    """Each class against the rest, and what was called what."""
+    """Each class against the rest, and the confusion matrix."""
     names = tuple(computed.data.classes)
     against_rest = Table(
         (*_MODEL_COLUMNS, "Class", "Images", *OF_CLASS_TITLES.values()),
@@ -193,7 +199,7 @@ def _confusion_matrices(computed: Metrics) -> Section:
         ),
     )
     called = Table(
-        (*_MODEL_COLUMNS, "Images of", *(f"called {name}" for name in names)),
+        (*_MODEL_COLUMNS, "Images of", *(f"classified as {name}" for name in names)),
         len(_MODEL_COLUMNS) + 1,
         tuple(
             (*_model_cells(each.model), Cell(name), *(Cell(str(count)) for count in row))
@@ -207,7 +213,7 @@ def _confusion_matrices(computed: Metrics) -> Section:
         (
             against_rest,
             Paragraph(
-                "Each class against the rest. Brackets hold 95 % intervals: DeLong's for the AUC, and for the others "
+                "Each class against the rest. Brackets are 95 % intervals: DeLong's for the AUC, and for the others "
                 f"percentiles of the bootstrap that draws {_unit(computed)}.",
                 minor=True,
             ),
@@ -217,7 +223,7 @@ def _confusion_matrices(computed: Metrics) -> Section:
 
 
 def _calibration(computed: Metrics) -> Section:
-    meaning = "The probability is that of the label, which should be right as often. " if _several(computed) else ""
+    meaning = "The probability is that of the predicted class. " if _several(computed) else ""
     return Section(
         "Calibration",
         (
@@ -237,9 +243,9 @@ def _calibration(computed: Metrics) -> Section:
                 ),
             ),
             Paragraph(
-                f"{meaning}The expected calibration error (ECE) is taken in bins of equally many images. ECE by chance "
-                "is what a perfectly calibrated model with the same probabilities would show on as many images: the "
-                "mean, and the range of 95 % of draws. The temperature was fitted before and is inside the file.",
+                f"{meaning}The expected calibration error (ECE) is computed in bins with equal numbers of images. ECE "
+                "by chance is the ECE of a perfectly calibrated model with the same probabilities on as many images: "
+                "the mean, and the range of 95 % of draws. The temperature was fitted before and is inside the file.",
                 minor=True,
             ),
         ),
@@ -260,14 +266,14 @@ def _over_seeds(computed: Metrics) -> Section | None:
         tuple((*_group_cells(group), *_spread_cells(group.metrics, (*names, *kinds))) for group in groups),
     )
     brackets = Paragraph(
-        "Brackets hold Student's 95 % interval of the mean. It is about seeds on these images, and is not cut to "
+        "Brackets are Student's 95 % intervals of the mean. They describe seeds on these images and are not clipped to "
         "0 to 1.",
         minor=True,
     )
     return Section(
         "Over seeds",
         (
-            Paragraph("Files that differ in their seed alone: mean over seeds ± standard deviation of a single run."),
+            Paragraph("Files that differ only in their seed: mean over seeds ± standard deviation of a single run."),
             *((table, brackets) if groups else ()),
             Points(computed.notes),
         ),
@@ -279,11 +285,11 @@ def _comparisons(computed: Metrics) -> Section | None:
         return None
     titles, names = _titles(computed), _CLASS_COMPARED if _several(computed) else _COMPARED
     return Section(
-        "Backbone against backbone",
+        "Comparison of backbones",
         (
             Paragraph(
-                "The first less the second, on the same images, for files of one format, seed and engine. Each row is "
-                "about two files, each of one training; it says nothing of the backbones, for which see the next table."
+                "The first minus the second, on the same images, for files with the same format, seed and engine. Each "
+                "row is about two files, each of one training. For the backbones, see the next table."
             ),
             Table(
                 (
@@ -291,8 +297,8 @@ def _comparisons(computed: Metrics) -> Section | None:
                     titles["auc"],
                     "DeLong p",
                     *(titles[name] for name in names),
-                    "Only first right",
-                    "Only second right",
+                    "Only first correct",
+                    "Only second correct",
                     "McNemar p",
                 ),
                 5,
@@ -300,7 +306,7 @@ def _comparisons(computed: Metrics) -> Section | None:
             ),
             Paragraph(
                 f"{_bracket_note(computed)} DeLong's test and McNemar's exact test, both two-sided, take images as "
-                "independent. No p-value is corrected for the number of comparisons.",
+                "independent. p-values are not corrected for the number of comparisons.",
                 minor=True,
             ),
         ),
@@ -309,7 +315,7 @@ def _comparisons(computed: Metrics) -> Section | None:
 
 def _bracket_note(computed: Metrics) -> str:
     return (
-        "Brackets hold 95 % intervals: DeLong's for the AUC, for the others percentiles of the paired bootstrap that "
+        "Brackets are 95 % intervals: DeLong's for the AUC, for the others percentiles of the paired bootstrap that "
         f"draws {_unit(computed)}."
     )
 
@@ -337,11 +343,11 @@ def _comparisons_over_seeds(computed: Metrics) -> Section | None:
     titles = _titles(computed)
     names = [name for name in titles if any(name in group.differences for group in groups)]
     return Section(
-        "Backbone against backbone, over seeds",
+        "Comparison of backbones over seeds",
         (
             Paragraph(
-                "The first less the second with the same seed: mean over seeds ± standard deviation of a single "
-                "difference. This is what is known of the backbones."
+                "The first minus the second with the same seed: mean over seeds ± standard deviation of a single "
+                "difference. This table is about the backbones."
             ),
             Table(
                 (
@@ -359,9 +365,9 @@ def _comparisons_over_seeds(computed: Metrics) -> Section | None:
                 ),
             ),
             Paragraph(
-                "Brackets hold Student's 95 % interval of the mean, which is about seeds on these images, and not "
-                "about other images. As accurate: supported where the whole interval of the second's AUC less the "
-                f"first's lies above -{ACCURACY_MARGIN:g}, refuted where it lies below, and else not separable.",
+                "Brackets are Student's 95 % intervals of the mean. They describe seeds on these images, not other "
+                "images. As accurate: supported where the whole interval of the second's AUC minus the first's lies "
+                f"above -{ACCURACY_MARGIN:g}, refuted where it lies below, otherwise not separable.",
                 minor=True,
             ),
         ),
@@ -382,7 +388,7 @@ def _models(computed: Metrics) -> Section:
     return Section(
         "Model files",
         (
-            Paragraph("What each file says of itself."),
+            Paragraph("From the ModelSpec in each file."),
             Table(
                 (
                     *("File", "SHA-256", "Backbone", "Format", "Seed", "Engine", "Trained on", "Initial weights"),
@@ -421,12 +427,12 @@ def _left_out(scores: EvaluationScores) -> Section | None:
 
 def _method(computed: Metrics) -> Section:
     return Section(
-        "How to compute this again",
+        "How to reproduce",
         (
             Paragraph(
-                "Every number here is computed from scores.json, which holds each probability of each file; "
-                "metrics.json holds them all, with the rows of the reliability diagrams. docs/evaluation.md names the "
-                "sources.",
+                "Every number here is computed from scores.json, which has every probability of every file. "
+                "metrics.json has all numbers, including those of the reliability diagrams. docs/evaluation.md names "
+                "the sources.",
             ),
             Code("pneumo-edge evaluate --scores scores.json --out ."),
         ),
@@ -435,17 +441,16 @@ def _method(computed: Metrics) -> Section:
 
 def _limits(computed: Metrics) -> Section:
     return Section(
-        "Limits",
+        "Limitations",
         (
             Points(
                 (
-                    "Research software; not a medical device. No number here says how well a model judges patients.",
-                    f"{computed.data.images} images of one source. An interval holds the chance of other images of "
-                    "that source; of other hospitals, devices and ages it says nothing.",
-                    "Accuracy and precision belong to the shares of the classes among these images, and to no others."
+                    "Research software, not a medical device. No number here says how well a model diagnoses patients.",
+                    f"The {computed.data.images} images come from one source. The intervals cover the choice of images "
+                    "from that source. They say nothing about other hospitals, devices and ages.",
+                    "Accuracy and precision are valid only for the shares of the classes among these images."
                     if _several(computed)
-                    else f"PPV and NPV belong to the share of {_positive(computed)} among these images, and to no "
-                    "other.",
+                    else f"PPV and NPV are valid only for the share of {_positive(computed)} among these images.",
                 )
             ),
         ),
@@ -454,7 +459,7 @@ def _limits(computed: Metrics) -> Section:
 
 def _unit(computed: Metrics) -> str:
     if computed.data.patients is None:
-        return "images, because patients are not known, so that they are too narrow if patients have several"
+        return "images, because patients are not known; they are too narrow if patients have several images"
     return "whole patients"
 
 

@@ -1,4 +1,4 @@
-"""Scores model files on a split of a data set, each once, and keeps what is done."""
+"""Scores model files on a split of a data set, each once, and keeps finished scores."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from pneumo_edge.spec import ModelSpec
 
 @dataclass(frozen=True)
 class _Look:
-    """What one image file tells before any model sees it."""
+    """Properties of an image file that do not depend on a model."""
 
     sha256: str
     measures: Measures
@@ -53,22 +53,22 @@ def score(
 ) -> EvaluationScores:
     """Score model files on a split of a data set.
 
-    A file that ``target`` holds already, with the same content on the same version of the same engine, is
-    not scored again. ``target`` is written after every file, so an interrupted run goes on. What cannot be
-    scored is told, and everything else is still scored.
+    A file that ``target`` already has, with the same content on the same version of the same engine, is not scored
+    again. ``target`` is written after every file, so an interrupted run resumes. Files that cannot be scored are
+    skipped with the reason.
 
     Args:
         paths: Model files, and folders that are searched for them.
         source: The data set.
         split: ``"test"``, or ``"val"`` as :func:`~pneumo_edge.data.splits.make_manifest` draws it.
-        target: The ``scores.json`` to make or to add to.
+        target: The ``scores.json`` to create or to extend.
         engine: Name of the engine; by default the best one that is installed for each file.
         threads: Threads for one inference.
-        tell: Called with every file that is skipped, as soon as it is known.
-        warn: Called with what to know before the scores are believed.
+        tell: Called with every skipped file, as soon as it is known.
+        warn: Called with warnings about the scores.
 
     Raises:
-        ResultsError: Nothing can be scored, or ``target`` is damaged or holds scores of other images.
+        ResultsError: Nothing can be scored, or ``target`` is damaged or has scores of other images.
         DataError: The split has fewer than two images of a class.
         OSError: ``target`` cannot be written.
     """
@@ -97,7 +97,7 @@ def score(
 
 def _nothing_scored() -> ResultsError:
     return ResultsError(
-        "none of the model files can be scored here", "at least one that can", "See the reason for each"
+        "none of the model files can be scored here", "at least one that can", "See the reason given for each"
     )
 
 
@@ -111,7 +111,7 @@ def _can_run(model: ModelFile, engine: str | None, tell: Callable[[Skipped], Non
 def _prepare(
     source: Source, split: SplitName, specs: Sequence[ModelSpec], place: Scratch, warn: Callable[[str], None]
 ) -> tuple[EvaluationScores, DecodedImages]:
-    """The images of the split as pixels, and scores that hold no model yet."""
+    """The images of the split as pixels, and scores without a model."""
     looks: dict[str, _Look] = {}
     unreadable: dict[str, str] = {}
     for sample, result in read_each(source, source.samples, _look, "Reading images"):
@@ -158,13 +158,13 @@ def _choose(
     digests = {name: look.sha256 for name, look in looks.items()}
     manifest = make_manifest(source, digests, unreadable, {name: look.bits for name, look in looks.items()})
     if manifest.fingerprint not in trained_on:
-        # Models from before near duplicates were kept together.
+        # Older models, from before near duplicates were kept together.
         earlier = make_manifest(source, digests, unreadable)
         manifest = earlier if earlier.fingerprint in trained_on else manifest
     if trained_on != {manifest.fingerprint}:
         warn(
-            "the validation images are drawn from data, or in a way, that not every model here was trained with. Of a "
-            "model that was trained on images of this data, some of them may be among those"
+            "not every model here was trained with this data and this split, so some of these validation images may be "
+            "among its training images"
         )
     names = {entry.name for entry in manifest.entries if entry.split == split}
     return [sample for sample in source.samples if sample.name in names]
@@ -173,7 +173,10 @@ def _choose(
 def _measure_shortcuts(
     source: Source, samples: Sequence[Sample], looks: Mapping[str, _Look]
 ) -> tuple[ShortcutValues, ...]:
-    """Each shortcut in the direction that the other images decide, test images apart; with a positive class alone."""
+    """Each shortcut, in the direction that images outside the split and the test split determine.
+
+    Empty without a positive class.
+    """
     own = {sample.name for sample in samples}
     others = [each for each in source.samples if each.split != "test" and each.name in looks and each.name not in own]
     labels = source.task.targets(np.array([sample.label for sample in others], dtype=np.int64))
@@ -195,9 +198,9 @@ def _join(earlier: EvaluationScores, found: EvaluationScores, target: Path) -> E
     )  # fmt: skip
     if not same:
         raise ResultsError(
-            f"{target} holds scores of other images ({earlier.data.split} of {earlier.data.title})",
-            f"scores of {found.data.split} of {found.data.title}, to add to",
-            "Give another folder with --out",
+            f"{target} has scores of other images ({earlier.data.split} of {earlier.data.title})",
+            f"scores of {found.data.split} of {found.data.title}",
+            "Give another folder (out / --out)",
         )
     return replace(found, files=earlier.files)
 
@@ -210,13 +213,13 @@ def _score(
     threads: int,
     show: Callable[[int, str], None],
 ) -> EvaluationScores:
-    """The scores with those of one more file, unless they hold it already."""
+    """The scores extended by one file, unless they already have it."""
     classifier = Classifier(file.path, engine=engine, threads=threads)
     model = _describe(file, classifier)
     others = [each for each in found.files if (each.model.sha256, each.model.engine) != (model.sha256, model.engine)]
     for each in found.files:
         if each not in others and each.model.engine_version == model.engine_version:
-            show(len(decoded.samples), f"{model.file}: scored before")
+            show(len(decoded.samples), f"{model.file}: already scored")
             return found
     grey = np.load(decoded.pixels[InputSize.of(file.spec)], mmap_mode="r")
     measured = classify(classifier, grey, lambda: show(1, model.file))

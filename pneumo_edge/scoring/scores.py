@@ -1,4 +1,4 @@
-"""The schema of ``scores.json``: every image, and what every model file says of it."""
+"""The schema of ``scores.json``: every image, and its probability from every model file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """An image: ``patient`` is its name where the source tells no patients, ``kind`` "" where it tells none."""
+    """An image. ``patient`` is the image name and ``kind`` is "" where the source does not name them."""
 
     name: str
     label: Count
@@ -36,8 +36,8 @@ class ScoredImage:
 class ImageSet:
     """The images of a split that can be decoded; ``left_out`` maps the others to the reason.
 
-    ``positive_class`` is None where there are more than two classes, and in files from before it was written.
-    ``fingerprint`` is a SHA-256 over label and file content of every image, whatever its name.
+    ``positive_class`` is None where there are more than two classes, and in files from before the field existed.
+    ``fingerprint`` is a SHA-256 over label and file content of every image, independent of its name.
     """
 
     title: str
@@ -70,9 +70,9 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class ShortcutValues:
-    """A number of each image that knows nothing of lungs, such as its file size.
+    """A number of each image that is unrelated to the lungs, such as its file size.
 
-    ``direction`` says which values speak for the positive class, as decided on training images.
+    ``direction`` says which values indicate the positive class, as determined on training images.
     """
 
     measure: str
@@ -104,9 +104,9 @@ class ScoredModel:
 
 @dataclass(frozen=True)
 class FileScores:
-    """A model file's probability of the positive class for each image, in their order.
+    """A model file's probability of the positive class for each image, in order.
 
-    Without a positive class these are none, and ``class_probabilities`` are of every class in its order.
+    Without a positive class it is empty, and ``class_probabilities`` has those of every class in order.
     """
 
     model: ScoredModel
@@ -143,11 +143,11 @@ class EvaluationScores:
                 images,
             )
         if len({(file.model.sha256, file.model.engine) for file in self.files}) != len(self.files):
-            raise ValueError("a file stands twice on one engine")
+            raise ValueError("a file occurs twice on one engine")
 
 
 def write(path: Path, scores: EvaluationScores) -> None:
-    """Write scores as JSON on one line, whole or not at all."""
+    """Write scores as JSON on one line, atomically."""
     files.write_text(path, records.document(scores, indent=None))
 
 
@@ -159,5 +159,5 @@ def read(path: Path) -> EvaluationScores:
     """
     scores = read_record(EvaluationScores, path, SCHEMA_VERSION, "scores", "evaluate")
     if not scores.files:
-        raise ResultsError(f"{path} holds no model file", "scores of at least one", "Score again")
+        raise ResultsError(f"{path} has no model files", "scores of at least one", "Score model files again")
     return scores

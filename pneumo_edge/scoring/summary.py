@@ -1,4 +1,4 @@
-"""The schema of ``metrics.json`` and its computation, from the scores alone."""
+"""The schema of ``metrics.json``, and its computation from the scores."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ScoredModel
 
 SCHEMA_VERSION = 1
 
-#: The calibration error of resampled images lies too high, so it has no bootstrap interval here.
+#: The calibration error of resampled images is biased upwards, so it has no bootstrap interval.
 _COMPARED = tuple(name for name in STATISTICS if name != "ece")
 _CLASSES_COMPARED = tuple(CLASS_STATISTICS)
-#: Of a single model the AUC has DeLong's interval.
+#: The AUC of a single model has DeLong's interval instead.
 _RESAMPLED = tuple(name for name in _COMPARED if name != "auc")
 _CLASSES_RESAMPLED = tuple(name for name in _CLASSES_COMPARED if name != "auc")
 #: Of each class against the rest.
@@ -50,7 +50,7 @@ _OF_CLASS = ("sensitivity", "specificity", "ppv", "f1")
 _SEED = 0
 
 
-#: Titles of the metrics that have an interval, in the order of tables.
+#: Titles of the metrics with an interval, in the order of the tables.
 METRIC_TITLES = {
     "auc": "AUC",
     "accuracy": "Accuracy",
@@ -118,7 +118,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Majority:
-    """What calling every image by the commoner class would give."""
+    """The accuracy of always predicting the more common class."""
 
     class_name: str
     accuracy: Interval
@@ -126,7 +126,7 @@ class Majority:
 
 @dataclass(frozen=True)
 class ShortcutBaseline:
-    """A shortcut alone as a score; ``direction`` says which values speak for the positive class."""
+    """A shortcut alone as a score; ``direction`` says which values indicate the positive class."""
 
     measure: str
     direction: Direction
@@ -135,9 +135,9 @@ class ShortcutBaseline:
 
 @dataclass(frozen=True)
 class Reliability:
-    """``by_chance`` is the error that a perfectly calibrated model with these probabilities would show.
+    """The calibration error; ``by_chance`` is that of a perfectly calibrated model with the same probabilities.
 
-    The probability is that of the positive class; without one it is that of the label, which should be right as often.
+    It is about the probability of the positive class; without one, about that of the predicted class.
     """
 
     ece: float
@@ -147,11 +147,11 @@ class Reliability:
 
 @dataclass(frozen=True)
 class ModelMetrics:
-    """Every metric of one model file.
+    """All metrics of one model file.
 
-    ``metrics`` maps ``auc`` to its value with DeLong's interval, and the others to their value with the
-    percentile interval of the bootstrap by patient; None where a metric is not defined. Of more than two classes there
-    is no ``confusion``, but a ``matrix``, and ``by_class`` has the metrics of each against the rest.
+    ``metrics`` has ``auc`` with DeLong's interval, and the others with the percentile interval of a bootstrap over
+    patients; None where a metric is not defined. With more than two classes there is no ``confusion`` but a
+    ``matrix``, and ``by_class`` has the metrics of each class against the rest.
     """
 
     model: ScoredModel
@@ -172,7 +172,7 @@ class ModelMetrics:
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """Model files that differ in their seed alone."""
+    """Model files that differ only in their seed."""
 
     backbone: str
     recipe: str
@@ -194,9 +194,9 @@ class Side:
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """Two backbones in one format, of one seed and on one engine: the first less the second.
+    """Two backbones with the same format, seed and engine: the first minus the second.
 
-    ``differences`` are those of the metrics, with the percentile interval of the paired bootstrap by patient.
+    ``differences`` has the differences of the metrics, with percentile intervals of a paired bootstrap over patients.
     """
 
     first: Side
@@ -214,7 +214,7 @@ class ModelComparison:
 
 @dataclass(frozen=True)
 class SeedComparison:
-    """The differences of comparisons that differ in their seed alone."""
+    """The differences of comparisons that differ only in their seed."""
 
     first_backbone: str
     first_recipe: str
@@ -228,7 +228,7 @@ class SeedComparison:
 
 @dataclass(frozen=True)
 class Metrics:
-    """The whole evaluation. ``notes`` say what was not computed, and why."""
+    """The whole evaluation. ``notes`` says what was not computed, and why."""
 
     data: Data
     majority: Majority
@@ -244,7 +244,7 @@ class Metrics:
 
 
 def write(path: Path, computed: Metrics) -> None:
-    """Write metrics as JSON, with ten digits: the last ones depend on the machine."""
+    """Write metrics as JSON with ten digits, because further digits depend on the machine."""
     document = json.loads(records.document(computed), parse_float=lambda text: float(f"{float(text):.10g}"))
     files.write_text(path, json.dumps(document, indent=2) + "\n")
 
@@ -259,7 +259,7 @@ def read(path: Path) -> Metrics:
 
 
 def compute(scores: EvaluationScores) -> Metrics:
-    """Compute every metric."""
+    """Compute all metrics."""
     images = _Images(scores)
     ordered = sorted(scores.files, key=_order)
     models = tuple(images.measure(file) for file in ordered)
@@ -297,9 +297,9 @@ def as_accurate(group: SeedComparison) -> Outcome | None:
 
 
 def shortage(data: Data) -> str:
-    """What the images lack for a claim on accuracy; "" where they lack nothing.
+    """Why the images are too few for a claim on accuracy; "" where they are enough.
 
-    Metrics hold the number of patients of all classes together, so of each it takes an equal part.
+    Metrics have the number of patients of all classes together, so an equal part is assumed for each class.
     """
     images, people = min(data.classes.values()), data.images if data.patients is None else data.patients
     return too_few(images, people // len(data.classes))
@@ -311,7 +311,7 @@ def _check_names(what: str, given: Iterable[str], needed: Iterable[str]) -> None
 
 
 class _Images:
-    """The images that every model was scored on."""
+    """The images that all models were scored on."""
 
     def __init__(self, scores: EvaluationScores) -> None:
         images = scores.data.images
@@ -417,7 +417,7 @@ def _order(file: FileScores) -> tuple[str, str, str, str, int, str]:
 
 
 def _of_backbone(file: FileScores) -> tuple[str, tuple[str, int, str]]:
-    """A file's backbone, and what another's has to share to be compared with it."""
+    """A file's backbone, and the properties that two compared files must share."""
     model = file.model
     return model.backbone, (model.format, model.seed, model.engine)
 
@@ -461,7 +461,7 @@ def _group_comparisons(comparisons: Iterable[ModelComparison]) -> Iterator[SeedC
 
 
 def _over_seeds(runs: list[dict[str, float]]) -> dict[str, OverSeeds]:
-    """Those metrics that are defined in every run."""
+    """The metrics that are defined in every run."""
     return {name: over_seeds([run[name] for run in runs]) for name in runs[0] if all(name in run for run in runs)}
 
 

@@ -172,4 +172,4 @@ def test_an_engine_that_is_not_installed_is_told_with_the_extra_that_brings_it(
 def test_a_folder_without_models_is_told(phantom_folder: Path, tmp_path: Path) -> None:
     run = pneumo_edge(phantom_folder, "--data", phantom_folder, "--out", tmp_path)
     assert run.returncode == ExitCode.FAILED
-    assert "holds no model file" in run.stderr
+    assert "has no model file" in run.stderr

@@ -201,7 +201,12 @@ def test_a_card_names_data_shortcuts_limits_and_licences(model: Path) -> None:
         "| contrast alone (higher in PNEUMONIA) | 0.519 [0.508, 0.531] |",
         "| always PNEUMONIA | | 0.625 [0.614, 0.637] |",
         *("Not a medical device", "Any clinical use", "Adults", "children of one to five years", "CC BY 4.0"),
-        *("Guangzhou Women and Children's Medical Center", "Apache-2.0", "keras.applications", "nothing is claimed"),
+        *(
+            "Guangzhou Women and Children's Medical Center",
+            "Apache-2.0",
+            "keras.applications",
+            "There is no claim about other",
+        ),
     ):
         assert said in text
 
@@ -216,7 +221,7 @@ def test_no_number_is_typed_into_a_template(template: str) -> None:
 
 
 def test_over_calling_is_told_where_the_test_shows_it(make_model: MakeModel) -> None:
-    told = "NORMAL is called PNEUMONIA too often: 31 times of 234, a specificity of 0.869 against 0.957 on validation."
+    told = "NORMAL is classified as PNEUMONIA too often: 31 times of 234, a specificity of 0.869 against 0.957 on validation."
     assert told in _render(make_model())
     unaffected = replace(_SPEC.training, validation={"specificity": 0.8})
     assert "too often" not in _render(make_model(training=unaffected))
@@ -261,7 +266,7 @@ def test_metrics_of_another_file_write_no_card(make_model: MakeModel, metrics: P
     result = _run(model, "--metrics", metrics)
     assert result.exit_code == ExitCode.FAILED
     (line,) = result.stderr.splitlines()
-    assert f"the metrics do not hold {model} (SHA-256 {files.sha256(model)[:12]})" in line
+    assert f"the metrics do not include {model} (SHA-256 {files.sha256(model)[:12]})" in line
     assert not model.with_suffix(".md").exists()
 
 
@@ -329,7 +334,9 @@ def test_the_index_links_to_the_cards_and_compares_the_models(make_model: MakeMo
     assert "as accurate as MobileNetV2 is not separable" in text
     alone = replace(evaluation, comparisons_over_seeds=())
     collected = [(cards.collect(model, alone), model.with_suffix(".md")) for model in models.values()]
-    assert "No other training was evaluated, so nothing is known of them." in cards.render_index(collected, index)
+    assert "No other training was evaluated, so nothing is known about the backbones." in cards.render_index(
+        collected, index
+    )
     assert "another engine" not in text
 
 

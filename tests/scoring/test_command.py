@@ -115,7 +115,7 @@ def test_models_can_be_added_and_those_that_were_scored_are_kept(
     other = evaluate(tiny_folder, "--data", phantom, "--split", "val", "--out", out)
     assert other.returncode == ExitCode.FAILED
     assert "holds scores of other images (test of phantom images" in other.stderr
-    assert "Give another folder with --out" in other.stderr
+    assert "Give another folder (out / --out)" in other.stderr
 
 
 @pytest.mark.slow
@@ -123,27 +123,27 @@ def test_an_interrupted_run_goes_on(
     tiny_folder: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, source = tmp_path / "scores.json", open_source(phantom)
-    judged: list[str] = []
+    classified: list[str] = []
     classify = classification.classify
 
     def interrupt_after_one(classifier: Classifier, *rest: Any) -> Any:
-        if len(judged) == 1:
+        if len(classified) == 1:
             raise KeyboardInterrupt
-        judged.append(classifier.path.name)
+        classified.append(classifier.path.name)
         return classify(classifier, *rest)
 
     monkeypatch.setattr(run, "classify", interrupt_after_one)
     with pytest.raises(KeyboardInterrupt):
         run.score([tiny_folder], source, "test", target)
-    assert [file.model.file for file in scores.read(target).files] == judged == ["tiny-fp32.onnx"]
+    assert [file.model.file for file in scores.read(target).files] == classified == ["tiny-fp32.onnx"]
 
     def note(classifier: Classifier, *rest: Any) -> Any:
-        judged.append(classifier.path.name)
+        classified.append(classifier.path.name)
         return classify(classifier, *rest)
 
     monkeypatch.setattr(run, "classify", note)
     found = run.score([tiny_folder], source, "test", target)
-    assert judged == ["tiny-fp32.onnx", "tiny-fp32.tflite", "tiny-int8.tflite"]
+    assert classified == ["tiny-fp32.onnx", "tiny-fp32.tflite", "tiny-int8.tflite"]
     assert found == scores.read(target)
 
 

@@ -211,7 +211,7 @@ def test_metrics_are_read_as_they_were_written_to_ten_digits(
 def test_the_page_says_what_the_numbers_are(two_backbones_three_seeds: EvaluationScores) -> None:
     text = page.render(two_backbones_three_seeds, summary.compute(two_backbones_three_seeds))
     assert text.startswith("# Evaluation on the test split of some images\n")
-    assert "scored once for each final model" in text
+    assert "Score the test split once for each final model" in text
     assert "![ROC curves](roc.png)" in text
     assert "| file size alone (lower in PNEUMONIA) |" in text
     assert "| always PNEUMONIA |" in text
@@ -220,7 +220,7 @@ def test_the_page_says_what_the_numbers_are(two_backbones_three_seeds: Evaluatio
     assert "## Over seeds" in text
     assert "McNemar p" in text
     assert "whole patients" in text
-    assert "Each row is about two files, each of one training; it says nothing of the backbones" in text
+    assert "Each row is about two files, each of one training. For the backbones, see the next table." in text
     assert "| Second as accurate |" in text
     # 30 images of a class are few.
     assert "**Too few images to tell accuracies apart.** Too few test images: 30 of " in text
@@ -240,11 +240,11 @@ def test_phantoms_and_random_weights_are_warned_of() -> None:
     untrained = replace(file, model=replace(file.model, initial_weights="random", trained_on_real=False))
     found = make_scores(untrained, real=False, title="phantom images")
     text = page.render(found, summary.compute(found))
-    assert "Phantom images: not real X-rays." in text
+    assert "Phantom images, not real X-rays." in text
     assert "1 of 1 files had no pretrained weights" in text
 
 
-def test_figures_are_pictures_whatever_the_number_of_files(
+def test_figures_are_pictures_for_any_number_of_files(
     two_backbones_three_seeds: EvaluationScores, tmp_path: Path
 ) -> None:
     for number, count in enumerate((1, 2, 6)):
@@ -274,11 +274,11 @@ _DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "probability missing": (lambda d: d["files"][0]["probabilities"].pop(), "has 74 probabilities for 75 images"),
     "no probability": (lambda d: d["files"][0]["probabilities"].__setitem__(0, 1.5), "not within 0 to 1"),
     "value missing": (lambda d: d["shortcuts"][0]["values"].pop(), "file size has 74 values for 75 images"),
-    "file twice": (lambda d: d["files"].append(d["files"][0]), "a file stands twice on one engine"),
+    "file twice": (lambda d: d["files"].append(d["files"][0]), "a file occurs twice on one engine"),
     "image twice": (lambda d: d["data"]["images"].append(d["data"]["images"][0]), "the same name"),
     "one class": (_without_positives, "labels are 75 of NORMAL and 0 of PNEUMONIA"),
     "three classes": (lambda d: d["data"]["class_names"].append("OTHER"), "0 of OTHER"),
-    "no files": (lambda d: d["files"].clear(), "holds no model file"),
+    "no files": (lambda d: d["files"].clear(), "has no model files"),
 }
 
 

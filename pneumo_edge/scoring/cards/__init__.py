@@ -1,7 +1,7 @@
-"""Model cards after Mitchell et al., Model Cards for Model Reporting (FAT* 2019), and an index of them, as Markdown.
+"""Writes model cards after Mitchell et al., Model Cards for Model Reporting (FAT* 2019), and their index, as Markdown.
 
-Every number in them comes from a file's ModelSpec, from its bytes or from ``metrics.json``. The words on patients,
-hospital and licences are those of the X-rays of Kermany et al. (2018); models of other data need other words.
+Every number comes from a file's ModelSpec, from its bytes or from ``metrics.json``. The text about patients, hospital
+and licences describes the X-rays of Kermany et al. (2018); models of other data need another text.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a model file.
+    """The contents of the card of a model file.
 
-    ``seeds`` is None where the evaluation holds no other seeds of its recipe.
+    ``seeds`` is None where the evaluation has no other seeds of its recipe.
     """
 
     path: Path
@@ -51,16 +51,16 @@ class Card:
 
 
 def collect(path: Path, evaluation: Metrics) -> Card:
-    """Bring together what is known of a model file.
+    """Collect the contents of a card.
 
     Args:
         path: The model file.
-        evaluation: Metrics of the test split that hold this very file; where it was scored on several
-            engines, the first of them counts.
+        evaluation: Metrics of the test split that include this file; where it was scored on several engines, the first
+            one is used.
 
     Raises:
-        ModelFileError: The file cannot be read, carries no ModelSpec, or was not trained on X-rays.
-        ResultsError: The metrics are not those of the file, or not of the test split of real X-rays.
+        ModelFileError: The file cannot be read, has no ModelSpec, or was not trained on X-rays.
+        ResultsError: The metrics do not include the file, or are not of the test split of real X-rays.
     """
     spec = read_spec(path)
     if not spec.data.real:
@@ -70,16 +70,16 @@ def collect(path: Path, evaluation: Metrics) -> Card:
     data = evaluation.data
     if data.split != "test" or not data.real:
         raise ResultsError(
-            f"the metrics are those of the {data.split} split of {data.title}",
-            "those of the test split of real X-rays",
+            f"the metrics are of the {data.split} split of {data.title}",
+            "metrics of the test split of real X-rays",
             "Score the final model with: pneumo-edge evaluate --split test",
         )
     sha256 = files.sha256(path)
     measured = next((each for each in evaluation.models if each.model.sha256 == sha256), None)
     if measured is None:
         raise ResultsError(
-            f"the metrics do not hold {path} (SHA-256 {sha256[:12]})",
-            "metrics of this very file",
+            f"the metrics do not include {path} (SHA-256 {sha256[:12]})",
+            "metrics of this file",
             "Score it with: pneumo-edge evaluate --split test",
         )
     return Card(path, sha256, path.stat().st_size, spec, measured, _seeds(measured, evaluation), evaluation)
@@ -93,7 +93,7 @@ def _seeds(measured: ModelMetrics, evaluation: Metrics) -> SeedGroup | None:
 
 
 def render(card: Card) -> str:
-    """Write a card.
+    """Render a card.
 
     Raises:
         MissingExtraError: jinja2 is not installed.
@@ -123,11 +123,11 @@ def _pretrained(spec: ModelSpec) -> Pretrained | None:
 
 
 def render_index(cards: Sequence[tuple[Card, Path]], index: Path) -> str:
-    """Write the page that leads to the cards of the bundled models.
+    """Render the page that links to the cards of the bundled models.
 
     Args:
-        cards: Each card, of one evaluation, and its file.
-        index: The file of the page, from which the links go out.
+        cards: The cards, all of one evaluation, each with its file.
+        index: The file of the page; links are relative to it.
 
     Raises:
         MissingExtraError: jinja2 is not installed.
@@ -184,7 +184,7 @@ def _environment() -> Environment:
 
 
 def _listed(values: Mapping[str, int | float | str]) -> str:
-    """Names and values in a row: ``AUC 0.990, log loss 0.050``."""
+    """Names and values on one line: ``AUC 0.990, log loss 0.050``."""
     titles = (name.replace("_", " ").replace("auc", "AUC") for name in values)
     shown = (value if isinstance(value, str) else tables.number(value) for value in values.values())
     return ", ".join(f"{title} {value}" for title, value in zip(titles, shown, strict=True))

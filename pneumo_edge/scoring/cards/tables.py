@@ -27,7 +27,7 @@ _IN_INDEX = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity
 
 
 def training(spec: ModelSpec) -> str:
-    """Images that the model was trained and validated on, by class."""
+    """Numbers of training and validation images by class."""
     rows = [
         [split, *(number(spec.data.counts[split].get(name, 0)) for name in spec.class_names)]
         for split in ("train", "val")
@@ -37,7 +37,7 @@ def training(spec: ModelSpec) -> str:
 
 
 def metrics(measured: ModelMetrics, seeds: SeedGroup | None) -> str:
-    """Every metric of a file with its interval, and over the seeds of its recipe."""
+    """All metrics of a file with intervals, and over the seeds of its recipe."""
     rows = [[title, _interval(measured.metrics[name]), name] for name, title in titles(measured.metrics).items()]
     for class_name, of_class in (measured.by_class or {}).items():
         rows += [[f"{class_name}: {title}", _interval(of_class[name]), ""] for name, title in OF_CLASS_TITLES.items()]
@@ -53,17 +53,17 @@ def metrics(measured: ModelMetrics, seeds: SeedGroup | None) -> str:
 
 
 def confusion(measured: ModelMetrics, data: Data) -> str:
-    """What was called what."""
+    """The confusion matrix."""
     counts = measured.confusion
     if counts is None:
         assert measured.matrix
         return _table(
-            ["", *(f"called {name}" for name in data.classes)],
+            ["", *(f"classified as {name}" for name in data.classes)],
             [[name, *map(number, row)] for name, row in zip(data.classes, measured.matrix.counts, strict=True)],
         )
     negative, positive = data.classes
     return _table(
-        ["", f"called {positive}", f"called {negative}"],
+        ["", f"classified as {positive}", f"classified as {negative}"],
         [
             [positive, number(counts.true_positives), number(counts.false_negatives)],
             [negative, number(counts.false_positives), number(counts.true_negatives)],
@@ -72,7 +72,7 @@ def confusion(measured: ModelMetrics, data: Data) -> str:
 
 
 def shortcuts(evaluation: Metrics) -> str:
-    """What is reached with no knowledge of lungs."""
+    """Baselines that are unrelated to the lungs."""
     positive = list(evaluation.data.classes)[-1]
     rows = [
         [f"{each.measure} alone ({each.direction} in {positive})", str(each.auc), ""] for each in evaluation.baselines
@@ -101,10 +101,10 @@ def index(rows: Sequence[tuple[ModelMetrics, str]]) -> str:
 
 def comparison(each: ModelComparison, seeds: SeedComparison | None) -> str:
     """Two models on the same images, and over the seeds of their recipes."""
-    discordant = f"{each.mcnemar.only_first_right} images right in the first alone, {each.mcnemar.only_second_right}"
+    discordant = f"{each.mcnemar.only_first_right} images correct with the first only, {each.mcnemar.only_second_right}"
     tests = {
         "auc": f"DeLong's, {p_value(each.delong.p)}",
-        "accuracy": f"McNemar's exact, {p_value(each.mcnemar.p)}: {discordant} in the second alone",
+        "accuracy": f"McNemar's exact, {p_value(each.mcnemar.p)}: {discordant} with the second only",
     }
     differences = {**each.differences, "auc": each.delong.difference}
     rows = [
@@ -118,7 +118,7 @@ def comparison(each: ModelComparison, seeds: SeedComparison | None) -> str:
 
 
 def number(value: float) -> str:
-    """A whole number with its thousands apart, another with three decimals."""
+    """A whole number with thousands separators, another number with three decimals."""
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
