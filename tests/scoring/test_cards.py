@@ -221,7 +221,8 @@ def test_no_number_is_typed_into_a_template(template: str) -> None:
 
 
 def test_over_calling_is_told_where_the_test_shows_it(make_model: MakeModel) -> None:
-    told = "NORMAL is classified as PNEUMONIA too often: 31 times of 234, a specificity of 0.869 against 0.957 on validation."
+    told = "NORMAL is classified as PNEUMONIA too often: 31 times of 234, a specificity of 0.869 against 0.957 on "
+    told += "validation."
     assert told in _render(make_model())
     unaffected = replace(_SPEC.training, validation={"specificity": 0.8})
     assert "too often" not in _render(make_model(training=unaffected))
@@ -277,7 +278,7 @@ def test_only_the_test_split_of_x_rays_makes_a_card(model: Path, metrics: Path, 
     result = _run(model, "--metrics", metrics)
     assert result.exit_code == ExitCode.FAILED
     (line,) = result.stderr.splitlines()
-    assert "expected those of the test split of real X-rays" in line
+    assert "expected metrics of the test split of real X-rays" in line
 
 
 def test_a_model_of_phantoms_gets_no_card(make_model: MakeModel, metrics: Path) -> None:
@@ -328,7 +329,7 @@ def test_the_index_links_to_the_cards_and_compares_the_models(make_model: MakeMo
     for each in measured:
         assert " | ".join(str(each.metrics[name]) for name in _METRICS[:5]) in text
     assert "| AUC | DeLong's, p = 0.027 | -0.031 [-0.042, -0.019] |" in text
-    assert "McNemar's exact, p < 0.001: 37 images right in the first alone, 19 in the second alone" in text
+    assert "McNemar's exact, p < 0.001: 37 images correct with the first only, 19 with the second only" in text
     assert "+0.021 [+0.010, +0.033] | +0.017 [+0.006, +0.029] ± 0.006 |" in text
     assert "about these two files, each of one training, and not about the backbones" in text
     assert "as accurate as MobileNetV2 is not separable" in text

@@ -223,7 +223,7 @@ def test_the_page_says_what_the_numbers_are(two_backbones_three_seeds: Evaluatio
     assert "Each row is about two files, each of one training. For the backbones, see the next table." in text
     assert "| Second as accurate |" in text
     # 30 images of a class are few.
-    assert "**Too few images to tell accuracies apart.** Too few test images: 30 of " in text
+    assert "**Too few images to compare accuracies.** Too few test images: 30 of " in text
 
 
 def test_a_page_on_validation_images_says_that_they_were_chosen_on() -> None:
@@ -241,7 +241,7 @@ def test_phantoms_and_random_weights_are_warned_of() -> None:
     found = make_scores(untrained, real=False, title="phantom images")
     text = page.render(found, summary.compute(found))
     assert "Phantom images, not real X-rays." in text
-    assert "1 of 1 files had no pretrained weights" in text
+    assert "1 of 1 files were trained without pretrained weights" in text
 
 
 def test_figures_are_pictures_for_any_number_of_files(
