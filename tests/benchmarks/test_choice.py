@@ -225,7 +225,7 @@ def test_the_command_names_the_file_or_what_rules_each_out(results: Results, tmp
     assert code == ExitCode.OK
     assert "warning: too few test images: 20 of 20 patients" in output
     assert "\nmobilenetv2-int8.tflite on litert: AUC " in output
-    assert "ruled out: mobilenetv2-fp32.tflite on litert: the file has 8.00 MB, over 3.00 MB" in output
+    assert "ruled out: mobilenetv2-fp32.tflite on litert: its size is 8.00 MB, over 3.00 MB" in output
 
     code, output = run("--max-latency", "0.001s", "--max-size", "1MiB")
     assert code == ExitCode.FAILED
