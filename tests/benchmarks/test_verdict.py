@@ -262,7 +262,7 @@ def test_a_claim_is_added_by_one_record(make_results: MakeResults, monkeypatch: 
     assert {claim.outcome for claim in decide(results).claims} == {"not separable"}
     # The report tells the margin that was asked, and no rule of a claim that was not.
     told = markdown.render(compose(gather([summarise(results)])))
-    assert "lies above the band of 150%, or of what a file against itself showed" in told
+    assert "The band is 150%, or the noise that a file showed against itself" in told
     assert "As accurate: supported" not in told
 
 
