@@ -1,1 +1,1 @@
-"""A trained model to verified device files."""
+"""Converts a trained model to verified device files."""

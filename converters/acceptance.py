@@ -1,4 +1,4 @@
-"""The acceptance checks: what a model file says on an engine, how far that is from Keras, and which bounds it keeps."""
+"""The acceptance checks: compares a model file on an engine with the Keras model, and checks the format's bounds."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.batch import side_by_side
 from pneumo_edge.spec import COMPONENTS, PROBABILITY
 
-#: What is to be done about a file that fails, where it is exported.
+#: What to do about a file that fails at export.
 AT_EXPORT = "Use another format, or a model trained longer and from ImageNet weights"
-#: Room for the rounding of a mean or a difference that is compared with a bound.
+#: Tolerance for rounding where a mean or a difference is compared with a bound.
 ROUNDING = 1e-9
-#: With fewer, an interval of the AUC says nothing.
+#: Minimum number of images for an interval of the AUC.
 _IMAGES_FOR_AUC = 500
 
 _Values = npt.NDArray[np.float32]
@@ -33,13 +33,13 @@ _Values = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file that is checked.
+    """A file to check.
 
     Attributes:
         path: The model file; it needs no ModelSpec yet.
         row: Its format, with the bounds.
         positive: Index of the positive class in the file's output; None where there is none.
-        remedy: What to do where it fails.
+        remedy: What to do if it fails.
     """
 
     path: Path
@@ -48,7 +48,7 @@ class Candidate:
     remedy: str = AT_EXPORT
 
     def failure(self, engine: engines.Engine, measured: str, bound: str) -> GateError:
-        """The error that says what was measured on an engine, and what was expected."""
+        """The error with the measured and the expected value on an engine."""
         return GateError(
             f"{self.path.name} on {describe(engine)} has {measured} against the Keras model", bound, self.remedy
         )
@@ -56,22 +56,22 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A candidate on one engine, version and number of threads; loaded as often as the machine has room for."""
+    """A candidate on one engine and number of threads, loaded once for each free core."""
 
     candidate: Candidate
     copies: Sequence[engines.Engine]
 
     @property
     def engine(self) -> engines.Engine:
-        """The first copy; the others are like it."""
+        """The first copy."""
         return self.copies[0]
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a file says of images: their scores, float64, as those of the reference; and other outputs.
+    """The outputs of a file for images: their scores, float64 like those of the reference; and other outputs.
 
-    ``outputs`` are those that the reference has, too, by name: float32 of shape (images, ...).
+    ``outputs`` has the outputs that the reference also has, by name: float32 of shape (images, ...).
     """
 
     scores: Scores
@@ -80,17 +80,16 @@ class Answers:
 
 @dataclass(frozen=True)
 class Measured:
-    """A file on one engine against the Keras model.
+    """A file on one engine compared with the Keras model; None for what was not measured.
 
-    ``colour_response`` is how the probability changes when red and blue are exchanged in coloured images, as a multiple
-    of how it does in Keras, by least squares: 1 as there, -1 where the file exchanges them itself. ``max_auc_loss`` is
-    the upper end of a paired 95 % interval, drawn by patient; where there is no positive class the AUC is the mean over
-    the classes of each against the rest, and ``least_auc_loss`` is that of the least of them. Differences of
-    probability are then those of every class. ``engine_difference`` is the largest difference of
-    probability from the first engine with one thread; ``output_difference`` and ``output_correlation`` are those of
-    the worst of the other outputs but for the components, which have ``components_correlation``
-    (:class:`pneumo_edge.formats.OutputBounds`). What is None was not measured: the order of the channels is
-    the file's, whatever runs it.
+    ``colour_response`` is the change of the probability when red and blue are exchanged in coloured images, as a
+    multiple of the change in Keras (least squares): 1 if they agree, -1 if the file exchanges the channels itself. It
+    is a property of the file, so it is measured on the first engine only. ``max_auc_loss`` is the upper end of a paired
+    95 % interval, by patient. Without a positive class, the AUC is the mean over the classes of each against the rest,
+    ``least_auc_loss`` is that of the lowest of them, and differences of probability are those of every class.
+    ``engine_difference`` is the largest difference of probability from the first engine with one thread.
+    ``output_difference`` and ``output_correlation`` are those of the worst other output, except the components, which
+    have ``components_correlation`` (:class:`pneumo_edge.formats.OutputBounds`).
     """
 
     max_difference: float
@@ -110,14 +109,15 @@ class Measured:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A file's answers beside those of the Keras model.
+    """A file's answers compared with those of the Keras model.
 
     Attributes:
         measured: Numbers for the record.
-        differences: Of the positive class's probability, or the mean over the classes, at least 0, shape (images,).
-        changed: Which images are decided otherwise, bool of shape (images,); those that Keras itself is undecided of
+        differences: Absolute differences of the positive class's probability, or their mean over the classes, shape
+            (images,).
+        changed: Images with another decision, bool of shape (images,); images near the Keras model's threshold
             (``Bounds.undecided``) are not counted.
-        failed_outputs: Names of the outputs beside the probabilities that missed their bounds.
+        failed_outputs: Names of the outputs other than the probabilities that failed their checks.
     """
 
     measured: Measured
@@ -133,13 +133,13 @@ def load(candidate: Candidate, info: engines.EngineInfo, threads: int) -> Loaded
         ModelFileError: The engine refuses the file.
         MissingExtraError: The engine's library does not import.
     """
-    # Some formats have no fast kernels, and those that engines fall back to use one core.
+    # Formats without fast kernels fall back to kernels that use one core.
     copies = max(1, cores.available() // threads)
     return Loaded(candidate, [engines.load(candidate.path, info, threads) for _ in range(copies)])
 
 
 def describe(engine: engines.Engine) -> str:
-    """Name of an engine with its number of threads, as the record of the checks has it."""
+    """Name of an engine with its number of threads, as in the record of the checks."""
     return engine.name if engine.threads == 1 else f"{engine.name}, {engine.threads} threads"
 
 
@@ -164,11 +164,11 @@ def compare(
 
     Args:
         loaded: The file on an engine.
-        reference: The images, with what the Keras model says of them.
-        answers: What the file says of them.
+        reference: The images, with the answers of the Keras model.
+        answers: The answers of the file.
         threshold: The file's decision threshold; None without a positive class.
-        first: Scores of these images on the first engine. Without them this is the first
-            engine: what is the file's, whatever runs it, is measured as well.
+        first: Scores of these images on the first engine. None on the first engine, where the properties that do not
+            depend on the engine are measured, too.
 
     Raises:
         GateError: A value of an image in colour is not finite.
@@ -183,7 +183,7 @@ def compare(
     loss, least_loss = losses.get("auc"), losses.get("least_auc")
     pairs = {name: (_flat(reference.outputs[name]), _flat(values)) for name, values in answers.outputs.items()}
     components = pairs.pop(COMPONENTS, None)
-    # Over the images, because the file has a mean and a scale of its own for each.
+    # Along the images, because each component is standardized.
     components_correlation = _correlation(components[0].T, components[1].T) if components else None
     measured = Measured(
         max_difference=float(distances(scores, reference.scores).max()),
@@ -207,23 +207,23 @@ def compare(
 
 
 def check(loaded: Loaded, comparison: Comparison, whole: Reference, images: Reference) -> None:
-    """Hold a file to the bounds of its format.
+    """Check a file against the bounds of its format.
 
     Args:
         loaded: The file on an engine.
-        comparison: Its answers beside those of the Keras model.
+        comparison: Its answers compared with those of the Keras model.
         whole: The reference.
-        images: Those of its images that were compared.
+        images: The images of the reference that were compared.
 
     Raises:
-        GateError: A bound was missed.
+        GateError: A check failed.
     """
     differences, changed = comparison.differences, comparison.changed
     _check_averages(loaded, differences, changed, whole.of)
     _check_bounds(loaded, comparison.measured)
     _check_outputs(loaded, comparison, whole)
     if len(whole.labels) == whole.of:
-        # As a device will, that has no others; so that what passes here passes there.
+        # A device has only these images; a file that passes here then passes there.
         travelling = np.isin(images.sha256, whole.sha256[whole.travelling])
         _check_averages(loaded, differences[travelling], changed[travelling], whole.of)
 
@@ -250,11 +250,11 @@ def _ask(loaded: Loaded, reference: Reference, images: npt.NDArray[np.uint8]) ->
 
 
 def _colour_response(loaded: Loaded, reference: Reference) -> float:
-    # Against each other, because quantization, with ranges of grey images, shifts all coloured ones alike.
+    # Red against blue, because quantization with ranges of grey images shifts all coloured images alike.
     red, blue = (_ask(loaded, reference, images).scores for images in (reference.red, reference.red[..., ::-1]))
     expected = (reference.red_scores - reference.blue_scores).ravel()
     scale = float(expected @ expected)
-    # A network that takes no notice of colour tells nothing, and loses nothing.
+    # A network that ignores colour cannot be checked, and needs no check.
     return float((red - blue).ravel() @ expected) / scale if scale else 1.0
 
 
@@ -272,7 +272,7 @@ def _auc_losses(reference: Reference, scores: Scores, threshold: float | None) -
 def _check_averages(
     loaded: Loaded, differences: npt.NDArray[np.float64], changed: npt.NDArray[np.bool_], of: int
 ) -> None:
-    """Hold a sample of the validation split, of ``of`` images, or all of it, to what the whole must keep."""
+    """Check a sample of the validation split of ``of`` images, or all of it, against the bounds for the whole split."""
     bounds, fail = loaded.candidate.row.bounds, loaded.candidate.failure
     mean, most = float(differences.mean()), chance.most_mean(differences, of, bounds.mean_difference)
     if mean > most + ROUNDING:
@@ -298,7 +298,7 @@ def _check_bounds(loaded: Loaded, measured: Measured) -> None:
 
 
 def _check_outputs(loaded: Loaded, comparison: Comparison, whole: Reference) -> None:
-    """A quantized file may have outputs that fail their checks: they are not used. No file may lack one."""
+    """Outputs that fail are not used in a quantized file; in any other file they must pass. None may be missing."""
     row, fail, measured = loaded.candidate.row, loaded.candidate.failure, comparison.measured
     least = row.output_bounds
     if comparison.failed_outputs == {COMPONENTS} and not row.quantized:
@@ -332,14 +332,14 @@ def _flat(array: _Values) -> _Values:
 
 
 def _relative_difference(expected: _Values, found: _Values) -> float:
-    """Root mean square of the difference, as a multiple of the standard deviation of what is expected."""
+    """Root mean square of the difference, as a multiple of the standard deviation of the expected values."""
     return float(np.sqrt(np.mean((found - expected) ** 2)) / (expected.std() or 1.0))
 
 
 def _correlation(expected: _Values, found: _Values) -> float:
-    """Pearson's correlation along the last axis, the median over the first; 0 where all values found are alike.
+    """Pearson's correlation along the last axis, as a median over the first; 0 where all found values are equal.
 
-    Where all that are expected are alike there is nothing to correlate with, and a row of them does not count.
+    Rows whose expected values are all equal are skipped.
     """
     first, second = (array - array.mean(axis=-1, keepdims=True) for array in (expected, found))
     lengths = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)

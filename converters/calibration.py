@@ -27,7 +27,7 @@ class CalibrationImage:
 
 @dataclass(frozen=True)
 class CalibrationManifest:
-    """Which images calibrated a file, and which others calibrated the one it was compared with."""
+    """The images that calibrated a file, and the images that calibrated the file it was compared with."""
 
     rule: str
     data_fingerprint: str
@@ -40,10 +40,10 @@ class Representative:
     """The representative dataset of a run.
 
     Attributes:
-        images: How many there are.
+        images: Number of images.
         manifest: SHA-256 of its manifest.
         pixels: From :func:`pixels`.
-        other_pixels: As many images of other patients; None where there are not as many.
+        other_pixels: The same number of images of other patients; None where there are fewer.
     """
 
     images: int
@@ -56,18 +56,19 @@ def draw(dataset: Dataset, path: Path) -> Representative:
     """Choose :data:`IMAGES` training images and as many others, and write their manifest."""
     chosen, others = choose(dataset, IMAGES), choose(dataset, IMAGES, skip=IMAGES)
     manifest = write_manifest(dataset, chosen, others, path)
-    # A set of fewer is another kind of set, and its ranges say nothing of the first one's.
+    # Ranges from fewer images could not be compared with those of the first set.
     other_pixels = pixels(dataset, others) if len(others) == len(chosen) else None
     return Representative(len(chosen), manifest, pixels(dataset, chosen), other_pixels)
 
 
 def choose(dataset: Dataset, count: int, skip: int = 0) -> npt.NDArray[np.intp]:
-    """Choose a representative dataset out of the training split, the same for everyone.
+    """Choose a representative dataset from the training split, deterministically.
 
     Args:
         dataset: The data.
-        count: How many images.
-        skip: How many to pass over: with that of another call, the two sets share no image and no patient.
+        count: Number of images.
+        skip: Number of images to skip. A second call with ``skip`` set to the first ``count`` shares no image and no
+            patient with the first.
 
     Returns:
         Sorted indices into the data set, at most ``count``.
@@ -94,8 +95,8 @@ def choose(dataset: Dataset, count: int, skip: int = 0) -> npt.NDArray[np.intp]:
 def pixels(dataset: Dataset, indices: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
     """Pixels of the representative dataset, uint8 of shape (images, height, width, 3).
 
-    One corner of the first image holds 0 and 255: with both ends of the range seen, the input's scale
-    is exactly 1, so that a device can hand over bytes as they are.
+    One corner of the first image is set to 0 and 255. The range is then exactly 0 to 255 and the input's scale exactly
+    1, so a device can pass bytes unchanged.
     """
     images = dataset.rgb(indices)
     images[0, 0, 0], images[0, 0, 1] = 0, 255
@@ -123,5 +124,5 @@ def _images(dataset: Dataset, indices: npt.NDArray[np.intp]) -> tuple[Calibratio
 
 
 def _order(digest: str) -> str:
-    # Hashed once more, so that the order is independent of the one that draws validation.
+    # Hashed again, so that the order is independent of the order that draws the validation split.
     return hashlib.sha256(f"pneumo-edge-calibration-1 {digest}".encode()).hexdigest()

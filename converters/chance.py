@@ -1,4 +1,4 @@
-"""Bounds for a sample of the validation split, where they are promised for the whole: a sample may miss by chance."""
+"""Bounds for a sample of the validation split, derived from the bounds for the whole split."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-#: How often a split that just keeps a bound may give a sample that is told to miss it: once in so many.
+#: A sample of a split that just meets its bound fails once in this many samples.
 ONE_IN = 100
 _ROUNDING = 1e-9
 
 
 def most_changed(images: int, of: int, share: float) -> int:
-    """How many decisions may be changed in a sample.
+    """Maximum number of changed decisions in a sample.
 
     Args:
         images: Number of images in the sample, at least 1.
         of: Number of images that the sample was drawn from, at least ``images``.
-        share: The share of those that may be changed, 0 to 1; of few images one at least, where any may.
+        share: The share of those that may be changed, 0 to 1; if above 0, at least one image may.
 
     Returns:
-        The largest number that is reached at least once in :data:`ONE_IN` samples where no more than that share
-        is changed, and the share itself where the sample is the whole.
+        The largest number that is reached in at least one of :data:`ONE_IN` samples if at most that share is changed;
+        the share itself where the sample is the whole split.
     """
     changed = max(math.floor(share * of + _ROUNDING), 1) if share else 0
     if images >= of:
@@ -37,9 +37,9 @@ def most_changed(images: int, of: int, share: float) -> int:
 
 
 def most_mean(sample: npt.NDArray[np.float64], of: int, bound: float) -> float:
-    """What the mean of a sample may be, where that of all ``of`` values may be ``bound``.
+    """Maximum mean of a sample, where the mean of all ``of`` values may be at most ``bound``.
 
-    It is more than the bound by what the mean of a sample strays by, and no more where the sample is the whole.
+    It exceeds the bound by the sampling error of the mean, which is 0 where the sample is the whole split.
     """
     left_out = max(0.0, 1 - len(sample) / of)
     error = float(sample.std()) * math.sqrt(left_out / len(sample))

@@ -1,4 +1,4 @@
-"""Second step of an export: a file of each format, without a ModelSpec, made in the child process."""
+"""Second step of an export: converts to each format in the child process. The files have no ModelSpec yet."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _LIBRARIES = ("ai-edge-quantizer", "keras", "onnx", "tensorflow", "tf2onnx")
 
 @dataclass(frozen=True)
 class Conversion:
-    """A file that the child process makes in its turn.
+    """A file that the child process will make.
 
     Attributes:
-        path: Where it will lie.
-        wait: Waits for it and returns its :attr:`pneumo_edge.converters.interface.Converted.share`; raises
-            ConversionError where there will be none.
+        path: The path of the file.
+        wait: Waits for the file and returns its :attr:`pneumo_edge.converters.interface.Converted.share`; raises
+            ConversionError if the conversion failed.
     """
 
     path: Path
@@ -32,7 +32,7 @@ class Conversion:
 
 @dataclass(frozen=True)
 class Conversions:
-    """A format's file, and the same network calibrated on other images, where there are such."""
+    """The file of a format, and a file of the same network calibrated on other images, or None."""
 
     row: Format
     file: Conversion
@@ -45,13 +45,13 @@ def versions() -> dict[str, str]:
 
 
 def start(prepared: Prepared, row: Format, place: Path, child: Child) -> Conversions:
-    """Have the child process convert the network to a format, after what it was asked for before.
+    """Queue the conversion to a format in the child process.
 
     Args:
-        prepared: What the file follows from.
+        prepared: The inputs of the conversion.
         row: The format.
-        place: Folder for the file, which has its own name already, because engines and messages name it.
-        child: Where the converter works.
+        place: Folder for the file. The file has its final name, because engines and messages use it.
+        child: The child process.
     """
     network, backbone = prepared.opened.network, prepared.opened.run.backbone
     images = prepared.representative

@@ -26,13 +26,13 @@ from pneumo_edge.spec import (
 
 
 def describe(prepared: Prepared, row: Format, verified: Verified, calibrated: CalibrationSpec | None) -> ModelSpec:
-    """Say of a file all that a device must know.
+    """Make the ModelSpec of a file.
 
     Args:
-        prepared: What the file follows from.
-        row: Its format.
-        verified: What was found of it.
-        calibrated: What it was calibrated on, where it was.
+        prepared: The inputs of the conversion.
+        row: The format of the file.
+        verified: The results of its verification.
+        calibrated: Its calibration; None where it was not calibrated.
     """
     run = prepared.opened.run
     return ModelSpec(
@@ -56,7 +56,7 @@ def describe(prepared: Prepared, row: Format, verified: Verified, calibrated: Ca
 
 
 def _decoding(backbone: str) -> DecodingSpec:
-    """What was measured of a backbone; images of another one are decoded in full."""
+    """The measured setting of a backbone; images for other backbones are decoded in full."""
     row = backbones.find(backbone)
     return DecodingSpec(row.decoder_scale if row else None)
 

@@ -1,6 +1,6 @@
-"""From a finished run to verified files: the one function behind ``pneumo-edge export``.
+"""Exports a finished run to verified files: the function behind ``pneumo-edge export``.
 
-Each step is a module of its own name: :mod:`~pneumo_edge.converters.prepare`,
+Each step is a module: :mod:`~pneumo_edge.converters.prepare`,
 :mod:`~pneumo_edge.converters.convert`, :mod:`~pneumo_edge.converters.verify` (with
 :mod:`~pneumo_edge.converters.stability`), :mod:`~pneumo_edge.converters.describe` and
 :mod:`~pneumo_edge.converters.publish`.
@@ -31,9 +31,9 @@ _LOG_NAME = "converter.log"
 
 @dataclass(frozen=True)
 class Exported:
-    """A format's outcome: the file's path and spec, or why there is none.
+    """The outcome of a format: the file's path and spec, or the error.
 
-    ``made`` is False where a file from before is still right.
+    ``made`` is False where an earlier file is still up to date.
     """
 
     row: Format
@@ -48,39 +48,38 @@ def export(
 ) -> Iterator[Exported]:
     """Convert a finished run to each format, verify each file, and keep those that pass.
 
-    Beside the files come their proofs (:mod:`pneumo_edge.converters.proof`), the reference set that they were held
-    against (:mod:`pneumo_edge.converters.reference`) and the calibration manifest.
+    Beside the files it writes their proofs (:mod:`pneumo_edge.converters.proof`), the reference set that they were
+    compared with (:mod:`pneumo_edge.converters.reference`) and the calibration manifest.
 
     Args:
         folder: The run's folder.
         rows: Formats to make.
         out: Folder for the model files.
         cache: Folder with decoded data sets.
-        data: The data set that the run was trained on; by default where it lay then.
+        data: The data set that the run was trained on; by default its path during training.
 
     Yields:
-        The outcome of each format, as soon as it is known. A file that follows from the same network, settings and
-        versions as it would now is left alone; any other of that name is removed first, so that what lies in
-        ``out`` has passed.
+        The outcome of each format, as soon as it is known. A file of the same network, settings and versions is kept.
+        Any other file of that name is removed first, so every file in ``out`` has passed.
 
     Raises:
-        ConversionError: There is no finished run, the data is not what it was trained on, or the folder does not hold
-            what training left in it (:mod:`pneumo_edge.converters.provenance`).
+        ConversionError: There is no finished run, the data is not the data that it was trained on, or files in the
+            folder have changed since training (:mod:`pneumo_edge.converters.provenance`).
         BusyError: Another process trains the run, exports it, or writes the same files.
         DataError: The data cannot be opened.
         MissingExtraError: TensorFlow, a converter or every engine of a format is missing.
     """
     run = runs.load(folder)
     with ExitStack() as stack:
-        # Runs of several backbones may go into one folder side by side.
+        # Runs of several backbones may be exported to one folder at the same time.
         for target in (folder / runs.RECORD_NAME, out / reference.file_name(run.backbone)):
             stack.enter_context(jobs.alone(target, "export", jobs.SAME_COMMAND))
         opened = open_run(folder, run, cache, data)
-        # It outlives the child, which may be at work there when it is ended.
+        # It must outlive the child, which may still write there when it is ended.
         place = stack.enter_context(scratch.folder(folder))
         child = stack.enter_context(isolated.child_process(folder / _LOG_NAME))
         prepared = prepare(opened, out, child)
-        # All before the first is waited for: the child converts the next while this process verifies one.
+        # All are started first: the child converts the next file while this process verifies one.
         started: dict[str, Conversions] = {}
         for row in [row for row in rows if not publish.is_up_to_date(prepared, row)]:
             publish.remove(prepared, row)
@@ -94,7 +93,7 @@ def export(
 
 
 def _make(prepared: Prepared, conversions: Conversions) -> Exported:
-    """From a file in the making to one that has passed, with its spec and its proof."""
+    """Wait for a file, verify it, and publish it with its spec and its proof."""
     row, path = conversions.row, prepared.path(conversions.row)
     converted, positive = conversions.file.path, prepared.opened.run.task.positive_index
     try:

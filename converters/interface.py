@@ -1,4 +1,4 @@
-"""The converters: functions from a trained Keras model to the bytes of a model file, each named by rows of the table.
+"""The interface of the converters: functions from a trained Keras model to a model file, named in the formats table.
 
 They run in the child process (:mod:`pneumo_edge.converters.isolated`).
 """
@@ -22,11 +22,11 @@ Calibration = npt.NDArray[np.uint8] | None
 
 @dataclass(frozen=True)
 class Network:
-    """What a converter takes.
+    """The input of a converter.
 
     Attributes:
         file: The ``.keras`` file of a functional model.
-        task: What it was asked in training.
+        task: The task that it was trained for.
     """
 
     file: Path
@@ -35,13 +35,13 @@ class Network:
 
 @dataclass(frozen=True)
 class Converted:
-    """What a converter made.
+    """The output of a converter.
 
     Attributes:
         content: The model file without a ModelSpec: one input, ``image``, and the outputs of a model file,
             ``probability`` first.
-        share: Of a feature map's values, the share that lies below the upper end of the range that it is quantized
-            with, and above the lower one; 1 where there are no such ranges.
+        share: The share of a feature map's values below the upper end of its quantization range, and above the lower
+            end; 1 where there are no such ranges.
     """
 
     content: bytes
@@ -59,7 +59,7 @@ class Converter(Protocol):
             calibration: See :data:`Calibration`.
 
         Raises:
-            ConversionError: The file would not be one that a device can use.
+            ConversionError: A device could not use the file.
         """
         ...
 
@@ -85,13 +85,13 @@ def make(network: Network, row: Format, calibration: Calibration, target: Path) 
 
 
 def representative(calibration: Calibration) -> npt.NDArray[np.uint8]:
-    """The representative dataset of a converter that takes one.
+    """The representative dataset, for a converter that needs one.
 
     Raises:
-        ValueError: There is none, because the row of the table does not say that the format is calibrated.
+        ValueError: There is none, because the format is not marked as calibrated in the table.
     """
     if calibration is None:
-        raise ValueError("this converter takes a representative dataset, and the format is not a calibrated one")
+        raise ValueError("this converter needs a representative dataset, and the format is not calibrated")
     return calibration
 
 

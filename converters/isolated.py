@@ -1,4 +1,4 @@
-"""Runs TensorFlow in a child process, so that its crash or its chatter does not reach the user.
+"""Runs TensorFlow in a child process, so that its crashes and its output do not reach the user.
 
 The child is ``python -m pneumo_edge.converters.isolated PLACE``: it reads pickled functions from its standard input,
 one after the other, and writes what each returned, or how it failed, to its standard output.
@@ -24,9 +24,9 @@ from pneumo_edge.errors import ConversionError, PneumoEdgeError
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-#: What the system says where a disk, a quota or a limit on files is full.
+#: Error numbers of the system for a full disk, quota or file limit.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-#: Keras reads its backend when it is imported; the converters take TensorFlow graphs.
+#: Keras reads its backend when it is imported; the converters need TensorFlow graphs.
 _ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
 
 #: How a function ended in the child: it returned, raised an error of ours, found no room, or failed.
@@ -34,15 +34,15 @@ _Ending = Literal["returned", "refused", "no room", "failed"]
 
 
 class _DiedError(Exception):
-    """The child process died before it had answered."""
+    """The child process died before it answered."""
 
 
 class Child:
-    """A child process that carries out one function after the other; one that dies is followed by another."""
+    """A child process that runs one function after the other. If it dies, a new one is started."""
 
     def __init__(self, log: Path, place: Path) -> None:
         self._log, self._place = log, place
-        # One thread talks to the process, so that functions wait for their turn and this process goes on.
+        # One thread talks to the process, so functions are queued and this process continues.
         self._turns = ThreadPoolExecutor(1)
         self._lock = threading.Lock()
         self._process: children.Child | None = None
@@ -51,16 +51,16 @@ class Child:
     def start(
         self, function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
     ) -> Callable[[], Result]:
-        """Have a function carried out while this process goes on.
+        """Run a function in the child while this process continues.
 
         Args:
-            function: A function at the top of a module other than ``__main__``, so that the child finds it.
-            *args: Its arguments, which can be pickled.
-            **kwargs: More of them.
+            function: A function at the top level of a module other than ``__main__``, so that the child can import it.
+            *args: Its arguments, which must be picklable.
+            **kwargs: Its keyword arguments.
 
         Returns:
-            A function that waits for the result and returns it; it raises ConversionError where the
-            function raised or the process died of it.
+            A function that waits for the result and returns it; it raises ConversionError if the function raised or the
+            process died.
         """
         order = function, args, kwargs
         future = self._turns.submit(self._carry_out, order)
@@ -70,7 +70,7 @@ class Child:
                 try:
                     ending, told = future.result()
                 except _DiedError:
-                    # It may have been another function that the process died of: that one dies again.
+                    # Another function may have killed the process, so this one gets a second attempt.
                     ending, told = self._turns.submit(self._carry_out, order).result()
             except _DiedError as error:
                 died = "the converter's process died (out of memory, or a crash in native code)"
@@ -83,11 +83,11 @@ class Child:
     def call(
         self, function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
     ) -> Result:
-        """Have a function carried out, and wait for its result; raises as :meth:`start`."""
+        """Run a function in the child and wait for its result; raises as :meth:`start`."""
         return self.start(function, *args, **kwargs)()
 
     def close(self) -> None:
-        """End the child process; what was started and not waited for is dropped."""
+        """End the child process and drop pending functions."""
         with self._lock:
             self._closed = True
             if self._process:
@@ -109,7 +109,7 @@ class Child:
                 raise _failed(told, self._log)
 
     def _carry_out(self, order: object) -> tuple[_Ending, Any]:
-        """In the thread: have the process carry out a function."""
+        """In the thread: run a function in the process."""
         try:
             request = pickle.dumps(order)
         except Exception as error:  # whatever the arguments raise
@@ -132,7 +132,7 @@ class Child:
             if not self._process:
                 program = "-m", "pneumo_edge.converters.isolated", str(self._place)
                 self._process = children.start(*program, errors=self._log, environment=_ENVIRONMENT)
-                # The functions are found by the names of their modules, so along the path of this process.
+                # The child imports functions by module name, so it needs the path of this process.
                 with contextlib.suppress(OSError):
                     _send(self._process.stdin, sys.path)
             return self._process
@@ -168,7 +168,7 @@ def _send(stream: IO[bytes], message: object) -> None:
 
 
 def main(place: str) -> None:
-    """Carry out functions until there are no more.
+    """Run functions until there are no more.
 
     Args:
         place: Folder for temporary files: what a child leaves that was ended in its work goes with it.

@@ -1,4 +1,4 @@
-"""The trained Keras model: its outputs, what it says of images, and its SavedModel. Runs in the child process."""
+"""The trained Keras model: its outputs, its answers, and its SavedModel. Runs in the child process."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class OtherOutput:
     describe: Callable[[Task], str]
 
 
-#: What a model file has beside the probabilities, by name and in this order.
+#: The outputs of a model file other than the probabilities, by name and in this order.
 OTHER_OUTPUTS = {
     HEATMAP: OtherOutput(
         _heatmap,
@@ -137,7 +137,7 @@ def saved_model(network: Network) -> tempfile.TemporaryDirectory[str]:
 
 
 def answers(network: Network, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
-    """What the Keras model says, which every converted file is held against.
+    """The answers of the Keras model, which every converted file is compared with.
 
     Args:
         network: The trained model.

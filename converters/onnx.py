@@ -27,12 +27,12 @@ _IN_FLOAT = frozenset({"Softmax"})
 
 
 def fp32(network: Network, calibration: Calibration) -> Converted:
-    """Every number in float32."""
+    """All numbers in float32."""
     return _checked(_float32(network).SerializeToString())
 
 
 def fp16(network: Network, calibration: Calibration) -> Converted:
-    """Weights in float16, but for depthwise convolutions and small layers.
+    """Weights in float16, except for depthwise convolutions and small layers.
 
     The same layers as in :func:`pneumo_edge.converters.tflite.fp16`.
     """
@@ -40,11 +40,11 @@ def fp16(network: Network, calibration: Calibration) -> Converted:
 
 
 def dynamic(network: Network, calibration: Calibration) -> Converted:
-    """Weights in int8, but for depthwise convolutions; activations are quantized as they come."""
+    """Weights in int8, except for depthwise convolutions; activations are quantized at run time."""
     quantization = extras.need("onnxruntime.quantization", "convert")
     with _prepared(network) as prepared:
         made = prepared.with_name("quantized.onnx")
-        # The one scale that this mode has for a layer's weights is too coarse for a depthwise convolution.
+        # This mode has one scale per layer, which is too coarse for a depthwise convolution.
         depthwise = [node.name for node in _nodes(prepared) if _is_depthwise(node)]
         quantization.quantize_dynamic(str(prepared), str(made), nodes_to_exclude=depthwise, **_weights())
         return _checked(made.read_bytes())
@@ -66,7 +66,7 @@ def _checked(content: bytes, share: float = 1.0) -> Converted:
 
 
 def check(content: bytes) -> None:
-    """Refuse an ONNX file whose graph another client might not take.
+    """Refuse an ONNX file whose graph other clients might not accept.
 
     Raises:
         ConversionError: It has another input than the image, outputs other than a model file's or in another order,
@@ -98,7 +98,7 @@ def _without_shape(graph: Any) -> list[str]:
         if value.type.tensor_type.HasField("shape")
         and all(dimension.HasField("dim_value") for dimension in value.type.tensor_type.shape.dim)
     }
-    # Operators outside the standard carry no rule to infer by.
+    # Operators outside the standard have no shape inference.
     made = (name for node in graph.node if not node.domain for name in node.output if name)
     return [name for name in made if name not in known]
 
@@ -109,7 +109,7 @@ def _float32(network: Network) -> Any:
     tf2onnx = extras.need("tf2onnx", "convert")
     loaded = keras_model.load(network)
     signature = tensorflow.TensorSpec((1, *loaded.input_shape[1:]), tensorflow.float32, name=_INPUT)
-    # Of tf2onnx's entries only this one freezes EfficientNetB0's normalization constants.
+    # Only this entry point of tf2onnx freezes EfficientNetB0's normalization constants.
     proto, _ = tf2onnx.convert.from_keras(loaded, input_signature=[signature], opset=OPSET)
     outputs = sorted(proto.graph.output, key=lambda output: OUTPUTS.index(output.name))
     del proto.graph.output[:]
@@ -143,13 +143,13 @@ def _half_weights(proto: Any) -> Any:
 
 @contextlib.contextmanager
 def _prepared(network: Network) -> Iterator[Path]:
-    """Give the float file as quantization takes it, alone in a folder that lives until the block ends."""
+    """The float file prepared for quantization, in a temporary folder."""
     onnx = extras.need("onnx", "convert")
     shapes = extras.need("onnxruntime.quantization.shape_inference", "convert")
     with tempfile.TemporaryDirectory() as folder:
         plain, prepared = Path(folder) / "plain.onnx", Path(folder) / "prepared.onnx"
         onnx.save(_float32(network), str(plain))
-        # It folds batch norm and gives every tensor a shape; its symbolic part would take another library.
+        # It folds batch norm and infers every shape; its symbolic part would need another library.
         shapes.quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
         yield prepared
 
@@ -159,7 +159,7 @@ def _nodes(path: Path) -> Any:
 
 
 def _weights() -> dict[str, Any]:
-    """Options of onnxruntime's quantization: symmetric, in 8 bits for each channel."""
+    """Options of onnxruntime's quantization: symmetric, 8 bits, per channel."""
     return {"weight_type": extras.need("onnxruntime.quantization", "convert").QuantType.QInt8, "per_channel": True}
 
 
@@ -178,7 +178,7 @@ def _quantize_static(prepared: Path, calibration: npt.NDArray[np.uint8], **optio
             quant_format=quantization.QuantFormat.QDQ,
             activation_type=quantization.QuantType.QUInt8,
             extra_options={"TensorQuantOverrides": overrides},
-            # So that the ranges are looked for once.
+            # So that the ranges are computed once.
             calibration_cache_path=str(prepared.with_name("ranges.json")),
             **options,
         )
@@ -212,7 +212,7 @@ def _is_depthwise(node: Any) -> bool:
 
 
 def _watch(path: Path, images: npt.NDArray[np.uint8]) -> tuple[ranges.Floats, ranges.Values]:
-    """Probabilities that a float file gives of images, and values of its feature maps by their names."""
+    """Probabilities of a float file for images, and the values of its feature maps by name."""
     onnx = extras.need("onnx", "convert")
     proto = onnx.load(str(path))
     shapes = {
@@ -247,7 +247,7 @@ def _reader(calibration: npt.NDArray[np.uint8]) -> Any:
     images: Iterator[npt.NDArray[np.uint8]] = iter(calibration)
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
-        """Hands out the representative dataset, image by image."""
+        """Yields the representative dataset, image by image."""
 
         def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
             image = next(images, None)

@@ -1,4 +1,4 @@
-"""First step of an export: what every file of a run is made from and held against."""
+"""First step of an export: prepares the data that all files of a run are made from and compared with."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pneumo_edge.spec import PROBABILITY
 
 @dataclass(frozen=True)
 class Opened:
-    """A finished run with what it was trained on, and what training wrote of the validation images."""
+    """A finished run with its training data and the validation results of training."""
 
     folder: Path
     run: Run
@@ -45,21 +45,21 @@ class Opened:
 
     @property
     def network(self) -> Network:
-        """What is converted."""
+        """The network to convert."""
         return Network(self.model, self.run.task)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the files of a run follow from.
+    """The inputs of the conversion, shared by all files of a run.
 
     Attributes:
         opened: The run.
         out: Folder for the model files.
         checkpoint: SHA-256 of the ``.keras`` file.
         representative: The calibration images.
-        reference: What the Keras model says of the validation images.
-        reference_sha256: Of the reference's file in ``out``.
+        reference: The answers of the Keras model on the validation images.
+        reference_sha256: SHA-256 of the reference's file in ``out``.
     """
 
     opened: Opened
@@ -71,23 +71,23 @@ class Prepared:
 
     @property
     def described(self) -> str:
-        """What the reference's images are, for the record."""
+        """A description of the reference's images, for the record."""
         return f"validation split of {self.opened.run.data.name}"
 
     def path(self, row: Format) -> Path:
-        """Where a format's file belongs."""
+        """The path of a format's file."""
         return self.out / row.file_name(self.opened.run.backbone)
 
 
 def open_run(folder: Path, run: Run, cache: Path, data: Path | DataSource | None) -> Opened:
-    """Make sure that a run's folder holds what training left, and open the data that it was trained on.
+    """Check that a run's folder is unchanged since training, and open the data that it was trained on.
 
     Raises:
-        ConversionError: It does not, or the data is other data.
+        ConversionError: Files have changed, or the data is different.
         DataError: The data cannot be opened.
     """
     validation = provenance.check(folder, run)
-    # Not drawn again: another version may draw otherwise, and files may have come to lie beside the run's own.
+    # The split is not drawn again, because another version or further files may change it.
     split = Manifest.load(folder / runs.MANIFEST_NAME)
     if split.task != run.task:
         raise ConversionError(
@@ -110,16 +110,16 @@ def open_run(folder: Path, run: Run, cache: Path, data: Path | DataSource | None
 
 
 def prepare(opened: Opened, out: Path, child: Child) -> Prepared:
-    """Draw calibration images, fit components, and have the Keras model answer; what is there already is taken.
+    """Draw calibration images, fit components, and run the Keras model. Existing results are reused.
 
     Args:
         opened: The run; the components are written beside its ``.keras`` file.
         out: Folder for calibration manifest and reference.
-        child: Where TensorFlow works.
+        child: The child process that runs TensorFlow.
 
     Raises:
-        ConversionError: The child process failed, or the network says something else of the validation images than
-            training wrote.
+        ConversionError: The child process failed, or the network's answers on the validation images differ from those
+            of training.
     """
     run, dataset = opened.run, opened.dataset
     checkpoint = files.sha256(opened.model)
@@ -128,7 +128,7 @@ def prepare(opened: Opened, out: Path, child: Child) -> Prepared:
     path = out / reference.file_name(run.backbone)
     answers = _load_reference(path, opened, checkpoint, asked_for)
     if answers is None:
-        with bar(f"Exporting {run.backbone}: what the Keras model says", 1) as advance:
+        with bar(f"Exporting {run.backbone}: answers of the Keras model", 1) as advance:
             answers = _make_reference(opened, checkpoint, asked_for, child)
             advance(1, "")
         reference.save(answers, path)
@@ -138,7 +138,7 @@ def prepare(opened: Opened, out: Path, child: Child) -> Prepared:
 
 
 def _fit_components(opened: Opened, checkpoint: str, child: Child) -> str:
-    """Fit the components beside the checkpoint, unless they are there; what they follow from."""
+    """Fit the components beside the checkpoint, unless they exist; return the key of their inputs."""
     chosen = features.choose(opened.dataset)
     key = features.key(checkpoint, opened.dataset, chosen)
     if not features.is_fitted(opened.model, key):
@@ -149,7 +149,7 @@ def _fit_components(opened: Opened, checkpoint: str, child: Child) -> str:
 
 
 def _load_reference(path: Path, opened: Opened, checkpoint: str, asked_for: tuple[str, ...]) -> Reference | None:
-    """The reference that is there, where the network would say the same again."""
+    """The existing reference, if it is up to date."""
     try:
         found = reference.load(path, opened.dataset)
     except ConversionError:
@@ -170,7 +170,7 @@ def _make_reference(opened: Opened, checkpoint: str, asked_for: tuple[str, ...],
     red = reference.red_alone(pixels[spread])
     said, task = ask(pixels), run.task
     scores, red_scores, blue_scores = (task.scores(each[PROBABILITY]) for each in (said, ask(red), ask(red[..., ::-1])))
-    # Those whose answer changes most when red and blue are exchanged.
+    # The images whose answer changes most when red and blue are exchanged.
     telling = np.argsort(-distances(red_scores, blue_scores), kind="stable")[: reference.IN_COLOUR]
     return Reference(
         checkpoint=checkpoint,

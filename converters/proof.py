@@ -1,4 +1,4 @@
-"""The proof beside each model file: what it was made from, what was measured, and which bytes that holds for."""
+"""The proof beside each model file: its inputs, its measurements, and the hash of the file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SCHEMA_VERSION = 2
 
 @dataclass(frozen=True)
 class Origin:
-    """What a file follows from: where it is the same again, so is the file.
+    """The inputs of a file. A file with the same inputs is up to date.
 
     ``checkpoint``, ``calibration`` and ``reference`` are SHA-256 of the Keras file, of the calibration manifest
     (None where the format has none) and of the reference set; ``versions`` are those of converters and engines;
-    ``coverage`` is what its prediction sets were calibrated for (None before there were any), and ``processor`` the
-    kind of processor that it was verified on, where its answers depend on that.
+    ``coverage`` is the coverage of its prediction sets (None in files without them), and ``processor`` the kind of
+    processor that it was verified on, where its answers depend on it.
     """
 
     backbone: str
@@ -37,7 +37,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Proof:
-    """The record of a file that passed its gate; size and ``sha256`` are of the whole file.
+    """The record of a file that passed its acceptance checks; size and ``sha256`` are of the whole file.
 
     ``calibration`` is that of its ModelSpec.
     """
@@ -57,7 +57,7 @@ class Proof:
 
 
 def path(model: Path) -> Path:
-    """Where the proof of a model file lies, for example ``mobilenetv2-int8.tflite.proof.json``."""
+    """The path of the proof of a model file, for example ``mobilenetv2-int8.tflite.proof.json``."""
     return model.with_name(f"{model.name}.proof.json")
 
 
@@ -82,10 +82,10 @@ def load(model: Path) -> Proof:
 
 
 def check(model: Path, proof: Proof) -> None:
-    """Refuse a model file, or a reference set beside it, that is not the one of the proof.
+    """Check that a model file and its reference set are those of the proof.
 
     Raises:
-        ConversionError: A file is missing or its SHA-256 is another.
+        ConversionError: A file is missing or its SHA-256 differs.
     """
     beside = model.with_name(reference.file_name(proof.origin.backbone))
     for file, expected in ((model, proof.sha256), (beside, proof.origin.reference)):
@@ -106,7 +106,7 @@ def check(model: Path, proof: Proof) -> None:
 
 
 def still_holds(model: Path, origin: Origin) -> bool:
-    """Whether a file and its proof are there, belong together, and come from this origin."""
+    """Whether a file and its proof exist, match, and have these inputs."""
     try:
         proof = load(model)
         check(model, proof)

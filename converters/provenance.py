@@ -1,4 +1,4 @@
-"""Whether a run's folder still holds what training left: the network that its record and its claims are about."""
+"""Checks that the files of a run are unchanged since training, so that its record is about this network."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from pneumo_edge.evaluation.metrics import Labels, Scores
 from pneumo_edge.evaluation.operating_point import ThresholdRule, choose_threshold
 from pneumo_edge.runs import Run
 
-#: How far a probability may be from the one that training wrote: another processor or TensorFlow rounds otherwise.
+#: Tolerance for probabilities, because another processor or TensorFlow rounds differently.
 _DIFFERENCE = 1e-3
-#: How far what was computed from the probabilities may be from the same, computed of those that were written.
+#: Tolerance for numbers that are computed from the written probabilities.
 _ROUNDING = 1e-4
 _AS_LEFT = "Copy the whole folder of the run again, or train again"
 
 
 @dataclass(frozen=True)
 class Validation:
-    """``validation.csv``: of each validation image target and score; and the image's SHA-256.
+    """``validation.csv``: target and score of each validation image, and the image's SHA-256.
 
     See :meth:`pneumo_edge.task.Task.targets` and :meth:`~pneumo_edge.task.Task.scores`.
     """
@@ -39,18 +39,18 @@ class Validation:
 
 
 def check(folder: Path, run: Run) -> Validation:
-    """Hold the files of a run to its record.
+    """Check the files of a run against its record.
 
     Args:
         folder: The run's folder.
         run: Its record.
 
     Returns:
-        What training wrote of the validation images, for :func:`check_scores`.
+        The validation results that training wrote, for :func:`check_scores`.
 
     Raises:
-        ConversionError: A file is missing or not that of the record; or the record's threshold or metrics do not follow
-            from the probabilities.
+        ConversionError: A file is missing or differs from the record; or the record's threshold or metrics do not
+            follow from the probabilities.
     """
     model = folder / runs.MODEL_NAME
     try:
@@ -83,10 +83,10 @@ def check(folder: Path, run: Run) -> Validation:
 
 
 def check_scores(folder: Path, validation: Validation, reference: Reference) -> None:
-    """Hold what the network says now of the validation images to what training wrote of them.
+    """Compare the network's answers on the validation images with those that training wrote.
 
     Raises:
-        ConversionError: It says something else: the network, or the file, is another one.
+        ConversionError: They differ, so the network or the file is a different one.
     """
     written = dict(zip(validation.sha256, validation.scores, strict=True))
     differences = [

@@ -1,4 +1,4 @@
-"""Last step of an export: a file that passed gets its name, its ModelSpec and its proof; or is found there already."""
+"""Last step of an export: gives a file that passed its name, its ModelSpec and its proof."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from pneumo_edge.spec import ModelSpec
 
 
 def is_up_to_date(prepared: Prepared, row: Format) -> bool:
-    """Whether a format's file is there with its proof, and would come out the same."""
+    """Whether a format's file and its proof exist and are up to date."""
     return proof.still_holds(prepared.path(row), _origin(prepared, row))
 
 
 def remove(prepared: Prepared, row: Format) -> None:
-    """Remove a format's file and its proof, so that what lies in the folder has passed."""
+    """Remove a format's file and its proof, so that every file in the folder has passed."""
     for path in (prepared.path(row), proof.path(prepared.path(row))):
         path.unlink(missing_ok=True)
 
 
 def publish(prepared: Prepared, row: Format, converted: Path, spec: ModelSpec, verified: Verified) -> ModelSpec:
-    """Put a file in its place, with its ModelSpec inside and its proof beside it.
+    """Write a file to its final path, with its ModelSpec inside and its proof beside it.
 
     Args:
-        prepared: What the file follows from.
-        row: Its format.
+        prepared: The inputs of the conversion.
+        row: The format of the file.
         converted: The file without a ModelSpec.
-        spec: What to write into it.
-        verified: What was found of it.
+        spec: The ModelSpec to write into it.
+        verified: The results of its verification.
 
     Returns:
         The spec that was written.

@@ -38,7 +38,7 @@ def is_feature_map(values: int) -> bool:
 
 
 def choose_images(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Of a representative dataset, evenly spread, the images by which ranges are narrowed and chosen."""
+    """Evenly spread images of a representative dataset, on which ranges are narrowed and chosen."""
     return np.asarray(images[np.linspace(0, len(images) - 1, min(len(images), _IMAGES)).astype(int)])
 
 
@@ -50,7 +50,7 @@ class Values:
         self._drawn: dict[Any, list[Floats]] = {}
 
     def add(self, key: Any, feature_map: Floats) -> None:
-        """Draw from a feature map of an image, of any shape."""
+        """Draw values from a feature map of an image, of any shape."""
         values = feature_map.ravel()
         self._drawn.setdefault(key, []).append(values[self._random.integers(0, values.size, _DRAWN)])
 
@@ -75,10 +75,10 @@ def choose(
 
     Args:
         expected: The float network's probabilities, shape (images, classes).
-        values: Those of its feature maps.
+        values: The values of its feature maps.
         quantize: Makes a model file in which these feature maps have these ranges, where they are narrower than the
             whole ones.
-        judge: Gives the probabilities of such a file for the same images.
+        judge: Returns the probabilities of such a file for the same images.
 
     Returns:
         The share, and the file: that with the smallest mean square of the difference of log-probabilities, which tells

@@ -1,7 +1,7 @@
-"""What a trained network says of validation images: what every file that is made from it is held against.
+"""The reference set: the answers of the trained network on the validation images, which files are compared with.
 
-It travels beside the files as ``BACKBONE-reference.npz``, so that a file can be verified again on any machine,
-with the data or, on a part of the images that is inside, without.
+It is written beside the files as ``BACKBONE-reference.npz``, so a file can be verified again on any machine: with the
+data, or without it on the images inside the reference set.
 """
 
 from __future__ import annotations
@@ -32,27 +32,26 @@ _OUTPUT = "output:"
 
 @dataclass(frozen=True)
 class Reference:
-    """Validation images and what the Keras model says of them.
+    """Validation images and the answers of the Keras model.
 
     Attributes:
         checkpoint: SHA-256 of the Keras file.
-        fingerprint: Of the split manifest.
+        fingerprint: Fingerprint of the split manifest.
         sha256: Of each image's file, shape (images,).
         pixels: uint8 of shape (images, height, width, 3); of these, or of fewer where only a part travels.
         labels: 1 for the positive class, else 0, shape (images,); without a positive class the place of each image's.
         patients: A number for each image, the same for images of one patient.
         scores: Probability of the positive class, shape (images,); without one of every class, (images, classes).
         threshold: The decision threshold of the Keras model; None without a positive class.
-        rule: How it was chosen, a :class:`ThresholdRule`.
-        red: Some of the images with their red channel alone, uint8 of shape (red, height, width, 3): chest X-rays
-            are grey, and would not show that channels were exchanged. None of them where the Keras model was not
-            asked.
+        rule: The rule of the threshold, a :class:`ThresholdRule`.
+        red: Some of the images with only their red channel, uint8 of shape (red, height, width, 3). Chest X-rays are
+            grey and would not reveal exchanged channels. Empty where the Keras model was not run on them.
         red_scores: The scores of these.
         blue_scores: The same with red and blue exchanged.
-        outputs: What the model gives beside the probabilities: by name, float32 of shape (images, ...).
+        outputs: Other outputs of the model by name, float32 of shape (images, ...).
         whole: Number of images of the validation split, where these are some of them; 0 where these are all.
-        asked_for: Names of the outputs that the model was asked for, whether it has them or not; and
-            :func:`pneumo_edge.converters.features.key`, what its components follow from.
+        asked_for: Names of the outputs that the model was asked for, including those that it lacks; and
+            :func:`pneumo_edge.converters.features.key` of its components.
     """
 
     checkpoint: str
@@ -84,11 +83,11 @@ class Reference:
         return np.isin(self.sha256, self.subset(TRAVELLING).sha256)
 
     def subset(self, count: int) -> Reference:
-        """At most ``count`` images, evenly spread, which keeps the classes' shares."""
+        """At most ``count`` images, evenly spread, which preserves the class shares."""
         return self if count >= len(self.labels) else self.at(_spread(self.labels, count))
 
     def with_travelling(self, count: int) -> npt.NDArray[np.intp]:
-        """Positions of at most ``count`` images, with all that travel among them, the others evenly spread."""
+        """Positions of at most ``count`` images: all that travel, and others evenly spread."""
         everything = np.arange(len(self.labels))
         if count >= len(everything) or len(everything) < self.of:
             return everything[:count]
@@ -102,7 +101,7 @@ class Reference:
         return replace(self._at(kept), pixels=self.pixels[kept])
 
     def _at(self, kept: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Reference:
-        """Some of the images, but for their pixels."""
+        """Some of the images, without their pixels."""
         outputs = {name: array[kept] for name, array in self.outputs.items()}
         return replace(
             self, outputs=outputs, whole=self.of, **{name: getattr(self, name)[kept] for name in _OF_EACH_IMAGE}
@@ -129,8 +128,8 @@ def save(reference: Reference, path: Path, encoded: Mapping[str, bytes] | None =
     """Write a reference.
 
     Args:
-        reference: What to write, but for most of the pixels.
-        path: Where to.
+        reference: The reference; most of its pixels are not written.
+        path: The file to write.
         encoded: Image files of the model's size, by their SHA-256: these images travel, as the bytes given. By default
             :data:`TRAVELLING` images do, as the pixels of one channel.
     """
@@ -169,7 +168,7 @@ def load(path: Path, dataset: Dataset | None = None) -> Reference:
             has only the images that travel inside the file.
 
     Raises:
-        ConversionError: There is no reference, it cannot be read, or the data is other data.
+        ConversionError: There is no reference, it cannot be read, or the data is different.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:

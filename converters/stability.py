@@ -1,4 +1,4 @@
-"""Verification of calibrated files: whether one depends on which images it was calibrated on."""
+"""Checks that a calibrated file depends little on the choice of calibration images."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from pneumo_edge.spec import CalibrationSpec
 
 
 def check(prepared: Prepared, conversions: Conversions, share: float, verified: Verified) -> CalibrationSpec | None:
-    """Say what a file was calibrated on, and how well it agrees with one that was calibrated on other images.
+    """Describe the calibration of a file, and its agreement with a file that was calibrated on other images.
 
     Args:
-        prepared: What the file follows from.
+        prepared: The inputs of the conversion.
         conversions: The file, and the one to compare it with, which is waited for.
-        share: Of its ranges, see :attr:`pneumo_edge.converters.interface.Converted.share`.
-        verified: What was found of the file.
+        share: The share of its ranges, see :attr:`pneumo_edge.converters.interface.Converted.share`.
+        verified: The results of its verification.
 
     Returns:
         None where the format is not calibrated.
 
     Raises:
         ConversionError: The other file could not be made.
-        GateError: They do not agree.
+        GateError: The files do not agree.
         ModelFileError: The engine refused a file.
     """
     row, images = conversions.row, prepared.representative
@@ -50,20 +50,20 @@ def check(prepared: Prepared, conversions: Conversions, share: float, verified: 
 def compare_calibrations(
     path: Path, other: Path, row: Format, verified: Verified, positive: int | None
 ) -> dict[str, float]:
-    """Hold a calibrated file against one whose ranges come from other images; they should hardly differ.
+    """Compare a calibrated file with one whose ranges come from other images; they should hardly differ.
 
     Args:
         path: The model file.
-        other: The same network, calibrated on other images; it sees as many images as a further engine does.
-        row: Their format, whose bounds for the mean difference and the agreement both must keep to.
-        verified: What the gate found of the first file.
+        other: The same network, calibrated on other images; it is compared on as many images as a further engine.
+        row: Their format; its bounds for mean difference and agreement apply.
+        verified: The results of the acceptance checks of the first file.
         positive: Index of the positive class in the files' output; None where there is none.
 
     Returns:
         ``images``, ``agreement`` and ``mean_difference``.
 
     Raises:
-        GateError: A bound was missed: the representative dataset is too small for this network.
+        GateError: A check failed: the representative dataset is too small for this network.
         ModelFileError: The engine refused a file.
     """
     answers, threshold = verified.file_answers.subset(IMAGES_FURTHER_ON), verified.threshold

@@ -24,20 +24,20 @@ IN_FLOAT = ("SOFTMAX",)
 
 
 def fp32(network: Network, calibration: Calibration) -> Converted:
-    """Every number in float32."""
+    """All numbers in float32."""
     return _finished(_float32(network))
 
 
 def fp16(network: Network, calibration: Calibration) -> Converted:
-    """Weights in float16, but for depthwise convolutions and small layers, which feed large maps of features.
+    """Weights in float16, except for depthwise convolutions and small layers, which feed large feature maps.
 
-    They are few weights that cost most of the accuracy. TensorFlow's own float16 mode takes them too.
+    These few weights would cost most of the accuracy. TensorFlow's own float16 mode converts them, too.
     """
     return _finished(_half_weights(_float32(network)))
 
 
 def dynamic(network: Network, calibration: Calibration) -> Converted:
-    """Weights in int8; activations are quantized as they come."""
+    """Weights in int8; activations are quantized at run time."""
     converter = _converter(network)
     converter.optimizations = [extras.need("tensorflow", "convert").lite.Optimize.DEFAULT]
     # Per channel, the dense layer is FULLY_CONNECTED version 12, which tflite-runtime 2.14 does not have.
@@ -60,7 +60,7 @@ def int8(network: Network, calibration: Calibration) -> Converted:
 
 
 def integer_only(network: Network, calibration: Calibration) -> Converted:
-    """As :func:`int8`, softmax too: uint8 pixels in, uint8 probabilities out."""
+    """As :func:`int8`, including the softmax: uint8 pixels in, uint8 probabilities out."""
     return _full_integer(network, calibration, lambda with_ranges: _quantized(with_ranges, "uint8"))
 
 
@@ -131,7 +131,7 @@ def _int8(with_ranges: bytes) -> bytes:
 
 
 def _quantized(with_ranges: bytes, output: str, in_float: tuple[str, ...] = ()) -> bytes:
-    """Quantize all operators but some, from uint8 pixels to outputs of a type."""
+    """Quantize all operators except some, from uint8 pixels to outputs of a type."""
     tensorflow = extras.need("tensorflow", "convert")
     # The converter's own second half, which alone can leave a kind of operator in float.
     quantize = extras.need("tensorflow.lite.python.convert", "convert").mlir_quantize
@@ -139,7 +139,7 @@ def _quantized(with_ranges: bytes, output: str, in_float: tuple[str, ...] = ()) 
     return bytes(quantize(with_ranges, denylisted_ops=list(in_float), **types))
 
 
-# Two, because each file is made a second time, on other images.
+# Two entries, because each file is also made from other images.
 @functools.lru_cache(maxsize=2)
 def _with_ranges(network: Network, pixels: bytes, shape: tuple[int, ...]) -> tuple[float, bytes]:
     """The share of :class:`Converted`; and the float file with ranges, from which the quantizer takes them."""
@@ -205,7 +205,7 @@ def _narrowed(content: bytes, narrower: ranges.Ranges) -> bytes:
 
 
 def _calibrate(converter: Any, pixels: npt.NDArray[np.uint8], opset: Any) -> None:
-    """Set a converter to integer operators alone, with ranges from the representative dataset."""
+    """Set a converter to integer operators only, with ranges from the representative dataset."""
 
     def representative_dataset() -> Iterator[list[npt.NDArray[np.float32]]]:
         for image in pixels:

@@ -1,8 +1,8 @@
-"""Third step of an export: no file leaves unverified. ``pneumo-edge verify`` repeats it where a file is used.
+"""Third step of an export: verifies each file. ``pneumo-edge verify`` repeats it on the machine that uses the file.
 
-:func:`verify` runs a file on the engines that its format promises, one after the other. The first with one thread sees
-every validation image, and its answers decide the threshold of a quantized file; the others see fewer images, and must
-agree with it, too. What is measured and which bounds hold is in :mod:`pneumo_edge.converters.acceptance`.
+:func:`verify` runs a file on all installed engines of its format, one after the other. The first engine with one thread
+classifies every validation image, and its answers decide the threshold of a quantized file. The other engines classify
+fewer images and must agree with it, too. The checks are in :mod:`pneumo_edge.converters.acceptance`.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.spec import VerificationSpec
 
-#: The first engine with one thread sees every validation image; the others, some far slower, see this many.
+#: The first engine with one thread classifies every validation image; the others, some far slower, this many.
 IMAGES_FURTHER_ON = 100
 #: Numbers of threads that every file is verified with.
 _THREADS = (1, 2)
-#: How long verification may take for a file that is verified again.
+#: Time limit for verifying a file again, in seconds.
 _SECONDS = 3600
 
 
 @dataclass(frozen=True)
 class Verified:
-    """A file that passed: the threshold to ship with it, the record of the gate, and what it said.
+    """A file that passed: its threshold, the record of the acceptance checks, and its answers.
 
     ``file_answers`` are the reference's images with the file's own probabilities, on its first engine with one thread;
     ``failed_outputs`` names the other outputs that failed their checks: a quantized file passes without them.
@@ -59,20 +59,20 @@ def verify(
     threshold: float | None = None,
     remedy: str = AT_EXPORT,
 ) -> Verified:
-    """Run a file on every installed engine that its format promises, and hold it to its bounds.
+    """Run a file on every installed engine of its format, and check it against its bounds.
 
     Args:
         path: A model file; it needs no ModelSpec yet.
         row: Its format.
-        reference: From the Keras model.
+        reference: The answers of the Keras model.
         positive: Index of the positive class in the file's output; None where there is none.
-        described: What the images are, for the record.
-        threshold: The file's decision threshold. Without it that of the Keras model is kept, or, for a quantized
-            format, one is chosen by the same rule on the file's own probabilities.
-        remedy: What to do where it misses a bound.
+        described: A description of the images, for the record.
+        threshold: The file's decision threshold. By default that of the Keras model; for a quantized format one is
+            chosen by the same rule on the file's own probabilities.
+        remedy: What to do if a check fails.
 
     Raises:
-        GateError: A bound was missed, or an engine gave something else than probabilities.
+        GateError: A check failed, or an engine returned values that are not probabilities.
         ModelFileError: An engine refused the file.
         MissingExtraError: None of the engines is installed.
     """
@@ -82,7 +82,7 @@ def verify(
     answers = acceptance.ask(first, reference)
     threshold = _decide_threshold(row, reference, answers, threshold)
     held = [_hold_first(first, reference, answers, threshold)]
-    # So that this one's memory is free for the next.
+    # Free the memory for the next engine.
     del first
     fewer = reference.with_travelling(IMAGES_FURTHER_ON)
     for info, threads in further:
@@ -98,7 +98,7 @@ def verify(
 
 @dataclass(frozen=True)
 class _Held:
-    """An engine on which a file kept its bounds: name, the name with threads, version, and what was measured."""
+    """An engine on which a file passed: name, name with threads, version, and the measurements."""
 
     engine: str
     described: str
@@ -107,7 +107,7 @@ class _Held:
 
 
 def _decide_threshold(row: Format, reference: Reference, answers: Answers, threshold: float | None) -> float | None:
-    """The threshold given; without it that of Keras or, for a quantized file, one of its own by the same rule."""
+    """The given threshold; by default that of Keras or, for a quantized file, its own by the same rule."""
     if threshold is not None:
         return threshold
     return choose_threshold(reference.rule, reference.labels, answers.scores) if row.quantized else reference.threshold
@@ -122,7 +122,7 @@ def _hold_first(loaded: Loaded, reference: Reference, answers: Answers, threshol
 def _hold_further(
     loaded: Loaded, reference: Reference, positions: npt.NDArray[np.intp], first: Answers, threshold: float | None
 ) -> _Held:
-    """Hold a file on a further engine, on some of the images, by their positions."""
+    """Check a file on a further engine, on some of the images, by their positions."""
     images = reference.at(positions)
     answers = acceptance.ask(loaded, images)
     comparison = acceptance.compare(loaded, images, answers, threshold, first.scores[positions])
@@ -149,23 +149,23 @@ def _record(row: Format, reference: Reference, described: str, held: Sequence[_H
 
 
 def verify_again(model: Path, data: DataSource | None, cache: Path) -> Verified:
-    """Verify a file that was exported before, on this machine's engines, with no TensorFlow.
+    """Verify an exported file again on this machine's engines, without TensorFlow.
 
     Args:
-        model: A model file with its proof and its reference set beside it; what the reference lacks, colour images
-            or outputs beside the probabilities, is not checked, and the record says so.
-        data: The data that it was trained on, for the whole validation split; without it the images that travel
-            in the reference set are used.
+        model: A model file with its proof and its reference set beside it. If the reference lacks colour images or
+            other outputs, they are not checked, and the record says so.
+        data: The data that it was trained on, for the whole validation split; by default the images inside the
+            reference set are used.
         cache: Folder with decoded data sets.
 
     Raises:
         ConversionError: Proof or reference set is missing or broken, or belongs to another file.
-        GateError: A bound was missed.
+        GateError: A check failed.
         ModelFileError: The file cannot be read, or an engine refuses it.
         MissingExtraError: No engine that runs the file is installed.
         DataError: The data cannot be opened.
     """
-    # As on a device, so that a spec at odds with its file is refused in the same words.
+    # Loaded as on a device, so that a wrong spec is refused with the same message.
     spec = Classifier(model).spec
     row = formats.find(model.suffix, spec.format)
     if row is None:
@@ -206,11 +206,11 @@ def _passed_with(verification: VerificationSpec) -> str:
 
 
 def verify_in_subprocess(model: Path, data: DataSource | None, cache: Path) -> VerificationSpec:
-    """Do as :func:`verify_again` in a process of its own, because a file that is verified is not trusted yet.
+    """Call :func:`verify_again` in a separate process, because the file is not trusted yet.
 
     Raises:
         PneumoEdgeError: As :func:`verify_again`.
-        ModelFileError: An engine crashed on the file, or the gate took too long.
+        ModelFileError: An engine crashed on the file, or the checks took too long.
     """
     question = _Question(str(model), data, str(cache))
     return subprocesses.call_untrusted(_verify, question, f"an engine on {model}", _SECONDS)

@@ -1,6 +1,6 @@
-"""Writes into a model file what it says of itself: its ModelSpec, and the ecosystem's own metadata.
+"""Writes the ModelSpec and the ecosystem's own metadata into a model file.
 
-Each kind of file (:mod:`pneumo_edge.spec.containers`) is a module here, because writing takes libraries that a device
+Each kind of file (:mod:`pneumo_edge.spec.containers`) has a module here, because writing needs libraries that a device
 does not have.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from pneumo_edge.converters.metadata import onnx, tflite
 from pneumo_edge.spec import ONNX, TFLITE, ModelSpec
 
-#: How each kind of model file is written, by suffix.
+#: The writer of each kind of model file, by suffix.
 WRITERS: dict[str, Callable[[Path, Path, ModelSpec], ModelSpec]] = {
     TFLITE.suffix: tflite.write,
     ONNX.suffix: onnx.write,
@@ -20,10 +20,9 @@ WRITERS: dict[str, Callable[[Path, Path, ModelSpec], ModelSpec]] = {
 
 
 def write_spec(model: Path, target: Path, spec: ModelSpec) -> ModelSpec:
-    """Copy a model file with its ModelSpec inside, and with the metadata that other people's clients read.
+    """Copy a model file with its ModelSpec and with the metadata that other clients read.
 
-    The same model and spec give the same bytes, and a file that was written before gives the same as the
-    file it was made from. The graph stays as it is.
+    The same model and spec give the same bytes, also for a file that already has a ModelSpec. The graph is not changed.
 
     Args:
         model: A ``.tflite`` or ``.onnx`` file with one input, and with the outputs of the spec, ``probability``
