@@ -79,7 +79,7 @@ def work(plan: Plan, done: Callable[[int], None], stop: threading.Event | None =
         f"the process that measured {', '.join(job.unit.name for job in plan.jobs)} "
         f"ended with {ending} while {doing} ({last})",
         "a process that runs until it has measured",
-        "Leave out the file, or name other engines with --engine",
+        "Leave out the file, or choose other engines (engines / --engine)",
     )
 
 

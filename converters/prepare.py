@@ -104,7 +104,7 @@ def open_run(folder: Path, run: Run, cache: Path, data: Path | DataSource | None
         raise ConversionError(
             f"the data has the fingerprint {found[:12]}",
             f"{run.data.fingerprint[:12]}, that of the data the run was trained on",
-            "Give that data with --data",
+            "Give that data (data / --data)",
         )
     return Opened(folder, run, validation, dataset)
 

@@ -212,7 +212,7 @@ def _with_pixels_of(reference: Reference, dataset: Dataset) -> Reference:
         raise ConversionError(
             f"the data lacks {missing} of the {len(reference.sha256)} images of the reference",
             "the data that the model was trained on",
-            "Give that data with --data, or leave it out to verify on the images beside the model file",
+            "Give that data (data / --data), or omit it to verify on the images beside the model file",
         )
     indices = np.array([position[digest] for digest in reference.sha256.tolist()], dtype=np.intp)
     return replace(reference, pixels=dataset.rgb(indices))

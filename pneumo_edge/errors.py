@@ -1,4 +1,4 @@
-"""Everything that can go wrong in a way a user can act on, and the exit codes of the command line."""
+"""The errors that a user can act on, and the exit codes of the command line."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class ExitCode(IntEnum):
 
 
 def printable(text: object) -> str:
-    """Text with every control character and undecodable byte as its escape, so that it stays on one line."""
+    """Text on one line: control characters and undecodable bytes are escaped."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in str(text)
     )
 
 
 class PneumoEdgeError(Exception):
-    """An error that a user can act on, told in one line.
+    """An error that a user can act on, with a message of one line.
 
     Args:
-        given: What was found, naming the file or the option.
-        expected: What would have been right.
+        given: What was found, with the name of the file or option.
+        expected: What was expected instead.
         remedy: What to do next, as an imperative sentence without its full stop.
     """
 
@@ -44,34 +44,34 @@ class PneumoEdgeError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.given}; expected {self.expected}. {self.remedy}."
-        # A library's own words, quoted in an error, may run over several lines.
+        # A quoted message of a library may have several lines.
         return printable(" ".join(line.strip() for line in text.splitlines()))
 
 
 class ArgumentError(PneumoEdgeError, ValueError):
-    """An argument of a function, or an option of a command, that cannot be used as it is."""
+    """An invalid argument of a function or option of a command."""
 
     exit_code = ExitCode.USAGE
 
 
 class ImageError(PneumoEdgeError):
-    """An image that cannot be judged."""
+    """An image that cannot be classified."""
 
 
 class ImageTooLargeError(ImageError):
-    """An image of more bytes or pixels than are taken."""
+    """An image with too many bytes or pixels."""
 
 
 class NotAnImageError(ImageError):
-    """Bytes that are no image of a kind that is read."""
+    """Bytes that are not an image of a supported kind."""
 
 
 class ModelFileError(PneumoEdgeError):
-    """A model file that cannot be read, or does not keep to its ModelSpec."""
+    """A model file that cannot be read, or does not match its ModelSpec."""
 
 
 class MissingExtraError(PneumoEdgeError):
-    """A library that an optional extra brings is not installed."""
+    """A library of an optional extra is not installed."""
 
 
 class InstallationError(PneumoEdgeError):
@@ -79,17 +79,17 @@ class InstallationError(PneumoEdgeError):
 
 
 class DataError(PneumoEdgeError):
-    """A data set that cannot be used as it is."""
+    """A data set that cannot be used."""
 
 
 class PatternError(DataError):
-    """A pattern for patients in file names that is none, or tells no patient."""
+    """A pattern for patients in file names that is invalid or matches no patient."""
 
     exit_code = ExitCode.USAGE
 
 
 class TrainingError(PneumoEdgeError):
-    """A training run that cannot start or go on."""
+    """A training run that cannot start or resume."""
 
 
 class ConversionError(PneumoEdgeError):
@@ -97,7 +97,7 @@ class ConversionError(PneumoEdgeError):
 
 
 class GateError(PneumoEdgeError):
-    """A converted file that missed a bound of its format; it was not kept."""
+    """A converted file that failed its acceptance checks; it was not kept."""
 
     exit_code = ExitCode.GATE_MISSED
 

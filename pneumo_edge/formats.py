@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
-from pneumo_edge.errors import ConversionError
+from pneumo_edge.errors import ArgumentError
 
 #: The arithmetic that most multiply-adds of a file are done in.
 Arithmetic = Literal["float32", "int8", "int16x8"]
@@ -17,14 +17,14 @@ Arithmetic = Literal["float32", "int8", "int16x8"]
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a file's probabilities must keep, against the Keras model on validation images.
+    """Bounds on a file's probabilities, compared with the Keras model on validation images.
 
     Attributes:
         max_difference: Largest absolute difference of the positive class's probability, 0 to 1.
         mean_difference: Mean of that difference.
-        min_agreement: Share of images with the same decision. Images whose probability in Keras is
-            within ``undecided`` of the threshold do not count.
-        max_auc_loss: AUC of Keras less AUC of the file: the upper end of its paired 95 % interval.
+        min_agreement: Share of images with the same decision. Images whose probability in Keras is within
+            ``undecided`` of the threshold do not count.
+        max_auc_loss: AUC of Keras minus AUC of the file: the upper end of its paired 95 % interval.
         undecided: See ``min_agreement``.
     """
 
@@ -37,13 +37,13 @@ class Bounds:
 
 @dataclass(frozen=True)
 class OutputBounds:
-    """What each output beside the probabilities, such as the heatmap, must keep against the Keras model's.
+    """Bounds on each output other than the probabilities, such as the heatmap, compared with the Keras model.
 
     Attributes:
-        max_output_difference: Root mean square of the difference, as a multiple of the standard deviation of Keras's.
-        min_output_correlation: Pearson's correlation of the values of an image, the median over the images.
-        min_components_correlation: That of a component over the images instead, the median over the components, which
-            nothing else is asked of: a file has a mean and a scale of its own for each.
+        max_output_difference: Root mean square of the difference, as a multiple of the standard deviation in Keras.
+        min_output_correlation: Pearson's correlation of the values of an image, as a median over the images.
+        min_components_correlation: Pearson's correlation of a component over the images, as a median over the
+            components. This is the only bound on components, because each is standardized per file.
     """
 
     max_output_difference: float
@@ -53,17 +53,17 @@ class OutputBounds:
 
 @dataclass(frozen=True)
 class FormatRecord:
-    """What a format promises of its files; the proof beside each file records it (:mod:`pneumo_edge.converters.proof`).
+    """The guarantees of a format; the proof beside each file records them (:mod:`pneumo_edge.converters.proof`).
 
     Attributes:
         target: The kind of file, which is its suffix.
         name: Its name within the target, and in file names.
-        summary: What is quantized and how, for a person.
-        input_dtype: What the file takes; the values are pixels of 0 to 255 in either case.
-        engines: Names of the engines it must run on.
-        bounds: What it must keep on each of them.
-        quantized: Whether integers take the place of floats; the decision threshold is then chosen
-            again, on the file's own validation probabilities.
+        summary: What is quantized and how, in words.
+        input_dtype: Type of the input; the values are pixels of 0 to 255 in either case.
+        engines: Names of the engines that it must run on.
+        bounds: Bounds on the probabilities on each of them.
+        quantized: Whether integers replace floats; the decision threshold is then chosen again, on the file's own
+            validation probabilities.
         calibrated: Whether activations are quantized with ranges from training images.
         by_processor: Whether its engines' integer kernels may give other answers on another kind of processor: by 0.005
             or more, as measured (docs/formats.md).
@@ -85,12 +85,12 @@ class Format(FormatRecord):
     """One row of the table: a kind of model file.
 
     Attributes:
-        converter: Where the function is that makes the file, ``"MODULE:FUNCTION"`` with a module relative to
+        converter: The function that makes the file, ``"MODULE:FUNCTION"`` with a module relative to
             :mod:`pneumo_edge.converters`; see :class:`pneumo_edge.converters.interface.Converter`.
-        arithmetic: What most of its multiply-adds are done in; the benchmark measures the machine's limit for some.
-        usual: Whether ``pneumo-edge export`` makes it where nothing else is asked for.
-        signed_before: Whether files that do not say on which kind of processor they were verified have signed 8-bit
-            weights: onnxruntime cuts off their products on x86-64 without VNNI, so their answers depend on it.
+        arithmetic: Arithmetic of most of its multiply-adds; the benchmark measures the machine's limit for some.
+        usual: Whether ``pneumo-edge export`` makes it by default.
+        signed_before: Whether older files, which do not name the processor that verified them, have signed 8-bit
+            weights. Their products saturate in onnxruntime on x86-64 without VNNI, so their answers depend on it.
     """
 
     converter: str
@@ -110,7 +110,7 @@ class Format(FormatRecord):
 
     @property
     def output_bounds(self) -> OutputBounds:
-        """What the outputs beside the probabilities must keep; in float, as much as the probabilities."""
+        """Bounds on the other outputs; for float formats, as strict as those on the probabilities."""
         most = self.bounds.max_difference
         return OutputBounds(0.5, 0.95, 0.5) if self.quantized else OutputBounds(most, 1 - most, 0.99)
 
@@ -123,10 +123,10 @@ _TFLITE = ("litert", "tflite-runtime")
 _ONNX = ("onnxruntime",)
 _EXACT = Bounds(1e-3, mean_difference=1e-4, min_agreement=1.0, max_auc_loss=1e-3, undecided=1e-3)
 _HALF = Bounds(5e-3, mean_difference=1e-3, min_agreement=1.0, max_auc_loss=1e-3, undecided=5e-3)
-#: A single probability may move far where decisions and ranking hold.
+#: A single probability may change much if decisions and ranking stay the same.
 _QUANTIZED = Bounds(0.9, mean_difference=0.05, min_agreement=0.98, max_auc_loss=0.005)
 
-#: Probabilities in steps of 1/256 tie at both ends, where most images are, and ties cost AUC whatever the network.
+#: Probabilities in steps of 1/256 tie at both ends, where most images are. Ties cost AUC for any network.
 _COARSE = replace(_QUANTIZED, max_auc_loss=0.01)
 
 FORMATS: dict[str, Format] = {
@@ -263,7 +263,7 @@ FORMATS: dict[str, Format] = {
     )
 }
 
-#: What is made where nothing else is asked for: the formats that a device runs fast, and the float one of each target.
+#: Formats that are made by default: those that a device runs fast, and the float format of each target.
 USUAL = tuple(row.id for row in FORMATS.values() if row.usual)
 #: Name of the formats whose numbers are all float32; benchmarks compare the others with these.
 FLOAT32 = "fp32"
@@ -283,17 +283,17 @@ def find(suffix: str, name: str) -> Format | None:
 
 
 def select(wanted: list[str]) -> list[Format]:
-    """Rows for what a user asked for: ``all``, an id such as ``tflite-int8``, or a name such as ``int8``.
+    """The rows that a user asked for: ``all``, an id such as ``tflite-int8``, a target or a name such as ``int8``.
 
     Raises:
-        ConversionError: A word matches no row.
+        ArgumentError: A word matches no row.
     """
     chosen = []
     for word in wanted:
         rows = [row for row in FORMATS.values() if word in ("all", row.id, row.name, row.target)]
         if not rows:
-            raise ConversionError(
-                f"there is no format {word!r}", "all, or one of " + ", ".join(FORMATS), "Name another --format"
+            raise ArgumentError(
+                f"there is no format {word!r}", "all, or one of " + ", ".join(FORMATS), "Give another format"
             )
         chosen += [row for row in rows if row not in chosen]
     return chosen

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pneumo_edge.errors import ConversionError
+from pneumo_edge.errors import ArgumentError
 from pneumo_edge.formats import FORMATS, USUAL, select
 from pneumo_edge.runtime.engines import ENGINES
 
@@ -41,5 +41,5 @@ def test_nothing_is_chosen_twice() -> None:
 
 
 def test_an_unknown_format_is_named_with_the_known_ones() -> None:
-    with pytest.raises(ConversionError, match=r"'int4'.*tflite-int8"):
+    with pytest.raises(ArgumentError, match=r"'int4'.*tflite-int8"):
         select(["fp32", "int4"])

@@ -1,1 +1,1 @@
-"""What only this repository's own pages and measurements need. It is not in the wheel."""
+"""Tools for this repository's own pages and measurements. They are not in the wheel."""

@@ -1,7 +1,7 @@
-"""What each engine here says of images: ``python -m tools.answers PIXELS.npy MODEL ...``, as JSON.
+"""Prints the probabilities of each engine for images as JSON: ``python -m tools.answers PIXELS.npy MODEL ...``.
 
 ``{"processor": ..., "probabilities": {model: {engine: [probability of the positive class, ...]}}}``. An ONNX file is
-loaded as anybody's own program does, with no option of ours.
+loaded without any option of this project.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The pages that show this project's own benchmark, from the raw results in ``results/benchmark``.
+"""Generates the pages about this project's own benchmark from the raw results in ``results/benchmark``.
 
 ``make benchmark-pages`` runs this module in the repository's root.
 """
@@ -27,14 +27,14 @@ from tools import pages
 from tools.answer import answer, brief
 
 FULL = Path("results/benchmark/results.json.gz")
-#: The same benchmark again and again, in the order of their names.
+#: The same benchmark repeated, in the order of the file names.
 REPEATED = Path("results/benchmark/repeated")
 #: Every training of both backbones on the test images.
 SCORES = Path("results/evaluation/scores.json")
 README, ANSWER, PAGE = Path("README.md"), Path("docs/backbones.md"), Path("docs/benchmark-method.md")
 #: The same with figures is a page of the documentation site: ``tools/site.py``.
 MARKDOWN = Path("docs/benchmark-report.md")
-#: By how much more a run would have to take to be called a regression.
+#: A run that takes longer by more than this share counts as a regression.
 ALLOWED = 0.05
 
 _TARGET = "benchmark-pages"
@@ -76,7 +76,7 @@ def _effect(claim: Claim | None) -> Cell:
 
 
 def repeated_table(summaries: Sequence[Summary]) -> Table:
-    """Each run's conclusions, and how it compares with the run before."""
+    """The conclusions of each run, and its comparison with the run before."""
     compared: list[tuple[comparison.UnitComparison, ...]] = [()]
     compared += [comparison.compare(before, after, ALLOWED).units for before, after in pairwise(summaries)]
     rows = []

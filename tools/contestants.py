@@ -1,8 +1,8 @@
-"""What is compared in speed: ``python contestants.py NAME MODEL`` judges the paths on its standard input, one by one.
+"""The contestants of the speed comparison: ``python contestants.py NAME MODEL`` classifies paths from standard input.
 
-A program of its own, that of each contestant imports nothing but what it is made of, so that it also runs in an
-environment without pneumo-edge. For each line, a path, it prints a line of JSON with ``ns`` (wall time from path to
-probability) and ``probability`` (of the second class). Before, it prints an empty line when it is ready.
+Each contestant imports only its own libraries, so the program also runs in an environment without pneumo-edge. For
+each line, a path, it prints a line of JSON with ``ns`` (wall time from path to probability) and ``probability`` (of
+the second class). Before, it prints an empty line when it is ready.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def pneumo_edge(model: str) -> Predict:
 
 
 def full(model: str) -> Predict:
-    """The shortest script there is with Pillow and the bare interpreter: every pixel of the file is decoded."""
+    """A minimal script with Pillow and the bare interpreter: every pixel of the file is decoded."""
     return _script(model, None)
 
 
 def equal(model: str) -> Predict:
-    """The same, decoded no further than the classifier does."""
+    """The same script with the reduced decoding of the classifier."""
     from pathlib import Path
 
     from pneumo_edge.runtime.classifier import read_spec
@@ -62,7 +62,7 @@ def _script(model: str, smallest: int | None) -> Predict:
 
 
 def mediapipe(model: str) -> Predict:
-    """MediaPipe Tasks' ImageClassifier, which takes no grey image."""
+    """MediaPipe Tasks' ImageClassifier, which does not accept grey images."""
     import mediapipe as mp
     import numpy as np
     from mediapipe.tasks.python import BaseOptions
@@ -82,7 +82,7 @@ def mediapipe(model: str) -> Predict:
 
 
 def keras(model: str) -> Predict:
-    """Keras's own way on the trained model, as its guides have it."""
+    """The trained Keras model, used as in the Keras guides."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import keras as library
 
@@ -103,9 +103,9 @@ CONTESTANTS: dict[str, Callable[[str], Predict]] = {
 
 
 def main(name: str, model: str) -> None:
-    """Judge the paths on standard input."""
+    """Classify the paths on standard input."""
     if hasattr(os, "sched_setaffinity"):
-        # One core for everyone, because not every library takes a number of threads.
+        # One core for all, because not every library has an option for the number of threads.
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     predict = CONTESTANTS[name](model)
     print(flush=True)

@@ -1,7 +1,7 @@
-"""How fast the device runtime is, in ratios: ``make device-speed`` prints them as a table.
+"""Measures the speed of the device runtime as ratios: ``make device-speed`` prints them as a table.
 
-Everything is compared in pairs: in each round everyone judges the same files, by turns, in a drawn order; a ratio is
-of the sums of one round. What else the machine does meanwhile strikes both sides of a pair.
+All contestants are compared in pairs. In each round every contestant classifies the same files, in turn, in a random
+order. A ratio is computed from the sums of one round, so other work of the machine affects both sides.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from tools import contestants
 from tools.pages import put_table
 
 _OURS, _EQUAL, _FULL = "pneumo_edge", "equal", "full"
-#: X-rays, and turns of a round, by which inference alone is compared: it takes little time.
+#: X-rays and turns of a round for comparing inference alone, which takes little time.
 _TENSORS, _TURNS = 20, 20
 
 
 @dataclass(frozen=True)
 class Bound:
-    """The most, or the least, that a ratio is to be."""
+    """The maximum or minimum of a ratio."""
 
     value: float
     at_least: bool = False
@@ -49,13 +49,13 @@ class Bound:
         return f"at {'least' if self.at_least else 'most'} {self.value:g}"
 
     def keeps(self, ratio: float) -> bool:
-        """Whether a ratio keeps to it."""
+        """Whether a ratio passes."""
         return ratio >= self.value if self.at_least else ratio <= self.value
 
 
 @dataclass(frozen=True)
 class SpeedComparison:
-    """A row of the table: seconds of each round, of ours and of what it is compared with."""
+    """A row of the table: seconds of each round, for ours and for the other."""
 
     what: str
     against: str
@@ -65,7 +65,7 @@ class SpeedComparison:
 
     @property
     def ratios(self) -> tuple[float, ...]:
-        """Of each round: ours over theirs; where the bound is a least one, theirs over ours, which is a speed-up."""
+        """The ratio of each round: ours over theirs; for a minimum, theirs over ours (a speed-up)."""
         ratios = np.array(self.ours) / np.array(self.theirs)
         return tuple((1 / ratios if self.bound.at_least else ratios).tolist())
 
@@ -92,7 +92,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class _Contestant:
-    """A child process that judges files one by one."""
+    """A child process that classifies files one by one."""
 
     name: str
     child: children.Child
@@ -106,7 +106,7 @@ class _Contestant:
         return answer["ns"] / 1e9, answer["probability"]
 
     def answer(self) -> bytes:
-        """The next line that it says."""
+        """The next line of its output."""
         if line := self.child.stdout.readline():
             return line
         self.child.process.wait()
@@ -126,12 +126,12 @@ def _started(name: str, python: str, model: Path) -> Iterator[_Contestant]:
 def compare_verdicts(
     models: Mapping[str, tuple[str, Path]], paths: Sequence[Path], rounds: int
 ) -> tuple[dict[str, tuple[float, ...]], dict[str, tuple[float, ...]]]:
-    """Let contestants judge the same files by turns.
+    """Let contestants classify the same files in turn.
 
     Args:
         models: For each of :data:`tools.contestants.CONTESTANTS` that takes part, its Python and model file.
         paths: Image files.
-        rounds: How often everyone judges all of them; once more before, untimed.
+        rounds: Number of timed rounds over all files, after one untimed round.
 
     Returns:
         For each contestant, its seconds in each round, and its probability of each file.
@@ -206,7 +206,7 @@ def measure(
     seconds, answers = compare_verdicts(models, paths, rounds)
     per_image = {name: tuple(each / len(paths) for each in of_rounds) for name, of_rounds in seconds.items()}
     rows = [
-        SpeedComparison("file to verdict", words, per_image[_OURS], per_image[name], bound)
+        SpeedComparison("end to end", words, per_image[_OURS], per_image[name], bound)
         for name, (words, bound) in against.items()
     ]
     classifier = Classifier(model)
@@ -297,10 +297,10 @@ def render(rows: Sequence[SpeedComparison], agreement: Agreement) -> str:
     for row in rows:
         ours, theirs = (1e3 * float(np.median(seconds)) for seconds in (row.ours, row.theirs))
         spread = f"{min(row.ratios):.2f} to {max(row.ratios):.2f}"
-        kept = "kept" if row.bound.keeps(row.ratio) else "MISSED"
+        passes = "passes" if row.bound.keeps(row.ratio) else "FAILS"
         lines.append(
             f"| {row.what} | {row.against} | {ours:.2f} | {theirs:.2f} | {row.ratio:.2f} | {spread} | {row.bound} "
-            f"| {kept} |"
+            f"| {passes} |"
         )
     return "\n".join([*lines, "", str(agreement), ""])
 

@@ -1,4 +1,4 @@
-"""Pages of the documentation whose table is made by a target of the Makefile."""
+"""Writes generated tables into pages of the documentation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pneumo_edge.errors import ResultsError
 
 
 def put_table(page: Path, target: str, text: str) -> None:
-    """Put a table between a page's markers, in place of what is there.
+    """Replace the text between a page's markers by a table.
 
     Args:
         page: A Markdown file.

@@ -57,10 +57,10 @@ class Record:
 
 
 def ask(command: Sequence[str], pixels: Path, models: Sequence[Path]) -> dict[str, Any]:
-    """What :mod:`tools.answers` says.
+    """The output of :mod:`tools.answers`.
 
     Args:
-        command: A Python of the kind of processor, with what emulates it.
+        command: A Python for the kind of processor, with its emulator.
         pixels: A ``.npy`` file of uint8, shape (images, height, width, 3).
         models: Model files.
 

@@ -37,7 +37,7 @@ from pneumo_edge.spec import ModelSpec
 RESULTS = Path("results/formats")
 FIGURE = Path("docs/images/sensitivity.png")
 
-#: Validation images that each operator is judged on, evenly spread.
+#: Number of validation images for each operator, evenly spread.
 _IMAGES = 64
 _CALIBRATION_IMAGES = 100
 _SUFFIX = "-sensitivity.csv"
@@ -77,7 +77,7 @@ class Sensitivity:
 def scan(
     model: Path, spec: ModelSpec, representative: Pixels, images: Pixels, done: Callable[[], None]
 ) -> list[Sensitivity]:
-    """Quantize each operator of a float network alone, weights per channel and activations to int8, and judge images.
+    """Quantize each operator of a float network alone, weights per channel and activations to int8.
 
     Operators that the format ``int8`` leaves in float are passed over. The quantizer is ai-edge-quantizer, which starts
     from the file; its ranges run from the lowest to the highest value, as a moving average over the images.
@@ -86,7 +86,7 @@ def scan(
         model: A float32 TFLite file.
         spec: Its ModelSpec.
         representative: Calibration images, uint8 of shape (images, height, width, 3).
-        images: Images to judge, likewise.
+        images: Images to classify, in the same form.
         done: Called after each operator.
 
     Raises:

@@ -141,7 +141,7 @@ def measure_time_to_auc(weights: InitialWeights, dataset: Dataset, data_path: Pa
     """Train MobileNetV2 by ``quick``, then by the report's pipeline until it reaches the same AUC.
 
     Of the report's runs it takes the twin whose scaling and batch norm are right, without which that
-    pipeline hardly gets anywhere. Both train on the same images and are judged on the same validation split.
+    pipeline hardly learns. Both train on the same images and are evaluated on the same validation split.
 
     Args:
         weights: Where both start from.

@@ -64,8 +64,8 @@ def export(
     Raises:
         GateError: A file failed its acceptance checks, or its converter failed. The other files exist and are
             returned at once by the next call.
-        ArgumentError: ``formats`` is empty, or ``out`` is a file.
-        ConversionError: A format is unknown, a run is not finished, or the data is not what it was trained on.
+        ArgumentError: ``formats`` is empty or names an unknown format, or ``out`` is a file.
+        ConversionError: A run is not finished, or the data is not what it was trained on.
         BusyError: Another process writes the same files.
         MissingExtraError: The extra ``convert`` is not installed.
 

@@ -16,16 +16,15 @@ DEFAULT = "mobilenetv2"
 
 
 def path(name: str) -> Path:
-    """The file of a bundled model; its card has the same name and the ending ``.md``."""
+    """The file of a bundled model; its card has the same name with the suffix ``.md``."""
     return Path(__file__).with_name(f"{name}-int8.tflite")
 
 
 def find(model: str | os.PathLike[str]) -> Path:
-    """The file that a user means by a bundled model's name or by a path.
+    """The file for a bundled model's name or a path.
 
-    A text that is exactly one of :data:`NAMES` is the bundled model, whatever lies in the working folder;
-    anything else is a path. No file is lost by that: a model file's name has an ending. A folder of such a
-    name is ``./mobilenetv2``, or a ``Path``.
+    A text that is exactly one of :data:`NAMES` is always the bundled model; anything else is a path. Model files are
+    not affected, because their names have a suffix. For a folder of such a name, give ``./mobilenetv2`` or a ``Path``.
 
     Raises:
         ModelFileError: The text is empty; as a path it would be the current folder.

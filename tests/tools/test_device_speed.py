@@ -53,14 +53,14 @@ def test_a_speed_up_is_theirs_over_ours() -> None:
     assert not row.bound.keeps(1.79)
 
 
-def test_the_table_says_what_was_kept_and_what_was_missed() -> None:
+def test_the_table_says_what_passes_and_what_fails() -> None:
     rows = [
         SpeedComparison("ours", "theirs", (0.004, 0.005), (0.005, 0.005), Bound(0.75)),
         SpeedComparison("two", "one", (0.002,), (0.004,), Bound(1.8, at_least=True)),
     ]
     text = render(rows, Agreement(120, 1.0, 0.00197))
-    assert "| ours | theirs | 4.50 | 5.00 | 0.90 | 0.80 to 1.00 | at most 0.75 | MISSED |" in text
-    assert "| two | one | 2.00 | 4.00 | 2.00 | 2.00 to 2.00 | at least 1.8 | kept |" in text
+    assert "| ours | theirs | 4.50 | 5.00 | 0.90 | 0.80 to 1.00 | at most 0.75 | FAILS |" in text
+    assert "| two | one | 2.00 | 4.00 | 2.00 | 2.00 to 2.00 | at least 1.8 | passes |" in text
     assert "120 images: 100.00% of decisions equal, mean change of probability 0.0020." in text
 
 
@@ -110,7 +110,7 @@ def test_the_command_prints_the_table_and_puts_it_into_a_page(folder: Path, tmp_
     lines = done.stdout.strip().splitlines()
     assert "MediaPipe is left out: --mediapipe is not given" in done.stderr
     assert {line.split(" | ")[0] for line in lines if line.startswith("| ")} >= {
-        "| file to verdict", "| `pneumo-edge predict`, cold", "| `pneumo-edge --help`, cold",
+        "| end to end", "| `pneumo-edge predict`, cold", "| `pneumo-edge --help`, cold",
     }  # fmt: skip
     assert all(line in page.read_text().splitlines() for line in lines)
     assert page.read_text().endswith("<!-- end of table -->\nAfter\n")

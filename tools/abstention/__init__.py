@@ -1,1 +1,1 @@
-"""When a model file had better not answer: its prediction sets and its input check, measured."""
+"""Measures the prediction sets and the input check of model files."""

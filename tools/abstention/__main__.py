@@ -1,4 +1,4 @@
-"""Measures when model files had better not answer, and puts it into docs/uncertain-answers.md: ``make uncertain``."""
+"""Measures prediction sets and input check for docs/uncertain-answers.md: ``make uncertain``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DIGITS = 6
 
 
 def measure(model: str | Path, data: Path, cache: Path) -> FileResults:
-    """Have a model file judge the test split, and images that it was not made for.
+    """Classify the test split, and images that the model was not made for.
 
     Raises:
         ModelFileError: The file cannot be read, or has no prediction sets.

@@ -45,7 +45,7 @@ Change = Callable[[Image.Image], Image.Image]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of foreign image.
+    """A kind of out-of-distribution image.
 
     ``subtle`` ones are chest X-rays of children all the same, as another hospital might export them; ``make`` takes
     validation X-rays of mode ``"L"``.

@@ -63,7 +63,7 @@ class Row:
         return sum(each.status == 200 and each.seconds <= self.allowed for each in self.answers) / len(self.answers)
 
     def faults(self) -> Iterator[str]:
-        """The bounds that were missed."""
+        """The bounds that it fails."""
         if self.share < _SHARE:
             yield f"{self.share:.1%} of the honest requests were answered in time; expected {_SHARE:.0%}"
         if self.log_per_minute >= _LOG_PER_MINUTE:
@@ -170,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
     seconds = min(300.0, max(2.0, options.seconds))
     faults = []
     with tempfile.TemporaryDirectory() as folder, serve(Path(folder)) as service:
-        # The first verdicts come with memory that stays.
+        # The first answers allocate memory that stays.
         honest.ask_for(service.port, 2)
         alone = honest.ask_for(service.port, seconds / 2)
         usual = statistics.median(each.seconds for each in alone)

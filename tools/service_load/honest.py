@@ -34,7 +34,7 @@ def image() -> bytes:
 
 
 def ask(port: int, body: bytes) -> Answer:
-    """Have an image judged."""
+    """Send an image to be classified."""
     begun = time.monotonic()
     connection = http.client.HTTPConnection(HOST, port, timeout=_TIMEOUT)
     status = 0
@@ -51,7 +51,7 @@ def ask(port: int, body: bytes) -> Answer:
 
 
 def ask_for(port: int, seconds: float) -> list[Answer]:
-    """Have an image judged every tenth of a second, whether or not the one before is."""
+    """Send an image every tenth of a second, even if the one before has no answer yet."""
     body, begun = image(), time.monotonic()
     with ThreadPoolExecutor(64) as threads:
         running = []
