@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pneumo_edge.cli import datasets, options, screen
-from pneumo_edge.errors import ExitCode
-from pneumo_edge.formats import USUAL
+from pneumo_edge.errors import ArgumentError, ExitCode
+from pneumo_edge.formats import USUAL, select
 
 if TYPE_CHECKING:
     from pneumo_edge.converters.export import Exported
@@ -45,6 +45,10 @@ def export(
     from pneumo_edge.api.export import convert
 
     read = datasets.optional_source(data, reading)
+    try:
+        select(list(formats or USUAL))
+    except ArgumentError as error:
+        raise typer.BadParameter(str(error), param_hint="--format") from error
     missed = 0
     absent: set[str] = set()
     with options.usage():
