@@ -64,7 +64,7 @@ def choose(
     summary = summarise(raw.read(results))
     chosen = choice.choose(summary, limits)
     if summary.phantom:
-        typer.secho(options.PHANTOM_METRICS, fg="red", err=True)
+        screen.show(options.PHANTOM_METRICS, "bad", error=True)
     if summary.shortage:
         typer.echo(f"warning: {summary.shortage}", err=True)
     beside = float_baseline.compare_with_float(summary)

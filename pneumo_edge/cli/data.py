@@ -11,7 +11,7 @@ import typer
 
 from pneumo_edge._util import extras, files, records
 from pneumo_edge._util.cache import cache_folder, writing
-from pneumo_edge.cli import datasets, options
+from pneumo_edge.cli import datasets, options, screen
 from pneumo_edge.errors import printable
 from pneumo_edge.task import PNEUMONIA
 
@@ -116,9 +116,10 @@ def _print_audit(audit: Audit) -> None:
 
     _heading(f"Audit of {audit.source}")
     if not audit.real:
-        typer.secho(PHANTOM_WARNING, fg="red", bold=True)
-    typer.echo(f"Licence: {audit.licence}")
+        screen.show(PHANTOM_WARNING, "bad", bold=True)
     found = sum(sum(of_split.values()) for of_split in audit.counts.values())
+    _print_result(audit, found)
+    typer.echo(f"Licence: {audit.licence}")
 
     _heading("Images found")
     _print_counts(audit.counts)
@@ -167,6 +168,18 @@ def _print_audit(audit: Audit) -> None:
         _print_baselines(audit.baselines)
     else:
         typer.echo("Not computed: needs at least two usable test images of each class.")
+
+
+def _print_result(audit: Audit, found: int) -> None:
+    """Print the audit in a line: what would make a model's numbers wrong, if anything does."""
+    across = sum(len(group.splits) > 1 for group in (*audit.exact_duplicates, *audit.near_duplicates))
+    shared = f"{len(audit.patients.shared):,}" if audit.patients else "not known how many"
+    harmless = not audit.unreadable and not across and audit.patients is not None and not audit.patients.shared
+    screen.show(
+        f"{found:,} images: {len(audit.unreadable):,} unusable, {across:,} groups of copies across splits, {shared} "
+        "patients in more than one split",
+        "good" if harmless else "open",
+    )
 
 
 def _print_counts(counts: dict[str, dict[str, int]]) -> None:
@@ -250,19 +263,13 @@ def _folders_first(row: tuple[str, str]) -> tuple[bool, str]:
 
 def _heading(text: str) -> None:
     typer.echo()
-    typer.secho(text, bold=True)
+    screen.show(text, bold=True)
 
 
 def _print_table(header: list[str], rows: list[list[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    """Print a table whose first column is words and whose others are numbers."""
+    from pneumo_edge._util.document import Cell, Table
 
-    table = Table(*header, box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in rows:
-        table.add_row(*row)
-    # A pipe has no width.
-    console = Console(highlight=False)
-    console.print(table, width=None if console.is_terminal else 120)
+    # The value alone tells that a column is of numbers.
+    cells = (tuple(Cell(text, value=0.0 if index else None) for index, text in enumerate(row)) for row in rows)
+    screen.show_table(Table(tuple(header), 1, tuple(cells)))

@@ -30,14 +30,15 @@ _SHORT = {
 }
 
 
-def has_colours() -> bool:
-    """Whether standard output is a terminal whose user has not asked for text without colours (NO_COLOR)."""
-    return bool(sys.stdout and sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+def has_colours(*, error: bool = False) -> bool:
+    """Whether standard output, or error, is a terminal whose user takes colours (NO_COLOR is not set)."""
+    stream = sys.stderr if error else sys.stdout
+    return bool(stream and stream.isatty() and not os.environ.get("NO_COLOR"))
 
 
 def show(text: str, tone: Tone = "", *, bold: bool = False, error: bool = False) -> None:
     """Print a line; where the terminal has colours, in that of the tone."""
-    coloured = has_colours() and (tone or bold)
+    coloured = has_colours(error=error) and (tone or bold)
     typer.echo(typer.style(text, fg=COLOURS[tone] or None, bold=bold) if coloured else text, err=error)
 
 
