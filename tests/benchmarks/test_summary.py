@@ -162,7 +162,7 @@ def test_threads_beyond_a_quota_are_a_disturbance_and_the_report_names_the_quota
     )
     assert {each.by for each in summarise(results).disturbed} == {("it used 2 threads on 2 cores with a quota of 1.5",)}
     report = markdown.render(compose(gather([summarise(results)])))
-    assert "2 cores, by a quota of 1.5" in report
+    assert "2 cores with a quota of 1.5" in report
     assert "Throttled" in report
 
 

@@ -90,13 +90,13 @@ def test_the_report_shows_every_part_and_says_what_differs(supplemented: Results
     ):
         assert f"## {title}" in text
     assert "as MobileNetV2: 1.30 times the multiply-adds at 0." in text
-    assert "in 239 operators against 67" in text
+    assert "with 239 operators against 67" in text
     assert "Conv 75%, Mul 25%" in text
     # 60 J in 1000 inferences; over idle, 5 W times 5 s less.
     assert "| MobileNetV2 | fp32 | litert | 60.00 | 35.00 | 12.0 | 5.0 |" in text
     assert "| MobileNetV2 | fp32 | litert | 250.0 | 400.0 | 450.0 | 1.80 |" in text
     assert "| litert | ai-edge-litert 2.3.0 | numpy 78.0 | 61.4 | 78.0 | 139.4 |" in text
-    assert "1 of 2 comparisons agree within 10%, 1 differ" in text
+    assert "Of 2 comparisons with other instruments, 1 agree within 10%, 1 differ" in text
     assert "| litert-benchmark | 4.28 | 4.08 | 1.05 [1.05, 1.05] |" in text
     (line,) = [line for line in text.splitlines() if "| MLPerf LoadGen |" in line]
     assert line.endswith("| differs |")
