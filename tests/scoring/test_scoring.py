@@ -232,7 +232,7 @@ def test_a_page_on_validation_images_says_that_they_were_chosen_on() -> None:
     assert "These are validation images" in text
     assert "**Patients:** not known" in text
     assert "## Over seeds" not in text
-    assert "## Backbone against backbone" not in text
+    assert "## Comparison of backbones" not in text
 
 
 def test_phantoms_and_random_weights_are_warned_of() -> None:
