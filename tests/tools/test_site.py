@@ -81,7 +81,10 @@ def test_no_page_is_wider_than_its_screen_or_asks_another_host(built: Path, brow
     page = browser.new_page(viewport={"width": width, "height": 800})
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    for name in ("index", "tutorial", "how-to/classify", "reference/commands", "reference/api", "models", "formats"):
+    for name in (
+        "index", "tutorial", "how-to/classify", "reference/index", "reference/commands", "reference/api", "models",
+        "formats", "quantization", "backbones",
+    ):  # fmt: skip
         page.goto((built / f"{name}.html").as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
     page.close()
