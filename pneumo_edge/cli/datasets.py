@@ -105,6 +105,12 @@ def optional_source(data: Path | None, reading: Reading) -> DataSource | None:
     return None if data is None else source(data, reading)
 
 
+def words(reading: Reading) -> list[str]:
+    """The options as they are given to another command."""
+    names = {name: "--split-shares" if name == "split" else f"--{name.replace('_', '-')}" for name in reading}
+    return [word for name, value in reading.items() for word in (names[name], value)]
+
+
 def _parameter(name: str, split: str, models: bool) -> inspect.Parameter:
     metavar, text = _OPTIONS[name]
     if name == "patient_pattern":

@@ -13,13 +13,13 @@ import typer
 
 from pneumo_edge import bundled
 from pneumo_edge._util import children, files, jobs
-from pneumo_edge.cli import options, screen
+from pneumo_edge.cli import datasets, options, screen
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
 
 if TYPE_CHECKING:
     from pneumo_edge._util.document import Table
     from pneumo_edge.benchmarks.report.runs import Run
-    from pneumo_edge.data.sources import Source
+    from pneumo_edge.data.sources import DataSource, Source
 
 #: What is trained and exported: enough to compare within minutes on two cores, and what the package has weights of.
 _BACKBONES = bundled.NAMES
@@ -35,6 +35,7 @@ _IMAGES_PER_CLASS = 2
 _Shown = Callable[[str], bool]
 
 
+@datasets.read_by_options()
 def demo(
     data: Annotated[
         Path | None,
@@ -46,6 +47,7 @@ def demo(
     ] = None,
     weights: options.Weights = None,
     out: Annotated[Path, typer.Option(help="Folder for everything that is made.")] = Path("out"),
+    reading: datasets.Reading = datasets.AS_IT_IS,
 ) -> None:
     """Run the whole pipeline: predict, train, export, verify, benchmark.
 
@@ -57,10 +59,11 @@ def demo(
     from pneumo_edge.data.sources import open_source
 
     _step("A first answer, by the bundled model")
-    _run("predict", _image_at_hand(data, out))
+    given = datasets.optional_source(data, reading)
+    _run("predict", _image_at_hand(given, out))
     _step("Data")
     path = data or _find_data()
-    source = open_source(path)
+    source = open_source(given or path)
     place = out / "-".join([path.stem, *(["weights"] if weights else [])])
     models, report = place / "models", place / "report"
     runs = [place / "runs" / f"{backbone}-{_RECIPE}" for backbone in _BACKBONES]
@@ -68,7 +71,7 @@ def demo(
 
     _step("Train")
     for backbone, run in zip(_BACKBONES, runs, strict=True):
-        settings = ["--data", str(path), "--backbone", backbone, "--recipe", _RECIPE]
+        settings = ["--data", str(path), *datasets.words(reading), "--backbone", backbone, "--recipe", _RECIPE]
         settings += ["--weights", str(weights)] if weights else []
         _run("train", *settings, "--out", run, show=lambda line: "validation AUC" in line)
 
@@ -83,7 +86,7 @@ def demo(
 
     _step("Benchmark")
     engines = [word for name in _ENGINES for word in ("--engine", name)]
-    settings = ["--data", str(path), *engines, *_TIMING, "--out", str(report), "--resume"]
+    settings = ["--data", str(path), *datasets.words(reading), *engines, *_TIMING, "--out", str(report), "--resume"]
     _run("benchmark", models, *settings, show=lambda line: False)
     _summarise(models, report)
 
@@ -93,7 +96,7 @@ def _step(title: str) -> None:
     screen.show(f"== {title}", bold=True)
 
 
-def _image_at_hand(data: Path | None, out: Path) -> Path:
+def _image_at_hand(data: DataSource | None, out: Path) -> Path:
     """An X-ray of pneumonia from the sample pack, else from the data given; else a phantom image."""
     from pneumo_edge.data import phantom, sample
     from pneumo_edge.data.sources import open_source

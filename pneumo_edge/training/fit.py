@@ -6,7 +6,7 @@ import hashlib
 import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -123,7 +123,8 @@ def _fit_head(model: Any, recipe: Recipe, dataset: Dataset, cache: Path, folder:
     extractor = keras.Model(model.input, layer.output)
     indices = np.concatenate([train_indices, val_indices])
     table = np.zeros((len(dataset.grey), layer.output.shape[-1]), dtype=np.float32)
-    table[indices] = _features(extractor, dataset, indices, cache / _features_key(extractor, dataset, indices))
+    for chosen, part in _features(extractor, dataset, indices, cache / _features_key(extractor, dataset, indices)):
+        table[chosen] = part
 
     features = keras.Input(table.shape[1:])
     task = dataset.manifest.task
@@ -143,9 +144,14 @@ def _fit_head(model: Any, recipe: Recipe, dataset: Dataset, cache: Path, folder:
     return rows
 
 
-def _features(extractor: Any, dataset: Dataset, indices: npt.NDArray[np.intp], cache: Path) -> npt.NDArray[np.float32]:
-    """Compute features of images, (images, features). Finished parts are cached, so an interrupted run resumes."""
-    parts = []
+def _features(
+    extractor: Any, dataset: Dataset, indices: npt.NDArray[np.intp], cache: Path
+) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]]:
+    """Compute features of images, part by part. Finished parts are cached, so an interrupted run resumes.
+
+    Yields:
+        Indices of some images, and their features of shape (images, features).
+    """
     starts = range(0, len(indices), 8 * _PREDICT_BATCH)
     with bar("Training: features of the frozen backbone", len(indices)) as advance:
         for start in starts:
@@ -156,8 +162,7 @@ def _features(extractor: Any, dataset: Dataset, indices: npt.NDArray[np.intp], c
                     np.save(temporary, _predict(extractor, dataset.grey[chosen], lambda n: advance(n, "")))
             else:
                 advance(len(chosen), "")
-            parts.append(np.load(path))
-    return np.concatenate(parts)
+            yield chosen, np.load(path)
 
 
 def _fine_tune(

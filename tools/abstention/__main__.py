@@ -14,7 +14,7 @@ from pneumo_edge import bundled
 from pneumo_edge._util import files
 from pneumo_edge._util.cache import cache_folder
 from pneumo_edge._util.progress import track
-from pneumo_edge.data.sources import open_source
+from pneumo_edge.data.sources import DataSource, open_source
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import ModelFileError, PneumoEdgeError
 from pneumo_edge.runtime.classifier import Classifier, Prediction
@@ -44,7 +44,8 @@ def measure(model: str | Path, data: Path, cache: Path) -> FileResults:
             "a file with prediction sets",
             "Export it again with this version of pneumo-edge",
         )
-    dataset = prepare(open_source(data), cache, spec.input.height, spec.input.width)
+    source = open_source(DataSource.of(data).with_defaults(spec.data.options), task=spec.task)
+    dataset = prepare(source, cache, spec.input.height, spec.input.width)
     test = dataset.indices("test")
     said = _judge(classifier, _pictures(dataset, test), f"Judging the test images with {spec.name}")
     x_rays = _pictures(dataset, dataset.indices("val"))
