@@ -94,12 +94,14 @@ def _reasons(row: Row, summary: Summary, limits: Limits) -> Iterator[str]:
     ):
         if most is not None and value > most:
             yield f"{what} {value / 1e6:.2f} MB, over {most / 1e6:.2f} MB"
+    # Of more than two classes it is the mean over them.
+    mean = "mean " if row.model.threshold is None else ""
     for what, share, least in (
         ("sensitivity", confusion.sensitivity, limits.sensitivity),
         ("specificity", confusion.specificity, limits.specificity),
     ):
         if least is not None and share.value < least:
-            yield f"its {what} is {share}, under {least:g}"
+            yield f"its {mean}{what} is {share}, under {least:g}"
     if missed := missed_gate(row, summary):
         yield f"it {sentences.missed_gate(missed)}"
     if row.accuracy.auc.value <= 0.5:

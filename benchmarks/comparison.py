@@ -170,7 +170,7 @@ class _Comparer:
         self._allowed, self._confidence = allowed, confidence
         one, other = before.results.test_set, after.results.test_set
         # The fingerprint covers the content and the labels cover the names, by which images are paired.
-        self.same_images = one.fingerprint == other.fingerprint and one.labels == other.labels
+        self.same_images = (one.fingerprint, one.labels, one.task) == (other.fingerprint, other.labels, other.task)
 
     def findings(self, before: Row, after: Row) -> Iterator[tuple[Measure, Finding]]:
         unit = after.result.unit
@@ -227,9 +227,9 @@ class _Comparer:
         right = [decide(scores, row.model.threshold) == labels for scores, row in ((one, after), (other, before))]
         of: dict[Measure, npt.NDArray[np.bool_]] = {
             "accuracy": np.full(len(labels), True),
-            "sensitivity": labels == 1,
-            "specificity": labels == 0,
         }
+        if self._after.results.test_set.task.positive_class is not None:
+            of |= {"sensitivity": labels == 1, "specificity": labels == 0}
         found: dict[Measure, tuple[Interval, Interval]] = {
             "AUC": (
                 paired_auc(labels, one, other, patients),

@@ -9,14 +9,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+
 from pneumo_edge._util import files, records
 from pneumo_edge._util.records import AtLeastOne, Count, Share, Within
 from pneumo_edge._util.result_files import read_record
 from pneumo_edge.benchmarks.protocol import MOST_SECONDS, BenchmarkSettings, Unit
 from pneumo_edge.benchmarks.supplement.records import Supplement
 from pneumo_edge.errors import ResultsError
-from pneumo_edge.scoring.classes import check_classes
+from pneumo_edge.evaluation.metrics import Labels, Scores
+from pneumo_edge.scoring.classes import check_classes, check_probabilities, task_of
 from pneumo_edge.scoring.models import Model, Skipped
+from pneumo_edge.task import Task
 
 SCHEMA_VERSION = 2
 
@@ -51,9 +55,10 @@ class Machine:
 class TestSet:
     """The images that accuracy was measured on: the test split of a data set.
 
-    ``labels`` maps sample names to 0 or 1 and ``patients`` to the patient, which is the sample name where the source
-    does not name patients; ``left_out`` maps images that could not be decoded to the reason. ``fingerprint`` is a
-    SHA-256 over label and file content of every image used, independent of its name.
+    ``labels`` maps sample names to the index of their class and ``patients`` to the patient, which is the sample name
+    where the source does not name patients; ``left_out`` maps images that could not be decoded to the reason.
+    ``fingerprint`` is a SHA-256 over label and file content of every image used, independent of its name.
+    ``positive_class`` is None with more than two classes, and in results from before it was written.
     """
 
     __test__ = False  # pytest takes classes with such a name for tests
@@ -62,15 +67,27 @@ class TestSet:
     real: bool
     licence: str
     class_names: tuple[str, ...]
-    labels: dict[str, Annotated[int, Within(0, 1)]]
+    labels: dict[str, Count]
     patients: dict[str, str]
     left_out: dict[str, str]
     fingerprint: str
+    positive_class: str | None = None
 
     def __post_init__(self) -> None:
+        self.task  # noqa: B018 - raises ValueError
         check_classes(self.class_names, self.labels.values())
         if self.patients.keys() != self.labels.keys():
             raise ValueError("labels and patients are of different images")
+
+    @property
+    def task(self) -> Task:
+        """What was asked of the images."""
+        return task_of(self.class_names, self.positive_class)
+
+    @property
+    def targets(self) -> Labels:
+        """:meth:`pneumo_edge.task.Task.targets` of the images, in their order, shape (images,)."""
+        return self.task.targets(np.array(list(self.labels.values()), dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -79,6 +96,7 @@ class AccuracySamples:
 
     ``inference_ms`` is the median wall time of inference while other processes ran; use it only to order units.
     ``operators`` is the number of operators in the file, and ``delegated`` the number that went to the delegate.
+    Without a positive class, ``probabilities`` is empty, and ``class_probabilities`` has every class in its order.
     """
 
     engine_version: str
@@ -88,6 +106,7 @@ class AccuracySamples:
     inference_ms: _Milliseconds
     operators: Count | None = None
     delegated: Count | None = None
+    class_probabilities: tuple[tuple[Share, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -174,7 +193,8 @@ class UnitResult:
     ``probabilities`` maps sample names to the probability of the positive class. They are measured once for a file on
     an engine, with any number of threads. ``memory`` has one item for each process that measured it. ``operators`` is
     the number of operators in the file, and ``delegated`` the number that went to the delegate; None where they were
-    not recorded.
+    not recorded. Without a positive class, ``probabilities`` is empty, and
+    ``class_probabilities`` has every class in its order.
     """
 
     unit: Unit
@@ -186,6 +206,12 @@ class UnitResult:
     latency: tuple[LatencySamples, ...]
     operators: Count | None = None
     delegated: Count | None = None
+    class_probabilities: dict[str, tuple[Share, ...]] | None = None
+
+    def scores(self, names: Iterable[str]) -> Scores:
+        """What metrics take of images (:meth:`pneumo_edge.task.Task.scores`): (images,) or (images, classes)."""
+        of_image = self.probabilities if self.class_probabilities is None else self.class_probabilities
+        return np.array([of_image[name] for name in names], dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -227,8 +253,18 @@ class Results:
             name = result.unit.name
             if result.unit.model not in models:
                 raise ValueError(f"the model of the unit {name} is not among the models")
-            if result.probabilities.keys() != self.test_set.labels.keys():
+            of_image = result.probabilities if result.class_probabilities is None else result.class_probabilities
+            if of_image.keys() != self.test_set.labels.keys():
                 raise ValueError(f"the unit {name} has different images from the test set")
+            by_class = result.class_probabilities
+            check_probabilities(
+                f"the unit {name}",
+                list(result.probabilities.values()),
+                None if by_class is None else list(by_class.values()),
+                self.model_of(result).threshold,
+                self.test_set.task,
+                len(self.test_set.labels),
+            )
             if not result.memory:
                 raise ValueError(f"the unit {name} has no memory samples")
         if self.supplement and (unknown := self.supplement.models - models):

@@ -333,14 +333,17 @@ def _unit_results(timed: Iterable[_Timed], test_set: TestSet) -> Iterator[UnitRe
     """The results of each unit, without the A/A units."""
     for group in timed:
         for each, latency in zip(group.units[:-1], group.latency[:-1], strict=True):
+            by_class = each.accuracy.class_probabilities
+            names = test_set.labels if by_class is None else ()
             yield UnitResult(
                 unit=each.job.unit,
                 engine_version=each.accuracy.engine_version,
                 delegate=each.accuracy.delegate,
                 partitions=each.accuracy.partitions,
-                probabilities=dict(zip(test_set.labels, each.accuracy.probabilities, strict=True)),
+                probabilities=dict(zip(names, each.accuracy.probabilities, strict=True)),
                 memory=each.memory,
                 latency=latency,
                 operators=each.accuracy.operators,
                 delegated=each.accuracy.delegated,
+                class_probabilities=None if by_class is None else dict(zip(test_set.labels, by_class, strict=True)),
             )

@@ -187,8 +187,8 @@ class Summary:
 
     @property
     def labels(self) -> Labels:
-        """0 or 1 for each test image, shape (images,)."""
-        return np.array(list(self.results.test_set.labels.values()), dtype=np.int64)
+        """1 for the positive class and else 0, or the place of the class, for each test image, shape (images,)."""
+        return self.results.test_set.targets
 
     @property
     def patients(self) -> list[str]:
@@ -196,8 +196,8 @@ class Summary:
         return [self.results.test_set.patients[name] for name in self.names]
 
     def scores(self, row: Row) -> Scores:
-        """A unit's probability of the positive class for each test image, shape (images,)."""
-        return np.array([row.result.probabilities[name] for name in self.names], dtype=np.float64)
+        """A unit's probability of the positive class for each test image, shape (images,); or of every class."""
+        return row.result.scores(self.names)
 
     @property
     def shortage(self) -> str:
@@ -244,7 +244,7 @@ def _summarise_unit(results: Results, unit: UnitResult) -> Row:
     return Row(
         result=unit,
         model=model,
-        accuracy=accuracy.summarise(results.test_set.labels, unit.probabilities, model.threshold),
+        accuracy=accuracy.summarise(results.test_set.targets, unit.scores(results.test_set.labels), model.threshold),
         inference=latency.summarise(process.inference for process in unit.latency),
         file_to_verdict=latency.summarise(file_to_verdict),
         stages_ms=latency.stage_medians(file_to_verdict),

@@ -53,6 +53,7 @@ def prepare(source: Source, sizes: Iterable[InputSize], place: Scratch, settings
             patients={sample.name: sample.patient for sample in decoded.samples},
             left_out=decoded.left_out,
             fingerprint=decoded.fingerprint,
+            positive_class=source.task.positive_class,
         ),
         decoded.pixels,
         _write_timed(source, decoded.samples, place, settings),

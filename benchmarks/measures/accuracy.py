@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
 
 from pneumo_edge.benchmarks.results import AccuracySamples
 from pneumo_edge.evaluation import metrics
@@ -44,17 +42,16 @@ def measure(classifier: Classifier, grey: Pixels, done: Callable[[], None]) -> A
         # Without a delegate there is nothing to count, and onnxruntime would have to profile the file.
         operators=sum(engine.read_graph().operators.values()) if delegation.partitions else None,
         delegated=sum(delegation.operators.values()) if delegation.partitions else None,
+        class_probabilities=classified.class_probabilities,
     )
 
 
-def summarise(labels: Mapping[str, int], probabilities: Mapping[str, float], threshold: float | None) -> Accuracy:
+def summarise(labels: metrics.Labels, scores: metrics.Scores, threshold: float | None) -> Accuracy:
     """Compare probabilities with labels.
 
     Args:
-        labels: 0 or 1 by sample name, at least two of each.
-        probabilities: Probability of class 1 by sample name, for the same names.
-        threshold: An image is classified as positive where its probability is at least this.
+        labels: 0 or 1, shape (images,), at least two of each; or the place of the class.
+        scores: Probability of class 1, shape (images,), or of every class, shape (images, classes).
+        threshold: As of :func:`pneumo_edge.evaluation.metrics.decide`.
     """
-    truth = np.array(list(labels.values()), dtype=np.int64)
-    scores = np.array([probabilities[name] for name in labels], dtype=np.float64)
-    return Accuracy(metrics.auc_interval(truth, scores), metrics.tabulate(truth, scores, threshold))
+    return Accuracy(metrics.auc_interval(labels, scores), metrics.tabulate(labels, scores, threshold))

@@ -39,14 +39,15 @@ _WHY_OPEN: dict[WhyOpen, str] = {
 def table(runs: Runs) -> Table:
     """One row for each unit: its identity, size, accuracy, latency, memory, and whether it passes."""
     labels = cells.unit_columns(runs)
+    auc, _, sensitivity, specificity = cells.qualities(row for _, row in units(runs))
     fronts = {run.letter: [id(row) for row in run.verdict.pareto] for run in runs}
     return Table(
         (
             *(labels),
             "Size MB",
-            "AUC",
-            "Sensitivity",
-            "Specificity",
+            auc,
+            sensitivity,
+            specificity,
             "Inference ms",
             "End to end ms",
             "Peak memory MiB",

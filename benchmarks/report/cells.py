@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import isinf
 from statistics import median
 
@@ -13,6 +14,7 @@ from pneumo_edge.benchmarks.summary import Ratios, Row
 from pneumo_edge.evaluation.metrics import Interval
 
 MEBI = 2**20
+MEAN_SENSITIVITY, MEAN_SPECIFICITY = "Mean sensitivity", "Mean specificity"
 #: Index of the engine column in the tables of units.
 ENGINE = 2
 
@@ -89,3 +91,10 @@ def cpu(latency: Latency) -> Cell:
 def share(value: float) -> Cell:
     """A share, as a percentage."""
     return Cell(f"{value:.1%}", value=value)
+
+
+def qualities(rows: Iterable[Row]) -> tuple[str, str, str, str]:
+    """Titles of AUC, accuracy, sensitivity and specificity: with more than two classes three are means over them."""
+    if any(row.model.threshold is None for row in rows):
+        return "Macro AUC", "Accuracy", MEAN_SENSITIVITY, MEAN_SPECIFICITY
+    return "AUC", "Accuracy", "Sensitivity", "Specificity"

@@ -91,8 +91,9 @@ def _fitting(chosen: Choice, beside: dict[int, FloatComparison]) -> Table:
     from pneumo_edge._util.document import Table
     from pneumo_edge.benchmarks.report import cells
 
+    auc, _, sensitivity, specificity = cells.qualities(chosen.others)
     return Table(
-        ("File", "Engine", "AUC", "Sensitivity", "Specificity", "End to end ms", "Size MB", "Memory MB", "Remark"),
+        ("File", "Engine", auc, sensitivity, specificity, "End to end ms", "Size MB", "Memory MB", "Remark"),
         2,
         tuple(
             (

@@ -15,9 +15,10 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from pneumo_edge._util import markdown
 from pneumo_edge.benchmarks.measures import accuracy, latency
+from pneumo_edge.benchmarks.protocol import Unit
 from pneumo_edge.benchmarks.report.compose import compose
 from pneumo_edge.benchmarks.report.runs import gather
-from pneumo_edge.benchmarks.results import Calls, Conditions, Results, read
+from pneumo_edge.benchmarks.results import Calls, Conditions, Results, UnitResult, read
 from pneumo_edge.benchmarks.summary import summarise
 from pneumo_edge.evaluation.metrics import Confusion
 
@@ -47,7 +48,8 @@ def test_accuracy_agrees_with_scikit_learn() -> None:
     # Rounded as an int8 model's output is, so that there are ties.
     scores = {name: round(min(1.0, 0.4 * labels[name] + 0.6 * generator.uniform()) * 16) / 16 for name in names}
     shuffled = dict(sorted(scores.items(), reverse=True))
-    found = accuracy.summarise(labels, shuffled, threshold=0.5)
+    unit = UnitResult(Unit("a.tflite", "litert", 1), "", "", 0, shuffled, (), ())
+    found = accuracy.summarise(np.array(list(labels.values())), unit.scores(names), threshold=0.5)
 
     truth, values = list(labels.values()), [scores[name] for name in names]
     assert found.auc.value == pytest.approx(roc_auc_score(truth, values))
@@ -59,8 +61,7 @@ def test_accuracy_agrees_with_scikit_learn() -> None:
 
 
 def test_a_probability_at_the_threshold_is_called_positive() -> None:
-    labels = {"a": 0, "b": 0, "c": 1, "d": 1}
-    found = accuracy.summarise(labels, {"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}, threshold=0.3)
+    found = accuracy.summarise(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.3, 0.4]), threshold=0.3)
     assert found.confusion.sensitivity.value == 1.0
     assert found.confusion.specificity.value == 1.0
 

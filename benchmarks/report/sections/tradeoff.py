@@ -95,10 +95,7 @@ def main_table(runs: Runs) -> Table:
         (
             *labels,
             "Size MiB",
-            "AUC",
-            "Accuracy",
-            "Sensitivity",
-            "Specificity",
+            *cells.qualities(row for _, row in units(runs)),
             "Inference ms",
             "Times fp32",
             "End to end ms",
