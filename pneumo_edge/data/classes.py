@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ _KNOWN = {
     "virus": (1, "virus"), "viral": (1, "virus"), "viral pneumonia": (1, "virus"),
     "pneumonia viral": (1, "virus"), "pneumonia virus": (1, "virus"),
 }  # fmt: skip
+#: Why images are left out: they are of no class that was picked, or of several.
+NONE_OF, SEVERAL_OF = "not one of the classes", "several of the classes"
 #: Classes that an error names.
 _SHOWN = 20
 #: More folders or values than this are no classes, but patients or dates.
@@ -35,13 +38,13 @@ _MOST = 100
 class Settled:
     """The classes of a data set.
 
-    ``label_of`` has the label of every kind of image that there is, None where it is not used; ``left_out`` counts
-    these by class.
+    ``label_of`` has the label of every kind of image that there is, None where it is not used; ``left_out`` has the
+    reason by class for these.
     """
 
     task: Task
     label_of: Mapping[Findings, int | None]
-    left_out: Mapping[str, int]
+    left_out: Mapping[str, str]
 
 
 def known(name: str) -> tuple[int, str] | None:
@@ -51,7 +54,7 @@ def known(name: str) -> tuple[int, str] | None:
 
 def same(name: str) -> str:
     """Return a normal form of a class name, without differences of case and of space, - or _."""
-    return re.sub(r"[\s_-]+", " ", name.casefold())
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name).casefold())
 
 
 def opposite(name: str) -> str:
@@ -88,9 +91,12 @@ def settle(
     names = [name for name in numbered if name in present] if numbered else present
     if data.classes is not None:
         rules = split_classes(data.classes)
+        _check_present(rules, counts, names, title)
         return _pick(counts, rules, _positive_of(rules, data, names, title), names, title)
     if wanted is not None and data.positive is None:
-        return _pick(counts, [(name, name) for name in wanted.class_names], wanted.positive_class, names, title)
+        rules = [(name, name) for name in wanted.class_names]
+        _check_present(rules, counts, names, title)
+        return _pick(counts, rules, wanted.positive_class, names, title)
     labels = [known(name) for name in names]
     if (
         all(labels)
@@ -155,24 +161,34 @@ def _pick(
         )
     index_of = {_word(old): targets.index(new) for old, new in rules}
     label_of: dict[Findings, int | None] = {}
-    left_out: Counter[str] = Counter()
-    used: set[str] = set()
+    left_out: dict[str, Counter[str]] = {NONE_OF: Counter(), SEVERAL_OF: Counter()}
     for findings, count in counts.items():
         words = [next((word for name in finding if (word := _word(name)) in index_of), None) for finding in findings]
         found = {index_of[word] for word in words if word is not None}
         label_of[findings] = found.pop() if len(found) == 1 else None
         if label_of[findings] is None:
-            left_out[" and ".join(_called(finding) for finding in findings)] += count
-        else:
-            used.update(word for word in words if word is not None)
+            name = " and ".join(_called(finding) for finding in findings)
+            left_out[SEVERAL_OF if found else NONE_OF][name] += count
+    reasons = {
+        name: f"{reason} {_listed(targets)}; {count:,} {'image is' if count == 1 else 'images are'} not used"
+        for reason, of_class in left_out.items()
+        for name, count in of_class.items()
+    }
+    return Settled(Task.of(targets, positive), label_of, reasons)
+
+
+def _check_present(
+    rules: Sequence[tuple[str, str]], counts: Iterable[Findings], names: Sequence[str], title: str
+) -> None:
+    """Refuse a class that no image has."""
+    words = {_word(name) for findings in counts for finding in findings for name in finding}
     for old, _ in rules:
-        if _word(old) not in used:
+        if _word(old) not in words:
             raise DataError(
                 f"{title} has no images of the class {old!r}",
                 f"classes that it has: {_listed(names)}",
                 "Name them with --classes " + _typed(",".join(escape(name) for name in names[:_SHOWN])),
             )
-    return Settled(Task.of(targets, positive), label_of, dict(left_out))
 
 
 def _against_others(

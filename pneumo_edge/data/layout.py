@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pneumo_edge.data.classes import Findings, known, same
+from pneumo_edge.data.classes import NONE_OF, SEVERAL_OF, Findings, known, same
 from pneumo_edge.errors import DataError, printable
 from pneumo_edge.imaging import folders
 from pneumo_edge.imaging.folders import Tree, Why
@@ -39,7 +39,7 @@ NO_SPLIT, SEVERAL = "not in a split", "several files have the name in this row"
 _IN_A_LINE = {
     NO_ROW: "image has no row in the table|images have no row in the table",
     NO_IMAGE_OF_ROW: "row of the table has no image|rows of the table have no image",
-    NO_LABEL: "image has no label in the table|images have no label in the table",
+    NO_LABEL: "image has no label, or an uncertain one|images have no label, or an uncertain one",
     NO_SPLIT: "image is not in a split|images are not in a split",
     SEVERAL: "row of the table matches several files|rows of the table match several files",
 }
@@ -208,7 +208,7 @@ def describe_passed_over(passed_over: dict[str, str]) -> list[str]:
     Files that are obviously not images of the data set are not mentioned: hidden files, a README beside class folders.
     """
     shown = {name: why for name, why in passed_over.items() if why not in (Why.HIDDEN, _NO_IMAGE_BESIDE)}
-    whole = [name for name, why in shown.items() if name.endswith("/") or why.startswith(_CLASS_NOT_USED)]
+    whole = [name for name, why in shown.items() if name.endswith("/") or why.startswith((NONE_OF, SEVERAL_OF))]
     lines = [f"{name}: {shown[name]}" for name in sorted(whole)]
     for reason, words in _IN_A_LINE.items():
         if names := [name for name, why in shown.items() if why == reason]:
@@ -217,20 +217,11 @@ def describe_passed_over(passed_over: dict[str, str]) -> list[str]:
     files = [
         name
         for name, why in shown.items()
-        if not name.endswith("/") and why not in _IN_A_LINE and not why.startswith(_CLASS_NOT_USED)
+        if not name.endswith("/") and why not in _IN_A_LINE and not why.startswith((NONE_OF, SEVERAL_OF))
     ]
     if files:
         lines.append(f"{len(files):,} {'file is' if len(files) == 1 else 'files are'} not used: {_first(files)}")
     return lines
-
-
-_CLASS_NOT_USED = "not one of the classes"
-
-
-def not_used(count: int, class_names: Sequence[str]) -> str:
-    """Return the reason for a class whose images are not used."""
-    images = "its 1 image is" if count == 1 else f"its {count:,} images are"
-    return f"{_CLASS_NOT_USED} {', '.join(class_names)}; {images} not used"
 
 
 def _first(names: Sequence[str]) -> str:

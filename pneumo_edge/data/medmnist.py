@@ -22,7 +22,7 @@ from pneumo_edge._util.cache import cache_folder, writing
 from pneumo_edge.data import classes
 from pneumo_edge.data.classes import Findings
 from pneumo_edge.data.datasource import DataSource
-from pneumo_edge.data.layout import PHANTOM_MARKER, SPLITS, not_used
+from pneumo_edge.data.layout import PHANTOM_MARKER, SPLITS
 from pneumo_edge.data.samples import Sample
 from pneumo_edge.data.splits import AS_GIVEN
 from pneumo_edge.errors import DataError
@@ -108,9 +108,7 @@ class MedMnistSource:
         counts = Counter(each for of_split in self._findings.values() for each in of_split)
         self._settled = classes.settle(counts, data, path.name, task, numbered=(*class_names, _NO_FINDING))
         self.task = self._settled.task
-        self.passed_over = {
-            name: not_used(count, self.task.class_names) for name, count in self._settled.left_out.items()
-        }
+        self.passed_over = {f"class {name}": reason for name, reason in self._settled.left_out.items()}
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:

@@ -91,7 +91,8 @@ class FolderSource:
         )
         self.task = settled.task
         labels = {name: settled.label_of[found] for name, found in findings.items()}
-        self.passed_over = listing.passed_over | _describe_left_out(settled)
+        left_out = {f"class {name}": reason for name, reason in settled.left_out.items()}
+        self.passed_over = listing.passed_over | left_out
         self._files = [file for file in listing.files if labels[file.name] is not None]
         self._labels = [label for file in self._files if (label := labels[file.name]) is not None]
         self._kinds = [kinds[file.name] for file in self._files]
@@ -230,11 +231,6 @@ def _with_kind(file: Located, kind: str) -> classes.Findings:
     if not kind or any(kind in finding for finding in file.findings):
         return file.findings
     return tuple((kind, *finding) if classes.known(finding[-1]) != (0, "") else finding for finding in file.findings)
-
-
-def _describe_left_out(settled: classes.Settled) -> dict[str, str]:
-    class_names = settled.task.class_names
-    return {f"class {name}": layout.not_used(count, class_names) for name, count in settled.left_out.items()}
 
 
 def _check_training(

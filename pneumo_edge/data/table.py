@@ -240,12 +240,16 @@ def _read(table: Path) -> dict[str, list[str]]:
     head = text.partition("\n")[0]
     delimiter = max(",;\t", key=head.count)
     try:
-        header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    except (ValueError, csv.Error) as error:
+        header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if head else [[]]
+    except csv.Error as error:
         raise DataError(
             f"{table} cannot be read as a table ({error})", "a CSV file with a header", "Save it as one"
         ) from error
     rows = [row for row in rows if any(map(str.strip, row))]
+    if not rows:
+        raise DataError(
+            f"{table} has no rows", "a CSV file with a header and a row for each image", "Give another table"
+        )
     short = next((number for number, row in enumerate(rows, 2) if len(row) != len(header)), None)
     if short is not None:
         raise DataError(
@@ -253,8 +257,10 @@ def _read(table: Path) -> dict[str, list[str]]:
             f"{len(header)}, as many as its header",
             "Quote cells that hold a separator",
         )
-    columns = zip(*rows, strict=True) if rows else ((),) * len(header)
-    return {name.strip(): [_cell(cell) for cell in cells] for name, cells in zip(header, columns, strict=True)}
+    return {
+        name.strip(): [_cell(cell) for cell in cells]
+        for name, cells in zip(header, zip(*rows, strict=True), strict=True)
+    }
 
 
 def _read_parquet(table: Path) -> dict[str, list[str]]:

@@ -56,6 +56,19 @@ def test_pixels_are_those_that_a_device_computes(
         np.testing.assert_array_equal(rgb, images.load(healthy[entry.name], 48, 64))
 
 
+def test_pixels_of_images_that_are_left_out_late_leave_no_gap(
+    tmp_path: Path, make_folder: MakeFolder, healthy: dict[str, bytes], bad_files: dict[str, tuple[bytes, str]]
+) -> None:
+    # A broken file, and copies of test images, which are known only when all have been read.
+    copies = {f"train/NORMAL/A{i}.jpeg": healthy[f"test/NORMAL/IM-010{i}-0001.jpeg"] for i in (1, 2)}
+    broken = {name: data for name, (data, _) in bad_files.items()}
+    contents = {**healthy, **copies, **broken}
+    dataset = prepare(open_source(make_folder(contents)), tmp_path / "cache", 48, 64)
+    assert len(dataset.grey) == len(dataset.manifest.entries) == len(healthy)
+    for entry, rgb in zip(dataset.manifest.entries, dataset.rgb(np.arange(len(dataset.grey))), strict=True):
+        np.testing.assert_array_equal(rgb, images.load(contents[entry.name], 48, 64))
+
+
 def test_indices_and_labels_go_with_the_manifest(
     tmp_path: Path, make_folder: MakeFolder, healthy: dict[str, bytes]
 ) -> None:
