@@ -233,7 +233,11 @@ def _finish(
     temperature = fit_temperature(labels, scores)
     kernel, bias = model.get_layer(LOGITS).get_weights()
     model.get_layer(LOGITS).set_weights([kernel / temperature, bias / temperature])
-    scores = rescale(scores, temperature)
+    if task.positive_class is None:
+        # Asked again: of a class whose probability is 0 in float32, it does not tell what the temperature makes of it.
+        scores = _scores(model, dataset.grey[val_indices], task)
+    else:
+        scores = rescale(scores, temperature)
     rule = ThresholdRule.ARGMAX if task.positive_class is None else recipe.threshold_rule
     threshold = choose_threshold(rule, labels, scores)
     columns = {"probability": scores}
