@@ -6,13 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pneumo_edge import keras_file, scaling
 from pneumo_edge._util import outputs
 from pneumo_edge._util.cache import cache_folder
-from pneumo_edge.api import arguments
-from pneumo_edge.api.arguments import DataArgument, PathArgument
+from pneumo_edge.api import arguments, datasets
+from pneumo_edge.api.arguments import DataArgument, PathArgument, Tell
+from pneumo_edge.backbones import LEAST_SIDE, MOST_SIDE
 from pneumo_edge.converters import export as pipeline
-from pneumo_edge.converters import proof
+from pneumo_edge.converters import own_model, proof
 from pneumo_edge.converters.export import Exported
+from pneumo_edge.converters.own_model import OwnModel
 from pneumo_edge.converters.proof import Proof
 from pneumo_edge.data.datasource import DataSource
 from pneumo_edge.errors import ArgumentError, GateError
@@ -46,25 +49,41 @@ def export(
     *,
     out: PathArgument = "models",
     data: DataArgument | None = None,
+    input_range: str | None = None,
+    output: str | None = None,
+    image_size: int | None = None,
+    accept_input_range: bool = False,
+    tell: Tell = arguments.print_line,
 ) -> tuple[ExportedFile, ...]:
     """Convert trained runs to model files and verify each file against the Keras model.
 
     TensorFlow runs in a child process. Each file is verified on every installed engine of its format.
 
     Args:
-        runs: Finished runs, or their folders; one or several.
+        runs: Finished runs, their folders, or Keras models that were trained elsewhere (``.keras``, ``.h5``); one or
+            several.
         formats: A format (``"tflite-int8"``), all formats of a target (``"tflite"``, ``"onnx"``) or of a name
             (``"int8"``), or ``"all"``; one or several. By default tflite-fp32, tflite-fp16, tflite-int8 and onnx-fp32.
         out: Folder for the model files.
-        data: The data that the runs were trained on; by default at the path used for training.
+        data: The data that the runs were trained on; by default at the path used for training. For a Keras model:
+            labelled images of its classes.
+
+        input_range: For a Keras model: what pixels were scaled to before they went into it. ``"0..255"``, ``"0..1"``,
+            ``"-1..1"``, ``"imagenet"``, ``"caffe"``, ``"LOW..HIGH"``, or ``"mean=M;std=S"`` with one number or three.
+        output: For a Keras model: what its last layer gives, ``"sigmoid"``, ``"softmax"`` or ``"logits"``; by default
+            found out.
+        image_size: For a Keras model that takes any size: height and width of the images, 96 to 512 pixels.
+        accept_input_range: Keep ``input_range`` although another one is right more often.
+        tell: Called with each note and warning, a line each; by default they are printed on standard error.
 
     Returns:
         The files, by run and then by format.
 
     Raises:
         GateError: A file failed its acceptance checks, or its converter failed. The other files exist and are
-            returned at once by the next call.
-        ArgumentError: ``formats`` is empty or names an unknown format, or ``out`` is a file.
+            returned at once by the next call. Or a Keras model is right more often with another input range.
+        ArgumentError: ``formats`` is empty or names an unknown format, ``out`` is a file, or a Keras model comes
+            without data.
         ConversionError: A run is not finished, or the data is not what it was trained on.
         BusyError: Another process writes the same files.
         MissingExtraError: The extra ``convert`` is not installed.
@@ -76,7 +95,8 @@ def export(
     """
     made: list[ExportedFile] = []
     missed: list[str] = []
-    for outcome in convert(runs, formats, Path(out), data):
+    own = OwnOptions(input_range, output, image_size, accept_input_range)
+    for outcome in convert(runs, formats, Path(out), data, own, tell):
         if outcome.spec is None:
             missed.append(str(outcome.missed))
         else:
@@ -90,8 +110,23 @@ def export(
     return tuple(made)
 
 
+@dataclass(frozen=True)
+class OwnOptions:
+    """What is said of Keras models that were trained elsewhere; see :func:`export`."""
+
+    input_range: str | None = None
+    output: str | None = None
+    image_size: int | None = None
+    accept_input_range: bool = False
+
+
 def convert(
-    runs: PathArgument | Sequence[PathArgument], formats: str | Sequence[str], out: Path, data: DataArgument | None
+    runs: PathArgument | Sequence[PathArgument],
+    formats: str | Sequence[str],
+    out: Path,
+    data: DataArgument | None,
+    own: OwnOptions,
+    tell: Tell,
 ) -> Iterator[Exported]:
     """Convert as :func:`export` does.
 
@@ -106,5 +141,41 @@ def convert(
         raise ArgumentError("formats is empty", "at least one format, or all", "Give one, or omit formats")
     rows = select(words)
     outputs.check_folder(out)
-    for run in arguments.paths(runs):
-        yield from pipeline.export(run, rows, out, cache_folder(), None if data is None else DataSource.of(data))
+    source = None if data is None else DataSource.of(data)
+    paths = arguments.paths(runs)
+    check_own(paths, source, own)
+    for path in paths:
+        run = path
+        if source is not None and keras_file.is_own_model(path):
+            output = next((each for each in keras_file.OUTPUTS if each == own.output), None)
+            model = OwnModel(path, own.input_range, output, own.image_size, own.accept_input_range)
+            run = own_model.make_run(model, datasets.open_data(source, tell=tell), source, out, cache_folder(), tell)
+        yield from pipeline.export(run, rows, out, cache_folder(), source)
+
+
+def check_own(paths: Sequence[Path], data: DataSource | None, own: OwnOptions) -> None:
+    """Check what is said of Keras models that were trained elsewhere.
+
+    Raises:
+        ArgumentError: It cannot be used, there is no data for them, or there is no such model.
+    """
+    models = [path for path in paths if keras_file.is_own_model(path)]
+    if own != OwnOptions() and len(models) < len(paths):
+        run = next(path for path in paths if path not in models)
+        raise ArgumentError(
+            f"{run} is no Keras model, .keras or .h5, and an input range, output or image size was given",
+            "a training run without them: they are in its network",
+            "Omit them, or give the path of a model",
+        )
+    if models and data is None:
+        raise ArgumentError(
+            f"{models[0]} was not trained here, and no data was given",
+            "labelled images, to verify its files on",
+            "Give a data set with --data",
+        )
+    if own.input_range is not None:
+        scaling.parse(own.input_range)
+    if own.output is not None:
+        arguments.check_name("output", own.output, keras_file.OUTPUTS)
+    if own.image_size is not None:
+        arguments.whole("image_size", own.image_size, LEAST_SIDE, MOST_SIDE)

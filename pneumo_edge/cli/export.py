@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pneumo_edge import keras_file
+from pneumo_edge.backbones import LEAST_SIDE, MOST_SIDE
 from pneumo_edge.cli import datasets, options, screen
 from pneumo_edge.errors import ArgumentError, ExitCode
 from pneumo_edge.formats import USUAL, select
+from pneumo_edge.scaling import SCALINGS
 
 if TYPE_CHECKING:
     from pneumo_edge.converters.export import Exported
@@ -18,7 +21,10 @@ if TYPE_CHECKING:
 
 @datasets.read_by_options(models=True)
 def export(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of finished training runs.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN|MODEL", help="Folders of finished runs, or Keras models (.keras, .h5)."),
+    ],
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -30,9 +36,36 @@ def export(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the model files.")] = Path("models"),
     data: Annotated[
-        Path | None, typer.Option(help="The data the run was trained on; by default at the path used for training.")
+        Path | None,
+        typer.Option(
+            help="The data the run was trained on; by default at the path used for training. For a Keras model: "
+            "labelled images."
+        ),
     ] = None,
     reading: datasets.Reading = datasets.AS_IT_IS,
+    input_range: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RANGE",
+            help="For a Keras model: what pixels were scaled to before they went into it. "
+            f"{', '.join(SCALINGS)}, LOW..HIGH, or mean=M;std=S.",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        options.choice(keras_file.OUTPUTS, "For a Keras model: what its last layer gives; by default found out."),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            min=LEAST_SIDE,
+            max=MOST_SIDE,
+            help="For a Keras model of any size: height and width of the images, in pixels.",
+        ),
+    ] = None,
+    accept_input_range: Annotated[
+        bool, typer.Option("--accept-input-range", help="Keep --input-range although another one is right more often.")
+    ] = False,
 ) -> None:
     """Convert trained runs to model files and verify each file.
 
@@ -41,18 +74,27 @@ def export(
     checks, or that cannot be converted, is deleted, and the command ends
     with exit code 5. A file that exists and would be the same is not made
     again.
+
+    A Keras model that was trained elsewhere gets its scaling of pixels
+    inside the graph. If it is right more often with another scaling than
+    with --input-range, the command ends with exit code 5.
     """
-    from pneumo_edge.api.export import convert
+    from pneumo_edge.api.export import OwnOptions, check_own, convert
 
     read = datasets.optional_source(data, reading)
+    own = OwnOptions(input_range, output, image_size, accept_input_range)
     try:
         select(list(formats or USUAL))
     except ArgumentError as error:
         raise typer.BadParameter(str(error), param_hint="--format") from error
+    try:
+        check_own(runs, read, own)
+    except ArgumentError as error:
+        raise typer.BadParameter(str(error)) from error
     missed = 0
     absent: set[str] = set()
     with options.usage():
-        for outcome in convert(runs, formats or USUAL, out, read):
+        for outcome in convert(runs, formats or USUAL, out, read, own, options.tell):
             _print(outcome)
             missed += outcome.missed is not None
             if outcome.spec and outcome.spec.verification:

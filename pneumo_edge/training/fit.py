@@ -16,15 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge import runs
-from pneumo_edge._util import extras, files, tabular
+from pneumo_edge._util import extras, files
 from pneumo_edge._util.progress import bar
 from pneumo_edge.backbones import SIDE, Backbone
+from pneumo_edge.data.run_records import data_spec, save_validation
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc, tabulate
 from pneumo_edge.evaluation.operating_point import ThresholdRule, choose_threshold, fit_temperature, rescale
 from pneumo_edge.imaging.images import grey_to_rgb
 from pneumo_edge.runs import Run
-from pneumo_edge.spec import DataSpec, DecisionSpec, TrainingSpec
+from pneumo_edge.spec import DecisionSpec, TrainingSpec
 from pneumo_edge.task import Task
 from pneumo_edge.training import curves
 from pneumo_edge.training.augmentation import augment, resize
@@ -251,15 +252,7 @@ def _finish(
         width=dataset.grey.shape[2],
         decision=DecisionSpec(task.positive_class, threshold, rule, f"validation, {len(labels)} images"),
         temperature=temperature,
-        data=DataSpec(
-            manifest.source,
-            manifest.real,
-            manifest.fingerprint,
-            manifest.counts,
-            manifest.licence,
-            manifest.patient_pattern,
-            manifest.options,
-        ),
+        data=data_spec(manifest),
         training=TrainingSpec(
             recipe=settings.recipe,
             seed=settings.seed,
@@ -299,29 +292,6 @@ def shift_metrics(labels: Labels, columns: dict[str, Scores], threshold: float |
         "shifted_auc": float(np.mean([auc(labels, scores) for scores in shifted])),
         "shifted_accuracy": float(np.mean([tabulate(labels, s, threshold).accuracy.value for s in shifted])),
     }
-
-
-def save_validation(dataset: Dataset, indices: npt.NDArray[np.intp], columns: dict[str, Scores], path: Path) -> None:
-    """Write name, label and probabilities of each validation image. Temperature and threshold are computed from them.
-
-    Args:
-        dataset: The data set of the run.
-        indices: Indices of the images.
-        columns: Scores by the name of their column, or columns (:func:`pneumo_edge.runs.score_columns`): float64 of
-            shape (images,), or (images, classes), 0 to 1.
-        path: The CSV file to write.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    task = dataset.manifest.task
-    names = [each for name in columns for each in runs.score_columns(name, task)]
-    lines = [tabular.row(["name", "label", *names], end="\r\n")]
-    for row, entry in enumerate(dataset.entries(indices)):
-        numbers = (f"{score:.9g}" for scores in columns.values() for score in np.atleast_1d(scores[row]))
-        lines.append(tabular.row([entry.name, entry.label, *numbers], end="\r\n"))
-    with files.atomic(path) as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8", newline="")
 
 
 def _predict(

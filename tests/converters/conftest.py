@@ -17,6 +17,7 @@ from pneumo_edge.converters.export import export
 from pneumo_edge.converters.interface import Network
 from pneumo_edge.converters.isolated import child_process
 from pneumo_edge.data.phantom import make_phantom
+from pneumo_edge.data.run_records import save_validation
 from pneumo_edge.data.sources import SplitName, open_source
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.evaluation.operating_point import ThresholdRule, choose_threshold
@@ -24,7 +25,6 @@ from pneumo_edge.formats import FORMATS, Format
 from pneumo_edge.runs import Run
 from pneumo_edge.spec import DataSpec, DecisionSpec, TrainingSpec
 from pneumo_edge.task import PNEUMONIA
-from pneumo_edge.training.fit import save_validation
 
 SIDE = 224
 

@@ -1,0 +1,380 @@
+"""Step before an export of a Keras model that was trained elsewhere: a run folder, as training would have left it.
+
+The scaling of the pixels becomes part of the network. Whether it is the right one is measured on validation images.
+Temperature and threshold are chosen on them as training does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumo_edge import backbones, keras_file, runs, scaling
+from pneumo_edge._util import files, jobs, records
+from pneumo_edge._util.progress import bar
+from pneumo_edge.converters import features, isolated
+from pneumo_edge.data.datasource import DataSource
+from pneumo_edge.data.run_records import data_spec, save_validation
+from pneumo_edge.data.sources import Source
+from pneumo_edge.data.tensors import Dataset, prepare
+from pneumo_edge.errors import ConversionError, GateError, PneumoEdgeError
+from pneumo_edge.evaluation.comparison import mcnemar
+from pneumo_edge.evaluation.operating_point import (
+    ThresholdRule,
+    choose_threshold,
+    fit_temperature,
+    rescale,
+)
+from pneumo_edge.keras_file import Output
+from pneumo_edge.runs import Run
+from pneumo_edge.scaling import SCALINGS, Scaling
+from pneumo_edge.spec import DecisionSpec, TrainingSpec
+
+RECIPE = "own-model"
+_SETTINGS_NAME, _LOG_NAME = "own-model.json", "converter.log"
+#: Raise it when the same file and settings would give another run.
+_VERSION = 1
+#: Height and width of the images for a network that takes any.
+_SIDE = 224
+#: Images that scalings are measured on, at most.
+_IMAGES = 400
+_BATCH = 64
+#: Another scaling refutes the one given where so much more is right with it, and that is not chance.
+_LEAST_GAIN, _MOST_P = 0.05, 0.01
+_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """A Keras model to export.
+
+    Attributes:
+        file: The ``.keras`` or ``.h5`` file.
+        input_range: What pixels were scaled to before they went into it, as :func:`pneumo_edge.scaling.parse` reads it;
+            None if the user did not say.
+        output: What its last layer gives; None to find out.
+        image_size: Height and width of the images, for a network that takes any; None for the usual.
+        accept: Whether the scaling stands even if another one is right more often.
+    """
+
+    file: Path
+    input_range: str | None
+    output: Output | None = None
+    image_size: int | None = None
+    accept: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the network in files and results: that of its file, unless another network is known by it."""
+        name = re.sub(r"[^\w.-]+", "-", self.file.stem).strip("-.") or "model"
+        return f"own-{name}" if backbones.find(name) else name
+
+    def folder(self, out: Path) -> Path:
+        """Folder of its run, beside the model files."""
+        return out / f"{self.name}-run"
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What was found in the file."""
+
+    size: tuple[int, int] | None
+    output: Output
+    classes: int
+    has_heatmap: bool
+    has_check: bool
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What a run follows from."""
+
+    file_sha256: str
+    input_range: str
+    output: str | None
+    image_size: int | None
+    fingerprint: str
+    version: int = _VERSION
+
+
+def make_run(
+    model: OwnModel, source: Source, data: DataSource, out: Path, cache: Path, tell: Callable[[str], None]
+) -> Path:
+    """Make a run of a Keras model, unless it is there already.
+
+    Args:
+        model: The model.
+        source: Labelled images, in the order of the model's outputs.
+        data: Where they were read from, for the record.
+        out: Folder for the model files.
+        cache: Folder with decoded data sets.
+        tell: Called with notes and warnings, a line each.
+
+    Returns:
+        The run's folder, for :func:`pneumo_edge.converters.export.export`.
+
+    Raises:
+        ArgumentError: The input range cannot be read.
+        BusyError: Another process makes or exports the same run.
+        ConversionError: The file is no Keras model that can be converted, or does not fit the data.
+        GateError: Another scaling is right more often, or none was given.
+    """
+    given = scaling.parse(model.input_range) if model.input_range is not None else None
+    folder = model.folder(out)
+    with (
+        _without_remains(folder),
+        jobs.alone(folder / runs.RECORD_NAME, "export", jobs.SAME_COMMAND),
+        isolated.child_process(folder / _LOG_NAME) as child,
+    ):
+        described = child.call(_describe, model.file, model.output)
+        size = described.size or (model.image_size or _SIDE,) * 2
+        dataset = prepare(source, cache, *size)
+        _check_fit(model, described, size, dataset)
+        _tell_absent(model, described, tell)
+        settings = _Settings(
+            files.sha256(model.file),
+            model.input_range or "",
+            model.output,
+            model.image_size,
+            dataset.manifest.fingerprint,
+        )
+        if _is_made(folder, settings):
+            return folder
+        (folder / runs.RECORD_NAME).unlink(missing_ok=True)
+
+        def ask(trial: Scaling, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+            return child.call(_ask, model.file, model.output, size, trial, pixels)
+
+        check_scaling(model, given, dataset, ask, tell)
+        if given is not None:
+            _write(model, given, dataset, ask, data, folder, size, child)
+            files.write_text(folder / _SETTINGS_NAME, records.dumps(settings))
+    return folder
+
+
+@contextlib.contextmanager
+def _without_remains(folder: Path) -> Iterator[None]:
+    """Leave nothing behind if no run came of it; the converter's log stays if the error names it."""
+    try:
+        yield
+    except PneumoEdgeError as error:
+        log = folder / _LOG_NAME
+        if str(log) not in str(error) and not (folder / runs.RECORD_NAME).exists():
+            log.unlink(missing_ok=True)
+            for each in (folder, folder.parent):
+                with contextlib.suppress(OSError):
+                    each.rmdir()
+        raise
+
+
+def check_scaling(
+    model: OwnModel,
+    given: Scaling | None,
+    dataset: Dataset,
+    ask: Callable[[Scaling, npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
+    tell: Callable[[str], None],
+) -> None:
+    """Measure on labelled images how often the model is right, with the scaling given and with the usual ones.
+
+    Args:
+        model: The model.
+        given: Its scaling.
+        dataset: The data.
+        ask: Gives the model's probabilities of images with a scaling.
+        tell: Called with notes and warnings, a line each.
+
+    Raises:
+        GateError: None was given, or another one is right more often and the user did not accept that.
+    """
+    chosen = _choose(dataset)
+    pixels, labels = dataset.rgb(chosen), dataset.labels(chosen)
+    trials = dict(SCALINGS)
+    if given is not None:
+        trials = {name: each for name, each in trials.items() if each != given}
+    right: dict[str, npt.NDArray[np.bool_]] = {}
+    with bar(f"Exporting {model.name}: measuring scalings of pixels", len(trials) + 1) as advance:
+        first = _is_right(ask(given, pixels), labels) if given is not None else None
+        advance(1, "")
+        for name, each in trials.items():
+            right[name] = _is_right(ask(each, pixels), labels)
+            advance(1, name)
+    best = max(right, key=lambda name: float(right[name].mean()))
+    count = f"{len(labels)} images"
+    if first is None:
+        shares = ", ".join(f"{name} {each.mean():.0%}" for name, each in right.items())
+        raise GateError(
+            f"{model.file} needs --input-range: what pixels were scaled to before they went into it. On {count} it is "
+            f"right on {shares}",
+            f"one of {', '.join(SCALINGS)}, LOW..HIGH, or mean=M;std=S",
+            f"Look it up where the model was trained, and give it; most images are right with {best}",
+        )
+    share, classes = float(first.mean()), dataset.manifest.task.class_names
+    gain = float(right[best].mean()) - share
+    if gain >= _LEAST_GAIN and mcnemar(right[best], first).p <= _MOST_P:
+        said = (
+            f"with --input-range {best} {model.file} would be right {right[best].mean():.0%} of the time, with "
+            f"{model.input_range}, as given, {share:.0%}, on {count}"
+        )
+        if not model.accept:
+            raise GateError(
+                said,
+                "the scaling that it was trained with",
+                f"Give --input-range {best}, or --accept-input-range to keep {model.input_range}",
+            )
+        tell(f"warning: {said}; kept, as --accept-input-range says")
+    elif len(classes) == 2 and 1 - share - share >= _LEAST_GAIN and mcnemar(~first, first).p <= _MOST_P:
+        said = (
+            f"{model.file} is right {share:.0%} of the time, and with its classes exchanged {1 - share:.0%}, on {count}"
+        )
+        if not model.accept:
+            raise GateError(
+                said,
+                f"outputs in the order {', '.join(classes)}; a sigmoid gives the probability of {classes[1]}",
+                f"Give --classes {classes[1]},{classes[0]}, or --accept-input-range to keep the order",
+            )
+        tell(f"warning: {said}; kept, as --accept-input-range says")
+    else:
+        tell(
+            f"{model.file}: right on {share:.1%} of {count} with {model.input_range}; with {best} "
+            f"{right[best].mean():.1%}"
+        )
+    majority = np.bincount(labels).max() / len(labels)
+    if share <= majority:
+        tell(
+            f"warning: {model.file} is right no more often than an answer that is always "
+            f"{classes[int(np.bincount(labels).argmax())]}, {majority:.1%} of {count}"
+        )
+
+
+def _choose(dataset: Dataset) -> npt.NDArray[np.intp]:
+    """Images to measure scalings on: of validation and, because a few of them would show little, of training."""
+    val, train = dataset.indices("val"), dataset.indices("train")
+    return np.sort(np.concatenate([_spread(val, _IMAGES), _spread(train, _IMAGES - len(val))]))
+
+
+def _spread(indices: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.intp]:
+    """At most ``count`` of them, evenly spread; they lie in the order of their classes."""
+    return np.asarray(indices[np.linspace(0, len(indices) - 1, max(0, min(len(indices), count))).astype(int)])
+
+
+def _is_right(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    return np.asarray(probabilities.argmax(axis=1) == labels)
+
+
+def _check_fit(model: OwnModel, described: _Described, size: tuple[int, int], dataset: Dataset) -> None:
+    if model.image_size is not None and size != (model.image_size,) * 2:
+        raise ConversionError(
+            f"--image-size is {model.image_size}", f"{size[0]} x {size[1]}, which {model.file} takes", "Leave it out"
+        )
+    names = dataset.manifest.task.class_names
+    if described.classes != len(names):
+        raise ConversionError(
+            f"{model.file} tells {described.classes} classes apart and the data has {len(names)}: {', '.join(names)}",
+            "as many classes, in the order of the model's outputs",
+            "Give data with the model's classes",
+        )
+
+
+def _tell_absent(model: OwnModel, described: _Described, tell: Callable[[str], None]) -> None:
+    if not described.has_heatmap:
+        tell(
+            f"note: the files of {model.file} have no heatmap: that takes global average pooling followed by one dense "
+            "layer"
+        )
+    if not described.has_check:
+        tell(f"note: the files of {model.file} have no input check: no layer gives a feature map of the right size")
+
+
+def _is_made(folder: Path, settings: _Settings) -> bool:
+    try:
+        found = records.loads(_Settings, (folder / _SETTINGS_NAME).read_bytes())
+        runs.load(folder)
+    except (OSError, records.RecordError, ConversionError):
+        return False
+    return found == settings
+
+
+def _write(
+    model: OwnModel,
+    given: Scaling,
+    dataset: Dataset,
+    ask: Callable[[Scaling, npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
+    data: DataSource,
+    folder: Path,
+    size: tuple[int, int],
+    child: isolated.Child,
+) -> None:
+    """Choose temperature and threshold on validation, and write the run."""
+    indices = dataset.indices("val")
+    manifest, task = dataset.manifest, dataset.manifest.task
+    if not len(indices):
+        raise ConversionError("the data has no validation images", "some of each class", "Give more data")
+    labels = task.targets(dataset.labels(indices))
+    scores = task.scores(ask(given, dataset.rgb(indices)))
+    temperature = fit_temperature(labels, scores)
+    scores = rescale(scores, temperature)
+    rule = ThresholdRule.ARGMAX if task.positive_class is None else ThresholdRule.YOUDEN
+    threshold = choose_threshold(rule, labels, scores)
+    manifest.save(folder / runs.MANIFEST_NAME)
+    save_validation(dataset, indices, {"probability": scores}, folder / runs.VALIDATION_NAME)
+    with files.atomic(folder / runs.MODEL_NAME) as temporary:
+        child.call(_save, model.file, model.output, size, given, temperature, temporary)
+    Run(
+        backbone=model.name,
+        class_names=task.class_names,
+        height=size[0],
+        width=size[1],
+        decision=DecisionSpec(task.positive_class, threshold, rule, f"validation, {len(labels)} images"),
+        temperature=temperature,
+        data=data_spec(manifest),
+        training=TrainingSpec(
+            recipe=RECIPE,
+            seed=0,
+            initial_weights=f"those of {model.file.name} (sha256 {files.sha256(model.file)[:_DIGITS]}), trained "
+            f"elsewhere, pixels scaled to {model.input_range}",
+            epochs=0,
+            validation=runs.validation_metrics(labels, scores, threshold),
+        ),
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("pneumo-edge", "keras", "numpy", "pillow")},
+        },
+        notice="Research software; not a medical device.",
+        data_path=str(Path(data.path).resolve()),
+        data_paths=dict(dataset.paths),
+        model_sha256=files.sha256(folder / runs.MODEL_NAME),
+    ).save(folder)
+
+
+def _describe(file: Path, output: Output | None) -> _Described:
+    """In the child process."""
+    network = keras_file.open_network(file, output)
+    model = network.assemble(Scaling(), (_SIDE, _SIDE))
+    return _Described(network.size, network.output, network.classes, network.pools, bool(features.expose(model)[1]))
+
+
+def _ask(
+    file: Path, output: Output | None, size: tuple[int, int], trial: Scaling, pixels: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float32]:
+    """In the child process: probabilities of images, (images, classes)."""
+    model: Any = keras_file.open_network(file, output).assemble(trial, size)
+    starts = range(0, len(pixels), _BATCH)
+    return np.concatenate(
+        [model.predict_on_batch(pixels[start : start + _BATCH].astype(np.float32)) for start in starts]
+    )
+
+
+def _save(
+    file: Path, output: Output | None, size: tuple[int, int], given: Scaling, temperature: float, target: Path
+) -> None:
+    """In the child process: write the network with its scaling and temperature inside."""
+    keras_file.open_network(file, output).assemble(given, size, temperature).save(target)
