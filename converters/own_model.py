@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,6 @@ from pneumo_edge.evaluation.operating_point import (
     ThresholdRule,
     choose_threshold,
     fit_temperature,
-    rescale,
 )
 from pneumo_edge.keras_file import Output
 from pneumo_edge.runs import Run
@@ -49,8 +48,16 @@ _SIDE = 224
 _IMAGES = 400
 _BATCH = 64
 #: Another scaling refutes the one given where so much more is right with it, and that is not chance.
-_LEAST_GAIN, _MOST_P = 0.05, 0.01
+_LEAST_GAIN, _MOST_P = 0.02, 0.01
 _DIGITS = 16
+
+
+class _Ask(Protocol):
+    """Gives a model's probabilities of images, (images, classes), with a scaling of their pixels and a temperature."""
+
+    def __call__(
+        self, trial: Scaling, pixels: npt.NDArray[np.uint8], temperature: float = 1.0
+    ) -> npt.NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True)
@@ -151,8 +158,8 @@ def make_run(
             return folder
         (folder / runs.RECORD_NAME).unlink(missing_ok=True)
 
-        def ask(trial: Scaling, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-            return child.call(_ask, model.file, model.output, size, trial, pixels)
+        def ask(trial: Scaling, pixels: npt.NDArray[np.uint8], temperature: float = 1.0) -> npt.NDArray[np.float32]:
+            return child.call(_ask, model.file, model.output, size, trial, pixels, temperature)
 
         check_scaling(model, given, dataset, ask, tell)
         if given is not None:
@@ -180,7 +187,7 @@ def check_scaling(
     model: OwnModel,
     given: Scaling | None,
     dataset: Dataset,
-    ask: Callable[[Scaling, npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
+    ask: _Ask,
     tell: Callable[[str], None],
 ) -> None:
     """Measure on labelled images how often the model is right, with the scaling given and with the usual ones.
@@ -189,7 +196,7 @@ def check_scaling(
         model: The model.
         given: Its scaling.
         dataset: The data.
-        ask: Gives the model's probabilities of images with a scaling.
+        ask: Gives the model's probabilities.
         tell: Called with notes and warnings, a line each.
 
     Raises:
@@ -244,8 +251,8 @@ def check_scaling(
         tell(f"warning: {said}; kept, as --accept-input-range says")
     else:
         tell(
-            f"{model.file}: right on {share:.1%} of {count} with {model.input_range}; with {best} "
-            f"{right[best].mean():.1%}"
+            f"{'warning: ' if gain >= _LEAST_GAIN else ''}{model.file}: right on {share:.1%} of {count} with "
+            f"{model.input_range}; with {best} {right[best].mean():.1%}"
         )
     majority = np.bincount(labels).max() / len(labels)
     if share <= majority:
@@ -307,7 +314,7 @@ def _write(
     model: OwnModel,
     given: Scaling,
     dataset: Dataset,
-    ask: Callable[[Scaling, npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
+    ask: _Ask,
     data: DataSource,
     folder: Path,
     size: tuple[int, int],
@@ -321,7 +328,8 @@ def _write(
     labels = task.targets(dataset.labels(indices))
     scores = task.scores(ask(given, dataset.rgb(indices)))
     temperature = fit_temperature(labels, scores)
-    scores = rescale(scores, temperature)
+    # Asked again: of logits that a float32 probability no longer shows, rescaling it knows nothing.
+    scores = task.scores(ask(given, dataset.rgb(indices), temperature))
     rule = ThresholdRule.ARGMAX if task.positive_class is None else ThresholdRule.YOUDEN
     threshold = choose_threshold(rule, labels, scores)
     manifest.save(folder / runs.MANIFEST_NAME)
@@ -363,10 +371,15 @@ def _describe(file: Path, output: Output | None) -> _Described:
 
 
 def _ask(
-    file: Path, output: Output | None, size: tuple[int, int], trial: Scaling, pixels: npt.NDArray[np.uint8]
+    file: Path,
+    output: Output | None,
+    size: tuple[int, int],
+    trial: Scaling,
+    pixels: npt.NDArray[np.uint8],
+    temperature: float,
 ) -> npt.NDArray[np.float32]:
     """In the child process: probabilities of images, (images, classes)."""
-    model: Any = keras_file.open_network(file, output).assemble(trial, size)
+    model: Any = keras_file.open_network(file, output).assemble(trial, size, temperature)
     starts = range(0, len(pixels), _BATCH)
     return np.concatenate(
         [model.predict_on_batch(pixels[start : start + _BATCH].astype(np.float32)) for start in starts]

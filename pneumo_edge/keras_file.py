@@ -45,6 +45,8 @@ _IN_TRAINING = frozenset(
      "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness",
      "RandomHeight", "RandomWidth", "RandomShear", "RandomColorJitter", "RandomErasing", "RandomGaussianBlur"}
 )  # fmt: skip
+#: Arguments that Keras 2 wrote for layers whose names begin so, and Keras 3 has not: they change nothing.
+_OF_KERAS_2 = (("DepthwiseConv2D", "groups"), ("Random", "rng_type"))
 #: Red, green and blue in a grey value (ITU-R BT.601), as Pillow has them.
 _GREY = (0.299, 0.587, 0.114)
 _LAYERS_OF_KERAS = "a network of layers that Keras itself has"
@@ -191,10 +193,17 @@ def _adapt_hdf5(path: Path, config: Any) -> None:
     """Take out of a file's configuration what Keras 2 wrote and Keras 3 takes for a mistake."""
     changed = False
     for part in _parts(config):
-        # Of a depthwise convolution it was always 1.
-        if part.get("class_name") == "DepthwiseConv2D" and "groups" in part.get("config", {}):
-            del part["config"]["groups"]
-            changed = True
+        arguments = part["config"] if isinstance(part.get("config"), dict) else {}
+        for name, argument in _OF_KERAS_2:
+            if part["class_name"].startswith(name) and argument in arguments:
+                del arguments[argument]
+                changed = True
+        # Lists of one: the axis of a batch norm, and the ends of a nested network.
+        for argument in ("axis", "input_layers", "output_layers"):
+            value = arguments.get(argument)
+            if isinstance(value, list) and len(value) == 1:
+                arguments[argument] = value[0]
+                changed = True
     if changed:
         h5py = extras.need("h5py", "convert")
         with h5py.File(path, "r+") as file:
@@ -217,18 +226,17 @@ def _refuse_code(path: Path, config: Any) -> None:
     """Refuse a configuration that holds Python code, or names code that Keras has not."""
     code, operators, custom = set(), set(), set()
     for part in _parts(config):
-        name, module = part["class_name"], part.get("module") or "keras"
-        inner = part.get("config")
-        called = inner.get("name", name) if isinstance(inner, dict) else name
+        name, inner = part["class_name"], part.get("config")
+        called = inner.get("name", "") if isinstance(inner, dict) else ""
         if name in _CODE:
             code.add(called)
         elif name in _OPERATORS:
-            operators.add(called)
-        elif name not in _VALUES and (
-            module.partition(".")[0] != "keras" or ">" in (part.get("registered_name") or "")
-        ):
+            operators.add(called or name)
+        elif name not in _VALUES and not _is_of_keras(part):
             custom.add(name)
     if code:
+        # The function inside a Lambda layer has no name of its own.
+        code = code - {""} or {"a function"}
         raise ConversionError(
             f"{path} holds Python code ({_quote(code)}), which is not run",
             _LAYERS_OF_KERAS,
@@ -239,7 +247,8 @@ def _refuse_code(path: Path, config: Any) -> None:
         raise ConversionError(
             f"{path} holds operators of TensorFlow that Keras 3 does not read ({_quote(operators)})",
             _LAYERS_OF_KERAS,
-            "Leave scaling such as preprocess_input out of the model and give it as --input-range, and save again",
+            "Leave scaling such as preprocess_input out of the model and give it as --input-range; build other such "
+            "networks with Keras 3, load the weights there, and save again",
         )
     if custom:
         raise ConversionError(
@@ -248,6 +257,16 @@ def _refuse_code(path: Path, config: Any) -> None:
             "Build the network of Keras's own layers and save again, or export it in Python, convert it to ONNX or "
             "TFLite there, and read that file",
         )
+
+
+def _is_of_keras(part: dict[str, Any]) -> bool:
+    """Whether an object of a configuration is of a class that Keras itself has."""
+    if module := part.get("module"):
+        return str(module).partition(".")[0] == "keras" and ">" not in (part.get("registered_name") or "")
+    # As Keras 2 wrote it.
+    keras = extras.need("keras", "convert")
+    places = (keras, keras.layers, keras.initializers, keras.regularizers, keras.constraints, keras.activations)
+    return part["class_name"] == "Functional" or any(hasattr(place, part["class_name"]) for place in places)
 
 
 def take_apart(model: Any, path: Path, output: Output | None = None) -> OwnNetwork:

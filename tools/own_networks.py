@@ -1,0 +1,181 @@
+"""Exports networks of keras.applications as somebody else would have trained and saved them: ``make own-networks``.
+
+Each network gets a head on features of the sample pack; its pixels are scaled outside by its own preprocess_input;
+and it is saved by ``model.save``. It is exported to int8 with the right ``--input-range`` and with a wrong one. The
+results go to ``results/own-networks/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pkgutil
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import pneumo_edge
+from pneumo_edge import backbones
+from pneumo_edge._util import extras, files, records, scratch
+from pneumo_edge._util.cache import cache_folder
+from pneumo_edge.backbones import Backbone
+from pneumo_edge.data import sample
+from pneumo_edge.data.sources import open_source
+from pneumo_edge.data.tensors import Dataset, prepare
+from pneumo_edge.errors import GateError, PneumoEdgeError
+from pneumo_edge.scaling import SCALINGS
+from pneumo_edge.training import network
+from pneumo_edge.training.initial_weights import RANDOM, InitialWeights
+
+RESULTS = Path("results", "own-networks", "results.json")
+_SIDE = 96
+#: Those of keras.applications that are made for phones and boards, and two larger ones.
+NAMES = (
+    "mobilenet", "mobilenetv2", "mobilenetv3small", "mobilenetv3small-minimalistic", "mobilenetv3large",
+    "mobilenetv3large-minimalistic", "efficientnetb0", "efficientnetb1", "efficientnetv2b0", "nasnetmobile", "resnet50",
+    "densenet121",
+)  # fmt: skip
+_FORMAT = "tflite-int8"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One network.
+
+    Attributes:
+        network: Name of its row in the table of backbones.
+        saved_as: Ending of its file, and what its last layer gives.
+        weights: What its backbone started from.
+        input_range: The right one.
+        notes: What the export told.
+        agreement: Share of validation images that the file decides like Keras, by engine; empty if it did not pass.
+        failure: Why it did not pass, or "".
+        wrong_input_range: Another one.
+        refusal: What the export said to that one.
+        seconds: Of the export with the right one.
+    """
+
+    network: str
+    saved_as: str
+    weights: str
+    input_range: str
+    notes: tuple[str, ...]
+    agreement: dict[str, float]
+    failure: str
+    wrong_input_range: str
+    refusal: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """All networks, by name, and what exported them."""
+
+    versions: dict[str, str]
+    data: str
+    side: int
+    networks: dict[str, Outcome]
+
+
+def measure(name: str, weights: Path | None, data: Path, place: Path) -> Outcome:
+    """Build, save and export one network.
+
+    Args:
+        name: Of a row of the table of backbones.
+        weights: A folder with ImageNet's weights, which are taken where it has the network's.
+        data: The sample pack.
+        place: Folder for what is made.
+    """
+    keras = extras.need("keras", "train")
+    keras.utils.set_random_seed(NAMES.index(name))
+    row = backbones.variant(name, side=_SIDE)
+    dataset = prepare(open_source(data), cache_folder(), _SIDE, _SIDE)
+    initial = _initial(row, weights)
+    is_softmax, ending = NAMES.index(name) % 2 == 1, ("h5", "keras")[NAMES.index(name) // 2 % 2]
+    path = place / f"own {name}.{ending}"
+    _train_head(row, initial, dataset, is_softmax).save(path)
+    right = next((key for key, each in SCALINGS.items() if each == row.scaling), "0..255")
+    wrong = "0..1" if right == "0..255" else "0..255"
+    notes: list[str] = []
+    options: dict[str, Any] = {"data": data, "tell": notes.append}
+    refusal, failure, agreement = "", "", {}
+    try:
+        pneumo_edge.export(path, _FORMAT, out=place / "wrong", input_range=wrong, **options)
+    except PneumoEdgeError as error:
+        refusal = str(error).replace(f"{place}{os.sep}", "")
+    notes.clear()
+    started = time.monotonic()
+    try:
+        (made,) = pneumo_edge.export(path, _FORMAT, out=place / "models", input_range=right, **options)
+        agreement = {engine: found["agreement"] for engine, found in made.proof.verification.measured.items()}
+    except GateError as error:
+        failure = str(error).replace(f"{place}{os.sep}", "")
+    keras.backend.clear_session()
+    return Outcome(
+        name,
+        f"{ending}, {'softmax of two' if is_softmax else 'sigmoid of one'}",
+        initial.description,
+        right,
+        tuple(note.replace(f"{place}{os.sep}", "") for note in notes),
+        agreement,
+        failure,
+        wrong,
+        refusal,
+        round(time.monotonic() - started, 1),
+    )
+
+
+def _initial(row: Backbone, weights: Path | None) -> InitialWeights:
+    path = weights / row.pretrained.file if weights and row.pretrained else None
+    return InitialWeights(f"ImageNet, {path.name}", path) if path and path.is_file() else RANDOM
+
+
+def _train_head(row: Backbone, initial: InitialWeights, dataset: Dataset, is_softmax: bool) -> Any:
+    """A network as a script makes one: pixels scaled outside, a frozen backbone, a dense layer fitted on top."""
+    keras = extras.need("keras", "train")
+    indices = dataset.indices("train")
+    pixels, labels = dataset.rgb(indices), dataset.labels(indices)
+    whole = network.build(row, initial, 0.0, pixels[np.linspace(0, len(pixels) - 1, 256).astype(int)], 2)
+    base = next(layer for layer in whole.layers if isinstance(layer, keras.Model))
+    preprocess = sys.modules[pkgutil.resolve_name(row.builder).__module__].preprocess_input
+    extractor = keras.Model(base.inputs, keras.layers.GlobalAveragePooling2D()(base.output))
+    features = extractor.predict(preprocess(pixels.astype(np.float32)), batch_size=32, verbose=0)
+    mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-3
+    dense = keras.layers.Dense(2 if is_softmax else 1, activation="softmax" if is_softmax else "sigmoid")
+    head = keras.Sequential([keras.Input(features.shape[1:]), dense])
+    head.compile(keras.optimizers.Adam(1e-2), f"{'sparse_categorical' if is_softmax else 'binary'}_crossentropy")
+    head.fit((features - mean) / deviation, labels, epochs=30, verbose=0)
+    kernel, bias = dense.get_weights()
+    model = keras.Sequential([keras.Input(base.input_shape[1:]), base, keras.layers.GlobalAveragePooling2D(), dense])
+    dense.set_weights([kernel / deviation[:, np.newaxis], bias - (mean / deviation) @ kernel])
+    return model
+
+
+def main() -> None:
+    """Measure networks, and write the results of each as soon as it is known."""
+    parser = argparse.ArgumentParser(description="Export networks of keras.applications as users save them.")
+    parser.add_argument("--weights", type=Path, help="a folder with ImageNet's weights")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("names", nargs="*", default=list(NAMES), metavar="NAME")
+    given = parser.parse_args()
+    data = sample.find()
+    if data is None:
+        raise SystemExit("the sample pack is not there; run this in the repository")
+    found: dict[str, Outcome] = records.loads(Results, given.out.read_bytes()).networks if given.out.exists() else {}
+    libraries = {name: version(name) for name in ("keras", "tensorflow", "ai-edge-litert")}
+    for name in given.names:
+        with scratch.folder(cache_folder()) as place:
+            outcome = measure(name, given.weights, data, place)
+        found = {each: (found | {name: outcome})[each] for each in NAMES if each in {*found, name}}
+        results = Results(libraries, f"{data.name} of this repository", _SIDE, found)
+        files.write_text(given.out, records.document(results))
+        print(f"{name}: {outcome.failure or outcome.agreement}; wrong: {outcome.refusal or 'NOT REFUSED'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
