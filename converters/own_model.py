@@ -226,28 +226,23 @@ def check_scaling(
         )
     share, classes = float(first.mean()), dataset.manifest.task.class_names
     gain = float(right[best].mean()) - share
-    if gain >= _LEAST_GAIN and mcnemar(right[best], first).p <= _MOST_P:
+    said, expected, remedy = "", "", ""
+    if len(classes) == 2 and _is_better(~first, first) and 1 - share > share + gain:
+        said = (
+            f"{model.file} is right {share:.0%} of the time, and with its classes exchanged {1 - share:.0%}, on {count}"
+        )
+        expected = f"outputs in the order {', '.join(classes)}; a sigmoid gives the probability of {classes[1]}"
+        remedy = f"Give --classes {classes[1]},{classes[0]}, or --accept-input-range to keep the order"
+    elif _is_better(right[best], first):
         said = (
             f"with --input-range {best} {model.file} would be right {right[best].mean():.0%} of the time, with "
             f"{model.input_range}, as given, {share:.0%}, on {count}"
         )
-        if not model.accept:
-            raise GateError(
-                said,
-                "the scaling that it was trained with",
-                f"Give --input-range {best}, or --accept-input-range to keep {model.input_range}",
-            )
-        tell(f"warning: {said}; kept, as --accept-input-range says")
-    elif len(classes) == 2 and 1 - share - share >= _LEAST_GAIN and mcnemar(~first, first).p <= _MOST_P:
-        said = (
-            f"{model.file} is right {share:.0%} of the time, and with its classes exchanged {1 - share:.0%}, on {count}"
-        )
-        if not model.accept:
-            raise GateError(
-                said,
-                f"outputs in the order {', '.join(classes)}; a sigmoid gives the probability of {classes[1]}",
-                f"Give --classes {classes[1]},{classes[0]}, or --accept-input-range to keep the order",
-            )
+        expected = "the scaling that it was trained with"
+        remedy = f"Give --input-range {best}, or --accept-input-range to keep {model.input_range}"
+    if said and not model.accept:
+        raise GateError(said, expected, remedy)
+    if said:
         tell(f"warning: {said}; kept, as --accept-input-range says")
     else:
         tell(
@@ -271,6 +266,11 @@ def _choose(dataset: Dataset) -> npt.NDArray[np.intp]:
 def _spread(indices: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.intp]:
     """At most ``count`` of them, evenly spread; they lie in the order of their classes."""
     return np.asarray(indices[np.linspace(0, len(indices) - 1, max(0, min(len(indices), count))).astype(int)])
+
+
+def _is_better(other: npt.NDArray[np.bool_], first: npt.NDArray[np.bool_]) -> bool:
+    """Whether so many more images are right that it is hardly chance."""
+    return float(other.mean() - first.mean()) >= _LEAST_GAIN and mcnemar(other, first).p <= _MOST_P
 
 
 def _is_right(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

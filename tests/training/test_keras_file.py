@@ -157,7 +157,7 @@ def _with_lambda(keras: Any) -> Any:
 
 
 def _custom(keras: Any) -> Any:
-    class Twice(keras.layers.Layer):  # type: ignore[misc, name-defined]
+    class Twice(keras.layers.Layer):  # type: ignore[misc]
         def call(self, inputs: Any) -> Any:
             return 2 * inputs
 

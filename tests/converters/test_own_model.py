@@ -1,0 +1,157 @@
+"""Keras models that were trained elsewhere: from one file to verified model files, or a refusal that tells why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import pneumo_edge
+from pneumo_edge import Classifier
+from pneumo_edge.cli import app
+from pneumo_edge.converters import own_model
+from pneumo_edge.converters.own_model import OwnModel
+from pneumo_edge.data.sources import open_source
+from pneumo_edge.data.tensors import Dataset, prepare
+from pneumo_edge.errors import ArgumentError, GateError
+from pneumo_edge.scaling import SCALINGS, Scaling
+from pneumo_edge.spec import HEATMAP
+
+
+@pytest.fixture(scope="module")
+def shades(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of dark and of bright images, which the tiny network tells apart."""
+    folder, random = tmp_path_factory.mktemp("shades"), np.random.default_rng(0)
+    for split, count in (("train", 40), ("test", 4)):
+        for name, low in (("NORMAL", 20), ("PNEUMONIA", 150)):
+            place = folder / split / name
+            place.mkdir(parents=True)
+            for index in range(count):
+                pixels = random.integers(low, low + 80, (8, 8), dtype=np.uint8)
+                picture = Image.fromarray(pixels).resize((224, 224), Image.Resampling.NEAREST)
+                picture.save(place / f"{name}-{split}-{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(shades: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return prepare(open_source(shades), tmp_path_factory.mktemp("cache"), 224, 224)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PNEUMO_EDGE_CACHE", str(tmp_path_factory.getbasetemp() / "own-cache"))
+
+
+def _network(right_scaling: Scaling, flipped: bool = False) -> own_model._Ask:
+    """Answers by brightness, right with one scaling."""
+
+    def ask(trial: Scaling, pixels: npt.NDArray[np.uint8], temperature: float = 1.0) -> npt.NDArray[np.float32]:
+        shift = trial.apply(pixels).mean(axis=(1, 2, 3)) - right_scaling.apply(np.full((1, 1, 3), 128)).mean()
+        sure = (shift > 0) != flipped
+        return np.stack([~sure, sure], axis=1).astype(np.float32)
+
+    return ask
+
+
+def _check(input_range: str | None, ask: own_model._Ask, dataset: Dataset, accept: bool = False) -> list[str]:
+    told: list[str] = []
+    given = SCALINGS[input_range] if input_range else None
+    model = OwnModel(Path("own.keras"), input_range, accept=accept)
+    own_model.check_scaling(model, given, dataset, ask, told.append)
+    return told
+
+
+def test_the_right_scaling_passes_and_is_told(dataset: Dataset) -> None:
+    (line,) = _check("-1..1", _network(SCALINGS["-1..1"]), dataset)
+    assert line.startswith("own.keras: right on 100.0% of 80 images with -1..1; with ")
+
+
+def test_a_wrong_scaling_is_refused_with_what_another_one_would_give(dataset: Dataset) -> None:
+    ask = _network(SCALINGS["-1..1"])
+    said = r"with --input-range -1\.\.1 own\.keras would be right 100% of the time, with 0\.\.255, as given, 50%, on 80"
+    with pytest.raises(GateError, match=said) as caught:
+        _check("0..255", ask, dataset)
+    assert caught.value.remedy == "Give --input-range -1..1, or --accept-input-range to keep 0..255"
+    warnings = _check("0..255", ask, dataset, accept=True)
+    assert warnings[0].startswith("warning: with --input-range -1..1") and "kept" in warnings[0]
+    assert "no more often than an answer that is always" in warnings[1]
+
+
+def test_without_a_scaling_all_are_measured(dataset: Dataset) -> None:
+    with pytest.raises(
+        GateError, match=r"needs --input-range.* right on 0\.\.255 50%, .*most images are right with 0\.\.1"
+    ):
+        _check(None, _network(SCALINGS["0..1"]), dataset)
+
+
+def test_classes_in_another_order_are_noticed(dataset: Dataset) -> None:
+    with pytest.raises(GateError, match=r"right 0% of the time, and with its classes exchanged 100%.*--classes PNEUM"):
+        _check("0..255", _network(SCALINGS["0..255"], flipped=True), dataset)
+
+
+def test_a_known_network_keeps_its_name_to_itself() -> None:
+    assert OwnModel(Path("a/mobilenetv2.h5"), "0..1").name == "own-mobilenetv2"
+    assert OwnModel(Path("a/My model (1).keras"), "0..1").name == "My-model-1"
+
+
+def test_options_of_models_are_for_models(shades: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ArgumentError, match="is no Keras model"):
+        pneumo_edge.export(tmp_path / "run", input_range="0..1", data=shades)
+    with pytest.raises(ArgumentError, match="no data was given"):
+        pneumo_edge.export(tmp_path / "own.keras", input_range="0..1")
+    for wrong in ({"input_range": "0-1"}, {"output": "tanh"}, {"image_size": 20}):
+        with pytest.raises(ArgumentError):
+            pneumo_edge.export(tmp_path / "own.keras", data=shades, out=tmp_path / "out", **wrong)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_model_of_one_file_becomes_a_file_that_decides_alike(
+    tiny_models: Path, shades: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    """The tiny network scales pixels itself."""
+    model = tmp_path / "elsewhere.keras"
+    model.write_bytes((tiny_models / "tiny.keras").read_bytes())
+    told: list[str] = []
+    options = {"data": shades, "out": tmp_path / "models", "input_range": "0..255"}
+    (made,) = pneumo_edge.export(model, "tflite-fp32", tell=told.append, **options)
+    assert made.path.name == "elsewhere-fp32.tflite" and made.spec.backbone == "elsewhere"
+    assert f"{model}: right on 100.0% of 80 images with 0..255; with " in " ".join(told)
+    assert made.spec.training.initial_weights.startswith("those of elsewhere.keras (sha256 ")
+    assert made.spec.output(HEATMAP) and made.spec.conformal
+    assert all(found["agreement"] == 1 for found in made.proof.verification.measured.values())
+    classifier, indices = Classifier(made.path), dataset.indices("test")
+    found = [classifier.predict(Image.fromarray(dataset.grey[index])).label for index in indices]
+    assert found == [dataset.manifest.task.class_names[label] for label in dataset.labels(indices)]
+    (again,) = pneumo_edge.export(model, "tflite-fp32", tell=told.append, **options)
+    assert not again.made, "the same file and options give the same"
+    done = CliRunner().invoke(app, ["verify", str(made.path)])
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.slow
+def test_a_refusal_leaves_nothing_and_says_why(tiny_models: Path, shades: Path, tmp_path: Path) -> None:
+    command = ["export", str(tiny_models / "tiny.keras"), "--data", str(shades), "--out", str(tmp_path / "models")]
+    for options, said in (
+        (("--input-range", "0..1"), "with --input-range 0..255"),
+        ((), "needs --input-range"),
+        (("--input-range", "0..255", "--image-size", "96"), "--image-size is 96; expected 224 x 224"),
+        (("--input-range", "0..255", "--output", "logits"), "gives softmax, and --output is logits"),
+    ):
+        done = CliRunner().invoke(app, [*command, *options])
+        assert done.exit_code == (5 if "image-size" not in " ".join(options) and "--output" not in options else 3)
+        assert said in " ".join(done.stderr.split()), done.stderr
+        assert not (tmp_path / "models").exists()
+
+
+def test_a_run_of_it_is_told_from_one_that_was_trained(tmp_path: Path) -> None:
+    settings = own_model._Settings("0" * 64, "0..1", None, None, "1" * 64)
+    (tmp_path / "own-model.json").write_text(json.dumps({}), encoding="utf-8")
+    assert not own_model._is_made(tmp_path, settings)
