@@ -110,6 +110,7 @@ class _Settings:
     output: str | None
     image_size: int | None
     fingerprint: str
+    class_names: tuple[str, ...]
     version: int = _VERSION
 
 
@@ -153,6 +154,7 @@ def make_run(
             model.output,
             model.image_size,
             dataset.manifest.fingerprint,
+            dataset.manifest.task.class_names,
         )
         if _is_made(folder, settings):
             return folder

@@ -145,14 +145,15 @@ def _train_head(row: Backbone, initial: InitialWeights, dataset: Dataset, is_sof
     preprocess = sys.modules[pkgutil.resolve_name(row.builder).__module__].preprocess_input
     extractor = keras.Model(base.inputs, keras.layers.GlobalAveragePooling2D()(base.output))
     features = extractor.predict(preprocess(pixels.astype(np.float32)), batch_size=32, verbose=0)
-    mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-3
+    # One number for all features: each by its own would give those that hardly vary the largest weights.
+    deviation = features.std()
     dense = keras.layers.Dense(2 if is_softmax else 1, activation="softmax" if is_softmax else "sigmoid")
     head = keras.Sequential([keras.Input(features.shape[1:]), dense])
     head.compile(keras.optimizers.Adam(1e-2), f"{'sparse_categorical' if is_softmax else 'binary'}_crossentropy")
-    head.fit((features - mean) / deviation, labels, epochs=30, verbose=0)
+    head.fit(features / deviation, labels, epochs=60, verbose=0)
     kernel, bias = dense.get_weights()
     model = keras.Sequential([keras.Input(base.input_shape[1:]), base, keras.layers.GlobalAveragePooling2D(), dense])
-    dense.set_weights([kernel / deviation[:, np.newaxis], bias - (mean / deviation) @ kernel])
+    dense.set_weights([kernel / deviation, bias])
     return model
 
 

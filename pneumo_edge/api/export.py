@@ -67,7 +67,6 @@ def export(
         out: Folder for the model files.
         data: The data that the runs were trained on; by default at the path used for training. For a Keras model:
             labelled images of its classes.
-
         input_range: For a Keras model: what pixels were scaled to before they went into it. ``"0..255"``, ``"0..1"``,
             ``"-1..1"``, ``"imagenet"``, ``"caffe"``, ``"LOW..HIGH"``, or ``"mean=M;std=S"`` with one number or three.
         output: For a Keras model: what its last layer gives, ``"sigmoid"``, ``"softmax"`` or ``"logits"``; by default

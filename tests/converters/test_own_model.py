@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +55,7 @@ def _network(right_scaling: Scaling, flipped: bool = False) -> own_model._Ask:
     def ask(trial: Scaling, pixels: npt.NDArray[np.uint8], temperature: float = 1.0) -> npt.NDArray[np.float32]:
         shift = trial.apply(pixels).mean(axis=(1, 2, 3)) - right_scaling.apply(np.full((1, 1, 3), 128)).mean()
         sure = (shift > 0) != flipped
-        return np.stack([~sure, sure], axis=1).astype(np.float32)
+        return np.asarray(np.stack([~sure, sure], axis=1), dtype=np.float32)
 
     return ask
 
@@ -106,7 +107,8 @@ def test_options_of_models_are_for_models(shades: Path, tmp_path: Path) -> None:
         pneumo_edge.export(tmp_path / "run", input_range="0..1", data=shades)
     with pytest.raises(ArgumentError, match="no data was given"):
         pneumo_edge.export(tmp_path / "own.keras", input_range="0..1")
-    for wrong in ({"input_range": "0-1"}, {"output": "tanh"}, {"image_size": 20}):
+    wrongs: tuple[dict[str, Any], ...] = ({"input_range": "0-1"}, {"output": "tanh"}, {"image_size": 20})
+    for wrong in wrongs:
         with pytest.raises(ArgumentError):
             pneumo_edge.export(tmp_path / "own.keras", data=shades, out=tmp_path / "out", **wrong)
     assert not (tmp_path / "out").exists()
@@ -120,7 +122,7 @@ def test_a_model_of_one_file_becomes_a_file_that_decides_alike(
     model = tmp_path / "elsewhere.keras"
     model.write_bytes((tiny_models / "tiny.keras").read_bytes())
     told: list[str] = []
-    options = {"data": shades, "out": tmp_path / "models", "input_range": "0..255"}
+    options: dict[str, Any] = {"data": shades, "out": tmp_path / "models", "input_range": "0..255"}
     (made,) = pneumo_edge.export(model, "tflite-fp32", tell=told.append, **options)
     assert made.path.name == "elsewhere-fp32.tflite" and made.spec.backbone == "elsewhere"
     assert f"{model}: right on 100.0% of 80 images with 0..255; with " in " ".join(told)
@@ -152,6 +154,6 @@ def test_a_refusal_leaves_nothing_and_says_why(tiny_models: Path, shades: Path, 
 
 
 def test_a_run_of_it_is_told_from_one_that_was_trained(tmp_path: Path) -> None:
-    settings = own_model._Settings("0" * 64, "0..1", None, None, "1" * 64)
+    settings = own_model._Settings("0" * 64, "0..1", None, None, "1" * 64, ("A", "B"))
     (tmp_path / "own-model.json").write_text(json.dumps({}), encoding="utf-8")
     assert not own_model._is_made(tmp_path, settings)
