@@ -291,6 +291,13 @@ def draw(labels: Labels, count: int, seed: int) -> _Indices:
 
 def _choose(dataset: Dataset, images: int | None, batch_size: int, seed: int) -> tuple[_Indices, _Indices]:
     """Return the training and validation images of the report."""
+    task = dataset.manifest.task
+    if len(task.class_names) != 2 or task.positive_index != 1:
+        raise TrainingError(
+            f"the data has the classes {', '.join(task.class_names)}",
+            "two classes with the positive one last, as the student report has them",
+            "Give two classes with --classes, or use another recipe",
+        )
     train = np.sort(np.concatenate([dataset.indices("train"), dataset.indices("val")]))
     if images is not None:
         if not 2 <= images <= len(train):

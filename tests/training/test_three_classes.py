@@ -196,6 +196,40 @@ def test_the_service_answers_with_every_class(three: Three) -> None:
     assert 'label="=virus"' in metrics
 
 
+def test_the_positive_class_may_be_the_first(three: Three, tmp_path: Path) -> None:
+    """Threshold, prediction sets and metrics are those of the positive class, wherever it stands."""
+    run, models, out = tmp_path / "run", tmp_path / "models", tmp_path / "evaluation"
+    _run(
+        "train", "--data", str(three.data), "--classes", "PNEUMONIA,NORMAL", "--positive", "PNEUMONIA",
+        "--backbone", tiny_backbone.NAME, "--image-size", str(tiny_backbone.ROW.side), "--recipe", "quick",
+        "--out", str(run),
+    )  # fmt: skip
+    record = json.loads((run / "run.json").read_text())
+    assert record["class_names"] == ["PNEUMONIA", "NORMAL"] and record["decision"]["positive_class"] == "PNEUMONIA"
+    with (run / "validation.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    # The labels are places among the classes; the probability is that of the positive one.
+    ill, shares = [row["label"] == "0" for row in rows], [float(row["probability"]) for row in rows]
+    assert record["training"]["validation"]["auc"] == pytest.approx(roc_auc_score(ill, shares))
+    _run("export", str(run), "--format", "tflite-fp32", "--out", str(models))
+    _run("verify", str(models / "tiny-fp32.tflite"))
+    _run("evaluate", str(models), "--data", str(three.data), "--split", "test", "--out", str(out))
+    scores, metrics = (json.loads((out / f"{name}.json").read_text()) for name in ("scores", "metrics"))
+    (file,), (measured,) = scores["files"], metrics["models"]
+    shows = np.array([image["label"] == 0 for image in scores["data"]["images"]])
+    called = np.array(file["probabilities"]) >= file["model"]["threshold"]
+    assert measured["metrics"]["auc"]["value"] == pytest.approx(roc_auc_score(shows, file["probabilities"]))
+    assert measured["confusion"]["true_positives"] == np.sum(shows & called)
+    assert measured["confusion"]["true_negatives"] == np.sum(~shows & ~called)
+    assert list(metrics["data"]["classes"]) == ["NORMAL", "PNEUMONIA"]
+    spec = Classifier(models / "tiny-fp32.tflite").spec
+    assert spec.conformal and spec.conformal.least_positive is not None
+    # With so few patients the sets hold every validation image of their class.
+    assert (
+        min(share for share, is_ill in zip(shares, ill, strict=True) if is_ill) >= spec.conformal.least_positive - 1e-5
+    )
+
+
 def _run(*words: str) -> Result:
     done = CliRunner().invoke(app, list(words))
     assert done.exit_code == 0, f"pneumo-edge {' '.join(words)}\n{done.output}"
