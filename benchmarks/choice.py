@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from pneumo_edge.benchmarks import sentences
 from pneumo_edge.benchmarks.summary import Row, Summary
 from pneumo_edge.benchmarks.verdict import missed_gate
@@ -59,10 +61,11 @@ def choose(summary: Summary, limits: Limits) -> Choice:
     """
     reasons = [(row, tuple(_reasons(row, summary, limits))) for row in summary.rows]
     fitting = [row for row, why in reasons if not why]
-    most_accurate = max(fitting, key=lambda row: row.accuracy.auc.value, default=None)
-    less = [row for row in fitting if most_accurate and _is_less_accurate(row, most_accurate, summary)]
+    known = [row for row in fitting if row.accuracy]
+    most_accurate = max(known, key=_auc, default=None)
+    less = [row for row in known if most_accurate and _is_less_accurate(row, most_accurate, summary)]
     alike = sorted((row for row in fitting if not any(row is each for each in less)), key=_time)
-    less.sort(key=lambda row: (-row.accuracy.auc.value, _time(row)))
+    less.sort(key=lambda row: (-_auc(row), _time(row)))
     return Choice(
         alike[0] if alike else None,
         (*alike[1:], *less),
@@ -72,8 +75,12 @@ def choose(summary: Summary, limits: Limits) -> Choice:
 
 
 def _time(row: Row) -> float:
-    """The median of the end-to-end wall time, which is what a user waits for."""
-    return row.file_to_verdict.median_ms
+    """The median of the end-to-end wall time, which is what a user waits for; of inference where only that is known."""
+    return (row.file_to_verdict or row.inference).median_ms
+
+
+def _auc(row: Row) -> float:
+    return row.accuracy.auc.value if row.accuracy else np.nan
 
 
 def _is_less_accurate(row: Row, other: Row, summary: Summary) -> bool:
@@ -82,10 +89,11 @@ def _is_less_accurate(row: Row, other: Row, summary: Summary) -> bool:
 
 
 def _reasons(row: Row, summary: Summary, limits: Limits) -> Iterator[str]:
-    confusion = row.accuracy.confusion
     if limits.latency_ms is not None:
-        if row.file_to_verdict.p90_ms > limits.latency_ms:
-            yield f"end to end it takes {row.file_to_verdict.p90_ms:.2f} ms (p90), over {limits.latency_ms:g} ms"
+        timed = row.file_to_verdict or row.inference
+        if timed.p90_ms > limits.latency_ms:
+            what = "end to end it takes" if row.file_to_verdict else "inference alone takes"
+            yield f"{what} {timed.p90_ms:.2f} ms (p90), over {limits.latency_ms:g} ms"
         if row.shortfalls:
             yield f"its time was not measured well enough ({', '.join(row.shortfalls)})"
     for what, value, most in (
@@ -96,13 +104,16 @@ def _reasons(row: Row, summary: Summary, limits: Limits) -> Iterator[str]:
             yield f"{what} {value / 1e6:.2f} MB, over {most / 1e6:.2f} MB"
     # Of more than two classes it is the mean over them.
     mean = "mean " if row.model.threshold is None else ""
+    confusion = row.accuracy.confusion if row.accuracy else None
     for what, share, least in (
-        ("sensitivity", confusion.sensitivity, limits.sensitivity),
-        ("specificity", confusion.specificity, limits.specificity),
+        ("sensitivity", confusion.sensitivity if confusion else None, limits.sensitivity),
+        ("specificity", confusion.specificity if confusion else None, limits.specificity),
     ):
-        if least is not None and share.value < least:
+        if least is not None and share is None:
+            yield f"its {what} was not measured, and {least:g} is required"
+        elif least is not None and share is not None and share.value < least:
             yield f"its {mean}{what} is {share}, under {least:g}"
     if missed := missed_gate(row, summary):
         yield f"it {sentences.missed_gate(missed)}"
-    if row.accuracy.auc.value <= 0.5:
+    if row.accuracy and row.accuracy.auc.value <= 0.5:
         yield f"its AUC is {row.accuracy.auc}, not better than chance"

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pneumo_edge.benchmarks import statistics
 from pneumo_edge.benchmarks.measures.latency import Latency
 from pneumo_edge.benchmarks.protocol import Unit
+from pneumo_edge.benchmarks.results import TestSet
 from pneumo_edge.benchmarks.summary import Row, Summary, deciding_clock
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.evaluation.comparison import paired_accuracy, paired_auc
@@ -164,29 +165,34 @@ def compare(before: Summary, after: Summary, allowed: float = 0.0) -> RunCompari
     )
 
 
+def _images(test_set: TestSet | None) -> tuple[object, ...]:
+    """What two runs on the same images have in common; empty of a run without a data set."""
+    return (test_set.fingerprint, test_set.labels, test_set.task) if test_set else ()
+
+
 class _Comparer:
     def __init__(self, before: Summary, after: Summary, allowed: float, confidence: float) -> None:
         self._before, self._after = before, after
         self._allowed, self._confidence = allowed, confidence
         one, other = before.results.test_set, after.results.test_set
         # The fingerprint covers the content and the labels cover the names, by which images are paired.
-        self.same_images = (one.fingerprint, one.labels, one.task) == (other.fingerprint, other.labels, other.task)
+        self.same_images = _images(one) == _images(other)
 
     def findings(self, before: Row, after: Row) -> Iterator[tuple[Measure, Finding]]:
         unit = after.result.unit
         noises = [_noise(run, unit.engine, unit.threads) or 0.0 for run in (self._before, self._after)]
         # Where the A/A unit has no interval, the intervals of the units show the noise.
         noise = max(noise for noise in (0.0, *noises) if np.isfinite(noise))
-        calls: dict[Measure, tuple[Latency, Latency]] = {
-            "inference": (after.inference, before.inference),
-            "end to end": (after.file_to_verdict, before.file_to_verdict),
-        }
+        calls: dict[Measure, tuple[Latency, Latency]] = {"inference": (after.inference, before.inference)}
+        if after.file_to_verdict and before.file_to_verdict:
+            calls["end to end"] = after.file_to_verdict, before.file_to_verdict
         for name, (later, earlier) in calls.items():
             if self.same_images or name not in _OF_IMAGES:
                 yield name, self._time(later, earlier, noise, by_cpu=deciding_clock(unit.threads) == "cpu")
         if self.same_images:
             yield "memory", self._cost(after.memory_bytes, before.memory_bytes, noise)
-            yield from self._qualities(before, after)
+            if after.accuracy and before.accuracy:
+                yield from self._qualities(before, after)
         else:
             for name in _OF_IMAGES:
                 yield name, Finding(None, "cannot tell", "the runs used different test images")
@@ -228,7 +234,7 @@ class _Comparer:
         of: dict[Measure, npt.NDArray[np.bool_]] = {
             "accuracy": np.full(len(labels), True),
         }
-        if self._after.results.test_set.task.positive_class is not None:
+        if after.model.threshold is not None:
             of |= {"sensitivity": labels == 1, "specificity": labels == 0}
         found: dict[Measure, tuple[Interval, Interval]] = {
             "AUC": (

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pneumo_edge._util.records import AtLeastOne, Within
+from pneumo_edge.runtime.engines.tensors import Given
 
 #: The kinds of call that are timed: the engine on a ready tensor, and end to end from an image file to a prediction.
 CallKind = Literal["inference", "file_to_verdict"]
@@ -136,12 +137,14 @@ class BenchmarkSettings:
 class Job:
     """A unit, the path of its model file, and the ``.npy`` file with the test images at its input size.
 
-    Several jobs of a plan may have the same unit; its file is then loaded several times.
+    Several jobs of a plan may have the same unit; its file is then loaded several times. ``given`` is what the inputs
+    of a file without a ModelSpec are given; such a file is only timed, on random values, and has no pixels.
     """
 
     unit: Unit
     path: str
     pixels: str
+    given: Given | None = None
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,8 @@ class TestSet:
 class AccuracySamples:
     """A unit's probability of the positive class for each image of the test set, in its order.
 
-    ``inference_ms`` is the median wall time of inference while other processes ran; use it only to order units.
+    A file without a ModelSpec has no probabilities. ``inference_ms`` is the median wall time of inference while other
+    processes ran; use it only to order units.
     ``operators`` is the number of operators in the file, and ``delegated`` the number that went to the delegate.
     Without a positive class, ``probabilities`` is empty, and ``class_probabilities`` has every class in its order.
     """
@@ -141,13 +142,14 @@ class Calls:
 class LatencySamples:
     """The timed calls of one unit in one process, and the durations of loading and of the first inference.
 
-    While loading, the file was in the page cache and the engine's library was imported.
+    While loading, the file was in the page cache and the engine's library was imported. ``file_to_verdict`` is None for
+    a file without a ModelSpec: how an image becomes its input is not known.
     """
 
     load_ns: _Nanoseconds
     first_inference_ns: _Nanoseconds
     inference: Calls
-    file_to_verdict: Calls
+    file_to_verdict: Calls | None = None
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,8 @@ class UnitResult:
     """All measurements of one unit; ``latency`` has one item for each process.
 
     ``probabilities`` maps sample names to the probability of the positive class. They are measured once for a file on
-    an engine, with any number of threads. ``memory`` has one item for each process that measured it. ``operators`` is
+    an engine, with any number of threads; there are none for a file without a ModelSpec, or without a test set.
+    ``memory`` has one item for each process that measured it. ``operators`` is
     the number of operators in the file, and ``delegated`` the number that went to the delegate; None where they were
     not recorded. Without a positive class, ``probabilities`` is empty, and
     ``class_probabilities`` has every class in its order.
@@ -218,8 +221,8 @@ class UnitResult:
 class Results:
     """A whole benchmark. ``started`` is ISO 8601 with its offset; ``versions`` are those of libraries.
 
-    ``twins`` has one A/A unit for each engine and number of threads. ``supplement`` has further measurements of the
-    same files on the same machine.
+    ``test_set`` is None where no data set was given: the units were only timed. ``twins`` has one A/A unit for each
+    engine and number of threads. ``supplement`` has further measurements of the same files on the same machine.
     """
 
     started: str
@@ -227,7 +230,7 @@ class Results:
     machine: Machine
     versions: dict[str, str]
     settings: BenchmarkSettings
-    test_set: TestSet
+    test_set: TestSet | None
     models: tuple[Model, ...]
     units: tuple[UnitResult, ...]
     twins: tuple[AAUnit, ...]
@@ -253,18 +256,20 @@ class Results:
             name = result.unit.name
             if result.unit.model not in models:
                 raise ValueError(f"the model of the unit {name} is not among the models")
+            test_set = self.test_set if self.model_of(result).has_spec else None
             of_image = result.probabilities if result.class_probabilities is None else result.class_probabilities
-            if of_image.keys() != self.test_set.labels.keys():
+            if of_image.keys() != (test_set.labels if test_set else {}).keys():
                 raise ValueError(f"the unit {name} has different images from the test set")
             by_class = result.class_probabilities
-            check_probabilities(
-                f"the unit {name}",
-                list(result.probabilities.values()),
-                None if by_class is None else list(by_class.values()),
-                self.model_of(result).threshold,
-                self.test_set.task,
-                len(self.test_set.labels),
-            )
+            if test_set:
+                check_probabilities(
+                    f"the unit {name}",
+                    list(result.probabilities.values()),
+                    None if by_class is None else list(by_class.values()),
+                    self.model_of(result).threshold,
+                    test_set.task,
+                    len(test_set.labels),
+                )
             if not result.memory:
                 raise ValueError(f"the unit {name} has no memory samples")
         if self.supplement and (unknown := self.supplement.models - models):
@@ -273,12 +278,19 @@ class Results:
     def _check_times(self) -> None:
         timed = [(f"unit {each.unit.name}", each.latency) for each in self.units]
         timed += [(f"A/A unit {each.unit.name}", each.latency) for each in self.twins]
-        stages = self.units[0].latency[0].file_to_verdict.stages_ms.keys() if self.units[0].latency else ()
+        end_to_end = [each for _, latency in timed for process in latency if (each := process.file_to_verdict)]
+        stages = end_to_end[0].stages_ms.keys() if end_to_end else ()
+        with_spec = {model.file for model in self.models if model.has_spec}
+        of_models = [(each.unit, each.latency) for each in self.units]
+        of_models += [(each.unit, each.latency) for each in self.twins]
+        for unit, samples in of_models:
+            if any((each.file_to_verdict is None) == (unit.model in with_spec) for each in samples):
+                raise ValueError(f"the end-to-end calls of the unit {unit.name} do not go with its ModelSpec")
         for name, latency in timed:
             if len(latency) != self.settings.processes:
                 raise ValueError(f"the {name} was timed in {len(latency)} processes, not {self.settings.processes}")
-            for process in latency:
-                found = process.file_to_verdict.stages_ms
+            for calls in filter(None, (process.file_to_verdict for process in latency)):
+                found = calls.stages_ms
                 if found.keys() != stages:
                     raise ValueError(f"the {name} has the stages {_listed(found)}, and others {_listed(stages)}")
                 if not any(found.get(_INFERENCE, ())):

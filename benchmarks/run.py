@@ -15,6 +15,7 @@ from pneumo_edge._util import extras
 from pneumo_edge._util.progress import bar
 from pneumo_edge._util.scratch import Scratch, scratch
 from pneumo_edge.benchmarks import machine, testset
+from pneumo_edge.benchmarks.measures.accuracy import ANY_CALLS
 from pneumo_edge.benchmarks.measures.conditions import together
 from pneumo_edge.benchmarks.measures.latency import STEPS, expected_seconds
 from pneumo_edge.benchmarks.protocol import BenchmarkSettings, Job, Measure, Plan, TimedImage, Unit
@@ -35,8 +36,9 @@ from pneumo_edge.benchmarks.worker import Message
 from pneumo_edge.data.sources import Source
 from pneumo_edge.errors import MissingExtraError, ResultsError
 from pneumo_edge.runtime.engines import ENGINES, engines_for, import_engine
+from pneumo_edge.runtime.engines.tensors import Given
 from pneumo_edge.scoring.decoding import InputSize
-from pneumo_edge.scoring.models import Model, ModelFile, Skipped, find_models, read_models
+from pneumo_edge.scoring.models import BareFile, Model, ModelFile, Skipped, find_models, read_any
 
 #: Images that a unit classifies while its memory is measured, and number of processes that measure it.
 _MEMORY_IMAGES, _MEMORY_PROCESSES = 5, 3
@@ -76,10 +78,11 @@ class _Timed:
 
 def run(
     paths: Sequence[Path],
-    source: Source,
+    source: Source | None,
     settings: BenchmarkSettings,
     measurements: Measurements,
     *,
+    given: Given | None = None,
     engines: Iterable[str] = tuple(ENGINES),
     threads: Sequence[int] = (1,),
     tell: Callable[[Skipped], None] = lambda skipped: None,
@@ -90,9 +93,10 @@ def run(
 
     Args:
         paths: Model files, and folders that are searched for them.
-        source: The data set.
+        source: The data set. Without one, units are only timed, on phantom images.
         settings: The number of processes, calls and seconds.
         measurements: Runs the plans, and keeps what an interrupted benchmark had measured.
+        given: Shapes and values that inputs of files without a ModelSpec need. Such files are only timed.
         engines: Names of the engines to measure on, where they are installed.
         threads: Numbers of threads for one inference; each file is measured with every number.
         tell: Called for everything that is skipped, as soon as it is known.
@@ -110,12 +114,12 @@ def run(
         skipped.append(one)
         tell(one)
 
-    models = read_models(find_models(paths), skip, source.task)
+    models = read_any(find_models(paths), skip, source.task if source else None)
     units = _make_units(models, set(engines), sorted(set(threads)), skip)
     if not units:
         raise _nothing_measured()
     with scratch() as place:
-        benchmark, jobs = _prepare(units, source, settings, measurements, place)
+        benchmark, jobs = _prepare(units, source, given or Given(), settings, measurements, place)
         measurements.begin(_identity(benchmark, here, models, jobs))
         classified = _classify(jobs, benchmark, max(1, here.cores // min(threads)), skip)
         if not classified:
@@ -143,8 +147,8 @@ def _nothing_measured() -> ResultsError:
 
 
 def _make_units(
-    models: list[ModelFile], engines: set[str], threads: Iterable[int], skip: Callable[[Skipped], None]
-) -> list[tuple[Unit, ModelFile]]:
+    models: list[ModelFile | BareFile], engines: set[str], threads: Iterable[int], skip: Callable[[Skipped], None]
+) -> list[tuple[Unit, ModelFile | BareFile]]:
     units = []
     for file in models:
         rows = [row for row in engines_for(file.path) if row.name in engines]
@@ -161,23 +165,33 @@ def _make_units(
 
 
 def _prepare(
-    units: Sequence[tuple[Unit, ModelFile]],
-    source: Source,
+    units: Sequence[tuple[Unit, ModelFile | BareFile]],
+    source: Source | None,
+    given: Given,
     settings: BenchmarkSettings,
     measurements: Measurements,
     place: Scratch,
 ) -> tuple[_Benchmark, list[Job]]:
     """Decode the test set once for all units, and make a job for each unit."""
-    sizes = [InputSize.of(file.spec) for _, file in units]
-    prepared = testset.prepare(source, sizes, place, settings)
-    jobs = [
-        Job(unit, str(file.path.resolve()), str(prepared.pixels[input_size]))
-        for (unit, file), input_size in zip(units, sizes, strict=True)
-    ]
+    sizes = [InputSize.of(file.spec) for _, file in units if isinstance(file, ModelFile)]
+    if source:
+        prepared = testset.prepare(source, sizes, place, settings)
+    else:
+        prepared = testset.prepare_phantoms(sizes, place, settings)
+    jobs = [_job(unit, file, prepared, given) for unit, file in units]
     return _Benchmark(settings, prepared, measurements), jobs
 
 
-def _identity(benchmark: _Benchmark, here: Machine, models: Sequence[ModelFile], jobs: Sequence[Job]) -> Identity:
+def _job(unit: Unit, file: ModelFile | BareFile, prepared: PreparedTestSet, given: Given) -> Job:
+    path = str(file.path.resolve())
+    if isinstance(file, BareFile):
+        return Job(unit, path, "", given)
+    return Job(unit, path, str(prepared.pixels[InputSize.of(file.spec)]))
+
+
+def _identity(
+    benchmark: _Benchmark, here: Machine, models: Sequence[ModelFile | BareFile], jobs: Sequence[Job]
+) -> Identity:
     """What must be equal for the measurements of an interrupted benchmark to be used."""
     engines = {row.name: version(row.library) for row in ENGINES.values() if extras.is_installed(row.library)}
     return Identity(
@@ -186,7 +200,7 @@ def _identity(benchmark: _Benchmark, here: Machine, models: Sequence[ModelFile],
         machine.library_versions() | engines,
         tuple(file.model for file in models),
         tuple(job.unit for job in jobs),
-        benchmark.prepared.test_set.fingerprint,
+        benchmark.prepared.fingerprint,
     )
 
 
@@ -198,8 +212,9 @@ def _classify(
     for job in jobs:
         by_file.setdefault((job.path, job.unit.engine), []).append(job)
     stop = threading.Event()
+    steps = sum(benchmark.prepared.count if job.given is None else ANY_CALLS for job, *_ in by_file.values())
     with (
-        bar("Classifying the test images", len(by_file) * len(benchmark.prepared.test_set.labels)) as show,
+        bar("Classifying the test images" if benchmark.prepared.test_set else "Running each file", steps) as show,
         ThreadPoolExecutor(at_once) as pool,
     ):
         try:
@@ -324,26 +339,27 @@ def _plan_processes(group: _Group, benchmark: _Benchmark, number: int) -> list[t
     ]
 
 
-def _measured_models(models: Iterable[ModelFile], classified: Sequence[_Classified]) -> tuple[Model, ...]:
+def _measured_models(models: Iterable[ModelFile | BareFile], classified: Sequence[_Classified]) -> tuple[Model, ...]:
     measured = {each.job.unit.model for each in classified}
     return tuple(file.model for file in models if file.model.file in measured)
 
 
-def _unit_results(timed: Iterable[_Timed], test_set: TestSet) -> Iterator[UnitResult]:
+def _unit_results(timed: Iterable[_Timed], test_set: TestSet | None) -> Iterator[UnitResult]:
     """The results of each unit, without the A/A units."""
     for group in timed:
         for each, latency in zip(group.units[:-1], group.latency[:-1], strict=True):
-            by_class = each.accuracy.class_probabilities
-            names = test_set.labels if by_class is None else ()
+            names = test_set.labels if test_set and each.job.given is None else {}
+            by_class = each.accuracy.class_probabilities if names else None
+            probabilities = each.accuracy.probabilities if names and by_class is None else ()
             yield UnitResult(
                 unit=each.job.unit,
                 engine_version=each.accuracy.engine_version,
                 delegate=each.accuracy.delegate,
                 partitions=each.accuracy.partitions,
-                probabilities=dict(zip(names, each.accuracy.probabilities, strict=True)),
+                probabilities=dict(zip(names if by_class is None else (), probabilities, strict=True)),
                 memory=each.memory,
                 latency=latency,
                 operators=each.accuracy.operators,
                 delegated=each.accuracy.delegated,
-                class_probabilities=None if by_class is None else dict(zip(test_set.labels, by_class, strict=True)),
+                class_probabilities=None if by_class is None else dict(zip(names, by_class, strict=True)),
             )

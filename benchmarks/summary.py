@@ -16,7 +16,7 @@ from pneumo_edge.benchmarks import statistics, validity
 from pneumo_edge.benchmarks.measures import accuracy, latency
 from pneumo_edge.benchmarks.measures.accuracy import Accuracy
 from pneumo_edge.benchmarks.measures.latency import Latency
-from pneumo_edge.benchmarks.protocol import CALL_KINDS, CallKind
+from pneumo_edge.benchmarks.protocol import CallKind
 from pneumo_edge.benchmarks.results import Conditions, LatencySamples, Results, UnitResult
 from pneumo_edge.evaluation import outcomes
 from pneumo_edge.evaluation.metrics import Interval, Labels, Scores
@@ -48,9 +48,9 @@ class Row:
 
     result: UnitResult
     model: Model
-    accuracy: Accuracy
+    accuracy: Accuracy | None
     inference: Latency
-    file_to_verdict: Latency
+    file_to_verdict: Latency | None
     stages_ms: dict[str, float]
     load_ms: float
     first_inference_ms: float
@@ -72,9 +72,9 @@ class Ratios:
     """
 
     inference: Interval
-    file_to_verdict: Interval
+    file_to_verdict: Interval | None
     wall_inference: Interval
-    wall_file_to_verdict: Interval
+    wall_file_to_verdict: Interval | None
 
     def deciding(self, threads: int) -> Interval:
         """The ratio of inference on the clock that decides claims with this number of threads."""
@@ -98,7 +98,7 @@ class NullTest(Ratios):
             "end to end, CPU time": self.file_to_verdict,
             "end to end, wall time": self.wall_file_to_verdict,
         }
-        return tuple(name for name, ratio in ratios.items() if not ratio.low <= 1 <= ratio.high)
+        return tuple(name for name, ratio in ratios.items() if ratio and not ratio.low <= 1 <= ratio.high)
 
     @property
     def passed(self) -> bool:
@@ -173,27 +173,32 @@ class Summary:
     @property
     def majority_share(self) -> float:
         """Accuracy of always predicting the more common class."""
-        return max(self.class_counts.values()) / sum(self.class_counts.values())
+        return max(self.class_counts.values(), default=0) / max(1, sum(self.class_counts.values()))
+
+    @property
+    def has_accuracy(self) -> bool:
+        """Whether any unit's accuracy was measured."""
+        return any(row.accuracy for row in self.rows)
 
     @property
     def accuracy_counts(self) -> bool:
         """Whether the accuracies say anything about the backbones."""
-        return not self.phantom and not self.random_weights
+        return self.has_accuracy and not self.phantom and not self.random_weights
 
     @property
     def names(self) -> list[str]:
         """The test images, in the order of :attr:`labels`."""
-        return list(self.results.test_set.labels)
+        return list(self.results.test_set.labels) if self.results.test_set else []
 
     @property
     def labels(self) -> Labels:
         """1 for the positive class and else 0, or the place of the class, for each test image, shape (images,)."""
-        return self.results.test_set.targets
+        return self.results.test_set.targets if self.results.test_set else np.array([], dtype=np.int64)
 
     @property
     def patients(self) -> list[str]:
         """The patient of each test image, in the order of :attr:`labels`."""
-        return [self.results.test_set.patients[name] for name in self.names]
+        return [self.results.test_set.patients[name] for name in self.names] if self.results.test_set else []
 
     def scores(self, row: Row) -> Scores:
         """A unit's probability of the positive class for each test image, shape (images,); or of every class."""
@@ -202,7 +207,7 @@ class Summary:
     @property
     def shortage(self) -> str:
         """Why the test images are too few for a claim on accuracy; "" where they are enough."""
-        return outcomes.shortage(self.labels, self.patients)
+        return outcomes.shortage(self.labels, self.patients) if self.has_accuracy else ""
 
     @property
     def trainings(self) -> dict[str, int]:
@@ -220,8 +225,9 @@ class Summary:
 
 def summarise(results: Results) -> Summary:
     """Compute every number of the report."""
-    counts = Counter(results.test_set.labels.values())
-    phantom = [] if results.test_set.real else [f"the test images are {results.test_set.title}"]
+    test_set = results.test_set
+    counts = Counter(test_set.labels.values() if test_set else ())
+    phantom = [f"the test images are {test_set.title}"] if test_set and not test_set.real else []
     if on_phantom := {model.trained_on for model in results.models if not model.trained_on_real}:
         phantom.append(f"models were trained on {', '.join(sorted(on_phantom))}")
     rows = _in_order([_summarise_unit(results, unit) for unit in results.units])
@@ -232,7 +238,7 @@ def summarise(results: Results) -> Summary:
         ratios=tuple(_compare(*pair, null_tests) for pair in pairs_of_backbones(rows, _of_backbone)),
         null_tests=tuple(null_tests.values()),
         disturbed=tuple(_disturbed(results)),
-        class_counts={name: counts[label] for label, name in enumerate(results.test_set.class_names)},
+        class_counts={name: counts[label] for label, name in enumerate(test_set.class_names if test_set else ())},
         phantom=tuple(phantom),
         random_weights=tuple(model.file for model in results.models if model.initial_weights == RANDOM_WEIGHTS),
     )
@@ -240,14 +246,16 @@ def summarise(results: Results) -> Summary:
 
 def _summarise_unit(results: Results, unit: UnitResult) -> Row:
     model = results.model_of(unit)
-    file_to_verdict = [process.file_to_verdict for process in unit.latency]
+    file_to_verdict = [process.file_to_verdict for process in unit.latency if process.file_to_verdict]
     return Row(
         result=unit,
         model=model,
-        accuracy=accuracy.summarise(results.test_set.targets, unit.scores(results.test_set.labels), model.threshold),
+        accuracy=accuracy.summarise(results.test_set.targets, unit.scores(results.test_set.labels), model.threshold)
+        if results.test_set and model.has_spec
+        else None,
         inference=latency.summarise(process.inference for process in unit.latency),
-        file_to_verdict=latency.summarise(file_to_verdict),
-        stages_ms=latency.stage_medians(file_to_verdict),
+        file_to_verdict=latency.summarise(file_to_verdict) if file_to_verdict else None,
+        stages_ms=latency.stage_medians(file_to_verdict) if file_to_verdict else {},
         load_ms=median(process.load_ns for process in unit.latency) / 1e6,
         first_inference_ms=median(process.first_inference_ns for process in unit.latency) / 1e6,
         memory_bytes=tuple(sample.peak_bytes - sample.baseline_bytes for sample in unit.memory),
@@ -283,6 +291,11 @@ def _compare(numerator: Row, denominator: Row, null_tests: dict[tuple[str, int],
     )
 
 
+def compare_units(results: Results, numerator: Row, denominator: Row) -> Ratio:
+    """How many times as long one unit takes as another on the same engine with as many threads."""
+    return _compare(numerator, denominator, _null_tests(results))
+
+
 def _null_tests(results: Results) -> dict[tuple[str, int], NullTest]:
     by_unit = {result.unit: result for result in results.units}
     return {
@@ -298,19 +311,23 @@ def _null_tests(results: Results) -> dict[tuple[str, int], NullTest]:
 
 def _ratios(
     numerator: Sequence[LatencySamples], denominator: Sequence[LatencySamples]
-) -> tuple[Interval, Interval, Interval, Interval]:
+) -> tuple[Interval, Interval | None, Interval, Interval | None]:
     """The fields of :class:`Ratios`, from the medians of both kinds of call, paired by process."""
 
     def medians(processes: Sequence[LatencySamples], kind: CallKind, clock: Clock) -> list[float]:
         # A coarse clock may measure no time at all in a call.
         return [max(1.0, float(np.median(getattr(getattr(process, kind), f"{clock}_ns")))) for process in processes]
 
-    inference, file_to_verdict, wall_inference, wall_file_to_verdict = (
-        statistics.paired_ratio(medians(numerator, kind, clock), medians(denominator, kind, clock))
-        for clock in CLOCK_TITLES
-        for kind in CALL_KINDS
+    def ratio(kind: CallKind, clock: Clock) -> Interval:
+        return statistics.paired_ratio(medians(numerator, kind, clock), medians(denominator, kind, clock))
+
+    whole = all(process.file_to_verdict for process in (*numerator, *denominator))
+    return (
+        ratio("inference", "cpu"),
+        ratio("file_to_verdict", "cpu") if whole else None,
+        ratio("inference", "wall"),
+        ratio("file_to_verdict", "wall") if whole else None,
     )
-    return inference, file_to_verdict, wall_inference, wall_file_to_verdict
 
 
 def _disturbed(results: Results) -> Iterator[Disturbed]:

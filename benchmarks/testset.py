@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -12,17 +13,46 @@ from typing import IO
 from pneumo_edge._util.scratch import Scratch
 from pneumo_edge.benchmarks.protocol import BenchmarkSettings, TimedImage
 from pneumo_edge.benchmarks.results import TestSet
-from pneumo_edge.data.sources import Sample, Source
+from pneumo_edge.data.phantom import make_phantom
+from pneumo_edge.data.sources import Sample, Source, open_source
 from pneumo_edge.scoring.decoding import InputSize, decode
+
+#: Phantom images of each class for timing without a data set.
+_PHANTOMS = 8
 
 
 @dataclass(frozen=True)
 class PreparedTestSet:
-    """The test set, a ``.npy`` file with its pixels for each input size, and the images for timed calls."""
+    """The test set, a ``.npy`` file with its pixels for each input size, and the images for timed calls.
 
-    test_set: TestSet
+    ``test_set`` is None where the images are phantom images for timing. ``fingerprint`` and ``count`` are those of the
+    images in ``pixels``.
+    """
+
+    test_set: TestSet | None
     pixels: dict[InputSize, Path]
     timed: tuple[TimedImage, ...]
+    fingerprint: str
+    count: int
+
+
+def prepare_phantoms(sizes: Iterable[InputSize], place: Scratch, settings: BenchmarkSettings) -> PreparedTestSet:
+    """Draw a few phantom images for timing without a data set.
+
+    Args:
+        sizes: As for :func:`prepare`.
+        place: As for :func:`prepare`.
+        settings: As for :func:`prepare`.
+
+    Raises:
+        OSError: The scratch space, or the folder for temporary files, cannot be written.
+    """
+    sizes = list(sizes)
+    if not sizes:
+        return PreparedTestSet(None, {}, (), "", 0)
+    with tempfile.TemporaryDirectory(prefix="pneumo-edge-") as folder:
+        source = open_source(make_phantom(Path(folder) / "phantom", settings.seed, _PHANTOMS, _PHANTOMS))
+        return replace(prepare(source, sizes, place, settings), test_set=None)
 
 
 def prepare(source: Source, sizes: Iterable[InputSize], place: Scratch, settings: BenchmarkSettings) -> PreparedTestSet:
@@ -57,6 +87,8 @@ def prepare(source: Source, sizes: Iterable[InputSize], place: Scratch, settings
         ),
         decoded.pixels,
         _write_timed(source, decoded.samples, place, settings),
+        decoded.fingerprint,
+        len(decoded.samples),
     )
 
 

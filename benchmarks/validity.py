@@ -25,11 +25,10 @@ def shortfalls(settings: BenchmarkSettings, latency: Sequence[LatencySamples]) -
     found = []
     if len(latency) < MIN_PROCESSES:
         found.append(f"{len(latency)} of at least {MIN_PROCESSES} processes")
-    for what, calls in (
-        ("inference calls", sum(len(each.inference.rounds) for each in latency)),
-        ("end-to-end calls", sum(len(each.file_to_verdict.rounds) for each in latency)),
-    ):
-        if calls < preset.queries:
+    end_to_end = [each.file_to_verdict for each in latency if each.file_to_verdict]
+    for what, timed in (("inference calls", [each.inference for each in latency]), ("end-to-end calls", end_to_end)):
+        calls = sum(len(each.rounds) for each in timed)
+        if timed and calls < preset.queries:
             found.append(f"{calls} of at least {preset.queries} {what}")
     seconds = sum(sum(each.inference.wall_ns) for each in latency) / 1e9
     if seconds < preset.seconds:

@@ -156,8 +156,19 @@ def decide(summary: Summary, asked: Sequence[AskedClaim] | None = None) -> Bench
 
 
 def pareto(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """The rows that no other row dominates in AUC, inference time, size and memory, by point estimates."""
-    costs = [(-row.accuracy.auc.value, row.inference.median_ms, row.model.size_bytes, row.peak_bytes) for row in rows]
+    """The rows that no other row dominates in AUC, inference time, size and memory, by point estimates.
+
+    A row whose accuracy is not known is dominated only by another such row.
+    """
+    costs = [
+        (
+            -row.accuracy.auc.value if row.accuracy else -np.inf,
+            row.inference.median_ms,
+            row.model.size_bytes,
+            row.peak_bytes,
+        )
+        for row in rows
+    ]
     return tuple(rows[index] for index in non_dominated(costs))
 
 
@@ -178,11 +189,14 @@ def missed_gate(row: Row, summary: Summary) -> MissedGate | None:
     images. It is not a claim.
     """
     references = [
-        other for other in summary.rows if (other.model.backbone, other.model.format) == (row.model.backbone, FLOAT32)
+        other
+        for other in summary.rows
+        if (other.model.backbone, other.model.format) == (row.model.backbone, FLOAT32) and other.accuracy
     ]
-    if not references:
+    if not references or row.accuracy is None:
         return None
     reference = min(references, key=lambda other: other.result.unit.engine != row.result.unit.engine)
+    assert reference.accuracy
     own, whole = row.accuracy.auc.value, reference.accuracy.auc.value
     if own >= GATE_SHARE * whole:
         return None
@@ -240,7 +254,7 @@ class _Decider:
                 return self._smaller(subject, other, asked.margin)
             case "lighter in memory":
                 return self._lighter(subject, other, asked.margin)
-        if not self._summary.accuracy_counts:
+        if not (self._summary.accuracy_counts and subject.accuracy and other.accuracy):
             return None
         match asked.property:
             case "as accurate":
@@ -350,6 +364,7 @@ class _Decider:
         return _Finding.of(settle(found, least), "interval", evidence, found)
 
     def _predictions(self, row: Row) -> Predictions:
+        assert row.model.threshold is not None
         return Predictions(self._summary.scores(row), row.model.threshold)
 
 

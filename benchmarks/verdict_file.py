@@ -164,7 +164,7 @@ def of(summary: Summary, decided: BenchmarkVerdict, results_file: Path) -> Verdi
             cpu=summary.results.machine.cpu,
             images=summary.class_counts,
             patients=len(set(summary.patients)),
-            fingerprint=test_set.fingerprint,
+            fingerprint=test_set.fingerprint if test_set else "",
             trainings=summary.trainings,
             accuracy_counts=summary.accuracy_counts,
             version=version("pneumo-edge"),

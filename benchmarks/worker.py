@@ -9,7 +9,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from pneumo_edge.errors import PneumoEdgeError, ResultsError
 from pneumo_edge.imaging import images
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import Classifier
+from pneumo_edge.runtime.engines.tensors import Given
 
 
 @dataclass(frozen=True)
@@ -106,32 +107,60 @@ def _measure(plan: Plan, send: Callable[[Message], None]) -> Message:
     first = plan.jobs[0]
     if plan.measure == "memory":
         send(Message(doing=f"classifying with {first.unit.name}"))
-        return Message(memory=memory.measure(Path(first.path), first.unit.engine, first.unit.threads, files))
-    loaded = [_load(job, send) for job in plan.jobs]
+        unit = first.unit
+        if first.given is not None:
+            return Message(memory=memory.measure_any(Path(first.path), unit.engine, unit.threads, first.given))
+        return Message(memory=memory.measure(Path(first.path), unit.engine, unit.threads, files))
     if plan.measure == "accuracy":
-        send(Message(doing=f"classifying with {first.unit.name}"))
-        return Message(accuracy=accuracy.measure(loaded[0][0], np.load(first.pixels, mmap_mode="r"), done))
+        return Message(accuracy=_measure_accuracy(first, send, done))
+    loaded = [_load(job, send) for job in plan.jobs]
     indices = [image.index for image in plan.images]
     pixels = {
-        path: images.grey_to_rgb(np.load(path, mmap_mode="r")[indices]) for path in {job.pixels for job in plan.jobs}
+        path: images.grey_to_rgb(np.load(path, mmap_mode="r")[indices])
+        for path in {job.pixels for job in plan.jobs if job.given is None}
     }
     send(Message(doing="timing"))
-    units = [
-        latency.LoadedUnit(classifier, load_ns, pixels[job.pixels], files)
-        for (classifier, load_ns), job in zip(loaded, plan.jobs, strict=True)
-    ]
+    units = [_ready(job, *each, pixels, files) for job, each in zip(plan.jobs, loaded, strict=True)]
     watch = Watch()
     samples = latency.measure(units, plan.settings, plan.process, done)
     return Message(latency=samples, conditions=watch.conditions(plan.process, first.unit))
 
 
-def _load(job: Job, send: Callable[[Message], None]) -> tuple[Classifier, int]:
-    """The classifier and its loading time in nanoseconds, without the import of the library."""
+def _measure_accuracy(job: Job, send: Callable[[Message], None], done: Callable[[], None]) -> AccuracySamples:
+    model, _ = _load(job, send)
+    if isinstance(model, Classifier):
+        send(Message(doing=f"classifying with {job.unit.name}"))
+        return accuracy.measure(model, np.load(job.pixels, mmap_mode="r"), done)
+    send(Message(doing=f"running {job.unit.name}"))
+    with engines.refusal(job.unit.engine, Path(job.path), "run"):
+        return accuracy.measure_any(model, job.given or Given(), done)
+
+
+def _ready(
+    job: Job,
+    model: Classifier | engines.AnyModel,
+    load_ns: int,
+    pixels: Mapping[str, images.Pixels],
+    files: Sequence[Path],
+) -> latency.LoadedUnit:
+    """A unit with what it is timed on."""
+    if isinstance(model, Classifier):
+        return latency.LoadedUnit.of_classifier(model, load_ns, pixels[job.pixels], files)
+    return latency.LoadedUnit.of_any(model, load_ns, job.given or Given())
+
+
+def _load(job: Job, send: Callable[[Message], None]) -> tuple[Classifier | engines.AnyModel, int]:
+    """The model and its loading time in nanoseconds, without the import of the library."""
     send(Message(doing=f"loading {job.unit.name}"))
-    engines.import_engine(engines.choose(Path(job.path), job.unit.engine))
+    row, threads = engines.choose(Path(job.path), job.unit.engine), job.unit.threads
+    engines.import_engine(row)
     started = time.perf_counter_ns()
-    classifier = Classifier(job.path, engine=job.unit.engine, threads=job.unit.threads)
-    return classifier, time.perf_counter_ns() - started
+    model: Classifier | engines.AnyModel
+    if job.given is None:
+        model = Classifier(job.path, engine=row.name, threads=threads)
+    else:
+        model = engines.load_any(Path(job.path), row, threads, job.given)
+    return model, time.perf_counter_ns() - started
 
 
 def _talk(child: children.Child, plan: str) -> Iterator[bytes]:

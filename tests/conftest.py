@@ -31,6 +31,9 @@ from tests import specs
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+# pytest-xdist tells its workers a width; the commands under test print to a pipe, which has none.
+os.environ.pop("COLUMNS", None)
+
 # How long an example takes says more of what else the machine does than of the code.
 settings.register_profile("pneumo-edge", deadline=None)
 settings.load_profile("pneumo-edge")

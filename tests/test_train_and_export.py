@@ -15,6 +15,7 @@ from pneumo_edge.benchmarks import results
 from pneumo_edge.evaluation.metrics import auc
 from pneumo_edge.formats import USUAL, select
 from tests import pages
+from tests.present import present
 
 _OWN = f"tests/{Path(__file__).name}"
 _STEPS, _PYTHON = (
@@ -34,8 +35,8 @@ def test_the_steps_work_as_written_without_a_network(workplace: Path, offline: M
     measured = results.read(workplace / "reports" / "results.json")
     assert {model.file for model in measured.models} == {row.file_name("mobilenetv2") for row in select(list(USUAL))}
     assert all(model.initial_weights.startswith("bundled mobilenetv2-int8 (sha256 ") for model in measured.models)
-    names = sorted(measured.test_set.labels)
-    labels = np.array([measured.test_set.labels[name] for name in names])
+    names = sorted(present(measured.test_set).labels)
+    labels = np.array([present(measured.test_set).labels[name] for name in names])
     for unit in measured.units:
         assert auc(labels, np.array([unit.probabilities[name] for name in names])) > 0.95, unit.unit.name
     # The same from Python: what is trained and exported already is taken as it is.

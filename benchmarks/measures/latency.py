@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,9 +23,13 @@ from pneumo_edge.benchmarks.protocol import (
 from pneumo_edge.benchmarks.results import Calls, LatencySamples
 from pneumo_edge.imaging.images import Pixels
 from pneumo_edge.runtime.classifier import Classifier, Prediction, Timings
+from pneumo_edge.runtime.engines import AnyModel, tensors
+from pneumo_edge.runtime.engines.tensors import Given
 
 #: Number of progress steps of a process.
 STEPS = 100
+#: How many different values a file without a ModelSpec is timed on.
+_RANDOM_INPUTS = 8
 #: Median absolute deviations above the median that make a call an outlier (about 7 standard deviations).
 _OUTLIER = 10
 
@@ -59,10 +63,44 @@ class LoadedUnit:
     (images, height, width, 3), and ``files`` their files, in the same order.
     """
 
-    classifier: Classifier
     load_ns: int
-    pixels: Pixels
-    files: Sequence[Path]
+    threads: int
+    images: int
+    calls: Mapping[CallKind, Callable[[int], Callable[[], object]]]
+
+    @classmethod
+    def of_classifier(
+        cls, classifier: Classifier, load_ns: int, pixels: Pixels, files: Sequence[Path] = ()
+    ) -> LoadedUnit:
+        """A model file with a ModelSpec.
+
+        Args:
+            classifier: The model file on its engine.
+            load_ns: The loading time in nanoseconds.
+            pixels: The images at its input size, uint8 of shape (images, height, width, 3).
+            files: Their files, in the same order; without them only inference can be timed.
+        """
+        calls: dict[CallKind, Callable[[int], Callable[[], object]]] = {
+            "inference": lambda image: partial(classifier.engine.run, classifier.as_input(pixels[image]))
+        }
+        if files:
+            calls["file_to_verdict"] = lambda image: partial(classifier.predict, files[image])
+        return cls(load_ns, classifier.engine.threads, len(pixels), calls)
+
+    @classmethod
+    def of_any(cls, model: AnyModel, load_ns: int, given: Given) -> LoadedUnit:
+        """A model file without a ModelSpec, with random values for its inputs.
+
+        Args:
+            model: The model file on its engine.
+            load_ns: The loading time in nanoseconds.
+            given: Values that inputs need.
+
+        Raises:
+            ModelFileError: An input has an open axis and was given no shape, or no values of its type can be drawn.
+        """
+        feeds = [tensors.draw(model.inputs, model.shapes, given, seed) for seed in range(_RANDOM_INPUTS)]
+        return cls(load_ns, model.threads, len(feeds), {"inference": lambda image: partial(model.call, feeds[image])})
 
 
 @dataclass(frozen=True)
@@ -79,7 +117,7 @@ class _Timer:
         self._unit = unit
         self.kind = kind
         # The thread's clock excludes the process's other threads, so it is correct with one thread only.
-        self._cpu_clock = time.thread_time_ns if unit.classifier.engine.threads == 1 else time.process_time_ns
+        self._cpu_clock = time.thread_time_ns if unit.threads == 1 else time.process_time_ns
         self._samples: dict[int, _Sample] = {}
         self.first_ns = 0
         self.spent_ns = 0
@@ -93,7 +131,7 @@ class _Timer:
         return float(np.median(walls))
 
     def call(self, image: int) -> _Sample:
-        prepared = self._prepare(image % len(self._unit.pixels))
+        prepared = self._unit.calls[self.kind](image % self._unit.images)
         cpu, wall = self._cpu_clock(), time.perf_counter_ns()
         answer = prepared()
         wall, cpu = time.perf_counter_ns() - wall, self._cpu_clock() - cpu
@@ -116,12 +154,6 @@ class _Timer:
             cpu_ns=tuple(sample.cpu_ns for sample in samples),
             stages_ms={name: tuple(row[name] for row in stages) for name in stages[0]} if stages else {},
         )
-
-    def _prepare(self, image: int) -> Callable[[], object]:
-        classifier = self._unit.classifier
-        if self.kind == "inference":
-            return partial(classifier.engine.run, classifier.as_input(self._unit.pixels[image]))
-        return partial(classifier.predict, self._unit.files[image])
 
 
 def expected_seconds(settings: BenchmarkSettings, call_ms: float) -> float:
@@ -156,7 +188,8 @@ def measure(
         ImageError: An image cannot be classified.
         ModelFileError: A model returned a value that is not a probability.
     """
-    timers = [_Timer(unit, kind) for unit in units for kind in CALL_KINDS]
+    by_unit = [{kind: _Timer(unit, kind) for kind in CALL_KINDS if kind in unit.calls} for unit in units]
+    timers = [timer for of_unit in by_unit for timer in of_unit.values()]
     turns = [plan_turns(settings, timer.kind, timer.warm_up(settings.warmups)) for timer in timers]
     order = random.Random(f"{settings.seed} {process}")
     rounds = schedule(turns, order)
@@ -175,8 +208,13 @@ def measure(
             timer.record(number, image + number)
         number += 1
     return tuple(
-        LatencySamples(unit.load_ns, inference.first_ns, inference.calls(), file_to_verdict.calls())
-        for unit, inference, file_to_verdict in zip(units, timers[::2], timers[1::2], strict=True)
+        LatencySamples(
+            unit.load_ns,
+            of_unit["inference"].first_ns,
+            of_unit["inference"].calls(),
+            of_unit["file_to_verdict"].calls() if "file_to_verdict" in of_unit else None,
+        )
+        for unit, of_unit in zip(units, by_unit, strict=True)
     )
 
 
@@ -189,7 +227,7 @@ def time_inference(classifier: Classifier, pixels: Pixels, warmups: int, calls: 
         warmups: Number of calls before the timed ones.
         calls: Number of timed calls.
     """
-    timer = _Timer(LoadedUnit(classifier, 0, pixels, ()), "inference")
+    timer = _Timer(LoadedUnit.of_classifier(classifier, 0, pixels), "inference")
     return [timer.call(image).wall_ns for image in range(warmups + calls)][warmups:]
 
 

@@ -10,7 +10,11 @@ from pathlib import Path
 from pneumo_edge.benchmarks.results import MemorySample
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import Classifier
+from pneumo_edge.runtime.engines import tensors
+from pneumo_edge.runtime.engines.tensors import Given
 
+#: Inferences of a file without a ModelSpec.
+_CALLS = 5
 _STATUS = Path("/proc/self/status")
 
 
@@ -44,4 +48,27 @@ def measure(model: Path, engine: str, threads: int, images: Iterable[Path]) -> M
     classifier = Classifier(model, engine=engine, threads=threads)
     for image in images:
         classifier.predict(image)
+    return MemorySample(baseline, peak_rss())
+
+
+def measure_any(model: Path, engine: str, threads: int, given: Given) -> MemorySample:
+    """Load a model file without a ModelSpec and run it, in a process that has done no other work.
+
+    Args:
+        model: As for :func:`measure`.
+        engine: As for :func:`measure`.
+        threads: As for :func:`measure`.
+        given: Shapes and values that its inputs need.
+
+    Raises:
+        MissingExtraError: As :func:`measure`.
+        ModelFileError: As :func:`measure`; or an input is without a shape.
+    """
+    row = engines.choose(model, engine)
+    engines.import_engine(row)
+    baseline = peak_rss()
+    loaded = engines.load_any(model, row, threads, given)
+    feeds = tensors.draw(loaded.inputs, loaded.shapes, given, 0)
+    for _ in range(_CALLS):
+        loaded.call(feeds)
     return MemorySample(baseline, peak_rss())

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pneumo_edge._util.document import Cell, Table, Tone
 from pneumo_edge.backbones import backbone_title
+from pneumo_edge.benchmarks import speed
 from pneumo_edge.benchmarks.claims import Property
 from pneumo_edge.benchmarks.evidence import WhyOpen
 from pneumo_edge.benchmarks.report import cells
@@ -41,36 +42,54 @@ def table(runs: Runs) -> Table:
     labels = cells.unit_columns(runs)
     auc, _, sensitivity, specificity = cells.qualities(row for _, row in units(runs))
     fronts = {run.letter: [id(row) for row in run.verdict.pareto] for run in runs}
-    return Table(
-        (
-            *(labels),
-            "Size MB",
-            auc,
-            sensitivity,
-            specificity,
-            "Inference ms",
-            "End to end ms",
-            "Peak memory MiB",
-            "Passes",
-            "Pareto front",
-        ),
-        len(labels),
-        tuple(
+    return without_empty_columns(
+        Table(
             (
-                *cells.unit(row, run),
-                cells.number(row.model.size_bytes / 1e6),
-                cells.interval(row.accuracy.auc),
-                cells.interval(row.accuracy.confusion.sensitivity),
-                cells.interval(row.accuracy.confusion.specificity),
-                cells.median_p90(row.inference),
-                cells.median_p90(row.file_to_verdict),
-                cells.number(row.peak_bytes / cells.MEBI, 1),
-                passes(row, run),
-                Cell("yes" if id(row) in fronts[run.letter] else ""),
-            )
-            for run, row in units(runs)
-        ),
-        group=cells.ENGINE,
+                *(labels),
+                "Size MB",
+                auc,
+                sensitivity,
+                specificity,
+                "Inference ms",
+                "End to end ms",
+                "Peak memory MiB",
+                "Passes",
+                "Pareto front",
+            ),
+            len(labels),
+            tuple(
+                (
+                    *cells.unit(row, run),
+                    cells.number(row.model.size_bytes / 1e6),
+                    auc_cell,
+                    sensitivity_cell,
+                    specificity_cell,
+                    cells.median_p90(row.inference),
+                    cells.median_p90(row.file_to_verdict),
+                    cells.number(row.peak_bytes / cells.MEBI, 1),
+                    passes(row, run),
+                    Cell("yes" if id(row) in fronts[run.letter] else ""),
+                )
+                for run, row in units(runs)
+                for auc_cell, _, sensitivity_cell, specificity_cell in [cells.quality_cells(row)]
+            ),
+            group=cells.ENGINE,
+        )
+    )
+
+
+def without_empty_columns(table: Table) -> Table:
+    """A table without the columns of numbers that no row fills: what was not measured."""
+    kept = [
+        place
+        for place in range(len(table.columns))
+        if place < table.labels or any(str(row[place]) not in ("", "-") for row in table.rows)
+    ]
+    return Table(
+        tuple(table.columns[place] for place in kept),
+        table.labels,
+        tuple(tuple(row[place] for place in kept) for row in table.rows),
+        table.group,
     )
 
 
@@ -93,6 +112,13 @@ def claims(run: Run) -> Iterator[tuple[str, Tone]]:
     for title, found in grouped.items():
         outcomes = {claim.outcome for claim in found}
         yield f"{title}: {_outcomes(found)}", _TONES[outcomes.pop()] if len(outcomes) == 1 else "open"
+
+
+def speeds(run: Run) -> Iterator[tuple[str, Tone]]:
+    """A sentence for each file of any tool that is slower than the fastest beside it."""
+    for ranking in speed.rank(run.summary):
+        for ratio in ranking.slower:
+            yield speed.sentence(ratio), ""
 
 
 def _title(claim: Claim, run: Run) -> str:

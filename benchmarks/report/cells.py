@@ -56,13 +56,17 @@ def number(value: float, decimals: int = 2) -> Cell:
     return Cell(f"{value:,.{decimals}f}", value=value)
 
 
-def interval(found: Interval) -> Cell:
-    """A share from 0 to 1 with its interval."""
+def interval(found: Interval | None) -> Cell:
+    """A share from 0 to 1 with its interval; empty where it was not measured."""
+    if found is None:
+        return Cell("")
     return Cell(f"{found.value:.3f}", f"[{found.low:.3f}, {found.high:.3f}]", found.value)
 
 
-def ratio(found: Interval) -> Cell:
-    """A ratio with its interval."""
+def ratio(found: Interval | None) -> Cell:
+    """A ratio with its interval; empty where it was not measured."""
+    if found is None:
+        return Cell("")
     if isinf(found.high):
         return Cell(f"{found.value:.2f}", "no interval: one process", found.value)
     return Cell(f"{found.value:.2f}", f"[{found.low:.2f}, {found.high:.2f}]", found.value)
@@ -76,16 +80,33 @@ def ratios(found: Ratios) -> tuple[Cell, ...]:
     )
 
 
-def median_p90(latency: Latency) -> Cell:
-    """Median wall time with its 90th percentile, in milliseconds."""
+def median_p90(latency: Latency | None) -> Cell:
+    """Median wall time with its 90th percentile, in milliseconds; empty where it was not measured."""
+    if latency is None:
+        return Cell("")
     return Cell(f"{latency.median_ms:.2f}", f"p90 {latency.p90_ms:.2f}", latency.median_ms)
 
 
-def cpu(latency: Latency) -> Cell:
-    """CPU time: the median over processes, with minimum and maximum, in milliseconds."""
+def cpu(latency: Latency | None) -> Cell:
+    """CPU time: the median over processes, with minimum and maximum, in milliseconds; empty where not measured."""
+    if latency is None:
+        return Cell("")
     medians = latency.cpu_medians_ms
     value = median(medians)
     return Cell(f"{value:.2f}", f"({min(medians):.2f} to {max(medians):.2f})", value)
+
+
+def quality_cells(row: Row) -> tuple[Cell, Cell, Cell, Cell]:
+    """AUC, accuracy, sensitivity and specificity with their intervals; empty where they were not measured."""
+    if row.accuracy is None:
+        return Cell(""), Cell(""), Cell(""), Cell("")
+    confusion = row.accuracy.confusion
+    return (
+        interval(row.accuracy.auc),
+        interval(confusion.accuracy),
+        interval(confusion.sensitivity),
+        interval(confusion.specificity),
+    )
 
 
 def share(value: float) -> Cell:
@@ -95,6 +116,6 @@ def share(value: float) -> Cell:
 
 def qualities(rows: Iterable[Row]) -> tuple[str, str, str, str]:
     """Titles of AUC, accuracy, sensitivity and specificity: with more than two classes three are means over them."""
-    if any(row.model.threshold is None for row in rows):
+    if any(row.model.has_spec and row.model.threshold is None for row in rows):
         return "Macro AUC", "Accuracy", MEAN_SENSITIVITY, MEAN_SPECIFICITY
     return "AUC", "Accuracy", "Sensitivity", "Specificity"

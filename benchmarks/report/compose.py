@@ -36,7 +36,12 @@ def _facts(run: Run) -> tuple[tuple[str, str], ...]:
         ("Processor", f"{machine.cpu}, {validity.describe_cores(machine)}, {machine.architecture}"),
         ("Memory", f"{machine.memory_bytes / 2**30:.1f} GiB"),
         ("System", f"{machine.system}, {machine.python}"),
-        ("Test images", f"{sum(summary.class_counts.values())} ({counts}) of {summary.results.test_set.title}"),
+        (
+            "Test images",
+            f"{sum(summary.class_counts.values())} ({counts}) of {summary.results.test_set.title}"
+            if summary.results.test_set
+            else "none: no data set was given, and accuracy was not measured",
+        ),
         ("Threads", _threads(run)),
         ("Measured", _measured(run)),
     )

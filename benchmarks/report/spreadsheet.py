@@ -24,7 +24,7 @@ def render(runs: Runs) -> str:
 
 
 def _line(run: Run, row: Row) -> dict[str, object]:
-    results, confusion = run.summary.results, row.accuracy.confusion
+    results, accuracy = run.summary.results, row.accuracy
     return {
         "run": run.letter,
         "started": results.started,
@@ -41,12 +41,12 @@ def _line(run: Run, row: Row) -> dict[str, object]:
         "size_bytes": row.model.size_bytes,
         "peak_memory_bytes": row.peak_bytes,
         "imports_memory_bytes": median(each.baseline_bytes for each in row.result.memory),
-        **_interval("auc", row.accuracy.auc),
-        **_interval("accuracy", confusion.accuracy),
-        **_interval("sensitivity", confusion.sensitivity),
-        **_interval("specificity", confusion.specificity),
+        **_interval("auc", accuracy.auc if accuracy else None),
+        **_interval("accuracy", accuracy.confusion.accuracy if accuracy else None),
+        **_interval("sensitivity", accuracy.confusion.sensitivity if accuracy else None),
+        **_interval("specificity", accuracy.confusion.specificity if accuracy else None),
         **_latency("inference", row.inference),
-        **_latency("file_to_verdict", row.file_to_verdict),
+        **(_latency("file_to_verdict", row.file_to_verdict) if row.file_to_verdict else {}),
         **{f"stage_{stage}_ms": value for stage, value in row.stages_ms.items()},
         "load_ms": row.load_ms,
         "first_inference_ms": row.first_inference_ms,
@@ -58,7 +58,9 @@ def _line(run: Run, row: Row) -> dict[str, object]:
     }
 
 
-def _interval(name: str, interval: Interval) -> dict[str, object]:
+def _interval(name: str, interval: Interval | None) -> dict[str, object]:
+    if interval is None:
+        return {name: "", f"{name}_low": "", f"{name}_high": ""}
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 

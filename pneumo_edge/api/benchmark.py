@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from pneumo_edge.benchmarks.summary import Summary, summarise
 from pneumo_edge.benchmarks.verdict import BenchmarkVerdict
 from pneumo_edge.errors import ArgumentError
 from pneumo_edge.runtime.engines import ENGINES
+from pneumo_edge.runtime.engines.tensors import Given
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Benchmark:
 
 def benchmark(
     models: Models,
-    data: DataArgument,
+    data: DataArgument | None = None,
     *,
     engines: str | Sequence[str] | None = None,
     threads: int | Sequence[int] = 1,
@@ -55,6 +56,8 @@ def benchmark(
     seconds: float | None = None,
     patient_pattern: str | None = None,
     seed: int = 0,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    input_values: Mapping[str, float] | None = None,
     out: PathArgument = "reports",
     resume: bool = False,
     tell: Tell = arguments.print_line,
@@ -65,7 +68,8 @@ def benchmark(
 
     Args:
         models: Model files, folders with model files, or names of bundled models; one or several.
-        data: The data set, as for :func:`pneumo_edge.train`.
+        data: The data set, as for :func:`pneumo_edge.train`. Without one, the files are only timed, on phantom images.
+            A file without a ModelSpec, from any tool, is always only timed, on random values.
         engines: Names of engines to measure on; by default every installed engine.
         threads: Threads for one inference, 1 to 256; with several numbers, each is measured.
         preset: Least calls and time of inference for each model: ``"rapid"``, ``"quick"`` or ``"normal"``.
@@ -74,6 +78,9 @@ def benchmark(
         seconds: Seconds of inference, instead of the preset's; fewer prove no claim.
         patient_pattern: As for :func:`pneumo_edge.evaluate`.
         seed: Seed of the order and of the choice of images.
+        input_shapes: Shapes of inputs of any size, by name of the input (``""`` for the only one), for files without
+            a ModelSpec.
+        input_values: The value of every element of an input that takes no others, such as a sample rate, by name.
         out: Folder for ``results.json``, ``verdict.json``, ``report.md`` and, with the extra ``report``,
             ``report.html``.
         resume: Resume the interrupted benchmark in ``out``.
@@ -101,6 +108,9 @@ def benchmark(
         raise ArgumentError("threads is empty", "at least one number", "Give one, or omit threads")
     numbers = [arguments.whole("threads", number, 1, cores.MOST) for number in numbers]
     settings = _settings(chosen, preset, processes, queries, seconds, seed)
+    given = Given(
+        {name: tuple(shape) for name, shape in (input_shapes or {}).items()}, dict(input_values or {}), shared=True
+    )
     folder = Path(out)
     outputs.check_folder(folder)
     files = arguments.model_paths(models)
@@ -110,9 +120,10 @@ def benchmark(
         measurements = Measurements(target, resume)
         measured = run(
             files,
-            datasets.open_data(data, patient_pattern, files, tell=tell),
+            None if data is None else datasets.open_data(data, patient_pattern, files, tell=tell),
             settings,
             measurements,
+            given=given,
             engines=chosen,
             threads=numbers,
             tell=lambda skipped: tell(describe_skipped(skipped)),

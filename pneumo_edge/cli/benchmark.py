@@ -34,7 +34,7 @@ def benchmark(
             help=options.MODELS_HELP,
         ),
     ],
-    data: options.Data,
+    data: options.OptionalData = None,
     engine: Annotated[
         list[str] | None,
         typer.Option(
@@ -73,12 +73,17 @@ def benchmark(
     ] = None,
     reading: datasets.Reading = datasets.AS_IT_IS,
     seed: Annotated[int, typer.Option(help="Seed of the order and of the choice of images.")] = 0,
+    input_shape: options.InputShapes = None,
+    input_value: options.InputValues = None,
     out: Annotated[Path, typer.Option(help="Folder for results.json, verdict.json, report.md and report.html.")] = Path(
         "reports"
     ),
     resume: Annotated[bool, typer.Option("--resume", help="Resume the interrupted benchmark in --out.")] = False,
 ) -> None:
     """Measure model files: accuracy on the test split, latency, peak memory, size.
+
+    Any .tflite and .onnx files can be timed. Accuracy needs --data, and
+    files that pneumo-edge made. Without --data, phantom images are timed.
 
     The exit code is 0 if everything that can run here was measured, and 4
     if a file or an engine failed. Each failure is printed with its reason;
@@ -90,7 +95,7 @@ def benchmark(
     with options.usage():
         measured = api.benchmark(
             models,
-            datasets.source(data, reading),
+            datasets.optional_source(data, reading),
             engines=engine,
             threads=threads or 1,
             preset=preset,
@@ -98,6 +103,8 @@ def benchmark(
             queries=queries,
             seconds=seconds,
             seed=seed,
+            input_shapes=dict(input_shape or ()),
+            input_values=dict(input_value or ()),
             out=out,
             resume=resume,
             tell=options.tell,
@@ -132,5 +139,5 @@ def show_runs(runs: Runs) -> None:
     for run in runs:
         if run.letter:
             typer.echo(f"Run {run.letter}")
-        for sentence, tone in brief.claims(run):
+        for sentence, tone in (*brief.claims(run), *brief.speeds(run)):
             screen.show(sentence, tone)

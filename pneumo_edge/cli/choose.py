@@ -71,7 +71,7 @@ def choose(
     if chosen.best:
         row = chosen.best
         screen.show(
-            f"{row.result.unit.name}: {_accuracy(row)}, end to end {_time(row)}, "
+            f"{row.result.unit.name}: {_accuracy(row)}, {_time(row)}, "
             f"file {row.model.size_bytes / 1e6:.2f} MB, memory {row.peak_bytes / 1e6:.1f} MB{_warning(row, beside)}",
             "good",
         )
@@ -98,10 +98,8 @@ def _fitting(chosen: Choice, beside: dict[int, FloatComparison]) -> Table:
         tuple(
             (
                 *_unit(row),
-                cells.interval(row.accuracy.auc),
-                cells.interval(row.accuracy.confusion.sensitivity),
-                cells.interval(row.accuracy.confusion.specificity),
-                cells.median_p90(row.file_to_verdict),
+                *_qualities(row),
+                cells.median_p90(row.file_to_verdict or row.inference),
                 cells.number(row.model.size_bytes / 1e6),
                 cells.number(row.peak_bytes / 1e6, 1),
                 _remark(row, chosen, beside),
@@ -109,6 +107,13 @@ def _fitting(chosen: Choice, beside: dict[int, FloatComparison]) -> Table:
             for row in chosen.others
         ),
     )
+
+
+def _qualities(row: Row) -> tuple[Cell, Cell, Cell]:
+    from pneumo_edge.benchmarks.report import cells
+
+    auc, _, sensitivity, specificity = cells.quality_cells(row)
+    return auc, sensitivity, specificity
 
 
 def _ruled_out(chosen: Choice) -> Iterator[tuple[str, str]]:
@@ -146,10 +151,13 @@ def _warning(row: Row, beside: dict[int, FloatComparison]) -> str:
 
 
 def _accuracy(row: Row) -> str:
+    if row.accuracy is None:
+        return "accuracy not measured"
     confusion = row.accuracy.confusion
     return f"AUC {row.accuracy.auc}, sensitivity {confusion.sensitivity}, specificity {confusion.specificity}"
 
 
 def _time(row: Row) -> str:
-    latency = row.file_to_verdict
-    return f"{latency.median_ms:.2f} ms (p90 {latency.p90_ms:.2f})"
+    latency = row.file_to_verdict or row.inference
+    what = "end to end" if row.file_to_verdict else "inference alone"
+    return f"{what} {latency.median_ms:.2f} ms (p90 {latency.p90_ms:.2f})"

@@ -201,7 +201,7 @@ def _table(run: Run) -> Table:
                         Cell(row.result.unit.engine),
                         cells.number(row.model.size_bytes / 1e6),
                         cells.number(row.inference.median_ms),
-                        cells.interval(row.accuracy.auc),
+                        cells.interval(row.accuracy.auc if row.accuracy else None),
                         passes if (passes := brief.passes(row, run)).tone else Cell("yes", tone="good"),
                     )
 

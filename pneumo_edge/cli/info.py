@@ -10,7 +10,7 @@ import typer
 
 from pneumo_edge import bundled
 from pneumo_edge.cli import options
-from pneumo_edge.errors import printable
+from pneumo_edge.errors import ModelFileError, printable
 from pneumo_edge.runtime.engines import engines_for
 
 #: Characters of a text from a file's metadata that are printed.
@@ -44,6 +44,8 @@ def info(
     path = bundled.find(model)
     spec = find(path)
     inspection = inspect(path, options.given_inputs(input_shape, input_value))
+    if not spec:
+        _check_loads(path, inspection)
     metadata = {} if spec else read_metadata(path)
     if as_json:
         told = asdict(spec) if spec else {"metadata": metadata}
@@ -53,6 +55,17 @@ def info(
     width = max(map(len, rows))
     for key, value in rows.items():
         typer.echo(f"{printable(key):<{width}}  {printable(value)}")
+
+
+def _check_loads(path: Path, inspection: Inspection) -> None:
+    """Refuse a file without a ModelSpec that no engine loads: it may be damaged."""
+    if inspection.engines and not inspection.input_tensors:
+        reasons = dict.fromkeys(str(report.error).partition("; expected ")[0] for report in inspection.engines.values())
+        raise ModelFileError(
+            f"{path} has no ModelSpec: it was made by another tool or is truncated; {'; '.join(reasons)}",
+            "a file made by `pneumo-edge export`, or one that an engine here loads",
+            "Copy it again, or export the model with pneumo-edge",
+        )
 
 
 def _spec_rows(path: Path, spec: ModelSpec, inspection: Inspection) -> dict[str, str]:

@@ -108,6 +108,10 @@ Data = Annotated[
         help="Folder of images, with or without train, val and test; or a MedMNIST .npz file.",
     ),
 ]
+OptionalData = Annotated[
+    Path | None,
+    typer.Option(envvar="PNEUMO_EDGE_DATA", help="As for `train`. Without it, accuracy is not measured."),
+]
 Weights = Annotated[
     Path | None,
     typer.Option(

@@ -16,6 +16,7 @@ from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeErro
 from pneumo_edge.runtime import verified
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import MODEL_SUFFIXES, SUFFIXES_IN_WORDS, ModelSpec
+from pneumo_edge.spec.reading import find
 from pneumo_edge.task import Task
 
 Item = TypeVar("Item")
@@ -26,7 +27,8 @@ class Model:
     """A model file: its name among the files of this run, its size, and its ModelSpec in brief.
 
     ``processor`` is the kind of processor that it was verified on; None where it does not say. ``unverified`` is a
-    remark where this processor is of another kind and that can change answers; None otherwise.
+    remark where this processor is of another kind and that can change answers; None otherwise. ``has_spec`` is False
+    for a file of another tool: its backbone is then its own name, and its format, threshold and training are not known.
     """
 
     file: str
@@ -41,6 +43,15 @@ class Model:
     trained_on_real: bool
     processor: str | None = None
     unverified: str | None = None
+    has_spec: bool = True
+
+
+@dataclass(frozen=True)
+class BareFile:
+    """A model file without a ModelSpec, with its description for results: it can be timed, and no more."""
+
+    path: Path
+    model: Model
 
 
 @dataclass(frozen=True)
@@ -112,11 +123,9 @@ def read_models(paths: list[Path], skip: Callable[[Skipped], None], task: Task |
     models = []
     for path, name in _names(paths).items():
         try:
-            spec = read_spec(path)
-            _check_task(path, spec, task)
-            models.append(ModelFile(path, describe(path, name, spec), spec))
+            models.append(_read_model(path, name, task))
         except PneumoEdgeError as error:
-            skip(Skipped(name, "", str(error), failed=not isinstance(error, MissingExtraError)))
+            skip(_skipped(name, error))
     return models
 
 
@@ -133,6 +142,52 @@ def _check_task(path: Path, spec: ModelSpec, task: Task | None) -> None:
         raise ModelFileError(
             f"{path} looks for {spec.decision.positive_class}", task.positive_class, "Measure it on its own data"
         )
+
+
+def read_any(paths: list[Path], skip: Callable[[Skipped], None], task: Task | None) -> list[ModelFile | BareFile]:
+    """Read model files as :func:`read_models`, and also those without a ModelSpec.
+
+    Args:
+        paths: As for :func:`read_models`.
+        skip: As for :func:`read_models`.
+        task: As for :func:`read_models`; None where there is no data set, and any task will do.
+    """
+    models: list[ModelFile | BareFile] = []
+    for path, name in _names(paths).items():
+        try:
+            if find(path) is None:
+                models.append(BareFile(path, _describe_bare(path, name)))
+            else:
+                models.append(_read_model(path, name, task))
+        except PneumoEdgeError as error:
+            skip(_skipped(name, error))
+    return models
+
+
+def _read_model(path: Path, name: str, task: Task | None) -> ModelFile:
+    spec = read_spec(path)
+    _check_task(path, spec, task)
+    return ModelFile(path, describe(path, name, spec), spec)
+
+
+def _skipped(name: str, error: PneumoEdgeError) -> Skipped:
+    return Skipped(name, "", str(error), failed=not isinstance(error, MissingExtraError))
+
+
+def _describe_bare(path: Path, name: str) -> Model:
+    return Model(
+        file=name,
+        size_bytes=path.stat().st_size,
+        sha256=files.sha256(path),
+        backbone=name,
+        format=path.suffix.removeprefix("."),
+        threshold=None,
+        recipe="",
+        initial_weights="",
+        trained_on="",
+        trained_on_real=True,
+        has_spec=False,
+    )
 
 
 def _names(paths: list[Path]) -> dict[Path, str]:

@@ -16,6 +16,7 @@ from pneumo_edge.benchmarks.report.runs import Runs, gather
 from pneumo_edge.benchmarks.results import Results
 from pneumo_edge.benchmarks.summary import summarise
 from pneumo_edge.cli import app, demo, screen
+from tests.present import present
 
 MakeResults = Callable[..., Results]
 
@@ -51,7 +52,7 @@ def test_in_a_pipe_a_table_has_its_intervals(
     monkeypatch.delenv("COLUMNS", raising=False)
     screen.show_table(brief.table(runs), brief.LEAST)
     shown = capsys.readouterr().out
-    assert all(str(row.accuracy.auc) in shown for row in runs[0].summary.rows)
+    assert all(str(present(row.accuracy).auc) in shown for row in runs[0].summary.rows)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a pseudo-terminal is POSIX's")
@@ -87,7 +88,7 @@ def test_outcomes_that_differ_are_counted(runs: Runs) -> None:
 
 
 def test_a_file_that_loses_too_much_auc_does_not_pass(results: Results) -> None:
-    wrong = dict.fromkeys(results.test_set.labels, 0.5)
+    wrong = dict.fromkeys(present(results.test_set).labels, 0.5)
     units = tuple(
         replace(unit, probabilities=wrong) if unit.unit.model == "mobilenetv2-int8.tflite" else unit
         for unit in results.units

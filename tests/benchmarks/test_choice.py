@@ -20,6 +20,7 @@ from pneumo_edge.benchmarks.results import Results, UnitResult
 from pneumo_edge.benchmarks.summary import Summary, summarise
 from pneumo_edge.cli import app
 from pneumo_edge.errors import ExitCode
+from tests.present import present
 
 MakeResults = Callable[..., Results]
 
@@ -48,7 +49,7 @@ def test_without_limits_the_most_accurate_and_then_the_fastest_fits(summary: Sum
 def with_probabilities(results: Results, scores: dict[str, list[float]], images: int) -> Results:
     """Other test images, each of a patient of its own, and the probabilities of each file."""
     labels = {f"test/{index}": index % 2 for index in range(images)}
-    test_set = replace(results.test_set, labels=labels, patients={name: name for name in labels})
+    test_set = replace(present(results.test_set), labels=labels, patients={name: name for name in labels})
     units = tuple(
         replace(unit, probabilities=dict(zip(labels, scores[unit.unit.model], strict=True))) for unit in results.units
     )
@@ -71,7 +72,7 @@ def test_a_slower_file_is_taken_only_where_it_is_more_accurate_beyond_doubt(
     own = {f"efficientnetb0-{kind}.tflite": more for kind in ("fp32", "int8")}
     own |= {f"mobilenetv2-{kind}.tflite": same for same in (scores(noise),) for kind in ("fp32", "int8")}
     summary = summarise(with_probabilities(results, own, 600))
-    aucs = {row.model.backbone: row.accuracy.auc.value for row in summary.rows}
+    aucs = {row.model.backbone: present(row.accuracy).auc.value for row in summary.rows}
     assert aucs["efficientnetb0"] > aucs["mobilenetv2"]
     chosen = choose(summary, Limits())
     assert chosen.best is not None
@@ -89,7 +90,7 @@ def test_of_one_file_on_two_engines_the_faster_is_taken(results: Results, tmp_pa
     unit = next(unit for unit in results.units if unit.unit.model == "mobilenetv2-int8.tflite")
     other = next(unit for unit in results.units if unit.unit.model == "efficientnetb0-int8.tflite")
     test_set = replace(
-        results.test_set,
+        present(results.test_set),
         labels={f"test/{i}": int(label) for i, label in enumerate(labels)},
         patients={f"test/{i}": str(i) for i in range(300)},
     )
@@ -105,7 +106,7 @@ def test_of_one_file_on_two_engines_the_faster_is_taken(results: Results, tmp_pa
     twins = tuple(replace(results.twins[0], unit=each.unit) for each in units)
     both = replace(results, units=units, models=models, test_set=test_set, twins=twins)
     by_engine = {row.result.unit.engine: row for row in summarise(both).rows}
-    assert by_engine["tflite-runtime"].accuracy.auc.value > by_engine["litert"].accuracy.auc.value
+    assert present(by_engine["tflite-runtime"].accuracy).auc.value > present(by_engine["litert"].accuracy).auc.value
     best = choose(summarise(both), Limits()).best
     assert best is not None
     assert best.result.unit.engine == "litert"
@@ -122,13 +123,13 @@ def test_each_file_that_fits_is_named_with_its_sensitivity_and_specificity(
     lines = CliRunner().invoke(app, ["choose", str(tmp_path / "results.json")]).output.splitlines()
     rows = {row.result.unit.name: row for row in summarise(results).rows}
     best, *others = (line for line in lines if re.match(r"\S+\.tflite ", line))
-    counts = rows[best.split(": ")[0]].accuracy.confusion
+    counts = present(rows[best.split(": ")[0]].accuracy).confusion
     assert f"sensitivity {counts.sensitivity}, specificity {counts.specificity}, " in best
     assert re.search(r"sensitivity \d\.\d{3} \[.+\], specificity \d\.\d{3} \[.+\]", best)
     assert len(others) > 1
     for line in others:
         file, engine, *_ = line.split()
-        counts = rows[f"{file} on {engine}"].accuracy.confusion
+        counts = present(rows[f"{file} on {engine}"].accuracy).confusion
         assert f"{counts.sensitivity}  {counts.specificity}" in line
 
 
@@ -177,10 +178,10 @@ def test_what_fits_keeps_every_limit_and_what_does_not_breaks_one(
     fits = [row for row in (chosen.best, *chosen.others) if row]
     for row in summary.rows:
         kept = (
-            (latency is None or row.file_to_verdict.p90_ms <= latency)
+            (latency is None or present(row.file_to_verdict).p90_ms <= latency)
             and (size is None or row.model.size_bytes <= size)
             and (memory is None or row.peak_bytes <= memory)
-            and (sensitivity is None or row.accuracy.confusion.sensitivity.value >= sensitivity)
+            and (sensitivity is None or present(row.accuracy).confusion.sensitivity.value >= sensitivity)
         )
         assert (row in fits) == kept
     assert len(fits) + len(chosen.ruled_out) == len(summary.rows)
@@ -203,7 +204,7 @@ def test_a_time_from_too_few_calls_meets_no_limit_of_time(make_results: MakeResu
 
 
 def test_a_file_that_misses_its_accuracy_target_never_fits(results: Results) -> None:
-    wrong = dict.fromkeys(results.test_set.labels, 0.5)
+    wrong = dict.fromkeys(present(results.test_set).labels, 0.5)
     units = tuple(
         replace(unit, probabilities=wrong) if unit.unit.model == "mobilenetv2-int8.tflite" else unit
         for unit in results.units

@@ -22,6 +22,7 @@ from pneumo_edge.benchmarks.results import Results
 from pneumo_edge.benchmarks.summary import summarise
 from pneumo_edge.errors import ResultsError
 from tests.benchmarks.conftest import MakeResults
+from tests.present import present
 
 #: Any text may be a class.
 _NAMES = ("NORMAL", "two words | <b>bold</b>", "=1+1")
@@ -38,7 +39,9 @@ def _three_classes(results: Results, change: Change = lambda scores: scores, see
     by_class = {name: tuple(row) for name, row in zip(labels, shares.tolist(), strict=True)}
     return replace(
         results,
-        test_set=replace(results.test_set, class_names=_NAMES, labels=labels, patients={name: name for name in labels}),
+        test_set=replace(
+            present(results.test_set), class_names=_NAMES, labels=labels, patients={name: name for name in labels}
+        ),
         models=tuple(replace(model, threshold=None) for model in results.models),
         units=tuple(replace(unit, probabilities={}, class_probabilities=by_class) for unit in results.units),
     )
@@ -54,10 +57,10 @@ def test_the_numbers_of_three_classes_are_those_of_scikit_learn(make_results: Ma
     summary = summarise(_three_classes(make_results()))
     row = summary.rows[0]
     labels, scores = summary.labels, summary.scores(row)
-    assert row.accuracy.auc.value == pytest.approx(roc_auc_score(labels, scores, multi_class="ovr"))
-    assert row.accuracy.confusion.accuracy.value == pytest.approx(np.mean(scores.argmax(axis=1) == labels))
+    assert present(row.accuracy).auc.value == pytest.approx(roc_auc_score(labels, scores, multi_class="ovr"))
+    assert present(row.accuracy).confusion.accuracy.value == pytest.approx(np.mean(scores.argmax(axis=1) == labels))
     expected = balanced_accuracy_score(labels, scores.argmax(axis=1))
-    assert row.accuracy.confusion.sensitivity.value == pytest.approx(expected)
+    assert present(row.accuracy).confusion.sensitivity.value == pytest.approx(expected)
     assert set(summary.class_counts.values()) == {200} and not summary.shortage
 
 
@@ -141,7 +144,7 @@ def test_results_that_contradict_themselves_are_refused(
 def test_the_positive_class_may_be_the_first(make_results: MakeResults) -> None:
     """The same answers, whichever way round the classes of the data set stand."""
     results = make_results()
-    test_set = results.test_set
+    test_set = present(results.test_set)
     turned = replace(
         test_set,
         class_names=test_set.class_names[::-1],

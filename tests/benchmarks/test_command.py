@@ -10,6 +10,7 @@ import pytest
 from pneumo_edge import Classifier, bundled
 from pneumo_edge.benchmarks import results
 from pneumo_edge.errors import ExitCode
+from tests.present import present
 
 #: Six calls of each kind in each of two processes.
 _FEW = ("--queries", "12", "--seconds", "0")
@@ -41,7 +42,7 @@ def test_a_folder_of_models_becomes_results_and_reports(
 
     measured = results.read(out / "results.json")
     assert [result.unit.model for result in measured.units] == ["efficientnetb0-fp32.tflite", "mobilenetv2-fp32.tflite"]
-    assert list(measured.test_set.left_out) == ["test/NORMAL/broken.png"]
+    assert list(present(measured.test_set).left_out) == ["test/NORMAL/broken.png"]
     for result in measured.units:
         assert len(result.latency) == 2
         assert all(sample.peak_bytes > sample.baseline_bytes for sample in result.memory)
@@ -56,10 +57,11 @@ def test_a_folder_of_models_becomes_results_and_reports(
         for process in result.latency:
             assert process.inference.rounds == tuple(range(6))
             assert process.load_ns > 0 < process.first_inference_ns
-            stages = process.file_to_verdict.stages_ms
+            stages = present(process.file_to_verdict).stages_ms
             totals = [sum(stage) for stage in zip(*stages.values(), strict=True)]
             assert all(
-                0 < total <= wall / 1e6 for total, wall in zip(totals, process.file_to_verdict.wall_ns, strict=True)
+                0 < total <= wall / 1e6
+                for total, wall in zip(totals, present(process.file_to_verdict).wall_ns, strict=True)
             )
     report = (out / "report.md").read_text(encoding="utf-8")
     assert "| MobileNetV2 | fp32 | litert |" in report

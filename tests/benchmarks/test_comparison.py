@@ -14,6 +14,7 @@ from pneumo_edge.benchmarks.results import Results
 from pneumo_edge.benchmarks.summary import Summary, summarise
 from pneumo_edge.cli import app
 from pneumo_edge.errors import ExitCode, ResultsError
+from tests.present import present
 
 MakeResults = Callable[..., Results]
 
@@ -30,7 +31,7 @@ def drawn(summary: Summary, generator: np.random.Generator, noise: float, slower
             replace(
                 row,
                 inference=replace(row.inference, cpu_medians_ms=medians(1.0 if index else slower)),
-                file_to_verdict=replace(row.file_to_verdict, cpu_medians_ms=medians(1.0)),
+                file_to_verdict=replace(present(row.file_to_verdict), cpu_medians_ms=medians(1.0)),
                 memory_bytes=tuple((1e7 * np.exp(noise * generator.normal(0, 1, 3))).astype(int).tolist()),
             )
             for index, row in enumerate(summary.rows)
@@ -115,7 +116,7 @@ def with_answers(results: Results, change: Callable[[str, float], float], images
     noise = np.random.default_rng(7).normal(0, 0.6, images)
     scores = 1 / (1 + np.exp(-4 * (np.array(list(labels.values())) - 0.5 + noise)))
     test_set = replace(
-        results.test_set, labels=labels, patients={name: name for name in labels}, fingerprint=f"{images:064}"
+        present(results.test_set), labels=labels, patients={name: name for name in labels}, fingerprint=f"{images:064}"
     )
     answers = {name: change(name, score) for name, score in zip(labels, scores.tolist(), strict=True)}
     units = tuple(replace(unit, probabilities=answers) for unit in results.units)
@@ -178,7 +179,11 @@ def test_decisions_of_one_class_are_compared_too(make_results: MakeResults, run:
     """A threshold moves: as many become right in one class as become wrong in the other."""
     results = make_results(speeds={"mobilenetv2": 4.0})
     good = with_answers(results, same)
-    labels, scores, threshold = good.test_set.labels, good.units[0].probabilities, good.models[0].threshold
+    labels, scores, threshold = (
+        present(good.test_set).labels,
+        good.units[0].probabilities,
+        present(good.models[0].threshold),
+    )
     assert threshold is not None
     wrong = [name for name, label in labels.items() if label == 0 and scores[name] >= threshold]
     right = [name for name, label in labels.items() if label == 1 and scores[name] >= threshold][: len(wrong)]
@@ -197,7 +202,7 @@ def test_one_decision_of_few_that_turns_over_is_no_regression(make_results: Make
     near = min(
         (
             name
-            for name, label in good.test_set.labels.items()
+            for name, label in present(good.test_set).labels.items()
             if label and good.units[0].probabilities[name] >= threshold
         ),
         key=lambda name: good.units[0].probabilities[name],
@@ -212,7 +217,8 @@ def test_wall_time_that_grew_alone_does_not_pass(make_results: MakeResults) -> N
         replace(
             row,
             file_to_verdict=replace(
-                row.file_to_verdict, wall_medians_ms=tuple(10 * ms for ms in row.file_to_verdict.wall_medians_ms)
+                present(row.file_to_verdict),
+                wall_medians_ms=tuple(10 * ms for ms in present(row.file_to_verdict).wall_medians_ms),
             ),
         )
         for row in before.rows

@@ -40,6 +40,7 @@ from pneumo_edge.training.recipes import RECIPES
 from pneumo_edge.training.settings import SETTINGS_NAME, check_settings
 from tests.benchmarks import supplements
 from tests.benchmarks.mutations import mutated, several
+from tests.present import present
 from tools.abstention import results as abstention
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -84,11 +85,11 @@ def _figures(rendered: bool) -> Iterator[None]:
 
 def _shorten(found: raw.Results) -> raw.Results:
     """The same results with few images and calls, and with every part of a supplement."""
-    names = list(found.test_set.labels)[:8]
+    names = list(present(found.test_set).labels)[:8]
 
     def few(latency: tuple[raw.LatencySamples, ...]) -> tuple[raw.LatencySamples, ...]:
         return tuple(
-            replace(each, inference=_first(each.inference), file_to_verdict=_first(each.file_to_verdict))
+            replace(each, inference=_first(each.inference), file_to_verdict=_first(present(each.file_to_verdict)))
             for each in latency
         )
 
@@ -99,8 +100,8 @@ def _shorten(found: raw.Results) -> raw.Results:
     return replace(
         found,
         test_set=replace(
-            found.test_set,
-            labels={name: found.test_set.labels[name] for name in names},
+            present(found.test_set),
+            labels={name: present(found.test_set).labels[name] for name in names},
             patients={name: name for name in names},
             left_out={"test/9": "it is no image"},
         ),

@@ -18,6 +18,7 @@ from pneumo_edge.benchmarks.report.runs import gather
 from pneumo_edge.benchmarks.report.sections import claims
 from pneumo_edge.benchmarks.results import Results
 from pneumo_edge.benchmarks.summary import summarise
+from tests.present import present
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -279,7 +280,7 @@ def test_no_other_script_runs_whatever_a_name_says(browser: Browser, tmp_path: P
     results = replace(
         results,
         machine=replace(results.machine, cpu=nasty),
-        test_set=replace(results.test_set, left_out={nasty: nasty}),
+        test_set=replace(present(results.test_set), left_out={nasty: nasty}),
     )
     report.write(gather([summarise(results)]), tmp_path / "report.html")
     with _open(browser, tmp_path / "report.html") as page:

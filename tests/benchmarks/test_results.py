@@ -11,6 +11,7 @@ import pytest
 from pneumo_edge.benchmarks import results
 from pneumo_edge.benchmarks.results import Results
 from pneumo_edge.errors import ResultsError
+from tests.present import present
 
 MakeResults = Callable[..., Results]
 
@@ -110,8 +111,8 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_results_of_odd_names_are_read_by_strict_parsers(tmp_path: Path, make_results: MakeResults) -> None:
     json_reader = pytest.importorskip("pyarrow.json")
     found = make_results(processes=2)
-    labels = {f"caf\udce9/{name}": label for name, label in found.test_set.labels.items()}
-    test_set = replace(found.test_set, labels=labels, patients={name: name for name in labels})
+    labels = {f"caf\udce9/{name}": label for name, label in present(found.test_set).labels.items()}
+    test_set = replace(present(found.test_set), labels=labels, patients={name: name for name in labels})
     units = tuple(
         replace(unit, probabilities=dict(zip(labels, unit.probabilities.values(), strict=True))) for unit in found.units
     )

@@ -21,6 +21,7 @@ from pneumo_edge.benchmarks.report.runs import gather
 from pneumo_edge.benchmarks.results import Calls, Conditions, Results, UnitResult, read
 from pneumo_edge.benchmarks.summary import summarise
 from pneumo_edge.evaluation.metrics import Confusion
+from tests.present import present
 
 MakeResults = Callable[..., Results]
 
@@ -107,7 +108,7 @@ def test_a_process_on_a_slower_machine_does_not_move_the_ratio(make_results: Mak
                 replace(
                     unit.latency[0],
                     inference=slowed(unit.latency[0].inference),
-                    file_to_verdict=slowed(unit.latency[0].file_to_verdict),
+                    file_to_verdict=slowed(present(unit.latency[0].file_to_verdict)),
                 ),
                 *unit.latency[1:],
             ),

@@ -13,6 +13,7 @@ from pneumo_edge.data.sources import open_source
 from pneumo_edge.errors import DataError
 from pneumo_edge.imaging import images
 from pneumo_edge.scoring.decoding import InputSize
+from tests.present import present
 
 SIZE = InputSize(28, 30, "bilinear")
 
@@ -30,7 +31,7 @@ def test_every_test_image_has_the_pixels_that_a_device_makes_of_it(phantom_folde
     assert set(prepared.pixels) == set(sizes)
     for size, path in prepared.pixels.items():
         pixels = np.load(path)
-        for name, grey in zip(prepared.test_set.labels, pixels, strict=True):
+        for name, grey in zip(present(prepared.test_set).labels, pixels, strict=True):
             expected = images.load((phantom_folder / name).read_bytes(), size.height, size.width)
             np.testing.assert_array_equal(images.grey_to_rgb(grey), expected)
 
@@ -38,7 +39,7 @@ def test_every_test_image_has_the_pixels_that_a_device_makes_of_it(phantom_folde
 def test_labels_are_those_of_the_test_split_and_what_cannot_be_decoded_is_named(
     phantom_folder: Path, place: Scratch
 ) -> None:
-    test_set = prepare(open_source(phantom_folder), [SIZE], place, BenchmarkSettings()).test_set
+    test_set = present(prepare(open_source(phantom_folder), [SIZE], place, BenchmarkSettings()).test_set)
     assert test_set.labels == {
         f"test/{class_name}/{index}.png": label
         for label, class_name in enumerate(("NORMAL", "PNEUMONIA"))
@@ -54,7 +55,7 @@ def test_timed_images_are_drawn_from_the_seed_and_lie_as_files_with_the_same_byt
 ) -> None:
     source = open_source(phantom_folder)
     prepared = prepare(source, [SIZE], place, BenchmarkSettings(images=5))
-    names = list(prepared.test_set.labels)
+    names = list(present(prepared.test_set).labels)
     assert len(prepared.timed) == 5
     for image in prepared.timed:
         assert Path(image.file).read_bytes() == (phantom_folder / names[image.index]).read_bytes()
@@ -68,7 +69,7 @@ def test_timed_images_are_drawn_from_the_seed_and_lie_as_files_with_the_same_byt
 
 def test_the_fingerprint_follows_content_and_label_and_not_names(phantom_folder: Path, place: Scratch) -> None:
     def fingerprint() -> str:
-        return prepare(open_source(phantom_folder), [SIZE], place, BenchmarkSettings()).test_set.fingerprint
+        return prepare(open_source(phantom_folder), [SIZE], place, BenchmarkSettings()).fingerprint
 
     before = fingerprint()
     image = phantom_folder / "test" / "NORMAL" / "3.png"

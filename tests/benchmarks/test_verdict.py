@@ -18,6 +18,7 @@ from pneumo_edge.benchmarks.results import LatencySamples, MemorySample, Results
 from pneumo_edge.benchmarks.summary import Row, summarise
 from pneumo_edge.benchmarks.verdict import BenchmarkVerdict
 from pneumo_edge.evaluation.comparison import compare_auc
+from tests.present import present
 
 MakeResults = Callable[..., Results]
 
@@ -48,7 +49,7 @@ def with_noise(results: Results, noise: dict[str, float], seed: int = 0) -> Resu
     labels = dict(zip((f"test/{i}" for i in range(400)), (i % 2 for i in range(400)), strict=True))
     generator = np.random.default_rng(seed)
     common = np.array(list(labels.values())) + generator.normal(0, 0.5, len(labels))
-    test_set = replace(results.test_set, labels=labels, patients={name: name for name in labels})
+    test_set = replace(present(results.test_set), labels=labels, patients={name: name for name in labels})
 
     def scores(file: str) -> dict[str, Any]:
         own = common + noise.get(file, 0.0) * generator.normal(0, 1, len(labels))
@@ -188,23 +189,23 @@ def test_few_images_settle_nothing_of_accuracy(make_results: MakeResults, images
         assert f"{images} of {images} patients in the smaller class" in said
         assert not re.search(r"\[([+-]\S+), \1\]", said)  # an interval without width
     for row in summarise(results).rows:
-        assert row.accuracy.auc.low < row.accuracy.auc.high
+        assert present(row.accuracy).auc.low < present(row.accuracy).auc.high
     # Speed does not depend on them.
     assert found["faster", "fp32"] == "supported"
 
 
 def test_many_images_of_few_patients_settle_nothing_of_accuracy(make_results: MakeResults) -> None:
     results = with_noise(make_results(), {})
-    patients = {name: str(index % 40) for index, name in enumerate(results.test_set.labels)}
-    results = replace(results, test_set=replace(results.test_set, patients=patients))
+    patients = {name: str(index % 40) for index, name in enumerate(present(results.test_set).labels)}
+    results = replace(results, test_set=replace(present(results.test_set), patients=patients))
     assert outcomes(results)["as accurate", "fp32"] == "not separable"
     assert "200 of 20 patients" in evidence(results, "as accurate", "fp32")
 
 
 def few_images(results: Results, images: int) -> Results:
     """The first test images alone."""
-    labels = dict(list(results.test_set.labels.items())[:images])
-    test_set = replace(results.test_set, labels=labels, patients={name: name for name in labels})
+    labels = dict(list(present(results.test_set).labels.items())[:images])
+    test_set = replace(present(results.test_set), labels=labels, patients={name: name for name in labels})
     units = tuple(
         replace(unit, probabilities={name: unit.probabilities[name] for name in labels}) for unit in results.units
     )
@@ -315,15 +316,17 @@ def test_the_tests_of_accuracy_are_paired_and_by_patient(make_results: MakeResul
         next(unit for unit in results.units if unit.unit.model == f"{backbone}-fp32.tflite")
         for backbone in ("mobilenetv2", "efficientnetb0")
     )
-    labels = np.array(list(results.test_set.labels.values()))
-    scores = [np.array([unit.probabilities[name] for name in results.test_set.labels]) for unit in (one, other)]
+    labels = np.array(list(present(results.test_set).labels.values()))
+    scores = [
+        np.array([unit.probabilities[name] for name in present(results.test_set).labels]) for unit in (one, other)
+    ]
     expected = compare_auc(labels, *scores)
     said = evidence(results, "as accurate", "fp32")
     assert f"AUC {expected.difference.value:+.3f}" in said
     assert ("p < 0.001" if expected.p is not None and expected.p < 0.001 else f"p = {expected.p:.3f}") in said
     # Fewer patients, each with many images: the interval is another.
-    patients = {name: str(index % 20) for index, name in enumerate(results.test_set.labels)}
-    grouped = replace(results, test_set=replace(results.test_set, patients=patients))
+    patients = {name: str(index % 20) for index, name in enumerate(present(results.test_set).labels)}
+    grouped = replace(results, test_set=replace(present(results.test_set), patients=patients))
     assert evidence(grouped, "as accurate", "fp32") != said
 
 
@@ -391,6 +394,8 @@ def test_the_front_looks_at_all_four(rows: tuple[Row, ...]) -> None:
         replace(worst, model=replace(worst.model, size_bytes=1)),
         replace(worst, memory_bytes=(1, 1, 1)),
         replace(worst, inference=replace(worst.inference, median_ms=0.1)),
-        replace(worst, accuracy=replace(worst.accuracy, auc=replace(worst.accuracy.auc, value=0.999))),
+        replace(
+            worst, accuracy=replace(present(worst.accuracy), auc=replace(present(worst.accuracy).auc, value=0.999))
+        ),
     ):
         assert verdict.pareto([worst, better]) == (better,)

@@ -52,7 +52,7 @@ _X_RAY = Image.effect_noise((300, 300), 60)
 #: Name, content, and what its line says was given, was expected, and is to be done.
 _BAD_IMAGES: list[tuple[str, bytes, str, str, str]] = [
     ("empty.jpeg", b"", "the file is empty", "an image", "Copy the file again"),
-    ("cut.jpeg", _encode(_X_RAY, "JPEG")[:-5000], "the JPEG data is truncated", "complete image file", "Copy the file"),
+    ("cut.jpeg", _encode(_X_RAY, "JPEG")[:-5000], "the JPEG data is truncated", "a complete image", "Copy the file"),
     ("text.jpeg", b"Dear colleague,", "not an image", "a JPEG, PNG, BMP, TIFF, WEBP, GIF or DICOM file", "convert it"),
     ("one.png", _encode(Image.new("L", (1, 1)), "PNG"), "1x1 pixels", "at least 28 pixels a side", "original"),
     ("cmyk.jpeg", _encode(Image.new("CMYK", (64, 64)), "JPEG"), "colour space CMYK", "greyscale or RGB", "Convert it"),
@@ -150,17 +150,17 @@ _MODELS: dict[str, tuple[Callable[[Path, Path], Path], str, str, str]] = {
     ),
     "tflite from elsewhere": (
         lambda tiny, folder: tiny / "bare" / "tiny-fp32.tflite",
-        "carries no ModelSpec", "pneumo-edge export", "export the model with pneumo-edge",
+        "has no ModelSpec", "pneumo-edge export", "export the model with pneumo-edge",
     ),
     "onnx from elsewhere": (
         lambda tiny, folder: tiny / "bare" / "tiny-fp32.onnx",
-        "carries no ModelSpec", "pneumo-edge export", "export the model with pneumo-edge",
+        "has no ModelSpec", "pneumo-edge export", "export the model with pneumo-edge",
     ),
     "text named tflite": (
-        lambda tiny, folder: _text(folder / "letter.tflite"), "does not contain a tflite", "intact", "Copy it again",
+        lambda tiny, folder: _text(folder / "letter.tflite"), "does not contain a tflite", "complete", "Copy it again",
     ),
     "text named onnx": (
-        lambda tiny, folder: _text(folder / "letter.onnx"), "carries no ModelSpec", "pneumo-edge export", "Copy",
+        lambda tiny, folder: _text(folder / "letter.onnx"), "has no ModelSpec", "pneumo-edge export", "Copy",
     ),
     "keras": (lambda tiny, folder: tiny / "tiny.keras", "is not a model file", ".tflite or .onnx", "an exported model"),
     "missing": (lambda tiny, folder: folder / "no.tflite", "there is no file", "a model file", "pneumo-edge export"),
@@ -175,6 +175,8 @@ def test_a_bad_model_file_gets_one_line(
 ) -> None:
     make, given, expected, remedy = _MODELS[name]
     model = make(tiny_models, tmp_path)
+    if verb == "info" and name.endswith("from elsewhere"):
+        pytest.skip("info reads any whole file")
     done = run(*(["predict", x_rays, "--model", model] if verb == "predict" else ["info", model]))
     assert done.code == ExitCode.FAILED
     assert done.out == ""
@@ -266,7 +268,7 @@ def test_what_a_user_can_act_on_is_one_line_with_its_exit_code(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("pneumo_edge.runtime.classifier.read_spec", fail)
+    monkeypatch.setattr("pneumo_edge.spec.reading.find", fail)
     result = CliRunner().invoke(app, ["info", str(tmp_path / "x.tflite")])
     assert result.exit_code == code
     assert result.stdout == ""
@@ -278,7 +280,7 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("pneumo_edge.runtime.classifier.read_spec", fail)
+    monkeypatch.setattr("pneumo_edge.spec.reading.find", fail)
     result = CliRunner().invoke(app, ["info", str(tmp_path / "x.tflite")])
     assert result.exit_code == ExitCode.BUG
     assert isinstance(result.exception, ZeroDivisionError)

@@ -35,8 +35,10 @@ def draw_distributions(runs: Runs, kind: CallKind, layout: Layout) -> str:
             rows = canvas.by_format(panel.rows)
             for place, same in zip(reversed(range(len(rows))), rows.values(), strict=True):
                 for row in same:
-                    processes = [np.array(getattr(each, kind).wall_ns) / 1e6 for each in row.result.latency]
-                    _draw(axes, processes, place - 0.25, colours[row.model.backbone])
+                    timed = [calls for each in row.result.latency if (calls := getattr(each, kind))]
+                    processes = [np.array(calls.wall_ns) / 1e6 for calls in timed]
+                    if processes:
+                        _draw(axes, processes, place - 0.25, colours[row.model.backbone])
             canvas.name_places(axes, list(rows))
             axes.set_xlabel("ms")
             canvas.log_scale(axes)

@@ -50,7 +50,8 @@ def _draw(axes: Axes, runs: Runs, ratio: Ratio, place: float) -> None:
         axes.fill_betweenx((place - 0.5, place + 0.5), 1 / band, band, color=canvas.MUTED, alpha=0.25, linewidth=0)
     file_to_verdict = ratio.file_to_verdict if clock == "cpu" else ratio.wall_file_to_verdict
     _draw_interval(axes, runs, ratio, ratio.decided, place + 0.13, filled=True)
-    _draw_interval(axes, runs, ratio, file_to_verdict, place - 0.13, filled=False)
+    if file_to_verdict:
+        _draw_interval(axes, runs, ratio, file_to_verdict, place - 0.13, filled=False)
 
 
 def _draw_interval(axes: Axes, runs: Runs, ratio: Ratio, found: Interval, place: float, *, filled: bool) -> None:

@@ -17,7 +17,8 @@ def draw_stages(runs: Runs, layout: Layout) -> str:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    names = [stage for stage in runs[0].summary.rows[0].stages_ms if stage != _INFERENCE]
+    stages = next(row.stages_ms for run in runs for row in run.summary.rows if row.stages_ms)
+    names = [stage for stage in stages if stage != _INFERENCE]
     parts = dict(zip(names, canvas.PARTS, strict=False))
     colours = canvas.colours(runs)
     with canvas.draw_panels(

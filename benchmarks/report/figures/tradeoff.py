@@ -14,6 +14,7 @@ from pneumo_edge.backbones import backbone_title
 from pneumo_edge.benchmarks.report.figures import canvas
 from pneumo_edge.benchmarks.report.runs import Run, Runs
 from pneumo_edge.benchmarks.summary import Row
+from pneumo_edge.evaluation.metrics import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +39,7 @@ def draw_tradeoff(runs: Runs, layout: Layout) -> str:
     with canvas.draw_panels(runs, layout, lambda panel: _HEIGHT[layout], sharey=True) as drawn:
         figure, pairs = drawn
         for axes, panel in pairs:
-            _draw_dots(axes, runs, panel.run, panel.rows)
+            _draw_dots(axes, runs, panel.run, _measured(panel.rows))
             axes.tick_params(labelbottom=True)
             axes.set_xlabel("Inference, ms (median)")
             axes.set_ylabel("AUC")
@@ -48,14 +49,18 @@ def draw_tradeoff(runs: Runs, layout: Layout) -> str:
         # Labels are placed around the dots, so the layout must be final.
         drawing.lay_out(figure)
         for axes, panel in pairs:
-            _label_dots(axes, runs, panel.rows)
+            _label_dots(axes, runs, _measured(panel.rows))
         return canvas.to_svg(figure, f"tradeoff-{layout}")
+
+
+def _measured(rows: Iterable[Row]) -> list[Row]:
+    return [row for row in rows if row.accuracy]
 
 
 def _draw_dots(axes: Axes, runs: Runs, run: Run, rows: Sequence[Row]) -> None:
     front = [id(row) for row in run.verdict.pareto]
     for row in sorted(rows, key=_area, reverse=True):
-        auc, x, colour = row.accuracy.auc, row.inference.median_ms, canvas.colours(runs)[row.model.backbone]
+        auc, x, colour = _auc(row), row.inference.median_ms, canvas.colours(runs)[row.model.backbone]
         axes.plot((x, x), (auc.low, auc.high), color=colour, linewidth=1, alpha=0.4)
         marker = _markers(runs)[row.model.format]
         axes.scatter(
@@ -77,7 +82,7 @@ def _label_dots(axes: Axes, runs: Runs, rows: Sequence[Row]) -> None:
     taken = [box for row in rows for box in _extents(axes, row)]
     inside = axes.get_window_extent()
     for dots in _coincident(axes, rows):
-        first, auc = dots[0], dots[0].accuracy.auc
+        first, auc = dots[0], _auc(dots[0])
         beside, line = _radius(first) + 5, 11
         candidates = (
             (auc.value, (beside, 0), "left", "center"),
@@ -138,8 +143,8 @@ def _extents(axes: Axes, row: Row) -> list[Bbox]:
     from matplotlib.transforms import Bbox
 
     x, y = axes.transData.transform(_place(row))
-    _, low = axes.transData.transform((row.inference.median_ms, row.accuracy.auc.low))
-    _, high = axes.transData.transform((row.inference.median_ms, row.accuracy.auc.high))
+    _, low = axes.transData.transform((row.inference.median_ms, _auc(row).low))
+    _, high = axes.transData.transform((row.inference.median_ms, _auc(row).high))
     radius = _pixels(axes, row)
     return [
         Bbox.from_extents(x - radius, y - radius, x + radius, y + radius),
@@ -148,7 +153,12 @@ def _extents(axes: Axes, row: Row) -> list[Bbox]:
 
 
 def _place(row: Row) -> tuple[float, float]:
-    return row.inference.median_ms, row.accuracy.auc.value
+    return row.inference.median_ms, _auc(row).value
+
+
+def _auc(row: Row) -> Interval:
+    assert row.accuracy, "only rows whose accuracy was measured are drawn"
+    return row.accuracy.auc
 
 
 def _pixels(axes: Axes, row: Row) -> float:

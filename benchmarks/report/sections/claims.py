@@ -18,7 +18,7 @@ from pneumo_edge._util.document import (
 )
 from pneumo_edge.backbones import backbone_title
 from pneumo_edge.benchmarks import sentences as words
-from pneumo_edge.benchmarks import verdict
+from pneumo_edge.benchmarks import speed, verdict
 from pneumo_edge.benchmarks.claims import AskedClaim, Property, backbones
 from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.runs import Run, Runs, engine_title
@@ -63,14 +63,28 @@ def section(runs: Runs) -> Section:
             else "No claim was decided. A claim needs two files that differ only in their backbone."
         )
         blocks.append(Paragraph(why))
+    if ranked := tuple(_speeds(runs)):
+        blocks.append(Points(ranked))
     blocks.append(Paragraph(" ".join(_rules(runs)), minor=True))
-    if not all(run.summary.accuracy_counts for run in runs):
+    if any(not run.summary.has_accuracy for run in runs):
+        blocks.append(
+            Paragraph("Accuracy was not measured: no data set was given, or no file has a ModelSpec.", minor=True)
+        )
+    elif not all(run.summary.accuracy_counts for run in runs):
         blocks.append(Paragraph("No claim on accuracy is decided; the warning at the top says why.", minor=True))
     if told:
         blocks.append(Folded("Every claim with its evidence", (evidence_table(runs),)))
     if unranked := tuple(_unranked(runs)):
         blocks.append(Folded("Files that are not ranked, and why", (Points(unranked),)))
     return Section("Verdict", tuple(blocks))
+
+
+def _speeds(runs: Runs) -> Iterator[str]:
+    """The files of any tool by speed, a sentence each."""
+    for run in runs:
+        for ranking in speed.rank(run.summary):
+            for ratio in ranking.slower:
+                yield f"{f'Run {run.letter}. ' if run.letter else ''}{speed.sentence(ratio)}."
 
 
 def _rules(runs: Runs) -> Iterator[str]:

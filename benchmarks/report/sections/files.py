@@ -5,6 +5,7 @@ from __future__ import annotations
 from pneumo_edge._util.document import Cell, Paragraph, Points, Section, Table, count
 from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.runs import Runs
+from pneumo_edge.scoring.models import Model
 
 
 def section(runs: Runs) -> Section:
@@ -33,7 +34,7 @@ def section(runs: Runs) -> Section:
                         Cell(model.trained_on),
                         Cell(model.recipe),
                         Cell(model.initial_weights),
-                        Cell("argmax") if model.threshold is None else cells.number(model.threshold, 3),
+                        _threshold(model),
                         cells.number(model.size_bytes, 0),
                     )
                     for run in runs
@@ -42,6 +43,12 @@ def section(runs: Runs) -> Section:
             ),
         ),
     )
+
+
+def _threshold(model: Model) -> Cell:
+    if model.threshold is not None:
+        return cells.number(model.threshold, 3)
+    return Cell("argmax" if model.has_spec else "")
 
 
 def left_out(runs: Runs) -> Section | None:
@@ -53,7 +60,10 @@ def left_out(runs: Runs) -> Section | None:
         skipped += [
             f"{where}{skip.model}{f' on {skip.engine}' * bool(skip.engine)}: {skip.reason}" for skip in results.skipped
         ]
-        images += [f"{where}{name}: {reason}" for name, reason in results.test_set.left_out.items()]
+        images += [
+            f"{where}{name}: {reason}"
+            for name, reason in (results.test_set.left_out if results.test_set else {}).items()
+        ]
     if not skipped and not images:
         return None
     return Section(

@@ -15,13 +15,8 @@ def section(runs: Runs) -> Section:
     """The command, the machine, the versions."""
     blocks: list[Block] = []
     for run in runs:
-        results = run.summary.results
         blocks.append(
-            Paragraph(
-                f"{f'Run {run.letter}. ' if run.letter else ''}Run this command. DATA is the data set "
-                f"({results.test_set.title}; licence: {results.test_set.licence}). Its test images have the "
-                f"fingerprint {results.test_set.fingerprint[:16]}."
-            )
+            Paragraph(f"{f'Run {run.letter}. ' if run.letter else ''}Run this command.{_data(run.summary.results)}")
         )
         blocks.append(Code(_command(run)))
     blocks.append(Paragraph("The machine and the versions:"))
@@ -74,10 +69,21 @@ def _describe(results: Results, run: Run) -> dict[str, str]:
     }
 
 
+def _data(results: Results) -> str:
+    test_set = results.test_set
+    if test_set is None:
+        return ""
+    return (
+        f" DATA is the data set ({test_set.title}; licence: {test_set.licence}). Its test images have the fingerprint "
+        f"{test_set.fingerprint[:16]}."
+    )
+
+
 def _command(run: Run) -> str:
     results, settings = run.summary.results, run.summary.results.settings
     units = [row.result.unit for row in run.summary.rows]
-    command = ["pneumo-edge", "benchmark", *(model.file for model in results.models), "--data", "DATA"]
+    command = ["pneumo-edge", "benchmark", *(model.file for model in results.models)]
+    command += ["--data", "DATA"] if results.test_set else []
     for engine in dict.fromkeys(unit.engine for unit in units):
         command += ["--engine", engine]
     for threads in sorted({unit.threads for unit in units}):

@@ -79,12 +79,7 @@ def comparison_table(compared: Iterable[UnitComparison]) -> Table:
             (
                 *cells.unit(each.after),
                 *(_ratio(each.findings.get(name)) for name in comparison.COSTS),
-                _change(each.before.accuracy.auc, each.after.accuracy.auc, each.findings.get("AUC")),
-                _change(
-                    each.before.accuracy.confusion.accuracy,
-                    each.after.accuracy.confusion.accuracy,
-                    each.findings.get("accuracy"),
-                ),
+                *_changes(each),
                 _found(each),
             )
             for each in compared
@@ -95,6 +90,16 @@ def comparison_table(compared: Iterable[UnitComparison]) -> Table:
 
 def _ratio(found: Finding | None) -> Cell:
     return cells.ratio(found.interval) if found and found.interval else Cell("not known")
+
+
+def _changes(each: UnitComparison) -> tuple[Cell, Cell]:
+    before, after = each.before.accuracy, each.after.accuracy
+    if before is None or after is None:
+        return Cell(""), Cell("")
+    return (
+        _change(before.auc, after.auc, each.findings.get("AUC")),
+        _change(before.confusion.accuracy, after.confusion.accuracy, each.findings.get("accuracy")),
+    )
 
 
 def _change(before: Interval, after: Interval, found: Finding | None) -> Cell:

@@ -9,9 +9,12 @@ from pneumo_edge.benchmarks.report import cells, figures
 from pneumo_edge.benchmarks.report.runs import Runs, units
 
 
-def section(runs: Runs) -> Section:
-    """The stages of each unit, as a figure and in numbers."""
-    labels, stages = cells.unit_columns(runs), tuple(runs[0].summary.rows[0].stages_ms)
+def section(runs: Runs) -> Section | None:
+    """The stages of each unit, as a figure and in numbers; None where no unit was timed end to end."""
+    labels, timed = cells.unit_columns(runs), [(run, row) for run, row in units(runs) if row.stages_ms]
+    if not timed:
+        return None
+    stages = tuple(timed[0][1].stages_ms)
     return Section(
         "Time by stage",
         (
@@ -30,7 +33,7 @@ def section(runs: Runs) -> Section:
                         *(cells.number(row.stages_ms[stage], 3) for stage in stages),
                         cells.share(row.stages_ms["inference"] / sum(row.stages_ms.values())),
                     )
-                    for run, row in units(runs)
+                    for run, row in timed
                 ),
                 group=cells.ENGINE,
             ),

@@ -9,6 +9,7 @@ from pneumo_edge._util.document import Cell, Figure, Folded, Paragraph, Points, 
 from pneumo_edge.benchmarks.float_baseline import FloatComparison, compare_with_float
 from pneumo_edge.benchmarks.report import cells, figures
 from pneumo_edge.benchmarks.report.runs import Runs, units
+from pneumo_edge.benchmarks.summary import Row
 
 #: A longer list is folded.
 _MOST_POINTS = 6
@@ -16,22 +17,11 @@ _MOST_POINTS = 6
 
 def section(runs: Runs) -> Section:
     """The Pareto front, as a figure and by name, and the main numbers of every unit."""
-    summary = runs[0].summary
-    commoner = max(summary.class_counts, key=summary.class_counts.__getitem__)
+    measured = any(run.summary.has_accuracy for run in runs)
     return Section(
-        "Accuracy, latency and size",
+        "Accuracy, latency and size" if measured else "Latency and size",
         (
-            Paragraph(
-                f"Always predicting {commoner} would be correct for {summary.majority_share:.1%} of the test images; "
-                "compare each accuracy with that. In public X-ray sets, file size, brightness and contrast alone "
-                "separate the classes better than chance; `pneumo-edge data audit` measures how well in this one."
-            ),
-            Figure(
-                partial(figures.draw_tradeoff, runs),
-                "AUC with its 95 % interval against the median time of one inference (logarithmic). The area of a dot "
-                "is the size of the model file, its colour the backbone, its shape the format. A ring marks the Pareto "
-                "front.",
-            ),
+            *(_accuracy(runs) if measured else ()),
             Paragraph(
                 "A unit is on the Pareto front if no other unit is at least as good in AUC, inference time, file size "
                 "and peak memory, and better in one of them."
@@ -51,6 +41,23 @@ def section(runs: Runs) -> Section:
     )
 
 
+def _accuracy(runs: Runs) -> Iterator[Paragraph | Figure]:
+    """What there is only where accuracy was measured."""
+    summary = next(run.summary for run in runs if run.summary.has_accuracy)
+    commoner = max(summary.class_counts, key=summary.class_counts.__getitem__)
+    yield Paragraph(
+        f"Always predicting {commoner} would be correct for {summary.majority_share:.1%} of the test images; "
+        "compare each accuracy with that. In public X-ray sets, file size, brightness and contrast alone "
+        "separate the classes better than chance; `pneumo-edge data audit` measures how well in this one."
+    )
+    yield Figure(
+        partial(figures.draw_tradeoff, runs),
+        "AUC with its 95 % interval against the median time of one inference (logarithmic). The area of a dot "
+        "is the size of the model file, its colour the backbone, its shape the format. A ring marks the Pareto "
+        "front.",
+    )
+
+
 def _beside(found: FloatComparison | None) -> Cell:
     """How many times as long as the float file, and the reason where it is slow."""
     if found is None:
@@ -58,11 +65,15 @@ def _beside(found: FloatComparison | None) -> Cell:
     return Cell(f"{found.times:.2f}", found.briefly, found.times, "bad" if found.slow else "")
 
 
+def _auc(row: Row) -> str:
+    return f"AUC {row.accuracy.auc.value:.3f}, " if row.accuracy else ""
+
+
 def _front(runs: Runs) -> Points | Folded:
     """The Pareto front in words."""
     front = tuple(
-        f"{f'Run {run.letter}. ' if run.letter else ''}On the Pareto front: {cells.unit_title(row)}, with AUC "
-        f"{row.accuracy.auc.value:.3f}, {row.inference.median_ms:.2f} ms, a file of "
+        f"{f'Run {run.letter}. ' if run.letter else ''}On the Pareto front: {cells.unit_title(row)}, with "
+        f"{_auc(row)}{row.inference.median_ms:.2f} ms, a file of "
         f"{row.model.size_bytes / cells.MEBI:.2f} MiB and {row.peak_bytes / cells.MEBI:.1f} MiB of memory."
         for run in runs
         for row in run.verdict.pareto
@@ -107,10 +118,7 @@ def main_table(runs: Runs) -> Table:
             (
                 *cells.unit(row, run),
                 cells.number(row.model.size_bytes / cells.MEBI),
-                cells.interval(row.accuracy.auc),
-                cells.interval(row.accuracy.confusion.accuracy),
-                cells.interval(row.accuracy.confusion.sensitivity),
-                cells.interval(row.accuracy.confusion.specificity),
+                *cells.quality_cells(row),
                 cells.median_p90(row.inference),
                 _beside(beside[run.letter].get(id(row))),
                 cells.median_p90(row.file_to_verdict),

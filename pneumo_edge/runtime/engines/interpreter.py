@@ -42,7 +42,7 @@ class InterpreterModel:
         with native_output.quiet_stderr(), native_output.spelled(path) as spelled:
             self._interpreter = interpreter_class(model_path=spelled, num_threads=threads)
             self.inputs = tuple(map(_describe, self._interpreter.get_input_details()))
-            self._resize(given.shapes)
+            self._resize(given)
             self._interpreter.allocate_tensors()
         self._input_details = self._interpreter.get_input_details()
         self._output_details = self._interpreter.get_output_details()
@@ -53,8 +53,8 @@ class InterpreterModel:
         """See :class:`pneumo_edge.runtime.engines.AnyModel`."""
         return {each["name"]: _shape(each) for each in self._input_details}
 
-    def _resize(self, shapes: Mapping[str, Shape]) -> None:
-        settled = tensors.settle(self.inputs, shapes)
+    def _resize(self, given: Given) -> None:
+        settled = tensors.settle(self.inputs, given)
         for each in self._interpreter.get_input_details():
             if _shape(each) != settled[each["name"]]:
                 self._interpreter.resize_tensor_input(each["index"], settled[each["name"]])
@@ -109,10 +109,10 @@ class InterpreterEngine(InterpreterModel):
         self.output_shape = _shape(probability)
         self.other_shapes = {each["name"]: _shape(each) for each in others}
 
-    def _resize(self, shapes: Mapping[str, Shape]) -> None:
+    def _resize(self, given: Given) -> None:
         # Of a file without open axes, the classifier tells what is at odds with its ModelSpec.
         if any(None in each.shape for each in self.inputs):
-            super()._resize(shapes)
+            super()._resize(given)
 
     def run(self, tensor: Tensor) -> Probabilities:
         """Run inference once; see :class:`pneumo_edge.runtime.engines.Engine`."""

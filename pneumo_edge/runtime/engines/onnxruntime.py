@@ -68,7 +68,7 @@ class OnnxRuntimeModel:
     @functools.cached_property
     def shapes(self) -> dict[str, Shape]:
         """See :class:`pneumo_edge.runtime.engines.AnyModel`."""
-        return tensors.settle(self.inputs, self._given.shapes)
+        return tensors.settle(self.inputs, self._given)
 
     def call(self, feeds: Sequence[Tensor]) -> list[Tensor]:
         """Infer once; see :class:`pneumo_edge.runtime.engines.AnyModel`."""
@@ -82,7 +82,7 @@ class OnnxRuntimeModel:
 
     def _profile(self) -> list[dict[str, Any]]:
         """Return onnxruntime's record of each node that it ran: ``op_name`` and the shapes of inputs and outputs."""
-        drawn = tensors.draw(self.inputs, self.shapes, self._given.values, 0)
+        drawn = tensors.draw(self.inputs, self.shapes, self._given, 0)
         feeds = dict(zip((each.name for each in self.inputs), drawn, strict=True))
         with tempfile.TemporaryDirectory() as folder:
             session = open_session(self._path, self.threads, optimize=False, profile=Path(folder) / "profile")

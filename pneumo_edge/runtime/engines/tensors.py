@@ -52,20 +52,23 @@ class Given:
     Attributes:
         shapes: Shapes of inputs with axes of any size.
         values: The value of every element of an input, for one that takes no others, such as a sample rate.
+        shared: Whether it is given to several files, each of which takes what has the name of one of its inputs, and
+            ``""`` where its only input has an open axis. Otherwise every name has to be of an input.
     """
 
     shapes: dict[str, Shape] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
+    shared: bool = False
 
 
-def settle(inputs: Sequence[TensorInfo], wanted: Mapping[str, Shape]) -> dict[str, Shape]:
+def settle(inputs: Sequence[TensorInfo], given: Given) -> dict[str, Shape]:
     """Give each input a shape without open axes.
 
     The first axis of an input is that of images in a batch; where it is open, it is 1.
 
     Args:
         inputs: The inputs of a file.
-        wanted: Shapes by name; ``""`` stands for the only input.
+        given: Their shapes by name.
 
     Returns:
         A shape for each input, by name.
@@ -74,7 +77,7 @@ def settle(inputs: Sequence[TensorInfo], wanted: Mapping[str, Shape]) -> dict[st
         ModelFileError: A shape is of no input, does not fit the input, or is missing.
     """
     names = [each.name for each in inputs]
-    asked = _by_input(inputs, wanted, "shape")
+    asked = _by_input(inputs, given.shapes, "shape", given.shared)
     for name, shape in asked.items():
         info = inputs[names.index(name)]
         if not _fits(shape, info.shape):
@@ -94,9 +97,7 @@ def settle(inputs: Sequence[TensorInfo], wanted: Mapping[str, Shape]) -> dict[st
     return {name: tuple(size for size in shape if size is not None) for name, shape in settled.items()}
 
 
-def draw(
-    inputs: Sequence[TensorInfo], shapes: Mapping[str, Shape], values: Mapping[str, float], seed: int
-) -> list[Tensor]:
+def draw(inputs: Sequence[TensorInfo], shapes: Mapping[str, Shape], given: Given, seed: int) -> list[Tensor]:
     """Draw an array for each input, of the right kind for timing.
 
     Floating-point inputs get values of 0 to 1, quantized and 8-bit ones every value that they have, other integers and
@@ -105,13 +106,13 @@ def draw(
     Args:
         inputs: The inputs of a file.
         shapes: Their shapes, from :func:`settle`.
-        values: As :attr:`Given.values`.
+        given: Values by name.
         seed: Seed of the values.
 
     Raises:
         ModelFileError: A value is of no input, or an input has a type that numpy lacks.
     """
-    asked = _by_input(inputs, values, "value")
+    asked = _by_input(inputs, given.values, "value", given.shared)
     random = np.random.default_rng(seed)
     return [_draw(each, shapes[each.name], asked.get(each.name), random) for each in inputs]
 
@@ -133,9 +134,12 @@ def _draw(info: TensorInfo, shape: Shape, value: float | None, random: np.random
     return np.zeros(shape, dtype)
 
 
-def _by_input(inputs: Sequence[TensorInfo], asked: Mapping[str, _Asked], what: str) -> dict[str, _Asked]:
+def _by_input(inputs: Sequence[TensorInfo], asked: Mapping[str, _Asked], what: str, shared: bool) -> dict[str, _Asked]:
     """What was asked, by the full name of the input."""
     names = [each.name for each in inputs]
+    if shared:
+        known = {*names, ""} if len(inputs) == 1 and None in inputs[0].shape else {*names}
+        asked = {name: each for name, each in asked.items() if name in known}
     named = {(names[0] if not name and len(names) == 1 else name): each for name, each in asked.items()}
     if unknown := [name for name in named if name not in names]:
         raise ModelFileError(
