@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from pneumo_edge.backbones import Backbone
+from pneumo_edge.scaling import SCALINGS
 
 NAME = "tiny"
 #: Its images have 96 pixels a side.
-ROW = Backbone(NAME, "Tiny", f"{__name__}:build", side=96)
+ROW = Backbone(NAME, "Tiny", f"{__name__}:build", SCALINGS["-1..1"], side=96)
 
 
 def build(include_top: bool, weights: None, input_shape: tuple[int, int, int]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import re
@@ -106,7 +107,9 @@ class MedMnistSource:
             _check(path, split, self._images[split], labels[split], columns)
             self._findings[split] = list(_findings(labels[split], class_names, path, split))
         counts = Counter(each for of_split in self._findings.values() for each in of_split)
-        self._settled = classes.settle(counts, data, path.name, task, numbered=(*class_names, _NO_FINDING))
+        self._settled = classes.settle(
+            counts, data, path.name, task, numbered=(*class_names, _NO_FINDING) if class_names else ()
+        )
         self.task = self._settled.task
         self.passed_over = {f"class {name}": reason for name, reason in self._settled.left_out.items()}
 
@@ -150,19 +153,23 @@ def _read(archive: zipfile.ZipFile, member: str) -> npt.NDArray[Any]:
 
 def _unpack(stream: IO[bytes]) -> npt.NDArray[Any]:
     """An array that lies in a file without a name, and is mapped into memory as it is read."""
-    with writing(folder := cache_folder()):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (it lives as long as the array)
-        shutil.copyfileobj(stream, file, 2**20)
-    file.seek(0)
-    npy: Any = np.lib.format
-    read_header = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read_header(file)
-    if dtype.hasobject or fortran:
-        raise ValueError(f"an array of {dtype} that is not in C order")
-    if file.seek(0, io.SEEK_END) < math.prod(shape) * dtype.itemsize:
-        raise ValueError("an array that is cut short")
-    return np.memmap(file, dtype, "r", file.tell() - math.prod(shape) * dtype.itemsize, shape)
+    folder = cache_folder()
+    with contextlib.ExitStack() as stack:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            # The map of it stays when it is closed.
+            file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+            shutil.copyfileobj(stream, file, 2**20)
+        file.seek(0)
+        npy: Any = np.lib.format
+        read_header = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = read_header(file)
+        if dtype.hasobject or fortran:
+            raise ValueError(f"an array of {dtype} that is not in C order")
+        start, size = file.tell(), math.prod(shape) * dtype.itemsize
+        if file.seek(0, io.SEEK_END) != start + size:
+            raise ValueError("an array that is cut short")
+        return np.memmap(file, dtype, "r", start, shape)
 
 
 def _check(path: Path, split: str, pixels: npt.NDArray[Any], labels: npt.NDArray[Any], columns: int) -> None:

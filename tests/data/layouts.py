@@ -220,6 +220,7 @@ def _two(well: str, ill: str) -> dict[str, str]:
 
 
 _PNEUMONIA = _two("NORMAL", "PNEUMONIA")
+_LONG = "COVID " + 194 * "x"
 _SHARES = ("--split", "60/20/20")
 _NIH = {"NORMAL": "No Finding", "BACTERIA": "Infiltration|Pneumonia", "VIRUS": "Pneumonia"}
 
@@ -246,9 +247,9 @@ LAYOUTS = [
     ),
     Layout(
         "classes above splits",
-        folders("{label}/{split}/{name}", "COVID", "HEALTHY"),
-        ("--positive", "COVID"), ("HEALTHY", "COVID"), _two("HEALTHY", "COVID"),
-        without="--positive HEALTHY or --positive COVID",
+        folders("{label}/{split}/{name}", _LONG, "HEALTHY"),
+        ("--positive", _LONG), ("HEALTHY", _LONG), _two("HEALTHY", _LONG),
+        without=f"--positive HEALTHY or --positive '{_LONG}'",
     ),
     Layout(
         "no splits",
@@ -264,8 +265,8 @@ LAYOUTS = [
     Layout(
         "test apart",
         _apart,
-        ("--positive", "SICK", "--test", "{}/apart"), ("WELL", "SICK"), _two("WELL", "SICK"),
-        without=r"has classes \(WELL, SICK\) and no splits",
+        ("--test", "{}/apart", "--split", "80/20", "--positive", "SICK"), ("WELL", "SICK"), _two("WELL", "SICK"),
+        without="has the classes SICK, WELL; .* --positive WELL or --positive SICK",
     ),
     Layout(
         "picked and merged",

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pneumo_edge.data import medmnist
 from pneumo_edge.data.sources import (
     PHANTOM_MARKER,
+    DataSource,
     FolderSource,
     MedMnistSource,
     describe_counts,
@@ -141,6 +143,45 @@ def test_medmnist_images_come_out_as_they_are(tmp_path: Path, shape: tuple[int, 
         if len(shape) == 2:
             pixels = np.asarray(images.decode(source.read(sample)))
             np.testing.assert_array_equal(pixels, arrays[f"{split}_images"][int(index)])
+
+
+def test_large_medmnist_arrays_are_mapped_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PNEUMO_EDGE_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "pneumoniamnist_64.npz"
+    np.savez_compressed(path, **_arrays(shape=(64, 64)))
+    held = open_source(path)
+    monkeypatch.setattr(medmnist, "_LARGE", 0)
+    mapped = open_source(path)
+    assert mapped.samples == held.samples
+    assert [mapped.read(sample) for sample in mapped.samples] == [held.read(sample) for sample in held.samples]
+    # It has no name, so nothing of it is left.
+    assert list((tmp_path / "cache").iterdir()) == []
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(DataError, match="cannot be read as a MedMNIST file"):
+        open_source(path)
+
+
+def test_several_labels_an_image_are_reduced_to_one(tmp_path: Path) -> None:
+    arrays = _arrays()
+    for split in ("train", "val", "test"):
+        arrays[f"{split}_labels"] = np.zeros((6, 14), dtype=np.uint8)
+        arrays[f"{split}_labels"][::2, 6] = 1
+        arrays[f"{split}_labels"][::3, 1] = 1
+    path = tmp_path / "chestmnist.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(DataError, match=r"several of .*cardiomegaly.*pneumonia.* --positive"):
+        open_source(path)
+    source = open_source(DataSource(str(path), positive="Pneumonia"))
+    assert source.task.class_names == ("not pneumonia", "pneumonia")
+    assert [sample.label for sample in source.samples[:6]] == [1, 0, 1, 0, 1, 0]
+
+
+def test_a_medmnist_set_of_unknown_name_has_numbers_for_classes(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", **_arrays())
+    with pytest.raises(DataError, match="has the classes 0, 1"):
+        open_source(tmp_path / "mine.npz")
+    source = open_source(DataSource(str(tmp_path / "mine.npz"), classes="0=well,1=ill", positive="ill"))
+    assert source.task.class_names == ("well", "ill")
 
 
 def test_medmnist_bytes_hold_the_bare_pixels(tmp_path: Path) -> None:
