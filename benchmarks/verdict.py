@@ -364,7 +364,6 @@ class _Decider:
         return _Finding.of(settle(found, least), "interval", evidence, found)
 
     def _predictions(self, row: Row) -> Predictions:
-        assert row.model.threshold is not None
         return Predictions(self._summary.scores(row), row.model.threshold)
 
 
