@@ -123,3 +123,23 @@ def _spec() -> ModelSpec:
         data=DataSpec("some images", True, "a" * 64, {"train": dict.fromkeys(_NAMES, 30)}, "none"),
         training=TrainingSpec("quick", 0, "ImageNet", 3, {"auc": 0.9, "least_auc": 0.8}),
     )
+
+
+def test_the_page_of_three_classes_has_the_numbers_of_its_record() -> None:
+    repository = Path(__file__).parents[2]
+    folder = repository / "results" / "three-classes"
+    if not folder.is_dir():
+        pytest.skip("the raw results are in the repository, and this pneumo-edge is installed from a wheel")
+    page = (repository / "docs" / "three-classes.md").read_text(encoding="utf-8")
+    found = summary.read(folder / "metrics.json")
+    measured, other = found.models
+    assert list(map(str, measured.metrics.values())) == list(map(str, other.metrics.values()))
+    assert measured.matrix and measured.by_class
+    for name in ("auc", "least_auc", "accuracy", "balanced_accuracy"):
+        interval = measured.metrics[name]
+        assert interval
+        assert f"| {interval.value:.3f} | {interval.low:.3f} to {interval.high:.3f} |" in page
+    for (name, of_class), row in zip(measured.by_class.items(), measured.matrix.counts, strict=True):
+        cells = [str(of_class[metric]) for metric in ("auc", "sensitivity", "precision", "specificity")]
+        assert f"| {name} | {found.data.classes[name]} | {' | '.join(cells)} |" in page
+        assert f"| {name} | {' | '.join(map(str, row))} |" in page
