@@ -74,7 +74,7 @@ serve-load: $(READY) ## Attack a service of its own on loopback, and see what an
 	$(BIN)/python -m tools.service_load --seconds $(LOAD_SECONDS)
 
 report-picture: ## Take docs/images/report.png of the top of the benchmark's page (REPORT=, CHROMIUM=)
-	$(CHROMIUM) --headless --no-sandbox --hide-scrollbars --window-size=1280,2000 --screenshot="$(abspath $(PICTURE))" \
+	$(CHROMIUM) --headless --no-sandbox --hide-scrollbars --window-size=1280,800 --screenshot="$(abspath $(PICTURE))" \
 		"file://$(abspath $(REPORT))"
 
 device-speed: $(READY) ## Compare file to verdict with what else there is (DATA=, MEDIAPIPE=its python, KERAS=model.keras)

@@ -11,7 +11,7 @@ from pneumo_edge.benchmarks import sentences
 from pneumo_edge.benchmarks.summary import Row, Summary
 from pneumo_edge.benchmarks.verdict import missed_gate
 from pneumo_edge.evaluation.comparison import paired_auc
-from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN, settle
+from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN, Outcome, settle
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def choose(summary: Summary, limits: Limits) -> Choice:
     known = [row for row in fitting if row.accuracy]
     most_accurate = max(known, key=_auc, default=None)
     less = [row for row in known if most_accurate and _is_less_accurate(row, most_accurate, summary)]
-    alike = sorted((row for row in fitting if not any(row is each for each in less)), key=_time)
-    less.sort(key=lambda row: (-_auc(row), _time(row)))
+    alike = sorted((row for row in fitting if not any(row is each for each in less)), key=waiting_ms)
+    less.sort(key=lambda row: (-_auc(row), waiting_ms(row)))
     return Choice(
         alike[0] if alike else None,
         (*alike[1:], *less),
@@ -74,7 +74,7 @@ def choose(summary: Summary, limits: Limits) -> Choice:
     )
 
 
-def _time(row: Row) -> float:
+def waiting_ms(row: Row) -> float:
     """The median of the end-to-end wall time, which is what a user waits for; of inference where only that is known."""
     return (row.file_to_verdict or row.inference).median_ms
 
@@ -83,9 +83,14 @@ def _auc(row: Row) -> float:
     return row.accuracy.auc.value if row.accuracy else np.nan
 
 
-def _is_less_accurate(row: Row, other: Row, summary: Summary) -> bool:
+def as_accurate(row: Row, other: Row, summary: Summary) -> Outcome:
+    """Whether a unit is as accurate as another, by the rule of the claim of this name, for any number of images."""
     difference = paired_auc(summary.labels, summary.scores(row), summary.scores(other), summary.patients)
-    return settle(difference, -ACCURACY_MARGIN) == "refuted"
+    return settle(difference, -ACCURACY_MARGIN)
+
+
+def _is_less_accurate(row: Row, other: Row, summary: Summary) -> bool:
+    return as_accurate(row, other, summary) == "refuted"
 
 
 def _reasons(row: Row, summary: Summary, limits: Limits) -> Iterator[str]:

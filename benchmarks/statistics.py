@@ -69,6 +69,21 @@ def unpaired_ratio(numerator: Values, denominator: Values, *, confidence: float 
     return _interval(float(one.mean() - other.mean()), first + second, freedom, confidence)
 
 
+def geometric_mean(values: Values) -> Interval:
+    """The geometric mean of a value of every process, with its 95 % interval over processes.
+
+    Args:
+        values: One positive value for each process, for example the median time of its calls.
+
+    Returns:
+        The mean; for a single process with an interval from 0 to infinity.
+
+    Raises:
+        ValueError: There are no processes, or a value is not positive.
+    """
+    return paired_ratio(values, np.ones(len(values)))
+
+
 def reach(ratio: Interval) -> float:
     """How far from 1 a ratio's interval extends, as a share: 0.02 for both [0.99, 1.02] and [1 / 1.02, 1].
 

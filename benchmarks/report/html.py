@@ -14,6 +14,8 @@ from pneumo_edge._util.document import LAYOUTS, Figure, Report
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+#: Number of characters of code that a line on a phone has room for.
+_WHOLE = 36
 _TEMPLATE, _STYLE, _SCRIPT = "report.html.jinja", "report.css", "report.js"
 
 
@@ -48,10 +50,14 @@ def render(report: Report) -> str:
 
 
 def _code(text: str) -> Markup:
-    """Escape a text, and format text between backticks as code."""
+    """Escape a text, and format text between backticks as code; a short one stays on one line."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+    def code(found: re.Match[str]) -> str:
+        kind = ' class="whole"' if len(found[1]) <= _WHOLE else ""
+        return f"<code{kind}>{found[1]}</code>"
+
+    return Markup(re.sub(r"`([^`]+)`", code, str(escape(text))))
 
 
 def _anchor(title: str) -> str:

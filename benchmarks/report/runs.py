@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from string import ascii_uppercase
 
 from pneumo_edge.benchmarks import verdict
+from pneumo_edge.benchmarks.choice import Limits, choose, waiting_ms
 from pneumo_edge.benchmarks.summary import Row, Summary
 from pneumo_edge.benchmarks.verdict import BenchmarkVerdict
 from pneumo_edge.errors import ResultsError
@@ -19,6 +21,16 @@ class Run:
     letter: str
     summary: Summary
     verdict: BenchmarkVerdict
+
+    @cached_property
+    def best(self) -> Row | None:
+        """The unit to use, without limits; the fastest where accuracies say nothing; None where no file is fit."""
+        if self.summary.accuracy_counts:
+            choice = choose(self.summary, Limits())
+            fitting = (choice.best, *choice.others)
+            # A file whose accuracy was not measured fits where nothing is asked of accuracy.
+            return next((row for row in fitting if row and row.accuracy), None)
+        return min(self.summary.rows, key=waiting_ms)
 
 
 Runs = tuple[Run, ...]
@@ -54,6 +66,14 @@ def units(runs: Runs) -> list[tuple[Run, Row]]:
     """Every unit of every run, grouped by unit, in the order of the first run that has it."""
     places = {unit: place for place, unit in enumerate(dict.fromkeys(row.result.unit for _, row in _all(runs)))}
     return sorted(_all(runs), key=lambda pair: places[pair[1].result.unit])
+
+
+def fastest_units(run: Run) -> list[Row]:
+    """The unit on which each file answers soonest, the fastest file first."""
+    best = {run.best.model.file: run.best} if run.best else {}
+    for row in sorted(run.summary.rows, key=waiting_ms):
+        best.setdefault(row.model.file, row)
+    return sorted(best.values(), key=waiting_ms)
 
 
 def panels(runs: Runs) -> list[Panel]:

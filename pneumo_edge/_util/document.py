@@ -99,13 +99,23 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """The whole report. ``warnings`` are (title, text), to be shown before anything else."""
+    """The whole report.
+
+    Attributes:
+        title: What it is about.
+        lead: The first sentences.
+        facts: Names and values, to be shown in brief.
+        warnings: Titles and texts, to be shown before anything else.
+        sections: The parts.
+        top: What is shown at once, before the sections.
+    """
 
     title: str
     lead: str
     facts: tuple[tuple[str, str], ...]
     warnings: tuple[tuple[str, str], ...]
     sections: tuple[Section, ...]
+    top: tuple[Block, ...] = ()
 
 
 def count(number: int, noun: str, plural: str = "s") -> str:

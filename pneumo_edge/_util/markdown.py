@@ -28,7 +28,9 @@ def render(report: Report) -> str:
     parts = [f"# {escape(report.title)}", escape(report.lead)]
     for title, text in report.warnings:
         parts.append(f"> [!WARNING]\n> **{escape(title)}** {escape(text)}")
-    parts.append("\n".join(f"- **{escape(name)}:** {escape(value)}" for name, value in report.facts))
+    if report.facts:
+        parts.append("\n".join(f"- **{escape(name)}:** {escape(value)}" for name, value in report.facts))
+    parts += _blocks(report.top)
     for section in report.sections:
         parts += [f"## {escape(section.title)}", *_blocks(section.blocks)]
     return "\n\n".join(parts) + "\n"

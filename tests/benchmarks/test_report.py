@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from pneumo_edge.benchmarks import report
 from pneumo_edge.benchmarks import results as raw
-from pneumo_edge.benchmarks.report.runs import gather
+from pneumo_edge.benchmarks.report import headline
+from pneumo_edge.benchmarks.report.runs import fastest_units, gather
 from pneumo_edge.benchmarks.report.sections import claims, tradeoff
 from pneumo_edge.benchmarks.results import AAUnit, LatencySamples, Results, UnitResult
 from pneumo_edge.benchmarks.summary import summarise
@@ -166,8 +167,8 @@ def test_every_aa_unit_that_shows_a_difference_is_named(tmp_path: Path, make_res
 @pytest.mark.parametrize(
     ("kind", "warning"),
     [
-        ({"real": False}, "not real X-rays: the accuracies below mean nothing"),
-        ({"initial_weights": "random"}, "Random initial weights: the accuracies below say nothing"),
+        ({"real": False}, "not real X-rays: the accuracies mean nothing"),
+        ({"initial_weights": "random"}, "Random initial weights: the accuracies mean nothing"),
     ],
 )
 def test_a_warning_stands_before_everything_else(
@@ -175,8 +176,10 @@ def test_a_warning_stands_before_everything_else(
 ) -> None:
     markdown, _, parsed = pages(make_results(**kind), tmp_path)
     words = " ".join(parsed.words)
-    assert words.index(warning) < words.index("Processor")
-    assert markdown.index(warning) < markdown.index("Processor")
+    assert words.index(warning) < words.index("The fastest file is") < words.index("Inference ms")
+    assert markdown.index(warning) < markdown.index("Inference ms")
+    # Of files whose accuracies mean nothing, none is recommended.
+    assert not headline.headline(gather([summarise(make_results(**kind))])).startswith("Use ")
 
 
 def test_a_name_from_a_file_cannot_break_out_of_the_page(tmp_path: Path, make_results: MakeResults) -> None:
@@ -207,7 +210,7 @@ def test_one_sample_is_enough_for_a_report(tmp_path: Path, make_results: MakeRes
     assert "MobileNetV2" in markdown
 
 
-def test_the_verdict_comes_first_and_whole(tmp_path: Path, make_results: MakeResults) -> None:
+def test_the_table_of_files_comes_before_the_whole_verdict(tmp_path: Path, make_results: MakeResults) -> None:
     results = make_results()
     markdown, _, parsed = pages(results, tmp_path)
     page = " ".join(parsed.words)
@@ -221,7 +224,77 @@ def test_the_verdict_comes_first_and_whole(tmp_path: Path, make_results: MakeRes
     assert markdown.count("On the Pareto front: ") == len(decided.pareto)
     assert markdown.count("Not ranked: ") > 0
     for text in (markdown, page):
-        assert text.index("Verdict") < text.index("Accuracy, latency and size")
+        assert text.index("Use ") < text.index("Accuracy, latency and size") < text.index("Verdict")
+
+
+def told(results: Results) -> str:
+    return headline.headline(gather([summarise(results)]))
+
+
+def test_one_sentence_says_which_file_to_use(make_results: MakeResults) -> None:
+    results = make_results()
+    # In the made results MobileNetV2's int8 file misses its accuracy target, so its fp32 file is the fastest that fits.
+    assert re.fullmatch(
+        r"Use `mobilenetv2-fp32[.]tflite`: 4[.]\d\d ms per inference on litert, AUC 0[.]\d{3}, 7[.]63 MiB; it is "
+        r"2[.]0\d times as fast as `efficientnetb0-fp32[.]tflite` and is as large, with too few test images to compare "
+        r"accuracy[.]",
+        told(results),
+    )
+    assert told(with_many_images(results)).endswith(
+        (" in accuracy.", " is as accurate within 0.01 of AUC.", " is less accurate by more than 0.01 of AUC.")
+    )
+
+
+def test_the_sentence_claims_no_speed_that_the_run_does_not_show(make_results: MakeResults) -> None:
+    results = make_results()
+    without_noise = told(replace(results, twins=()))
+    assert "is not separable in speed from `efficientnetb0-fp32.tflite`" in without_noise
+    assert "times as fast" not in without_noise
+    short = told(make_results(processes=1))
+    assert "was not timed enough to compare its speed with" in short
+    assert "times as fast" not in short
+
+
+def test_the_sentence_tells_of_other_sets_of_files(make_results: MakeResults) -> None:
+    # One backbone: its files are compared with each other.
+    alone = told(make_results(speeds={"mobilenetv2": 8.0}))
+    assert "`mobilenetv2-int8.tflite`" in alone and "`mobilenetv2-fp32.tflite`" in alone
+    # Several: the claims compare with EfficientNetB0, whose file comes before faster ones.
+    several = told(make_results(speeds={"efficientnetb0": 8.0, "mobilenetv2": 4.0, "resnet50": 6.0}))
+    assert "as fast as `efficientnetb0-fp32.tflite`" in several
+    # A single file.
+    results = make_results(speeds={"mobilenetv2": 8.0})
+    single = told(replace(results, units=results.units[:1], models=results.models[:1], twins=()))
+    assert re.fullmatch(r"Use `mobilenetv2-fp32[.]tflite`: [^;]*[.]", single)
+
+
+def test_where_no_file_is_fit_the_sentence_says_so(make_results: MakeResults) -> None:
+    results = make_results()
+    useless = dict.fromkeys(results.units[0].probabilities, 0.5)
+    units = tuple(replace(unit, probabilities=useless) for unit in results.units)
+    assert told(replace(results, units=units)).startswith("No file is fit for use: ")
+
+
+def test_each_file_is_shown_on_its_fastest_unit(tmp_path: Path, make_results: MakeResults) -> None:
+    results = make_results()
+    slower = make_results(speeds={"efficientnetb0": 16.0, "mobilenetv2": 8.0})
+    on = "tflite-runtime"
+    both = replace(
+        results,
+        units=(
+            *results.units,
+            *(replace(unit, unit=replace(unit.unit, engine=on)) for unit in slower.units),
+        ),
+        conditions=(*results.conditions, *(replace(each, engine=on) for each in results.conditions)),
+    )
+    (run,) = gather([summarise(both)])
+    shown = fastest_units(run)
+    assert {row.result.unit.engine for row in shown} == {"litert"}
+    assert {row.model.file for row in shown} == {model.file for model in results.models}
+    markdown, _, _ = pages(both, tmp_path)
+    first, *_ = markdown.split("<details>")
+    assert "| litert |" in first and on not in first
+    assert "<summary>Every file on every engine: 8 units</summary>" in markdown
 
 
 def test_a_disturbed_process_and_a_noisy_machine_are_named(tmp_path: Path, make_results: MakeResults) -> None:
@@ -286,8 +359,11 @@ def test_several_runs_stand_side_by_side(tmp_path: Path, make_results: MakeResul
         )
         assert run.exit_code == 0, run.output
     markdown = (tmp_path / "both.md").read_text(encoding="utf-8")
-    assert "- **Run A:** A processor, " in markdown
-    assert "- **Run B:** Another processor, " in markdown
+    assert "Run A: 4 model files, 4 units (file, engine and threads); 40 test images (20 NORMAL, 20 PNEUMONIA); A " in (
+        markdown
+    )
+    assert re.search(r"Run B: [^.]*; Another processor, 2 cores; 2026-01-02[.]", markdown)
+    assert "Use `mobilenetv2-fp32.tflite` in run A (4.40 ms per inference) and `efficientnetb0-" in markdown
     # In the made results MobileNetV2's int8 file misses its accuracy target: it is faster, and not eligible.
     assert (
         "- MobileNetV2's file is faster than EfficientNetB0's: in run A supported in both comparisons (2.01 times as "

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ import pytest
 from PIL import Image
 
 from pneumo_edge.benchmarks import report
+from pneumo_edge.benchmarks import results as raw
+from pneumo_edge.benchmarks.report import html
+from pneumo_edge.benchmarks.report.compose import compose
 from pneumo_edge.benchmarks.report.runs import gather
 from pneumo_edge.benchmarks.report.sections import claims
 from pneumo_edge.benchmarks.results import Results
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
 MakeResults = Callable[..., Results]
 
 DESKTOP, PHONE = 1280, 390
+#: Width and height in CSS pixels.
+SCREENS = [(DESKTOP, 800), (PHONE, 844)]
+FORMATS = ("fp32", "fp16", "int8", "int16x8", "integer-only", "dynamic", "weight-only")
 #: WCAG 2.2, success criterion 1.4.3.
 LEAST_CONTRAST = 4.5
 
@@ -99,10 +106,20 @@ def page_file(tmp_path_factory: pytest.TempPathFactory, make_results: MakeResult
     return path
 
 
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory, page_file: Path) -> dict[str, Path]:
+    """The page, and the top of that of this project's benchmark: 22 files."""
+    runs = gather([summarise(raw.read(Path(__file__).parents[2] / "results/benchmark/results.json.gz"))])
+    whole = compose(runs)
+    path = tmp_path_factory.mktemp("page") / "full.html"
+    path.write_text(html.render(replace(whole, sections=())), encoding="utf-8")
+    return {"made": page_file, "full": path}
+
+
 @contextmanager
-def _open(browser: Browser, path: Path, width: int = DESKTOP, **options: Any) -> Iterator[Page]:
+def _open(browser: Browser, path: Path, width: int = DESKTOP, height: int = 900, **options: Any) -> Iterator[Page]:
     """The page without a network; it fails where the page asks for anything or reports an error."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, **options)
+    context = browser.new_context(viewport={"width": width, "height": height}, offline=True, **options)
     page = context.new_page()
     asked: list[str] = []
     errors: list[str] = []
@@ -133,12 +150,59 @@ def test_it_fits_and_can_be_read(browser: Browser, page_file: Path, width: int, 
         assert (paper == "rgb(22, 24, 27)") == (scheme == "dark")
 
 
+@pytest.mark.parametrize(("width", "height"), SCREENS)
+def test_the_first_screen_is_a_sentence_and_a_picture(
+    browser: Browser, page_file: Path, width: int, height: int
+) -> None:
+    with _open(browser, page_file, width, height=height) as page:
+        places = []
+        for what in ("h1", ".lead", "figure svg:visible", "table"):
+            box = page.locator(what).first.bounding_box()
+            assert box
+            places.append((box["y"], box["y"] + box["height"]))
+        assert all(below[0] >= above[1] for above, below in pairwise(places))
+        assert places[2][1] <= height
+        lead = page.locator(".lead").text_content() or ""
+        assert lead.startswith("Use mobilenetv2-fp32.tflite: ")
+        # A warning is one line there, with its reasons folded.
+        warning = page.locator(".warning")
+        assert warning.locator("summary").is_visible()
+        assert not warning.locator("p").is_visible()
+
+
+@pytest.mark.parametrize("results", ["made", "full"])
+@pytest.mark.parametrize(("width", "height"), SCREENS)
+def test_the_labels_of_the_picture_can_be_read(
+    browser: Browser, pictures: dict[str, Path], results: str, width: int, height: int
+) -> None:
+    with _open(browser, pictures[results], width, height=height) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        texts = page.locator(".top svg:visible text")
+        boxes = texts.evaluate_all(
+            """texts => texts.map(text => {
+                const box = text.getBoundingClientRect();
+                return [text.textContent, box.left, box.top, box.right, box.bottom];
+            })"""
+        )
+        formats = [text for text, *_ in boxes if text.split(".")[0] in FORMATS]
+        assert len(formats) == {"made": 4, "full": 22}[results]
+        for text, left, top, right, bottom in boxes:
+            assert left >= 0 and right <= width, text
+            # The height of a line; its letters are smaller.
+            assert bottom - top >= 11, text
+        for (one, *first), (other, *second) in combinations(boxes, 2):
+            across = min(first[2], second[2]) - max(first[0], second[0])
+            down = min(first[3], second[3]) - max(first[1], second[1])
+            # Lines of text may touch, as in a paragraph.
+            assert across <= 0 or down <= 2, (one, other)
+
+
 @pytest.mark.parametrize("width", [DESKTOP, PHONE])
 def test_every_figure_is_shown_once_and_whole(browser: Browser, page_file: Path, width: int) -> None:
     with _open(browser, page_file, width) as page:
         figures = page.locator("figure")
         assert figures.count() == 6
-        for figure in figures.all():
+        for number, figure in enumerate(figures.all()):
             shown = [drawing for drawing in figure.locator("svg").all() if drawing.is_visible()]
             assert len(shown) == 1
             box = shown[0].bounding_box()
@@ -147,10 +211,10 @@ def test_every_figure_is_shown_once_and_whole(browser: Browser, page_file: Path,
             assert box["height"] > 100
             assert box["x"] >= 0
             assert box["x"] + box["width"] <= width
-            # A panel for each engine and number of threads.
+            # Below the first figure, which has a point for each file, a panel for each engine and number of threads.
             titles = shown[0].locator("text").all_text_contents()
             for title in ("litert", "litert, 2 threads", "tflite-runtime", "tflite-runtime, 2 threads"):
-                assert titles.count(title) == 1
+                assert titles.count(title) == (number > 0)
             assert figure.locator("figcaption").is_visible()
 
 
@@ -165,14 +229,15 @@ def test_a_table_that_is_too_wide_scrolls_in_its_own_box(browser: Browser, page_
 
 
 @pytest.mark.parametrize("width", [DESKTOP, PHONE])
-def test_the_verdict_comes_before_any_table(
+def test_the_verdict_follows_the_table_of_files(
     browser: Browser, page_file: Path, make_results: MakeResults, width: int
 ) -> None:
     runs = gather([summarise(_many(make_results()))])
     titles = {str(row[0]) for row in claims.evidence_table(runs).rows}
     with _open(browser, page_file, width) as page:
-        assert page.locator("section h2").first.text_content() == "Verdict"
-        first_table = page.locator("table").first.bounding_box()
+        titles_of_sections = page.locator("section h2").all_text_contents()
+        assert titles_of_sections[:2] == ["Accuracy, latency and size", "Verdict"]
+        first_table = page.locator("#verdict table").first.bounding_box()
         assert first_table
         sentences = page.locator("#verdict > ul > li")
         assert sentences.count() == len(titles) == 6
@@ -251,6 +316,8 @@ def test_bytes_are_sorted_as_numbers_and_words_as_words(browser: Browser, page_f
 def test_a_long_table_is_searched(browser: Browser, page_file: Path) -> None:
     with _open(browser, page_file) as page:
         section = page.locator("#accuracy-latency-and-size")
+        section.get_by_text("Every file on every engine: 16 units").click()
+        section = section.locator("details").first
         rows = section.locator("tbody tr")
         assert rows.count() == 16
         section.get_by_role("searchbox", name="Rows with").fill("int8 tflite-runtime mobile")
@@ -266,9 +333,9 @@ def test_it_is_whole_without_its_script(browser: Browser, page_file: Path) -> No
     with _open(browser, page_file, java_script_enabled=False) as page:
         assert page.get_by_text("MobileNetV2's file is faster than EfficientNetB0's: supported in all 8").is_visible()
         assert page.locator("button, input").count() == 0
-        table = page.locator("#accuracy-latency-and-size table")
+        table = page.locator("#accuracy-latency-and-size table").first
         assert table.get_by_role("columnheader", name="Inference ms").is_visible()
-        assert table.locator("tbody tr").count() == 16
+        assert table.locator("tbody tr").count() == 4
         assert page.locator("figure svg").first.is_visible()
         page.get_by_text("Every claim with its evidence").click()
         assert page.locator("#verdict details td.long").first.is_visible()

@@ -37,6 +37,15 @@ def cpu_medians(
     return np.asarray(true * np.exp(shift(generator, (_TRIALS, processes))) * (1 + noise))
 
 
+def test_the_geometric_mean_has_students_interval_on_the_logarithms() -> None:
+    values = [1.0, 1.1, 1.3, 0.9]
+    logs = np.log(values)
+    low, high = stats.t.interval(0.95, 3, logs.mean(), stats.sem(logs))
+    found = statistics.geometric_mean(values)
+    assert (found.value, found.low, found.high) == pytest.approx((math.exp(logs.mean()), math.exp(low), math.exp(high)))
+    assert (statistics.geometric_mean([2.0]).low, statistics.geometric_mean([2.0]).high) == (0, math.inf)
+
+
 @pytest.mark.parametrize("processes", [3, 10, 20])
 @pytest.mark.parametrize("shift", _SHIFTS)
 def test_the_interval_of_a_paired_ratio_covers_the_truth_as_often_as_it_says(shift: str, processes: int) -> None:

@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pneumo_edge._util import drawing, extras
 from pneumo_edge._util.document import Layout
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # matplotlib does not support CSS variables, so it draws in these colours, which are then replaced.
 INK, MUTED, RULE, PAPER = "#000001", "#000002", "#000003", "#000004"
 _SERIES = ("#000011", "#000012", "#000013", "#000014")
+#: Number of colours for backbones.
+SERIES = len(_SERIES)
 #: Colours of the stages that every unit has.
 PARTS = ("#000021", "#000022", "#000023", "#000024", "#000025")
 _VARIABLES = (
@@ -71,17 +73,51 @@ def draw_panels(
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
+    shown = panels(runs)
+    columns = _columns(shown, layout)
+    with draw_grid(
+        [panel_title(panel) for panel in shown],
+        [height(panel) for panel in shown],
+        columns,
+        layout,
+        sharex=sharex,
+        sharey=sharey,
+    ) as (figure, grid):
+        yield figure, list(zip(grid, shown, strict=True))
+
+
+@contextmanager
+def draw_grid(
+    titles: Sequence[str],
+    heights: Sequence[float],
+    columns: int,
+    layout: Layout,
+    *,
+    sharex: bool = False,
+    sharey: bool = False,
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure with a panel for each title, in lines of so many columns.
+
+    Args:
+        titles: The title of each panel; "" for none.
+        heights: The height that each panel needs for its data, in inches.
+        columns: Number of panels beside each other.
+        layout: Wide or narrow.
+        sharex: Whether all panels share the x axis.
+        sharey: Whether all panels share the y axis.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
     extras.need("matplotlib", "report")
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = panels(runs)
-    columns = _columns(shown, layout)
-    lines = [shown[start : start + columns] for start in range(0, len(shown), columns)]
-    heights = [max(map(height, line)) + _FRAME for line in lines]
+    starts = range(0, len(titles), columns)
+    lines = [max(heights[start : start + columns]) + _FRAME for start in starts]
     with rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH[layout], sum(heights) + _LEGEND), layout="constrained")
+        figure = Figure(figsize=(_WIDTH[layout], sum(lines) + _LEGEND), layout="constrained")
         FigureCanvasAgg(figure)
         grid = figure.subplots(
             len(lines),
@@ -89,13 +125,13 @@ def draw_panels(
             sharex=sharex,
             sharey="all" if sharey else False,
             squeeze=False,
-            gridspec_kw={"height_ratios": heights},
+            gridspec_kw={"height_ratios": lines},
         ).ravel()
-        for axes in grid[len(shown) :]:
+        for axes in grid[len(titles) :]:
             axes.remove()
-        for axes, panel in zip(grid, shown, strict=False):
-            axes.set_title(panel_title(panel))
-        yield figure, list(zip(grid, shown, strict=False))
+        for axes, title in zip(grid, titles, strict=False):
+            axes.set_title(title)
+        yield figure, list(grid[: len(titles)])
 
 
 def panel_title(panel: Panel) -> str:
@@ -137,11 +173,14 @@ def colours(runs: Runs) -> dict[str, str]:
     return {backbone: _SERIES[number % len(_SERIES)] for number, backbone in enumerate(backbones)}
 
 
-def legend(figure: Figure, named: Mapping[str, tuple[str, str]]) -> None:
-    """Draw a legend of colours and markers above the panels."""
+def legend(figure: Figure, named: Mapping[str, tuple[str, str, bool]]) -> None:
+    """Draw a legend of colours and markers above the panels; a marker is full or hollow."""
     from matplotlib.lines import Line2D
 
-    dots = [Line2D([], [], color=colour, marker=marker, linestyle="none") for colour, marker in named.values()]
+    dots = [
+        Line2D([], [], color=colour, marker=marker, linestyle="none", markerfacecolor=colour if full else PAPER)
+        for colour, marker, full in named.values()
+    ]
     wide = figure.get_figwidth() == _WIDTH["wide"]
     figure.legend(
         dots,
@@ -156,19 +195,43 @@ def legend(figure: Figure, named: Mapping[str, tuple[str, str]]) -> None:
 
 def name_backbones(figure: Figure, runs: Runs) -> None:
     """Draw a legend of the backbones' colours."""
-    legend(figure, {backbone_title(backbone): (colour, "o") for backbone, colour in colours(runs).items()})
+    legend(figure, {backbone_title(backbone): (colour, "o", True) for backbone, colour in colours(runs).items()})
 
 
-def log_scale(axes: Axes) -> None:
-    """A logarithmic x axis with plain numbers."""
+def log_scale(axes: Axes, axis: Literal["x", "y"] = "x") -> None:
+    """A logarithmic axis with plain numbers."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    axes.set_xscale("log")
-    low, high = axes.get_xlim()
-    subs = (1, 1.5, 2, 3, 5, 7) if high / low < 20 else (1, 2, 5) if high / low < 200 else (1,)
-    axes.xaxis.set_major_locator(LogLocator(subs=subs))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(**{f"{axis}scale": "log"})
+    low, high = sorted(axes.get_xlim() if axis == "x" else axes.get_ylim())
+    # Numbers above each other need less room than those beside each other.
+    reach = high / low if axis == "x" else (high / low) ** 0.5
+    subs: tuple[float, ...] = (1, 2, 5) if reach < 200 else (1,)
+    if reach < 20:
+        subs = (1, 1.5, 2, 3, 5, 7)
+    if axis == "y" and reach < 2:
+        subs = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
+    scale = axes.xaxis if axis == "x" else axes.yaxis
+    scale.set_major_locator(LogLocator(subs=subs))
+    scale.set_major_formatter(StrMethodFormatter("{x:g}"))
+    scale.set_minor_formatter(NullFormatter())
+
+
+def ticks_within(low: float, high: float, most: int) -> list[float]:
+    """At most about so many round numbers within a range."""
+    from matplotlib.ticker import MaxNLocator
+
+    return [
+        float(tick)
+        for tick in MaxNLocator(min(max(most, 1), 6), steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        if low <= tick <= high
+    ]
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most so many characters, without its middle where it is longer."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[: half - 1]}…{text[half - most :]}"
 
 
 def to_svg(figure: Figure, name: str) -> str:

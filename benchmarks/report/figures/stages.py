@@ -40,5 +40,5 @@ def draw_stages(runs: Runs, layout: Layout) -> str:
             axes.set_xlabel("ms")
             axes.set_axisbelow(True)
         named = {f"inference, {backbone_title(name)}": colour for name, colour in colours.items()} | parts
-        canvas.legend(figure, {name: (colour, "s") for name, colour in named.items()})
+        canvas.legend(figure, {name: (colour, "s", True) for name, colour in named.items()})
         return canvas.to_svg(figure, f"stages-{layout}")

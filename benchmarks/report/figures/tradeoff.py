@@ -1,8 +1,11 @@
-"""Accuracy against latency."""
+"""Accuracy against latency: a point for each file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,164 +14,255 @@ from pneumo_edge._util import drawing
 from pneumo_edge._util.document import Layout
 from pneumo_edge._util.records import encodable
 from pneumo_edge.backbones import backbone_title
+from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.figures import canvas
-from pneumo_edge.benchmarks.report.runs import Run, Runs
+from pneumo_edge.benchmarks.report.runs import Run, Runs, fastest_units
+from pneumo_edge.benchmarks.statistics import geometric_mean
 from pneumo_edge.benchmarks.summary import Row
 from pneumo_edge.evaluation.metrics import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.transforms import Bbox
+    from matplotlib.text import Text
 
-_MARKERS = "osD^vPX"
-#: Dot area in square points.
-_AREA_PER_MEBI, _LEAST_AREA = 14.0, 12.0
-_HEIGHT = {"wide": 3.2, "narrow": 2.6}
+#: Minimum height of the panel of the only run, and of one of several, and height of a label, in inches.
+_HEIGHT, _HEIGHT_OF_SEVERAL = {"wide": 2.9, "narrow": 2.7}, 1.8
+_LINE = 0.16
+#: Maximum number of characters of a label.
+_MOST_CHARACTERS = {"wide": 44, "narrow": 20}
+#: Width that the number of a tick takes, in inches.
+_TICK = 0.5
+_FONT_SIZE = 8.5
+_LATENCY = "Inference in ms, faster at the top"
+#: Distance between a label, its line and the data, in points.
+_GAP = 4.0
+_MARKERS = "os^D"
+#: The suffix whose files' labels are formats alone.
+_COMMON = ".tflite"
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A file in the figure: its unit, its place and intervals, its label, and how it is marked."""
+
+    row: Row
+    x: Interval
+    latency: Interval
+    label: str
+    picked: bool
+    misses: bool
+
+    @property
+    def suffix(self) -> str:
+        return Path(self.row.model.file).suffix
 
 
 def draw_tradeoff(runs: Runs, layout: Layout) -> str:
-    """AUC with its interval against the median latency of inference.
+    """AUC against the latency of inference, both with their intervals: a point for each file on its fastest unit.
 
-    A dot's area is the size of the model file, its colour the backbone, its shape the format; those on the
-    Pareto front have a ring.
+    Where no accuracy was measured, file size takes the place of AUC. The fastest files are at the top, and the most
+    accurate ones at the right. Labels stand in a column at each side, so that they never overlap.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    with canvas.draw_panels(runs, layout, lambda panel: _HEIGHT[layout], sharey=True) as drawn:
-        figure, pairs = drawn
-        for axes, panel in pairs:
-            _draw_dots(axes, runs, panel.run, _measured(panel.rows))
-            axes.tick_params(labelbottom=True)
-            axes.set_xlabel("Inference, ms (median)")
-            axes.set_ylabel("AUC")
-            axes.margins(x=0.25, y=0.12)
-            canvas.log_scale(axes)
-        _name_formats(figure, runs)
-        # Labels are placed around the dots, so the layout must be final.
+    points = {run.letter: _points(run, layout) for run in runs}
+    least = _HEIGHT[layout] if len(runs) == 1 else _HEIGHT_OF_SEVERAL
+    heights = [max(least, _LINE * (2 + max(map(len, _sides(points[run.letter]))))) for run in runs]
+    titles = [f"{f'Run {run.letter}: ' if run.letter else ''}{_LATENCY}" for run in runs]
+    with canvas.draw_grid(titles, heights, 1 if layout == "narrow" else min(len(runs), 2), layout) as (figure, grid):
+        for axes, run in zip(grid, runs, strict=True):
+            _draw_points(axes, runs, points[run.letter])
+            axes.set_title(axes.get_title("left"), color=canvas.MUTED, fontsize=_FONT_SIZE + 0.5, fontweight="normal")
+            axes.set_xlabel(_x_title(run))
+            axes.grid(visible=False, axis="y")
+            axes.margins(y=0.1)
+            canvas.log_scale(axes, "y")
+            axes.invert_yaxis()
+        _explain(figure, runs, [point for of_run in points.values() for point in of_run])
+        # Labels are placed around the points, so the layout must be final.
         drawing.lay_out(figure)
-        for axes, panel in pairs:
-            _label_dots(axes, runs, _measured(panel.rows))
+        for axes, run in zip(grid, runs, strict=True):
+            _label(axes, runs, points[run.letter])
         return canvas.to_svg(figure, f"tradeoff-{layout}")
 
 
-def _measured(rows: Iterable[Row]) -> list[Row]:
-    return [row for row in rows if row.accuracy]
+def _x_title(run: Run) -> str:
+    if not run.summary.has_accuracy:
+        return "Size in MiB, smaller to the left"
+    return f"{cells.qualities(run.summary.rows)[0]}, better to the right"
 
 
-def _draw_dots(axes: Axes, runs: Runs, run: Run, rows: Sequence[Row]) -> None:
-    front = [id(row) for row in run.verdict.pareto]
-    for row in sorted(rows, key=_area, reverse=True):
-        auc, x, colour = _auc(row), row.inference.median_ms, canvas.colours(runs)[row.model.backbone]
-        axes.plot((x, x), (auc.low, auc.high), color=colour, linewidth=1, alpha=0.4)
-        marker = _markers(runs)[row.model.format]
-        axes.scatter(
-            x, auc.value, _area(row), color=colour, marker=marker, edgecolors=canvas.PAPER, linewidths=0.8, zorder=3
-        )
-        if id(row) in front:
-            ring = np.pi * (_radius(row) + 3.5) ** 2
-            axes.scatter(x, auc.value, ring, facecolors="none", edgecolors=canvas.INK, linewidths=1.3, zorder=4)
-
-
-def _markers(runs: Runs) -> dict[str, str]:
-    """A shape for each format."""
-    formats = dict.fromkeys(row.model.format for run in runs for row in run.summary.rows)
-    return {name: _MARKERS[number % len(_MARKERS)] for number, name in enumerate(formats)}
-
-
-def _label_dots(axes: Axes, runs: Runs, rows: Sequence[Row]) -> None:
-    """Label dots with their format, beside the dot or at an end of its interval; omit the label if there is no room."""
-    taken = [box for row in rows for box in _extents(axes, row)]
-    inside = axes.get_window_extent()
-    for dots in _coincident(axes, rows):
-        first, auc = dots[0], _auc(dots[0])
-        beside, line = _radius(first) + 5, 11
-        candidates = (
-            (auc.value, (beside, 0), "left", "center"),
-            (auc.value, (-beside, 0), "right", "center"),
-            (auc.high, (0, 3), "center", "bottom"),
-            (auc.low, (0, -3), "center", "top"),
-            (auc.high, (0, 3 + line), "center", "bottom"),
-            (auc.low, (0, -3 - line), "center", "top"),
-            (auc.value, (beside, line), "left", "center"),
-            (auc.value, (-beside, line), "right", "center"),
-            (auc.value, (beside, -line), "left", "center"),
-            (auc.value, (-beside, -line), "right", "center"),
-        )
-        label = axes.annotate(
-            encodable(", ".join(dict.fromkeys(row.model.format for row in dots))),
-            _place(first),
-            (0, 0),
-            textcoords="offset points",
-            color=canvas.colours(runs)[first.model.backbone],
-            fontsize=8,
-            parse_math=False,
-        )
-        for y, offset, horizontal, vertical in candidates:
-            label.xy = (first.inference.median_ms, y)
-            label.xyann = offset
-            label.set(ha=horizontal, va=vertical)
-            box = label.get_window_extent()
-            within = box.x0 >= inside.x0 and box.x1 <= inside.x1
-            if within and not any(box.overlaps(other) for other in taken):
-                taken.append(box)
-                break
-        else:
-            label.remove()
-
-
-def _name_formats(figure: Figure, runs: Runs) -> None:
-    """Draw a legend of the backbones' colours and the formats' shapes."""
-    colours = {backbone_title(name): (colour, "o") for name, colour in canvas.colours(runs).items()}
-    canvas.legend(figure, colours | {name: (canvas.MUTED, marker) for name, marker in _markers(runs).items()})
-
-
-def _coincident(axes: Axes, rows: Iterable[Row]) -> list[list[Row]]:
-    """Group overlapping dots of one backbone, which share a label; the largest comes first."""
-    groups: list[list[Row]] = []
-    for row in sorted(rows, key=_area, reverse=True):
-        for group in groups:
-            apart = axes.transData.transform(_place(row)) - axes.transData.transform(_place(group[0]))
-            if row.model.backbone == group[0].model.backbone and np.hypot(*apart) < _pixels(axes, group[0]):
-                group.append(row)
-                break
-        else:
-            groups.append([row])
-    return groups
-
-
-def _extents(axes: Axes, row: Row) -> list[Bbox]:
-    """The extents of a dot and its interval, in pixels."""
-    from matplotlib.transforms import Bbox
-
-    x, y = axes.transData.transform(_place(row))
-    _, low = axes.transData.transform((row.inference.median_ms, _auc(row).low))
-    _, high = axes.transData.transform((row.inference.median_ms, _auc(row).high))
-    radius = _pixels(axes, row)
+def _points(run: Run, layout: Layout) -> list[_Point]:
+    best = run.best
+    missed = [row.model.file for row, gate in run.verdict.unranked if gate]
+    rows = [row for row in fastest_units(run) if row.accuracy or not run.summary.has_accuracy]
+    labels = _labels(run, rows)
     return [
-        Bbox.from_extents(x - radius, y - radius, x + radius, y + radius),
-        Bbox.from_extents(x - 1, low, x + 1, high),
+        _Point(
+            row,
+            row.accuracy.auc if row.accuracy else _exactly(row.model.size_bytes / cells.MEBI),
+            geometric_mean(row.inference.wall_medians_ms),
+            canvas.shortened(label, _MOST_CHARACTERS[layout]),
+            best is not None and row.model.file == best.model.file,
+            row.model.file in missed,
+        )
+        for row, label in zip(rows, labels, strict=True)
     ]
 
 
-def _place(row: Row) -> tuple[float, float]:
-    return row.inference.median_ms, _auc(row).value
+def _exactly(value: float) -> Interval:
+    return Interval(value, value, value)
 
 
-def _auc(row: Row) -> Interval:
-    assert row.accuracy, "only rows whose accuracy was measured are drawn"
-    return row.accuracy.auc
+def _labels(run: Run, rows: Sequence[Row]) -> list[str]:
+    """The format of each file, or its name where that says more."""
+    models = [row.model for row in rows]
+    several = len({model.backbone for model in models}) > canvas.SERIES
+    suffixes = {Path(model.file).suffix for model in models}
+    labels = []
+    for model in models:
+        suffix = Path(model.file).suffix
+        told = f"{backbone_title(model.backbone)} {model.format}" if several else model.format
+        labels.append(told if suffix == _COMMON or len(suffixes) == 1 else f"{told}{suffix}")
+    named = [(model.backbone, label) for model, label in zip(models, labels, strict=True)]
+    return [
+        model.file if model.backbone == model.file or named.count(name) > 1 else name[1]
+        for model, name in zip(models, named, strict=True)
+    ]
 
 
-def _pixels(axes: Axes, row: Row) -> float:
-    return _radius(row) * axes.figure.dpi / 72
+def _sides(points: Sequence[_Point]) -> tuple[list[_Point], list[_Point]]:
+    """The points whose labels stand at the left, and those at the right.
+
+    The files of a backbone are alike in AUC, so their labels stay together; in size they are not.
+    """
+    groups: dict[str, list[float]] = {}
+    for point in points:
+        groups.setdefault(_group(point), []).append(point.x.value)
+    places = {group: float(np.median(values)) for group, values in groups.items()}
+    middle = (min(places.values()) + max(places.values())) / 2 if places else 0.0
+    left = [point for point in points if places[_group(point)] < middle]
+    return left, [point for point in points if places[_group(point)] >= middle]
 
 
-def _area(row: Row) -> float:
-    return max(_LEAST_AREA, _AREA_PER_MEBI * row.model.size_bytes / 2**20)
+def _group(point: _Point) -> str:
+    return point.row.model.backbone if point.row.accuracy else point.row.model.file
 
 
-def _radius(row: Row) -> float:
-    """Radius of a unit's dot, in points."""
-    return float(np.sqrt(_area(row) / np.pi))
+def _draw_points(axes: Axes, runs: Runs, points: Iterable[_Point]) -> None:
+    for point in points:
+        colour = canvas.colours(runs)[point.row.model.backbone]
+        x, y = point.x, point.latency
+        axes.plot((x.low, x.high), (y.value, y.value), color=colour, linewidth=2.2, alpha=0.35, solid_capstyle="butt")
+        if isfinite(y.high) and y.low > 0:
+            axes.plot((x.value, x.value), (y.low, y.high), color=colour, linewidth=2.2, alpha=0.6)
+        axes.plot(
+            x.value,
+            y.value,
+            marker=_marker(runs, point),
+            markersize=6,
+            color=colour,
+            markerfacecolor=canvas.PAPER if point.misses else colour,
+            zorder=3,
+        )
+        if point.picked:
+            axes.plot(x.value, y.value, "o", markersize=13, color=canvas.INK, fillstyle="none", zorder=4)
+
+
+def _marker(runs: Runs, point: _Point) -> str:
+    """A shape for each kind of file."""
+    return _MARKERS[_suffixes(runs).index(point.suffix) % len(_MARKERS)]
+
+
+def _suffixes(runs: Runs) -> list[str]:
+    return sorted({Path(row.model.file).suffix for run in runs for row in run.summary.rows}, reverse=True)
+
+
+def _explain(figure: Figure, runs: Runs, points: Sequence[_Point]) -> None:
+    """Draw a legend of colours, shapes and marks."""
+    shown = {point.row.model.backbone for point in points if point.row.model.backbone != point.row.model.file}
+    named = {
+        backbone_title(backbone): (colour, "o", True)
+        for backbone, colour in canvas.colours(runs).items()
+        if backbone in shown and len(shown) <= canvas.SERIES
+    }
+    if len(_suffixes(runs)) > 1:
+        named |= {
+            suffix: (canvas.MUTED, _MARKERS[number % len(_MARKERS)], True)
+            for number, suffix in enumerate(_suffixes(runs))
+        }
+    if any(point.misses for point in points):
+        named["not eligible"] = (canvas.MUTED, "o", False)
+    canvas.legend(figure, named)
+
+
+def _label(axes: Axes, runs: Runs, points: Sequence[_Point]) -> None:
+    """Write the labels in a column at each side of the data, each with a line to its point."""
+    left, right = _sides(points)
+    colours = canvas.colours(runs)
+    inside = axes.get_window_extent()
+    dots = axes.figure.dpi / 72
+    texts = [[_text(axes, point, colours[point.row.model.backbone]) for point in side] for side in (left, right)]
+    widths = [max((text.get_window_extent().width for text in side), default=0.0) for side in texts]
+    # Between the columns the data take the rest of the width.
+    margins = [width + 3 * _GAP * dots for width in widths]
+    low, high = min(point.x.low for point in points), max(point.x.high for point in points)
+    if high == low:
+        low, high = low - 0.01, high + 0.01
+    scale = (high - low) / max(inside.width - sum(margins), 0.2 * inside.width)
+    axes.set_xlim(low - margins[0] * scale, high + margins[1] * scale)
+    room = (inside.width - sum(margins)) / axes.figure.dpi
+    axes.set_xticks(canvas.ticks_within(low, high, int(room / _TICK)))
+    to_data = axes.transData.inverted()
+    for side, found, width, is_left in ((left, texts[0], widths[0], True), (right, texts[1], widths[1], False)):
+        order = sorted(range(len(side)), key=lambda index: -side[index].latency.value)
+        heights = [axes.transData.transform((side[index].x.value, side[index].latency.value))[1] for index in order]
+        places = _apart([height - inside.y0 for height in heights], _LINE * axes.figure.dpi, inside.height)
+        edge = inside.x0 + width + _GAP * dots if is_left else inside.x1 - width - _GAP * dots
+        for index, place in zip(order, places, strict=True):
+            point, text = side[index], found[index]
+            text.set(ha="right" if is_left else "left")
+            x, y = map(float, to_data.transform((edge, inside.y0 + place)))
+            text.set_position((x, y))
+            ends = [axes.transData.transform((x, point.latency.value))[0] for x in (point.x.low, point.x.high)]
+            start = edge + _GAP * dots / 2 * (1 if is_left else -1)
+            end = min(ends) - _GAP * dots / 2 if is_left else max(ends) + _GAP * dots / 2
+            line = to_data.transform([(start, inside.y0 + place), (end, heights[order.index(index)])])
+            axes.plot(line[:, 0], line[:, 1], color=colours[point.row.model.backbone], linewidth=0.6, alpha=0.6)
+
+
+def _text(axes: Axes, point: _Point, colour: str) -> Text:
+    return axes.text(
+        point.x.value,
+        point.latency.value,
+        encodable(point.label),
+        color=colour,
+        fontsize=_FONT_SIZE,
+        fontweight="bold" if point.picked else "normal",
+        va="center",
+        parse_math=False,
+    )
+
+
+def _apart(wanted: Sequence[float], least: float, height: float) -> list[float]:
+    """Places near the wanted ones, in the same order, at least this far apart and within the height.
+
+    The sum of the squared distances from the wanted places is the least possible (isotonic regression by pooling
+    neighbours).
+
+    Args:
+        wanted: The wanted places, in ascending order.
+        least: The least distance of two neighbours.
+        height: The places are within 0 and this height, where it has room for them.
+    """
+    pools: list[tuple[float, int]] = []
+    for number, place in enumerate(wanted):
+        pools.append((place - number * least, 1))
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+            (one, first), (other, second) = pools[-2:]
+            pools[-2:] = [((one * first + other * second) / (first + second), first + second)]
+    top = height - least / 2 - (len(wanted) - 1) * least
+    flat = [min(max(value, least / 2), top) for value, size in pools for _ in range(size)]
+    return [value + number * least for number, value in enumerate(flat)]

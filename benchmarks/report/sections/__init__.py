@@ -28,9 +28,9 @@ from pneumo_edge.benchmarks.report.sections import (
 
 #: In the order of the page.
 SECTIONS: tuple[Callable[[Runs], Section | None], ...] = (
+    tradeoff.section,
     claims.section,
     side_by_side.section,
-    tradeoff.section,
     ratios.section,
     why.section,
     latency.section,

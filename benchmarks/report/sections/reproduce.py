@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from datetime import UTC, datetime, timedelta
 
 from pneumo_edge._util.document import Block, Cell, Code, Folded, Paragraph, Section, Table
 from pneumo_edge.benchmarks import validity
@@ -64,6 +65,9 @@ def _describe(results: Results, run: Run) -> dict[str, str]:
         "Memory": f"{results.machine.memory_bytes / 2**30:.1f} GiB",
         "System": results.machine.system,
         "Python": results.machine.python,
+        "Test images": _images(run),
+        "Threads": ", ".join(map(str, sorted({row.result.unit.threads for row in run.summary.rows}))),
+        "Measured": _measured(results),
         **results.versions,
         **engines,
     }
@@ -77,6 +81,19 @@ def _data(results: Results) -> str:
         f" DATA is the data set ({test_set.title}; licence: {test_set.licence}). Its test images have the fingerprint "
         f"{test_set.fingerprint[:16]}."
     )
+
+
+def _images(run: Run) -> str:
+    summary = run.summary
+    if summary.results.test_set is None:
+        return "none: no data set was given, and accuracy was not measured"
+    counts = ", ".join(f"{number} {name}" for name, number in summary.class_counts.items())
+    return f"{sum(summary.class_counts.values())} ({counts}) of {summary.results.test_set.title}"
+
+
+def _measured(results: Results) -> str:
+    started = datetime.fromisoformat(results.started).astimezone(UTC)
+    return f"{started:%Y-%m-%d %H:%M} UTC, in {timedelta(seconds=round(results.duration_s))}"
 
 
 def _command(run: Run) -> str:
