@@ -22,6 +22,7 @@ from pneumo_edge.benchmarks.summary import summarise
 from pneumo_edge.cli import SUMMARIES
 from pneumo_edge.converters import proof
 from pneumo_edge.runtime.classifier import read_spec
+from pneumo_edge.scoring import scores
 from tools import benchmark_pages, site
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _documents() -> Iterator[tuple[str, str]]:
     model = bundled.path(bundled.DEFAULT)
     yield "model-spec", records.dumps(read_spec(model))
     yield "proof", proof.path(model).read_text(encoding="utf-8")
-    yield "scores", (_ROOT / benchmark_pages.SCORES).read_text(encoding="utf-8")
+    yield "scores", records.dumps(scores.read(_ROOT / benchmark_pages.SCORES))
     measured = _ROOT / benchmark_pages.FULL
     yield "benchmark-results", records.dumps(results.read(measured))
     (run,) = gather([summarise(results.read(measured))])
