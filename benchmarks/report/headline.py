@@ -26,13 +26,17 @@ def _of_one(run: Run) -> str:
     best = run.best
     if best is None:
         return "No file is fit for use: each misses its accuracy target, or its AUC is not better than chance."
-    start = f"Use `{best.model.file}`" if run.summary.accuracy_counts else f"The fastest file is `{best.model.file}`"
+    rival = _rival(best, run)
+    if run.summary.accuracy_counts:
+        start = "Use"
+    else:
+        start = "The fastest file is" if not rival or _is_faster(best, rival, run) else "The shortest time was that of"
     numbers = [f"{best.inference.median_ms:.2f} ms per inference on {_engine(best)}"]
     if run.summary.accuracy_counts and best.accuracy:
         numbers.append(f"AUC {best.accuracy.auc.value:.3f}")
     numbers.append(f"{best.model.size_bytes / 2**20:.2f} MiB")
-    rival = _rival(best, run)
-    return f"{start}: {', '.join(numbers)}{f'; it {_beside(best, rival, run)}' if rival else ''}."
+    beside = f"; it {_beside(best, rival, run)}" if rival else ""
+    return f"{start} `{best.model.file}`: {', '.join(numbers)}{beside}."
 
 
 def _of_several(runs: Sequence[Run]) -> str:
@@ -48,7 +52,7 @@ def _of_several(runs: Sequence[Run]) -> str:
     if without := [run for run in runs if run.best is None]:
         parts.append(f"no file in {_listed(without)}")
     told = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
-    return f"{'Use' if all(run.summary.accuracy_counts for run in runs) else 'The fastest file is'} {told}."
+    return f"{'Use' if all(run.summary.accuracy_counts for run in runs) else 'The shortest time was that of'} {told}."
 
 
 def _listed(runs: Sequence[Run]) -> str:
@@ -87,6 +91,11 @@ def _rival(best: Row, run: Run) -> Row | None:
     ]
     whole = [row for row in others if (row.model.backbone, row.model.format) == (own, FLOAT32)]
     return min(asked or alike or whole or others, key=waiting_ms, default=None)
+
+
+def _is_faster(best: Row, rival: Row, run: Run) -> bool:
+    ratio = compare_units(run.summary.results, rival, best)
+    return ratio.relation == "more" and not best.shortfalls
 
 
 def _beside(best: Row, rival: Row, run: Run) -> str:

@@ -90,7 +90,7 @@ def test_every_page_is_drawn_of_them(timed: Summary, tmp_path: Path, name: str) 
     assert "nan" not in text.lower().split()
     if name == "report.md":
         assert "Accuracy was not measured" in text
-        assert text.index("The fastest file is `mobilenetv2-") < text.index("| Inference ms |")
+        assert text.index("The shortest time was that of `mobilenetv2-") < text.index("| Inference ms |")
         assert "| AUC |" not in text or "## Verdict" in text
         assert "times as long as" in text
 
