@@ -55,6 +55,19 @@ def model_specs(draw: st.DrawFn) -> ModelSpec:
         most_negative=share,
         patients=st.dictionaries(st.sampled_from(class_names), _counts),
     )
+    # More than two classes may have no positive one.
+    by_argmax = len(class_names) > 2 and draw(st.booleans())
+    if by_argmax:
+        conformal = st.builds(
+            ConformalSpec,
+            coverage=st.floats(0.01, 0.99),
+            least_positive=st.none(),
+            most_negative=st.none(),
+            patients=st.dictionaries(st.sampled_from(class_names), _counts),
+            least=st.fixed_dictionaries(dict.fromkeys(class_names, share)),
+        )
+    positive = None if by_argmax else draw(st.sampled_from(class_names))
+    of_class = (len(class_names),) if by_argmax else ()
     return ModelSpec(
         name=draw(_text),
         backbone=draw(_text),
@@ -68,7 +81,7 @@ def model_specs(draw: st.DrawFn) -> ModelSpec:
             "bilinear",
             decoding=draw(st.none() | st.builds(DecodingSpec, st.none() | st.floats(1, 8))),
         ),
-        decision=DecisionSpec(draw(st.sampled_from(class_names)), draw(share), draw(_text), draw(_text)),
+        decision=DecisionSpec(positive, None if by_argmax else draw(share), draw(_text), draw(_text)),
         temperature=draw(st.floats(0.05, 20)),
         data=draw(
             st.builds(
@@ -93,14 +106,14 @@ def model_specs(draw: st.DrawFn) -> ModelSpec:
         calibration=draw(
             st.none() | st.builds(CalibrationSpec, images=_counts, share=st.floats(0.5, 1, exclude_min=True))
         ),
-        outputs=tuple(draw(st.lists(_outputs(), max_size=2, unique_by=lambda output: output.name))),
-        conformal=draw(st.none() | conformal) if len(class_names) == 2 else None,
+        outputs=tuple(draw(st.lists(_outputs(of_class), max_size=2, unique_by=lambda output: output.name))),
+        conformal=draw(st.none() | conformal) if len(class_names) == 2 or by_argmax else None,
     )
 
 
-def _outputs() -> st.SearchStrategy[OutputSpec]:
+def _outputs(of_class: tuple[int, ...]) -> st.SearchStrategy[OutputSpec]:
     # A dimension of each would be a label of each.
-    shape = st.lists(st.integers(1, 9), min_size=2, max_size=2).map(tuple)
+    shape = st.lists(st.integers(1, 9), min_size=2, max_size=2).map(lambda sides: (*of_class, *sides))
     return st.builds(OutputSpec, name=st.sampled_from(["heatmap", "features"]), shape=shape, description=_text)
 
 
@@ -163,6 +176,12 @@ def test_a_spec_is_found_by_the_standard_library_alone(tiny_models: Path) -> Non
         (["class_names"], "AB", 'class_names is "AB", not a list'),
         (["decision", "positive_class"], "COVID", "positive_class 'COVID' is not in class_names"),
         (["decision", "threshold"], 1.5, "threshold is 1.5, not within 0 to 1"),
+        (["decision", "threshold"], None, "threshold is None and positive_class 'PNEUMONIA': of these, both are set"),
+        (
+            ["decision"],
+            {"positive_class": None, "threshold": None, "rule": "argmax", "chosen_on": ""},
+            "two classes, ['NORMAL', 'PNEUMONIA'], take a threshold",
+        ),
         (["decision", "threshold"], "0.5", 'decision.threshold is "0.5", not float'),
         (["input", "dtype"], "int16", "input.dtype is \"int16\", not 'float32' or 'uint8' or 'int8'"),
         (["input", "resize_filter"], "cubic", "input.resize_filter is \"cubic\", not 'bilinear'"),

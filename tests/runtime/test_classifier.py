@@ -20,6 +20,7 @@ from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.errors import ImageError, MissingExtraError, ModelFileError
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec
+from pneumo_edge.spec import ConformalSpec, DecisionSpec
 
 #: Every kind of file on every engine that runs it, and how far its probabilities may be from the exact ones.
 _PAIRS = [
@@ -127,6 +128,23 @@ def test_below_the_threshold_the_most_probable_other_class_is_reported(tiny_mode
     classifier.spec = replace(classifier.spec, class_names=("A", "B", "C"), decision=decision)
     assert classifier.decide({"A": 0.05, "B": 0.8, "C": 0.15}) == "C"
     assert classifier.decide({"A": 0.02, "B": 0.95, "C": 0.03}) == "B"
+
+
+def test_without_a_positive_class_the_most_probable_one_is_reported(tiny_models: Path) -> None:
+    classifier = Classifier(tiny_models / "tiny-fp32.tflite")
+    least = {"A": 0.2, "B": 0.5, "C": 0.0}
+    classifier.spec = replace(
+        classifier.spec,
+        class_names=("A", "B", "C"),
+        decision=DecisionSpec(None, None, "argmax", "nothing"),
+        outputs=(),
+        conformal=ConformalSpec(0.9, None, None, {"A": 9, "B": 9, "C": 9}, "nothing", least),
+    )
+    assert classifier.decide({"A": 0.2, "B": 0.3, "C": 0.5}) == "C"
+    # Of two that are as probable the first, as numpy has it.
+    assert classifier.decide({"A": 0.4, "B": 0.4, "C": 0.2}) == "A"
+    assert classifier.prediction_set({"A": 0.2, "B": 0.3, "C": 0.5}) == ("A", "C")
+    assert classifier.prediction_set({"A": 0.1, "B": 0.9, "C": 0.0}) == ("B", "C")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
