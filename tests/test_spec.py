@@ -263,7 +263,7 @@ def test_another_ending_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tiny-fp32.tflite", "tiny-fp32.onnx"])
 def test_a_model_from_elsewhere_is_refused(tiny_models: Path, name: str) -> None:
-    with pytest.raises(ModelFileError, match="carries no ModelSpec"):
+    with pytest.raises(ModelFileError, match="has no ModelSpec"):
         read_spec(tiny_models / "bare" / name)
 
 
@@ -286,7 +286,7 @@ def _archive(folder: Path, name: str, content: bytes, **options: Any) -> Path:
 
 def test_an_archive_without_a_spec_is_refused(tmp_path: Path) -> None:
     # As MediaPipe's and Model Maker's files have one.
-    with pytest.raises(ModelFileError, match="carries no ModelSpec"):
+    with pytest.raises(ModelFileError, match="has no ModelSpec"):
         spec.read(_archive(tmp_path, "labels.txt", b"NORMAL\nPNEUMONIA\n"))
 
 
@@ -312,7 +312,7 @@ def test_an_entry_that_cannot_be_unpacked_in_pieces_is_refused(tmp_path: Path, c
     path = _archive(tmp_path, SPEC_NAME, b" " * 100_000_000, compression=compression)
     assert path.stat().st_size < 1_000_000
     tracemalloc.start()
-    with pytest.raises(ModelFileError, match="carries no ModelSpec"):
+    with pytest.raises(ModelFileError, match="has no ModelSpec"):
         spec.read(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -325,7 +325,7 @@ def test_an_archive_of_very_many_entries_is_not_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         for index in range(60_000):
             archive.writestr(zipfile.ZipInfo(f"{index}"), b"")
-    with pytest.raises(ModelFileError, match="carries no ModelSpec"):
+    with pytest.raises(ModelFileError, match="has no ModelSpec"):
         spec.read(path)
 
 
