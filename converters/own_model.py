@@ -185,8 +185,18 @@ def _without_remains(folder: Path) -> Iterator[None]:
         raise
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A model whose scaling is measured: its file, what progress calls it, and what the user says of its scaling."""
+
+    file: Path
+    name: str
+    input_range: str | None
+    accept: bool
+
+
 def check_scaling(
-    model: OwnModel,
+    model: OwnModel | Measured,
     given: Scaling | None,
     dataset: Dataset,
     ask: _Ask,

@@ -26,7 +26,7 @@ from pneumo_edge.evaluation.operating_point import choose_threshold
 from pneumo_edge.formats import FORMATS, Format
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import Classifier
-from pneumo_edge.spec import VerificationSpec
+from pneumo_edge.spec import ADOPTED, VerificationSpec
 
 #: The first engine with one thread classifies every validation image; the others, some far slower, this many.
 IMAGES_FURTHER_ON = 100
@@ -168,6 +168,12 @@ def verify_again(model: Path, data: DataSource | None, cache: Path) -> Verified:
     # Loaded as on a device, so that a wrong spec is refused with the same message.
     spec = Classifier(model).spec
     row = formats.find(model.suffix, spec.format)
+    if spec.format == ADOPTED:
+        raise ConversionError(
+            f"{model} was adopted from another tool, so there is no trained network to verify it against",
+            "a file that `pneumo-edge export` made",
+            "Measure it with `pneumo-edge evaluate`",
+        )
     if row is None:
         raise ConversionError(
             f"{model} has the format {spec.format!r}",

@@ -314,7 +314,7 @@ class Classifier:
         )
 
     def _probabilities(self, output: engines.Probabilities) -> dict[str, float]:
-        names, values = self.spec.class_names, _as_probabilities(output, self.spec.scores).tolist()
+        names, values = self.spec.class_names, as_probabilities(output, self.spec.scores).tolist()
         # Written so that NaN fails it.
         if not (all(0 <= value <= 1 for value in values) and abs(sum(values) - 1) <= _SUM_TOLERANCE):
             raise self._no_answer(str(values), f"{len(names)} probabilities that sum to 1")
@@ -386,7 +386,7 @@ def read_spec(path: Path) -> ModelSpec:
     return spec.read(path)
 
 
-def _as_probabilities(output: engines.Probabilities, scores: Scores) -> npt.NDArray[Any]:
+def as_probabilities(output: engines.Probabilities, scores: Scores) -> npt.NDArray[Any]:
     """What a model's first output says as a probability for each class."""
     if scores == "probabilities":
         return output

@@ -16,6 +16,8 @@ from pneumo_edge.task import Task
 SCHEMA_VERSION = 1
 #: Names of a model's outputs. Every file has the first; which others it has, its ``ModelSpec.outputs`` says.
 PROBABILITY, HEATMAP, COMPONENTS = "probability", "heatmap", "components"
+#: ``ModelSpec.format`` of a file of another tool that got its spec by ``pneumo-edge adopt``.
+ADOPTED = "adopted"
 #: What ``TrainingSpec.initial_weights`` says where no pretrained weights were to be had.
 RANDOM_WEIGHTS = "random"
 #: ``DecodingSpec.least_scale`` by backbone in files from before there was a DecodingSpec. Nothing is added here.

@@ -1,0 +1,288 @@
+"""Gives a model file of another tool a ModelSpec: measured on labelled images, with a threshold chosen on them.
+
+The bytes of its graph and weights stay as they are. Scaling and layout go into the ModelSpec, and a device does them.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumo_edge import runs, scaling
+from pneumo_edge._util import files
+from pneumo_edge.converters.own_model import Measured, check_scaling
+from pneumo_edge.data.run_records import data_spec
+from pneumo_edge.data.sources import Source
+from pneumo_edge.data.tensors import Dataset, prepare
+from pneumo_edge.errors import ConversionError
+from pneumo_edge.evaluation.operating_point import ThresholdRule, choose_threshold
+from pneumo_edge.runtime import engines
+from pneumo_edge.runtime.classifier import as_probabilities
+from pneumo_edge.runtime.engines.tensors import Given, TensorInfo
+from pneumo_edge.runtime.pixels import convert
+from pneumo_edge.runtime.pixels import shape as shape_of
+from pneumo_edge.scaling import Scaling
+from pneumo_edge.spec import (
+    ADOPTED,
+    DecisionSpec,
+    DecodingSpec,
+    InputSpec,
+    ModelSpec,
+    ScalingSpec,
+    Scores,
+    TrainingSpec,
+)
+from pneumo_edge.spec.attaching import attach
+from pneumo_edge.spec.reading import find
+
+RECIPE = "adopted"
+#: Height and width of the images for a file that takes any.
+_SIDE = 224
+_AXES = 4
+#: Images by which it is told what the output gives.
+_PROBE = 64
+#: How far probabilities may sum from 1 and still be that: an int8 output has multiples of 1/256.
+_TOLERANCE = 0.02
+_DIGITS = 16
+
+Layout = Literal["nhwc", "nchw"]
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """A model file of another tool, and what the user says of it.
+
+    Attributes:
+        file: The ``.tflite`` or ``.onnx`` file.
+        input_range: What pixels are scaled to before they go into it, as :func:`pneumo_edge.scaling.parse` reads it;
+            None if the user did not say.
+        layout: Where its channels stand; None to tell by its shape.
+        output: What its first output gives; None to tell by its values.
+        image_size: Height and width of the images, for a file that takes any; None for the usual.
+        accept: Whether the scaling stands even if another one is right more often.
+    """
+
+    file: Path
+    input_range: str | None
+    layout: Layout | None = None
+    output: Literal["probabilities", "logits"] | None = None
+    image_size: int | None = None
+    accept: bool = False
+
+
+def adopt(adoption: Adoption, source: Source, target: Path, cache: Path, tell: Callable[[str], None]) -> ModelSpec:
+    """Measure a model file on labelled images, and write a copy that carries a ModelSpec.
+
+    Args:
+        adoption: The file.
+        source: Labelled images, with their classes in the order of the model's output.
+        target: Where the copy goes.
+        cache: Folder with decoded data sets.
+        tell: Called with notes and warnings, a line each.
+
+    Returns:
+        The spec of the copy.
+
+    Raises:
+        ArgumentError: The input range cannot be read.
+        ConversionError: The file is not a classifier of one image, or does not fit the data.
+        GateError: Another scaling is right more often, or none was given.
+        ModelFileError: The file cannot be read, or the engine refuses it.
+        MissingExtraError: No engine for the file is installed.
+    """
+    if find(adoption.file) is not None:
+        raise ConversionError(
+            f"{adoption.file} has a ModelSpec already", "a file of another tool", "Use it as it is, or export it again"
+        )
+    given = scaling.parse(adoption.input_range) if adoption.input_range is not None else None
+    file = _File(adoption, engines.choose(adoption.file))
+    dataset = prepare(source, cache, *file.size)
+    val, task = dataset.indices("val"), dataset.manifest.task
+    if not len(val):
+        raise ConversionError("the data has no validation images", "some of each class", "Give more data")
+    probe = file.run(given or Scaling(), dataset.rgb(val[:_PROBE]))
+    scores = _find_scores(adoption, probe, task.class_names)
+
+    def ask(trial: Scaling, pixels: npt.NDArray[np.uint8], temperature: float = 1.0) -> npt.NDArray[np.float32]:
+        answers = [as_probabilities(answer, scores) for answer in file.run(trial, pixels)]
+        return np.array(answers, dtype=np.float32)
+
+    measured = Measured(adoption.file, adoption.file.stem, adoption.input_range, adoption.accept)
+    check_scaling(measured, given, dataset, ask, tell)
+    assert given is not None  # else it was refused
+    labels, found = task.targets(dataset.labels(val)), task.scores(ask(given, dataset.rgb(val)))
+    rule = ThresholdRule.ARGMAX if task.positive_class is None else ThresholdRule.YOUDEN
+    threshold = choose_threshold(rule, labels, found)
+    decision = DecisionSpec(task.positive_class, threshold, rule, f"validation, {len(labels)} images")
+    metrics = runs.validation_metrics(labels, found, threshold)
+    spec = _describe(adoption, file, dataset, file.input_spec(given), decision, metrics)
+    return attach(adoption.file, target, replace(spec, name=target.stem, scores=scores))
+
+
+def _describe(
+    adoption: Adoption,
+    file: _File,
+    dataset: Dataset,
+    input_spec: InputSpec,
+    decision: DecisionSpec,
+    metrics: dict[str, float],
+) -> ModelSpec:
+    sha256 = files.sha256(adoption.file)[:_DIGITS]
+    return ModelSpec(
+        name=adoption.file.stem,
+        backbone=adoption.file.stem,
+        format=ADOPTED,
+        class_names=dataset.manifest.task.class_names,
+        input=input_spec,
+        decision=decision,
+        temperature=1.0,
+        data=data_spec(dataset.manifest),
+        training=TrainingSpec(
+            recipe=RECIPE,
+            seed=0,
+            initial_weights=f"those of {adoption.file.name} (sha256 {sha256}), trained elsewhere, pixels scaled to "
+            f"{adoption.input_range}",
+            epochs=0,
+            validation=metrics,
+        ),
+        versions={
+            "python": platform.python_version(),
+            "pneumo-edge": version("pneumo-edge"),
+            file.model.name: file.model.version,
+        },
+        notice="Research software; not a medical device.",
+    )
+
+
+class _File:
+    """The file on an engine, with the size and layout of its images."""
+
+    def __init__(self, adoption: Adoption, row: engines.EngineInfo) -> None:
+        self._path, self._engine = adoption.file, row
+        self.info = _image_input(adoption.file, engines.load_any(adoption.file, row))
+        self.layout = adoption.layout or _find_layout(adoption.file, self.info)
+        self.size = _size(adoption, self.info, self.layout)
+        shape = shape_of(self.input_spec(Scaling()))
+        self.model = engines.load_any(adoption.file, row, given=Given({self.info.name: shape}))
+
+    def input_spec(self, trial: Scaling) -> InputSpec:
+        """What the ModelSpec says of the input with a scaling."""
+        return _input_spec(self.info, self.layout, self.size, trial)
+
+    def run(self, trial: Scaling, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+        """The scores of images, (images, scores), with a scaling of their pixels."""
+        spec = self.input_spec(trial)
+        with engines.refusal(self._engine.name, self._path, "run"):
+            answers = [self.model.call([convert(spec, each)])[0].reshape(-1) for each in rgb]
+        return _dequantize(np.stack(answers), self.model.outputs[0])
+
+
+def _image_input(file: Path, model: engines.AnyModel) -> TensorInfo:
+    """The input, of a file that takes one image and gives one vector of scores."""
+    if len(model.inputs) != 1 or len(model.inputs[0].shape) != _AXES:
+        raise ConversionError(
+            f"{file} takes {', '.join(f'{each.name} ({each.shape_text})' for each in model.inputs)}",
+            "one image: a tensor of four axes",
+            "Adopt a classifier of one image; `pneumo-edge benchmark` times any file",
+        )
+    if len(model.outputs) != 1:
+        raise ConversionError(
+            f"{file} has {len(model.outputs)} outputs: {', '.join(each.name for each in model.outputs)}",
+            "one, with a score for each class",
+            "Export the model again with its class scores alone",
+        )
+    (info,) = model.inputs
+    if info.dtype not in ("float32", "uint8", "int8"):
+        raise ConversionError(
+            f"{file} takes an image of {info.dtype}",
+            "float32, uint8 or int8",
+            "Export the model again with one of these",
+        )
+    return info
+
+
+def _find_layout(file: Path, info: TensorInfo) -> Layout:
+    first, last = info.shape[1] in (1, 3), info.shape[3] in (1, 3)
+    if first == last:
+        raise ConversionError(
+            f"{file} takes {info.shape_text}, which does not show where its channels stand",
+            "1 or 3 channels as the second axis (nchw) or as the last (nhwc)",
+            "Give --layout nchw or --layout nhwc",
+        )
+    return "nchw" if first else "nhwc"
+
+
+def _size(adoption: Adoption, info: TensorInfo, layout: Layout) -> tuple[int, int]:
+    sides = info.shape[2:] if layout == "nchw" else info.shape[1:3]
+    channels = info.shape[1 if layout == "nchw" else 3]
+    if channels not in (1, 3):
+        raise ConversionError(
+            f"{adoption.file} takes {info.shape_text}, in {layout} an image of {channels} channels",
+            "1 or 3 channels",
+            "Give the other --layout, or a model of images",
+        )
+    height, width = (adoption.image_size or _SIDE if side is None else side for side in sides)
+    if adoption.image_size not in (None, height, width):
+        raise ConversionError(
+            f"--image-size is {adoption.image_size}", f"{height} x {width}, which {adoption.file} takes", "Leave it out"
+        )
+    return height, width
+
+
+def _input_spec(info: TensorInfo, layout: Layout, size: tuple[int, int], trial: Scaling) -> InputSpec:
+    channels = info.shape[1 if layout == "nchw" else 3] or 3
+    scale, offset = (
+        tuple(float(number) for number in np.broadcast_to(np.asarray(each), 3)[:: -1 if trial.bgr else 1][:channels])
+        for each in (trial.scale, trial.offset)
+    )
+    step, zero_point = info.quantization or (1.0, 0)
+    return InputSpec(
+        *size,
+        1 if channels == 1 else 3,
+        "float32" if info.dtype == "float32" else "int8" if info.dtype == "int8" else "uint8",
+        "bilinear",
+        name=info.name,
+        decoding=DecodingSpec(None),
+        layout=layout,
+        scaling=ScalingSpec(scale, offset)
+        if info.dtype == "float32"
+        else ScalingSpec(scale, offset, float(step), int(zero_point)),
+    )
+
+
+def _dequantize(answers: npt.NDArray[np.generic], info: TensorInfo) -> npt.NDArray[np.float64]:
+    if info.quantization is None:
+        return answers.astype(np.float64)
+    step, zero_point = info.quantization
+    return (answers.astype(np.float64) - zero_point) * step
+
+
+def _find_scores(adoption: Adoption, answers: npt.NDArray[np.float64], class_names: tuple[str, ...]) -> Scores:
+    """What the first output holds, by its values on some images where the user does not say."""
+    count = answers.shape[1]
+    if count not in (len(class_names), 1) or (count == 1 and len(class_names) != 2):
+        raise ConversionError(
+            f"{adoption.file} gives {count} scores and the data has {len(class_names)} classes: "
+            f"{', '.join(class_names)}",
+            "a score for each class in the model's order, or for two classes one of the second",
+            "Give data with the model's classes, in its order (--classes)",
+        )
+    if not np.isfinite(answers).all():
+        raise ConversionError(
+            f"{adoption.file} gives scores that are not finite numbers",
+            "finite ones",
+            "Check the model and --input-range",
+        )
+    within = bool(((answers >= 0) & (answers <= 1)).all())
+    sums = count == 1 or bool((np.abs(answers.sum(axis=1) - 1) <= _TOLERANCE).all())
+    are_probabilities = within and sums if adoption.output is None else adoption.output == "probabilities"
+    if are_probabilities:
+        return "probability" if count == 1 else "probabilities"
+    return "logit" if count == 1 else "logits"

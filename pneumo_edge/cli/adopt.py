@@ -1,0 +1,73 @@
+"""``pneumo-edge adopt``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pneumo_edge.backbones import LEAST_SIDE, MOST_SIDE
+from pneumo_edge.cli import datasets, options, screen
+from pneumo_edge.scaling import SCALINGS
+
+_LAYOUTS = ("nhwc", "nchw")
+_OUTPUTS = ("probabilities", "logits")
+
+
+@datasets.read_by_options()
+def adopt(
+    model: Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite or .onnx classifier from another tool.")],
+    data: options.Data,
+    reading: datasets.Reading = datasets.AS_IT_IS,
+    input_range: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RANGE",
+            help=f"What pixels are scaled to before the model. {', '.join(SCALINGS)}, LOW..HIGH, or mean=M;std=S.",
+        ),
+    ] = None,
+    layout: Annotated[
+        str | None, options.choice(_LAYOUTS, "Where its channels stand; by default told by its shape.")
+    ] = None,
+    output: Annotated[
+        str | None, options.choice(_OUTPUTS, "What its output gives; by default told by its values.")
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            min=LEAST_SIDE, max=MOST_SIDE, help="Height and width of the images, for a model of any size, in pixels."
+        ),
+    ] = None,
+    accept_input_range: Annotated[
+        bool, typer.Option("--accept-input-range", help="Keep --input-range although another one is right more often.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the file.")] = Path("models"),
+) -> None:
+    """Make a model file of another tool usable with predict, evaluate, benchmark and serve.
+
+    It measures the file on the validation images of --data, chooses a
+    threshold, and writes a copy with a ModelSpec. Graph and weights stay
+    byte for byte. The classes of --data are in the order of the model's
+    output; --classes sets it. If the file is right more often with another
+    scaling than --input-range, the command ends with exit code 5.
+    """
+    from pneumo_edge._util.cache import cache_folder
+    from pneumo_edge.api.datasets import open_data
+    from pneumo_edge.converters.adopt import Adoption, adopt
+
+    target = out / model.name
+    with options.usage():
+        options.check_out(target, [model])
+        adoption = Adoption(
+            model,
+            input_range,
+            next((each for each in ("nhwc", "nchw") if each == layout), None),
+            next((each for each in ("probabilities", "logits") if each == output), None),
+            image_size,
+            accept_input_range,
+        )
+        source = open_data(datasets.source(data, reading), tell=options.tell)
+        spec = adopt(adoption, source, target, cache_folder(), options.tell)
+    measured = ", ".join(f"{name} {value:.4f}" for name, value in spec.training.validation.items())
+    screen.show(f"{target}: adopted; on validation {measured}", "good")

@@ -1,0 +1,137 @@
+"""Model files of other tools get a ModelSpec: measured, with a threshold, and their bytes as they were."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from pneumo_edge import Classifier
+from pneumo_edge.cli import app
+from pneumo_edge.errors import ExitCode
+from pneumo_edge.spec import read
+
+_MEAN, _STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+
+
+@pytest.fixture(scope="module")
+def bright_and_dark(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of two classes that differ in brightness alone, at a level near the middle."""
+    folder = tmp_path_factory.mktemp("data") / "lamps"
+    random = np.random.default_rng(0)
+    for split, count in (("train", 30), ("test", 6)):
+        for name, level in (("OFF", 103), ("ON", 125)):
+            (folder / split / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = np.clip(random.normal(level, 30, (40, 44)) + random.normal(0, 2), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / split / name / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX file as PyTorch exports one: NCHW, ImageNet's normalization outside, logits, any batch."""
+    onnx = pytest.importorskip("onnx")
+    helper, number = onnx.helper, onnx.TensorProto.FLOAT
+    # The second logit is the brightness above 115, in steps of 8.
+    weights = np.zeros((3, 2), np.float32)
+    weights[:, 1] = 255 * _STD / 8 / 3
+    bias = np.array([0, (255 * _MEAN.mean() - 115) / 8], np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("GlobalAveragePool", ["image"], ["means"]),
+            helper.make_node("Flatten", ["means"], ["vector"]),
+            helper.make_node("Gemm", ["vector", "weights", "bias"], ["scores"]),
+        ],
+        "graph",
+        [helper.make_tensor_value_info("image", number, ["batch", 3, 32, 32])],
+        [helper.make_tensor_value_info("scores", number, ["batch", 2])],
+        [onnx.numpy_helper.from_array(weights, "weights"), onnx.numpy_helper.from_array(bias, "bias")],
+    )
+    path = tmp_path_factory.mktemp("network") / "lamp.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    monkeypatch.setenv("PNEUMO_EDGE_CACHE", str(tmp_path_factory.getbasetemp() / "adopt-cache"))
+
+
+def _adopt(network: Path, data: Path, out: Path, *options: str) -> Result:
+    words = ["adopt", str(network), "--data", str(data), "--positive", "ON", "--out", str(out), *options]
+    return CliRunner().invoke(app, words)
+
+
+def test_a_file_is_adopted_and_classifies_as_its_graph_computes(
+    network: Path, bright_and_dark: Path, tmp_path: Path
+) -> None:
+    result = _adopt(network, bright_and_dark, tmp_path, "--input-range", "imagenet")
+    assert result.exit_code == 0, result.stderr
+    path = tmp_path / "lamp.onnx"
+    assert path.read_bytes().startswith(network.read_bytes())
+    spec = read(path)
+    assert (spec.input.layout, spec.scores, spec.format) == ("nchw", "logits", "adopted")
+    assert spec.class_names == ("OFF", "ON")
+    classifier = Classifier(path)
+    for name in ("OFF", "ON"):
+        for image in sorted((bright_and_dark / "test" / name).iterdir()):
+            prediction = classifier.predict(image)
+            assert prediction.label == name
+            grey = np.asarray(Image.open(image).resize((32, 32), Image.Resampling.BILINEAR, reducing_gap=None))
+            expected = 1 / (1 + np.exp(-(grey.mean() - 115) / 8))
+            assert prediction.probabilities["ON"] == pytest.approx(expected, abs=0.05)
+    # Every other verb takes it.
+    scored = CliRunner().invoke(
+        app, ["evaluate", str(path), "--data", str(bright_and_dark), "--positive", "ON", "--out", str(tmp_path / "m")]
+    )
+    assert scored.exit_code == 0, scored.stderr
+    told = CliRunner().invoke(app, ["info", str(path)])
+    assert told.exit_code == 0, told.stderr
+    verified = CliRunner().invoke(app, ["verify", str(path)])
+    assert verified.exit_code == ExitCode.FAILED
+    assert "was adopted from another tool" in verified.stderr
+
+
+def test_a_wrong_scaling_is_refused_with_the_right_one(network: Path, bright_and_dark: Path, tmp_path: Path) -> None:
+    result = _adopt(network, bright_and_dark, tmp_path, "--input-range", "0..255")
+    assert result.exit_code == ExitCode.GATE_MISSED
+    (line,) = result.stderr.strip().splitlines()[-1:]
+    assert re.search(r"with --input-range imagenet .* would be right \d+% of the time, with 0\.\.255, as given", line)
+    assert not (tmp_path / "lamp.onnx").exists()
+    accepted = _adopt(network, bright_and_dark, tmp_path, "--input-range", "0..255", "--accept-input-range")
+    assert accepted.exit_code == 0, accepted.stderr
+    missing = _adopt(network, bright_and_dark, tmp_path)
+    assert missing.exit_code == ExitCode.GATE_MISSED
+    assert "needs --input-range" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--input-range", "imagenet", "--layout", "nhwc"), "an image of 32 channels"),
+        (("--input-range", "imagenet", "--image-size", "96"), "32 x 32, which"),
+        (("--input-range", "nonsense"), "the input range is 'nonsense'"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(
+    network: Path, bright_and_dark: Path, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    result = _adopt(network, bright_and_dark, tmp_path, *options)
+    assert result.exit_code in (ExitCode.USAGE, ExitCode.FAILED)
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+    assert not (tmp_path / "lamp.onnx").exists()
+
+
+def test_a_file_that_has_a_spec_or_other_outputs_is_refused(
+    tiny_models: Path, bright_and_dark: Path, tmp_path: Path
+) -> None:
+    own = _adopt(tiny_models / "tiny-fp32.onnx", bright_and_dark, tmp_path, "--input-range", "0..255")
+    assert "has a ModelSpec already" in own.stderr
+    other = _adopt(tiny_models / "bare" / "tiny-fp32.onnx", bright_and_dark, tmp_path, "--input-range", "0..255")
+    assert "outputs" in other.stderr
+    assert own.exit_code == other.exit_code == ExitCode.FAILED
