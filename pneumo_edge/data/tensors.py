@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,21 +25,69 @@ from pneumo_edge.imaging import images
 _PREPROCESSING_VERSION = "1"
 #: The same for the content of a manifest.
 _MANIFEST_VERSION = "2"
+#: Bytes that are read of the pixels before their pages are given back to the system.
+_MOST_MAPPED = 2**29
 #: A multiple of 64, as numpy has it.
 _HEADER_BYTES = 128
+
+
+class GreyImages:
+    """Grey images in a file that is mapped, of which memory holds those that were read last.
+
+    It is indexed like a uint8 array of shape (images, height, width), by a number, a slice or an array of numbers along
+    the first axis, and gives a copy.
+
+    Args:
+        pixels: The array, as ``np.load`` maps it.
+        rows: Which of its images, in their order; by default all.
+    """
+
+    def __init__(self, pixels: npt.NDArray[np.uint8], rows: npt.NDArray[np.intp] | None = None) -> None:
+        self._pixels = pixels
+        self._rows = np.arange(len(pixels)) if rows is None else rows
+        self._read = 0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(images, height, width)."""
+        return len(self._rows), self._pixels.shape[1], self._pixels.shape[2]
+
+    @property
+    def dtype(self) -> np.dtype[np.uint8]:
+        """uint8, values 0 to 255."""
+        return self._pixels.dtype
+
+    def at(self, rows: npt.NDArray[np.intp]) -> GreyImages:
+        """Some of the images, in the order of ``rows``; none is read."""
+        return GreyImages(self._pixels, self._rows[rows])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int | np.intp | slice | list[int] | npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
+        found = np.array(self._pixels[self._rows[index]], dtype=np.uint8)
+        self._read += found.nbytes
+        if self._read > _MOST_MAPPED and hasattr(mmap, "MADV_DONTNEED"):
+            # Pages of the file that were read count as this process's memory until they are given back.
+            self._read = 0
+            if isinstance(mapped := getattr(self._pixels, "_mmap", None), mmap.mmap):
+                mapped.madvise(mmap.MADV_DONTNEED)
+        return found
+
+    def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return self[:].astype(dtype) if dtype is not None else self[:]
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Manifest and pixels of a data set.
 
-    ``grey`` is a uint8 array of shape (images, height, width), values 0 to 255, in the order of
-    ``manifest.entries``, mapped from the cache file rather than held in memory. ``paths`` is where a table and test
-    images lie, as :class:`~pneumo_edge.data.samples.Source` has it.
+    ``grey`` has the pixels in the order of ``manifest.entries``, read from the cache file as they are asked for.
+    ``paths`` has the paths of a table and of separate test images, see :class:`~pneumo_edge.data.samples.Source`.
     """
 
     manifest: Manifest
-    grey: npt.NDArray[np.uint8]
+    grey: GreyImages
     paths: Mapping[str, str] = field(default_factory=dict)
 
     def indices(self, split: SplitName) -> npt.NDArray[np.intp]:
@@ -97,7 +146,7 @@ def prepare(source: Source, cache: Path, height: int, width: int, split: Manifes
         passed_over=source.passed_over,
         task=source.task,
     )
-    return _split_as(Dataset(manifest, np.load(pixels_path, mmap_mode="r"), source.paths), split)
+    return _split_as(Dataset(manifest, GreyImages(np.load(pixels_path, mmap_mode="r")), source.paths), split)
 
 
 def _split_as(dataset: Dataset, split: Manifest | None) -> Dataset:
@@ -106,7 +155,8 @@ def _split_as(dataset: Dataset, split: Manifest | None) -> Dataset:
     if split is None or split.fingerprint == drawn.fingerprint or not (adopted := adopt(split, drawn)):
         return dataset
     row_of = {entry.name: row for row, entry in enumerate(drawn.entries)}
-    return Dataset(adopted, dataset.grey[[row_of[entry.name] for entry in adopted.entries]])
+    rows = np.array([row_of[entry.name] for entry in adopted.entries], dtype=np.intp)
+    return Dataset(adopted, dataset.grey.at(rows), dataset.paths)
 
 
 def _decode_to(stream: IO[bytes], source: Source, digests: dict[str, str], height: int, width: int) -> Manifest:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from pneumo_edge.data import tensors
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import prepare
 from pneumo_edge.errors import DataError
@@ -67,6 +68,20 @@ def test_pixels_of_images_that_are_left_out_late_leave_no_gap(
     assert len(dataset.grey) == len(dataset.manifest.entries) == len(healthy)
     for entry, rgb in zip(dataset.manifest.entries, dataset.rgb(np.arange(len(dataset.grey))), strict=True):
         np.testing.assert_array_equal(rgb, images.load(contents[entry.name], 48, 64))
+
+
+def test_pages_that_were_read_are_given_back_and_read_again(
+    tmp_path: Path, make_folder: MakeFolder, healthy: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = prepare(open_source(make_folder(healthy)), tmp_path / "cache", 48, 64)
+    before = dataset.grey[:]
+    monkeypatch.setattr(tensors, "_MOST_MAPPED", 0)
+    np.testing.assert_array_equal(dataset.grey[:], before)
+    chosen = np.array([5, 1, 5])
+    np.testing.assert_array_equal(dataset.grey[chosen], before[chosen])
+    np.testing.assert_array_equal(dataset.grey.at(chosen)[1:], before[[1, 5]])
+    assert dataset.grey.at(chosen).shape == (3, 48, 64)
+    np.testing.assert_array_equal(dataset.grey[7], before[7])
 
 
 def test_indices_and_labels_go_with_the_manifest(
