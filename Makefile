@@ -32,7 +32,7 @@ MUTATIONS ?= 2000
 # Model files whose verdicts are compared between machines, beside the bundled ones.
 MODELS ?= models
 
-.PHONY: help demo test lint docs release bench bench-training models cards sample-pack bundled-references training-table formats-table sensitivity report-reproduction \
+.PHONY: help demo test lint docs release bench bench-training models cards sample-pack bundled-references training-table formats-table own-networks sensitivity report-reproduction \
 	device-speed serve-load report-picture repeat benchmark-pages uncertain kill-training mutate-documents fuzz processors arm64 clean
 .DEFAULT_GOAL := help
 
@@ -103,6 +103,9 @@ bundled-references: $(READY) ## Put what verify holds the bundled models to besi
 
 training-table: $(READY) ## Put the runs in results/training into docs/training-results.md
 	$(BIN)/python -m tools.training_table
+
+own-networks: $(READY) ## Export networks of keras.applications as users save them; keep results/own-networks (WEIGHTS=)
+	CUDA_VISIBLE_DEVICES=-1 $(BIN)/python -m tools.own_networks $(if $(WEIGHTS),--weights "$(WEIGHTS)")
 
 formats-table: $(READY) ## Put the proofs in results/formats into docs/quantization.md
 	$(BIN)/python -m tools.formats_page

@@ -1,7 +1,7 @@
 """Exports networks of keras.applications as somebody else would have trained and saved them: ``make own-networks``.
 
-Each network gets a head on features of the sample pack; its pixels are scaled outside by its own preprocess_input;
-and it is saved by ``model.save``. It is exported to int8 with the right ``--input-range`` and with a wrong one. The
+Each network gets a head on features of the sample pack; its pixels are scaled outside by its own preprocess_input, and
+``model.save`` saves it. It is exported to int8 and fp16 with the right ``--input-range`` and with a wrong one. The
 results go to ``results/own-networks/``.
 """
 
@@ -12,6 +12,7 @@ import os
 import pkgutil
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,15 +20,16 @@ from typing import Any
 
 import numpy as np
 
-import pneumo_edge
 from pneumo_edge import backbones
 from pneumo_edge._util import extras, files, records, scratch
 from pneumo_edge._util.cache import cache_folder
+from pneumo_edge.api.export import OwnOptions, convert
 from pneumo_edge.backbones import Backbone
+from pneumo_edge.converters.export import Exported
 from pneumo_edge.data import sample
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import Dataset, prepare
-from pneumo_edge.errors import GateError, PneumoEdgeError
+from pneumo_edge.errors import PneumoEdgeError
 from pneumo_edge.scaling import SCALINGS
 from pneumo_edge.training import network
 from pneumo_edge.training.initial_weights import RANDOM, InitialWeights
@@ -40,7 +42,7 @@ NAMES = (
     "mobilenetv3large-minimalistic", "efficientnetb0", "efficientnetb1", "efficientnetv2b0", "nasnetmobile", "resnet50",
     "densenet121",
 )  # fmt: skip
-_FORMAT = "tflite-int8"
+_FORMATS = ("tflite-int8", "tflite-fp16")
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class Outcome:
         weights: What its backbone started from.
         input_range: The right one.
         notes: What the export told.
-        agreement: Share of validation images that the file decides like Keras, by engine; empty if it did not pass.
-        failure: Why it did not pass, or "".
+        agreement: Of the formats that passed, the least share of validation images that an engine decides like Keras.
+        failures: Of the other formats, why.
         wrong_input_range: Another one.
         refusal: What the export said to that one.
         seconds: Of the export with the right one.
@@ -66,7 +68,7 @@ class Outcome:
     input_range: str
     notes: tuple[str, ...]
     agreement: dict[str, float]
-    failure: str
+    failures: dict[str, str]
     wrong_input_range: str
     refusal: str
     seconds: float
@@ -102,28 +104,36 @@ def measure(name: str, weights: Path | None, data: Path, place: Path) -> Outcome
     right = next((key for key, each in SCALINGS.items() if each == row.scaling), "0..255")
     wrong = "0..1" if right == "0..255" else "0..255"
     notes: list[str] = []
-    options: dict[str, Any] = {"data": data, "tell": notes.append}
-    refusal, failure, agreement = "", "", {}
+    refusal, agreement, failures = "", {}, {}
+
+    def export(input_range: str, out: str) -> Iterator[Exported]:
+        options = OwnOptions(input_range=input_range)
+        return convert(path, _FORMATS, place / out, data, options, notes.append)
+
+    def shown(text: object) -> str:
+        return str(text).replace(f"{place}{os.sep}", "")
+
     try:
-        pneumo_edge.export(path, _FORMAT, out=place / "wrong", input_range=wrong, **options)
+        list(export(wrong, "wrong"))
     except PneumoEdgeError as error:
-        refusal = str(error).replace(f"{place}{os.sep}", "")
+        refusal = shown(error)
     notes.clear()
     started = time.monotonic()
-    try:
-        (made,) = pneumo_edge.export(path, _FORMAT, out=place / "models", input_range=right, **options)
-        agreement = {engine: found["agreement"] for engine, found in made.proof.verification.measured.items()}
-    except GateError as error:
-        failure = str(error).replace(f"{place}{os.sep}", "")
+    for outcome in export(right, "models"):
+        if outcome.spec and outcome.spec.verification:
+            measured = outcome.spec.verification.measured.values()
+            agreement[outcome.row.id] = min(each["agreement"] for each in measured)
+        else:
+            failures[outcome.row.id] = shown(outcome.missed)
     keras.backend.clear_session()
     return Outcome(
         name,
         f"{ending}, {'softmax of two' if is_softmax else 'sigmoid of one'}",
         initial.description,
         right,
-        tuple(note.replace(f"{place}{os.sep}", "") for note in notes),
+        tuple(map(shown, notes)),
         agreement,
-        failure,
+        failures,
         wrong,
         refusal,
         round(time.monotonic() - started, 1),
@@ -175,7 +185,7 @@ def main() -> None:
         found = {each: (found | {name: outcome})[each] for each in NAMES if each in {*found, name}}
         results = Results(libraries, f"{data.name} of this repository", _SIDE, found)
         files.write_text(given.out, records.document(results))
-        print(f"{name}: {outcome.failure or outcome.agreement}; wrong: {outcome.refusal or 'NOT REFUSED'}", flush=True)
+        print(f"{name}: {outcome.agreement} {outcome.failures}; wrong: {outcome.refusal or 'NOT REFUSED'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -158,6 +158,13 @@ def check_own(paths: Sequence[Path], data: DataSource | None, own: OwnOptions) -
     Raises:
         ArgumentError: It cannot be used, there is no data for them, or there is no such model.
     """
+    for path in paths:
+        if (path / "saved_model.pb").is_file():
+            raise ArgumentError(
+                f"{path} is a SavedModel, whose layers cannot be told apart",
+                "a Keras model, .keras or .h5",
+                'Save the model with model.save("model.keras")',
+            )
     models = [path for path in paths if keras_file.is_own_model(path)]
     if own != OwnOptions() and len(models) < len(paths):
         run = next(path for path in paths if path not in models)

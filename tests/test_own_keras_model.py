@@ -1,0 +1,74 @@
+"""Runs docs/how-to/own-keras-model.md: a script of its own kind, one command, and what that says of a wrong scaling."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pneumo_edge import Classifier, bundled
+from pneumo_edge._util import extras
+from pneumo_edge.data.sources import open_source
+from pneumo_edge.data.tensors import prepare
+from tests import pages
+
+_OWN = f"tests/{Path(__file__).name}"
+_SCRIPT, _EXPORT = (
+    block for block in pages.blocks(pages.REPOSITORY / "docs" / "how-to" / "own-keras-model.md") if block.reason == _OWN
+)
+#: ImageNet's weights are not in the repository; the bundled ones are.
+_WEIGHTS = f"""
+from pathlib import Path
+from pneumo_edge.backbones import BACKBONES
+from pneumo_edge.training import initial_weights
+weights = initial_weights.InitialWeights("bundled", Path({str(bundled.path("mobilenetv2"))!r}))
+initial_weights.build_base(BACKBONES["mobilenetv2"], weights, 96).save_weights("taken.weights.h5")
+"""
+_ANSWERS = """
+import json, keras, numpy as np
+model = keras.saving.load_model("model.h5", compile=False)
+print(json.dumps(model.predict(np.load("pixels.npy") / 255, verbose=0)[:, 0].tolist()))
+"""
+
+
+@pytest.mark.slow
+def test_a_script_of_its_own_and_one_command(sample_pack: Path, tmp_path: Path, offline: Mapping[str, str]) -> None:
+    if not extras.is_installed("tensorflow"):
+        pytest.skip("the extras 'train' and 'convert' are not installed")
+    (tmp_path / "chest_xray").symlink_to(sample_pack)
+    pages.python(_WEIGHTS, tmp_path, offline)
+    text = _SCRIPT.text.replace("SIZE = 224", "SIZE = 96").replace('"imagenet"', '"taken.weights.h5"')
+    assert text.count("96") == 1 and "taken" in text
+    pages.python(text, tmp_path, offline)
+    pages.run(_EXPORT, tmp_path, offline)
+
+    dataset = prepare(open_source(sample_pack), tmp_path / "pixels", 96, 96)
+    indices = dataset.indices("test")
+    np.save(tmp_path / "pixels.npy", dataset.rgb(indices).astype(np.float32))
+    of_keras = np.array(json.loads(pages.python(_ANSWERS, tmp_path, offline).splitlines()[-1]))
+    classifier = Classifier(tmp_path / "models" / "model-int8.tflite", engine="litert")
+    positive = classifier.spec.task.class_names.index("PNEUMONIA")
+    of_file = np.array([classifier.engine.run(classifier.as_input(each))[positive] for each in dataset.rgb(indices)])
+    assert np.mean((of_keras >= 0.5) == (of_file >= 0.5)) >= 0.98
+    assert np.mean((of_file >= 0.5) == dataset.labels(indices)) > 0.8
+    with (tmp_path / "models" / "model-run" / "validation.csv").open(newline="") as stream:
+        assert len(list(csv.DictReader(stream))) == len(dataset.indices("val"))
+
+    command = [sys.executable, "-m", "pneumo_edge", "export", "model.h5", "--data", "chest_xray"]
+    command += ["--input-range", "0..255", "--out", "wrong"]
+    done = subprocess.run(command, cwd=tmp_path, env=offline, capture_output=True, text=True, check=False)
+    assert done.returncode == 5, done.stderr
+    # The weights are from training with -1..1, and the head from 0..1: both are right more often.
+    right = (
+        r"error: with --input-range (0|-1)\.\.1 model\.h5 would be right 9\d% of the time, with 0\.\.255, as given, \d"
+    )
+    assert re.search(right, done.stderr), done.stderr
+    assert re.search(r"Give --input-range (0|-1)\.\.1, or --accept-input-range to keep 0\.\.255", done.stderr)
+    assert not (tmp_path / "wrong").exists()
