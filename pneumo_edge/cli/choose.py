@@ -154,7 +154,10 @@ def _accuracy(row: Row) -> str:
     if row.accuracy is None:
         return "accuracy not measured"
     confusion = row.accuracy.confusion
-    return f"AUC {row.accuracy.auc}, sensitivity {confusion.sensitivity}, specificity {confusion.specificity}"
+    # Of more than two classes each is the mean over them.
+    auc, mean = ("AUC", "") if row.model.threshold is not None else ("macro AUC", "mean ")
+    sensitivity, specificity = confusion.sensitivity, confusion.specificity
+    return f"{auc} {row.accuracy.auc}, {mean}sensitivity {sensitivity}, {mean}specificity {specificity}"
 
 
 def _time(row: Row) -> str:
