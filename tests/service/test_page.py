@@ -144,7 +144,7 @@ def test_a_broken_image_and_one_too_large_are_told(open_page: Open, x_ray: Path,
     page.evaluate("document.getElementById('error').hidden = true")
     page.set_input_files("#file", tmp_path / "large.png")
     page.wait_for_selector("#error:not([hidden])")
-    assert "at most 50,000,000" in page.inner_text("#error")
+    assert "the limit is 50,000,000" in page.inner_text("#error")
 
 
 def test_dicom_is_judged_and_shown(open_page: Open) -> None:
@@ -162,7 +162,7 @@ def test_the_heatmap_can_be_taken_off(open_page: Open, serve: Any, tiny_models: 
         _wait_for_verdict(page)
         box = page.get_by_label("Heatmap")
         assert box.is_checked()
-        assert "what the model went by for PNEUMONIA" in page.inner_text("figcaption")
+        assert "the areas that made the model answer PNEUMONIA" in page.inner_text("figcaption")
         both = page.get_attribute("#picture", "src")
         assert "heatmap" in (page.get_attribute("#picture", "alt") or "")
         box.focus()
