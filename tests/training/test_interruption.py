@@ -66,7 +66,7 @@ class _Training:
         self.out = folder / "run"
         self._command = [
             sys.executable, "-m", "pneumo_edge", "train", "--data", str(data), "--backbone", backbone,
-            "--recipe", recipe, "--weights", str(weights), "--out", str(self.out),
+            "--recipe", recipe, "--weights", str(weights), "--out", str(self.out), "--image-size", "96",
         ]  # fmt: skip
         self._environment = {**os.environ, "PNEUMO_EDGE_CACHE": str(folder / "cache")}
         self._log = folder / "log"
