@@ -26,7 +26,7 @@ from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.data import sample
 from pneumo_edge.data.sources import PHANTOM_MARKER
 from pneumo_edge.runtime.classifier import read_spec
-from tests import specs
+from tests import pages, specs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -114,11 +114,34 @@ def shared_data(shared: Path) -> Path:
 @pytest.fixture
 def offline(tmp_path: Path) -> Mapping[str, str]:
     """The environment of a command that reaches no address, and has fetched nothing before."""
+    return _offline(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def trained(make_once: MakeOnce, sample_pack: Path) -> Path:
+    """A folder with ``runs`` and ``models``, in which the first commands of docs/how-to/train.md were run.
+
+    They audit, train ``mobilenetv2-quick`` on the sample pack and export it. A test that trains and exports the same
+    begins with a copy of these: the commands take what is finished as it is.
+    """
+    if not extras.is_installed("tensorflow"):
+        pytest.skip("the extras 'train' and 'convert' are not installed")
+
+    def fill(folder: Path) -> None:
+        (folder / "chest_xray").symlink_to(sample_pack)
+        for block in pages.blocks(_REPOSITORY / "docs" / "how-to" / "train.md"):
+            if block.reason == "tests/conftest.py":
+                pages.run(block, folder, _offline(folder))
+
+    return make_once("trained", fill)
+
+
+def _offline(folder: Path) -> Mapping[str, str]:
     nobody = "http://127.0.0.1:9"
     proxies = {
         name: nobody for scheme in ("http", "https", "all") for name in (f"{scheme}_proxy", f"{scheme}_PROXY".upper())
     }
-    folders = {"KERAS_HOME": str(tmp_path / "keras"), "PNEUMO_EDGE_CACHE": str(tmp_path / "cache")}
+    folders = {"KERAS_HOME": str(folder / "keras"), "PNEUMO_EDGE_CACHE": str(folder / "cache")}
     given = {
         name: value for name, value in os.environ.items() if name not in ("PNEUMO_EDGE_DATA", "PNEUMO_EDGE_WEIGHTS")
     }

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pneumo_edge._util import extras
 from pneumo_edge.benchmarks import results
 from pneumo_edge.evaluation.metrics import auc
 from pneumo_edge.formats import USUAL, select
@@ -26,7 +25,8 @@ _STEPS, _PYTHON = (
 
 @pytest.mark.slow
 def test_the_steps_work_as_written_without_a_network(workplace: Path, offline: Mapping[str, str]) -> None:
-    assert len(_STEPS) == 6
+    # The first three have made the folder that this one begins with.
+    assert len(_STEPS) == 3
     for step in _STEPS:
         pages.run(step, workplace, offline)
     for name in ("audit.png", "reports/results.json", "reports/report.md", "reports/report.html"):
@@ -49,10 +49,8 @@ def test_the_steps_work_as_written_without_a_network(workplace: Path, offline: M
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, sample_pack: Path) -> Path:
-    """A folder with a small chest_xray of real X-rays."""
-    if not extras.is_installed("tensorflow"):
-        pytest.skip("the extras 'train' and 'convert' are not installed")
-    (tmp_path / "chest_xray").symlink_to(sample_pack)
-    shutil.copy(next((sample_pack / "test" / "PNEUMONIA").iterdir()), tmp_path / "x-ray.jpeg")
+def workplace(trained: Path, tmp_path: Path) -> Path:
+    """A folder with a small chest_xray of real X-rays, which were audited, and a run trained on them and exported."""
+    shutil.copytree(trained, tmp_path, symlinks=True, dirs_exist_ok=True)
+    shutil.copy(next((tmp_path / "chest_xray" / "test" / "PNEUMONIA").iterdir()), tmp_path / "x-ray.jpeg")
     return tmp_path
