@@ -87,7 +87,9 @@ def expose(trained: Any) -> tuple[Any, list[Any]]:
     """
     keras = extras.need("keras", "convert")
     backbone = next((layer for layer in trained.layers if isinstance(layer, keras.Model)), None)
-    last = _last_maps(backbone, trained.input.shape[1]) if backbone else []
+    # An operation that is no layer would be lost where the network is made again of its layers.
+    is_of_layers = all(isinstance(each, keras.layers.Layer) for each in trained.operations)
+    last = _last_maps(backbone, trained.input.shape[1]) if backbone and is_of_layers else []
     if backbone is None or not last:
         return trained, []
     forked = keras.Model(backbone.inputs, [backbone.output, *last], name=backbone.name)

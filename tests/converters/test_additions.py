@@ -84,7 +84,7 @@ def test_a_format_is_added_by_a_row(
     _add_row(copy / "formats.py", _ROW_OF_FORMAT)
     model = tmp_path / "models" / "tiny-int8-lenient.tflite"
     assert f"{model}: " in command("export", tiny_run, "--format", "int8-lenient", "--out", model.parent)
-    assert "up to date" in command("export", tiny_run, "--format", "int8-lenient", "--out", model.parent)
+    assert "(made before)" in command("export", tiny_run, "--format", "int8-lenient", "--out", model.parent)
     assert f"{model}: verified on" in command("verify", model)
     assert "int8-lenient" in command("info", model)
     command("benchmark", model, "--data", phantom / "data", "--engine", "litert", *_FEW, "--out", tmp_path / "reports")
