@@ -114,7 +114,7 @@ def test_models_can_be_added_and_those_that_were_scored_are_kept(
 
     other = evaluate(tiny_folder, "--data", phantom, "--split", "val", "--out", out)
     assert other.returncode == ExitCode.FAILED
-    assert "holds scores of other images (test of phantom images" in other.stderr
+    assert "has scores of other images (test of phantom images" in other.stderr
     assert "Give another folder (out / --out)" in other.stderr
 
 
