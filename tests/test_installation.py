@@ -243,7 +243,7 @@ def test_the_raspberry_pi_needs_what_the_page_says(tmp_path: Path, pip: Callable
     copy = tmp_path / "copy"
     for name in ("pneumo_edge", "converters", "benchmarks"):
         shutil.copytree(_REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "constraints.txt"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "constraints.txt", "hatch_build.py"):
         shutil.copy(_REPOSITORY / name, copy)
     Image.effect_noise((400, 300), 60).save(copy / "x-ray.jpeg")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}

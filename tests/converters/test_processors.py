@@ -179,5 +179,5 @@ def test_info_and_predict_remark_on_a_file_from_another_processor(exported: Path
     for model, remarked in ((path, True), (exported / path.name, False)):
         command = [*program, "predict", str(tmp_path / "image.png"), "--model", str(model), "--jsonl"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert ("warning: tiny-int8.onnx was never verified" in done.stderr) == remarked
+        assert ("warning: tiny-int8.onnx was not verified" in done.stderr) == remarked
         assert json.loads(done.stdout)["label"], "the remark is not in the answers"

@@ -116,7 +116,7 @@ def test_efficientnet_lite0_takes_its_weights_from_the_archive(keras: Any, share
     features = base.predict(_LITE.scaling.apply(x_ray), verbose=0)
     assert features.min() >= 0 and features.max() <= 6 and features.std() > 0.1
     for change, said in (
-        ({"block2a/expand/kernel": None}, "it holds 244 arrays, the network 245"),
+        ({"block2a/expand/kernel": None}, "it has 244 arrays, the network 245"),
         ({"stem/bn/mean": np.full(32, np.nan, np.float32)}, "values that are not finite"),
         ({"stem/bn/mean": None, "stem/bn/other": np.zeros(32)}, "stem_bn/moving_mean is in one of file and network"),
     ):
@@ -135,5 +135,5 @@ def test_a_variant_for_larger_images_takes_the_weights_of_its_row(keras: Any, tm
     wide = replace(narrow, side=160)
     base = initial_weights.build_base(wide, given, wide.side)
     assert base.output_shape == (None, 5, 5, 1280)
-    with pytest.raises(TrainingError, match="does not hold weights of MobileNetV2"):
+    with pytest.raises(TrainingError, match="does not contain the weights of MobileNetV2"):
         initial_weights.find(row, given.path)

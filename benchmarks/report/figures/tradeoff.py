@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
+#: Beyond what is drawn: a share of its range on the axis of latency, and at least this factor.
+_MARGIN, _LEAST_MARGIN = 0.1, 1.1
 #: Minimum height of the panel of the only run, and of one of several, and height of a label, in inches.
 _HEIGHT, _HEIGHT_OF_SEVERAL = {"wide": 2.9, "narrow": 2.7}, 1.8
 _LINE = 0.16
@@ -77,7 +79,7 @@ def draw_tradeoff(runs: Runs, layout: Layout) -> str:
             axes.set_title(axes.get_title("left"), color=canvas.MUTED, fontsize=_FONT_SIZE + 0.5, fontweight="normal")
             axes.set_xlabel(_x_title(run))
             axes.grid(visible=False, axis="y")
-            axes.margins(y=0.1)
+            axes.set_ylim(*_limits(points[run.letter]))
             canvas.log_scale(axes, "y")
             axes.invert_yaxis()
         _explain(figure, runs, [point for of_run in points.values() for point in of_run])
@@ -86,6 +88,15 @@ def draw_tradeoff(runs: Runs, layout: Layout) -> str:
         for axes, run in zip(grid, runs, strict=True):
             _label(axes, runs, points[run.letter])
         return canvas.to_svg(figure, f"tradeoff-{layout}")
+
+
+def _limits(points: Sequence[_Point]) -> tuple[float, float]:
+    """Of the axis of latency: all that is drawn, with a margin; one process has an interval without ends."""
+    found = [point.latency for point in points]
+    low = min((each.low if each.low > 0 else each.value for each in found), default=1.0)
+    high = max((each.high if isfinite(each.high) else each.value for each in found), default=1.0)
+    margin = max(_LEAST_MARGIN, (high / low) ** _MARGIN)
+    return low / margin, high * margin
 
 
 def _x_title(run: Run) -> str:
