@@ -102,7 +102,7 @@ def _no_groups(keras: Any, folder: Path) -> None:
         (_of_another_network(channels=5), "it has 10 arrays, the network 10; 7 of shapes"),
         (_of_another_network(top=2), "2 of shapes [4, 2], [2] are not in the network"),
         (_parts, "it has 4 arrays, the network 10; 6 of shapes"),
-        (_archive, "not one of a model that Keras saved"),
+        (_archive, "it has 0 arrays, the network 10"),
         (_text, "cannot be read"),
         (_empty, "cannot be read"),
         (_no_groups, "it has 0 arrays"),
