@@ -24,7 +24,7 @@ from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import ConversionError
 from pneumo_edge.evaluation.operating_point import ThresholdRule, choose_threshold
 from pneumo_edge.runtime import engines
-from pneumo_edge.runtime.classifier import as_probabilities
+from pneumo_edge.runtime.classifier import SUM_TOLERANCE, as_probabilities
 from pneumo_edge.runtime.engines.tensors import Given, TensorInfo
 from pneumo_edge.runtime.pixels import convert
 from pneumo_edge.runtime.pixels import shape as shape_of
@@ -48,8 +48,6 @@ _SIDE = 224
 _AXES = 4
 #: Images by which it is told what the output gives.
 _PROBE = 64
-#: How far probabilities may sum from 1 and still be that: an int8 output has multiples of 1/256.
-_TOLERANCE = 0.02
 _DIGITS = 16
 
 Layout = Literal["nhwc", "nchw"]
@@ -281,7 +279,7 @@ def _find_scores(adoption: Adoption, answers: npt.NDArray[np.float64], class_nam
             "Check the model and --input-range",
         )
     within = bool(((answers >= 0) & (answers <= 1)).all())
-    sums = count == 1 or bool((np.abs(answers.sum(axis=1) - 1) <= _TOLERANCE).all())
+    sums = count == 1 or bool((np.abs(answers.sum(axis=1) - 1) <= SUM_TOLERANCE).all())
     are_probabilities = within and sums if adoption.output is None else adoption.output == "probabilities"
     if are_probabilities:
         return "probability" if count == 1 else "probabilities"

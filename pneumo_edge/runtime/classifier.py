@@ -23,7 +23,7 @@ from pneumo_edge.runtime.engines.tensors import Given
 from pneumo_edge.spec import COMPONENTS, HEATMAP, PROBABILITY, ModelSpec, Scores
 
 #: How far the sum of the probabilities may be from 1: an int8 output has multiples of 1/256.
-_SUM_TOLERANCE = 0.02
+SUM_TOLERANCE = 0.02
 #: Properties of a prediction that warn about its label: True or False, or None if the model file does not check. JSON,
 #: CSV and metrics use these names.
 REMARKS = ("uncertain", "foreign")
@@ -316,7 +316,7 @@ class Classifier:
     def _probabilities(self, output: engines.Probabilities) -> dict[str, float]:
         names, values = self.spec.class_names, as_probabilities(output, self.spec.scores).tolist()
         # Written so that NaN fails it.
-        if not (all(0 <= value <= 1 for value in values) and abs(sum(values) - 1) <= _SUM_TOLERANCE):
+        if not (all(0 <= value <= 1 for value in values) and abs(sum(values) - 1) <= SUM_TOLERANCE):
             raise self._no_answer(str(values), f"{len(names)} probabilities that sum to 1")
         return dict(zip(names, values, strict=True))
 

@@ -123,7 +123,7 @@ def read_models(paths: list[Path], skip: Callable[[Skipped], None], task: Task |
     models = []
     for path, name in _names(paths).items():
         try:
-            models.append(_read_model(path, name, task))
+            models.append(_of_task(path, name, read_spec(path), task))
         except PneumoEdgeError as error:
             skip(_skipped(name, error))
     return models
@@ -155,17 +155,16 @@ def read_any(paths: list[Path], skip: Callable[[Skipped], None], task: Task | No
     models: list[ModelFile | BareFile] = []
     for path, name in _names(paths).items():
         try:
-            if find(path) is None:
-                models.append(BareFile(path, _describe_bare(path, name)))
+            if spec := find(path):
+                models.append(_of_task(path, name, spec, task))
             else:
-                models.append(_read_model(path, name, task))
+                models.append(BareFile(path, _describe_bare(path, name)))
         except PneumoEdgeError as error:
             skip(_skipped(name, error))
     return models
 
 
-def _read_model(path: Path, name: str, task: Task | None) -> ModelFile:
-    spec = read_spec(path)
+def _of_task(path: Path, name: str, spec: ModelSpec, task: Task | None) -> ModelFile:
     _check_task(path, spec, task)
     return ModelFile(path, describe(path, name, spec), spec)
 

@@ -42,11 +42,10 @@ def find(path: Path) -> ModelSpec | None:
     """
     content = read_content(path)
     try:
-        if not CONTAINERS[path.suffix].find_text(content):
-            return None
+        text = CONTAINERS[path.suffix].find_text(content)
     except Exception:  # as in _text: other tools' files have no archive, or one of another kind
         return None
-    return read(path)
+    return _check(text, content, path) if text else None
 
 
 def read(path: Path) -> ModelSpec:
@@ -61,7 +60,12 @@ def read(path: Path) -> ModelSpec:
         ModelFileError: The file is missing, not a model file, truncated, has no valid ModelSpec, or has another hash.
     """
     content = read_content(path)
-    spec = parse(_text(content, path), path)
+    return _check(_text(content, path), content, path)
+
+
+def _check(text: bytes, content: bytes, path: Path) -> ModelSpec:
+    """The ModelSpec of a text, where the rest of the file has its hash."""
+    spec = parse(text, path)
     if spec.model_sha256 is not None:
         found = model_sha256(content, path.suffix)
         if found != spec.model_sha256:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -215,11 +215,7 @@ def load(path: Path, engine: EngineInfo, threads: int = 1, given: Given | None =
         MissingExtraError: The engine's library is not installed or does not import.
         ModelFileError: The engine refuses the file; the message quotes the engine.
     """
-    threads = cores.check_count("threads", threads)
-    factory: Callable[[Path, int, Given], Engine] = import_engine(engine).load
-    with refusal(engine.name, path, "load"), forks.loading:
-        loaded = factory(path, threads, given or Given())
-    forks.never_destroy(loaded)
+    loaded: Engine = _load("load", path, engine, threads, given)
     return loaded
 
 
@@ -237,8 +233,14 @@ def load_any(path: Path, engine: EngineInfo, threads: int = 1, given: Given | No
         MissingExtraError: As :func:`load`.
         ModelFileError: As :func:`load`; or an input is without a shape.
     """
+    loaded: AnyModel = _load("load_any", path, engine, threads, given)
+    return loaded
+
+
+def _load(function: str, path: Path, engine: EngineInfo, threads: int, given: Given | None) -> Any:
+    """What a function of an engine's module loads, by its name."""
     threads = cores.check_count("threads", threads)
-    factory: Callable[[Path, int, Given], AnyModel] = import_engine(engine).load_any
+    factory = getattr(import_engine(engine), function)
     with refusal(engine.name, path, "load"), forks.loading:
         loaded = factory(path, threads, given or Given())
     forks.never_destroy(loaded)
