@@ -112,7 +112,7 @@ class Child:
         """In the thread: run a function in the process."""
         try:
             request = pickle.dumps(order)
-        except Exception as error:  # whatever the arguments raise
+        except Exception as error:  # the arguments may raise anything
             return "failed", _what(error)
         process = self._running()
         try:
@@ -140,7 +140,7 @@ class Child:
 
 @contextlib.contextmanager
 def child_process(log: Path) -> Iterator[Child]:
-    """Give a child process, which lives until the block ends, however it ends, and whatever the child is at.
+    """Give a child process, which lives until the block ends, however it ends and busy or not.
 
     Args:
         log: File for everything that the child prints; its temporary files lie beside it.
@@ -190,7 +190,7 @@ def _answer(request: bytes) -> bytes:
         return pickle.dumps(("returned", function(*args, **kwargs)))
     except PneumoEdgeError as error:
         answer = "refused", error
-    except Exception as error:  # whatever TensorFlow, tf2onnx or onnx raise
+    except Exception as error:  # TensorFlow, tf2onnx and onnx may raise anything
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             answer = "no room", (error.errno, error.strerror, error.filename)
         else:

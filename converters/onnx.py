@@ -192,7 +192,7 @@ def _unsigned_weights(path: Path) -> bytes:
 
     onnxruntime multiplies uint8 activations with int8 weights by instructions that add two products in 16 bits, and
     what is larger is cut off: in every layer on x86-64 without VNNI, and in depthwise ones with it. Products with
-    uint8 weights it adds in 32 bits on every processor, whatever the options of who loads the file.
+    uint8 weights it adds in 32 bits on every processor, with every option of the client.
     """
     onnx = extras.need("onnx", "convert")
     proto = onnx.load(str(path))

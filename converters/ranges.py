@@ -69,7 +69,7 @@ class Values:
 
 
 def choose(
-    expected: Floats, values: Values, quantize: Callable[[Ranges], bytes], judge: Callable[[bytes], Floats]
+    expected: Floats, values: Values, quantize: Callable[[Ranges], bytes], classify: Callable[[bytes], Floats]
 ) -> tuple[float, bytes]:
     """Quantize a network with each choice of ranges, and keep the one that stays nearest to the float network.
 
@@ -78,7 +78,7 @@ def choose(
         values: The values of its feature maps.
         quantize: Makes a model file in which these feature maps have these ranges, where they are narrower than the
             whole ones.
-        judge: Returns the probabilities of such a file for the same images.
+        classify: Returns the probabilities of such a file for the same images.
 
     Returns:
         The share, and the file: that with the smallest mean square of the difference of log-probabilities, which tells
@@ -87,7 +87,7 @@ def choose(
         than half.
     """
     files = [quantize(values.ranges(share)) for share in SHARES]
-    whole, *narrower = [float(np.mean((_logarithm(judge(file)) - _logarithm(expected)) ** 2)) for file in files]
+    whole, *narrower = [float(np.mean((_logarithm(classify(file)) - _logarithm(expected)) ** 2)) for file in files]
     best = 1 + int(np.argmin(narrower)) if min(narrower) < _MOST_LEFT * whole else 0
     return SHARES[best], files[best]
 

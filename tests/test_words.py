@@ -1,4 +1,4 @@
-"""No private words in the texts that users read: help, messages, docstrings and comments of the package."""
+"""No private words in the texts that users read: help, messages, docstrings and comments, and the pages."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ import pytest
 
 from tests import pages
 
-#: Packages and modules below ``pneumo_edge`` whose texts are checked.
-_PACKAGES = ("api", "cli", "data", "evaluation", "imaging", "runtime", "service", "spec", "training", "_util")
+#: What is searched: the packages below ``pneumo_edge``, its own modules, the tools, and the pages.
+_PLACES = (
+    *sorted(path.name for path in (pages.REPOSITORY / "pneumo_edge").iterdir() if (path / "__init__.py").exists()),
+    *("", "../tools", "../docs", ".."),
+)
+_SUFFIXES = (".py", ".html", ".js", ".md")
 #: What not to write, and what to write instead.
 _WORDS = {
     r"\broads?\b": "pipeline",
@@ -29,7 +33,7 @@ _WORDS = {
     r"\bhold(?:s|ing)? (?:it|them|files?|a file|model files) to\b": "checks",
 }
 #: Texts that need such a word: names that JSON, CSV and Python have, and quoted programs.
-_ALLOWED = ('"foreign"', "foreign:", "def foreign")
+_ALLOWED = ('"foreign"', "`foreign`", "foreign:", "def foreign")
 
 
 def _texts(path: Path) -> Iterator[tuple[int, str]]:
@@ -55,10 +59,11 @@ def _found(path: Path) -> Iterator[str]:
                 yield f"{path.relative_to(pages.REPOSITORY)}:{number}: {match[0]!r}; write: {instead}"
 
 
-@pytest.mark.parametrize("package", _PACKAGES)
-def test_a_package_has_no_private_words(package: str) -> None:
-    folder = pages.REPOSITORY / "pneumo_edge" / package
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".html", ".js"))
+@pytest.mark.parametrize("place", _PLACES)
+def test_no_private_words(place: str) -> None:
+    folder = pages.REPOSITORY / "pneumo_edge" / place
+    found = folder.glob("*") if place in ("", "..") else folder.rglob("*")
+    files = sorted(path.resolve() for path in found if path.suffix in _SUFFIXES)
     assert files
     assert [line for path in files for line in _found(path)] == []
 

@@ -147,7 +147,7 @@ def compare_verdicts(
         for name, (python, model) in models.items():
             started[name] = stack.enter_context(_started(name, python, model))
             answers[name] = tuple(started[name].judge(path)[1] for path in paths)
-        for number in track(range(rounds), "Judging by turns"):
+        for number in track(range(rounds), "Classifying in turns"):
             for path in paths:
                 for name in order.sample(sorted(started), len(started)):
                     seconds[name][number] += started[name].judge(path)[0]
@@ -269,7 +269,7 @@ def _compare_folder(classifier: Classifier, paths: Sequence[Path], rounds: int) 
     def with_workers(workers: int) -> Callable[[], object]:
         return lambda: sum(1 for _ in predict_each(classifier, paths, workers))
 
-    pair = compare_calls(with_workers(2), with_workers(1), rounds, "Judging a folder")
+    pair = compare_calls(with_workers(2), with_workers(1), rounds, "Classifying a folder")
     ours, theirs = (tuple(each / len(paths) for each in of_rounds) for of_rounds in pair)
     yield SpeedComparison("a folder with 2 workers", "with 1 worker", ours, theirs, Bound(1.8, at_least=True))
 

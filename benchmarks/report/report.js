@@ -10,7 +10,7 @@ for (const table of document.querySelectorAll("table")) {
   const compare = (column, sign) => (first, second) => {
     const [a, b] = [first, second].map((row) => row.cells[column]);
     const [one, other] = [a, b].map((cell) => cell.dataset.value ?? cell.firstChild?.textContent.trim() ?? "");
-    // What has no number stays at the end, whatever the order.
+    // What has no number stays at the end, in either order.
     if (one === "" || other === "") return (one === "") - (other === "");
     const numbers = [a, b].every((cell) => "value" in cell.dataset);
     if ("value" in a.dataset !== "value" in b.dataset) return "value" in a.dataset ? -1 : 1;

@@ -26,7 +26,7 @@ def write_spec(model: Path, target: Path, spec: ModelSpec) -> ModelSpec:
 
     Args:
         model: A ``.tflite`` or ``.onnx`` file with one input, and with the outputs of the spec, ``probability``
-            first. What it says of itself is replaced.
+            first. Its own description is replaced.
         target: Where to write the copy; it may not be ``model``.
         spec: What to write; its ``model_sha256`` is found here.
 

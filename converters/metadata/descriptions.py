@@ -1,4 +1,4 @@
-"""What a model file says of itself to people and to other people's clients, the same in every kind of file."""
+"""The description of a model file for people and for other clients, the same in every kind of file."""
 
 from __future__ import annotations
 

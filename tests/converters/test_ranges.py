@@ -59,11 +59,11 @@ def _chosen(*probabilities: float) -> tuple[float, bytes]:
         widths.append(narrower.get(0, (-5000, 5000))[1])
         return np.float64(next(found)).tobytes()
 
-    def judge(file: bytes) -> Any:
+    def classify(file: bytes) -> Any:
         probability = np.frombuffer(file)[0]
         return np.array([[1 - probability, probability]])
 
-    chosen = ranges.choose(_EXPECTED, values, quantize, judge)
+    chosen = ranges.choose(_EXPECTED, values, quantize, classify)
     assert widths == sorted(widths, reverse=True)
     return chosen
 

@@ -47,12 +47,12 @@ def measure(model: str | Path, data: Path, cache: Path) -> FileResults:
     source = open_source(DataSource.of(data).with_defaults(spec.data.options), task=spec.task)
     dataset = prepare(source, cache, spec.input.height, spec.input.width)
     test = dataset.indices("test")
-    said = _judge(classifier, _pictures(dataset, test), f"Judging the test images with {spec.name}")
+    said = _classify(classifier, _pictures(dataset, test), f"Classifying the test images with {spec.name}")
     x_rays = _pictures(dataset, dataset.indices("val"))
     random = np.random.default_rng(_SEED)
     unlike = [
         OutOfDistributionImages(
-            kind.name, kind.subtle, _distances(_judge(classifier, list(kind.make(random, x_rays)), kind.name))
+            kind.name, kind.subtle, _distances(_classify(classifier, list(kind.make(random, x_rays)), kind.name))
         )
         for kind in (out_of_distribution.KINDS if spec.input_check else ())
     ]
@@ -82,7 +82,7 @@ def _pictures(dataset: Dataset, indices: Iterable[int]) -> list[Image.Image]:
     return [Image.fromarray(dataset.grey[index]) for index in indices]
 
 
-def _judge(classifier: Classifier, pictures: Sequence[Image.Image], what: str) -> list[Prediction]:
+def _classify(classifier: Classifier, pictures: Sequence[Image.Image], what: str) -> list[Prediction]:
     return [classifier.predict(picture) for picture in track(pictures, what)]
 
 

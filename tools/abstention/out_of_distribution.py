@@ -47,7 +47,7 @@ Change = Callable[[Image.Image], Image.Image]
 class Kind:
     """A kind of out-of-distribution image.
 
-    ``subtle`` ones are chest X-rays of children all the same, as another hospital might export them; ``make`` takes
+    ``subtle`` ones are chest X-rays of children too, as another hospital might export them; ``make`` takes
     validation X-rays of mode ``"L"``.
     """
 

@@ -89,7 +89,7 @@ def statuses(counts: Counts) -> dict[str, int]:
 
 @contextmanager
 def serve(folder: Path, *options: str) -> Iterator[Service]:
-    """Run a service with a limit of 1,024 open files, whatever this process has."""
+    """Run a service with a limit of 1,024 open files, regardless of this process's own."""
     log = folder / "service.log"
     limited = (
         f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, ({_FILES}, {_FILES})); "

@@ -20,7 +20,7 @@ from typing import Any
 HOST = "127.0.0.1"
 #: Seconds after which a client that was turned away comes back.
 _AGAIN = 0.3
-#: Most bytes that one client sends on one connection, whatever the service does.
+#: Most bytes that one client sends on one connection, at any answer of the service.
 _MOST_BYTES = 2_000_000_000
 _MOST_SECONDS = 300.0
 
@@ -84,7 +84,7 @@ _ENDLESS = [
 
 
 async def _endless(number: int, port: int, counts: Counts) -> None:
-    """Send a body without end, whatever is answered: one that is refused at once, or in large or one-byte chunks."""
+    """Send a body without end, regardless of the answer: one that is refused at once, or in large or one-byte chunks."""
     length, chunks = _ENDLESS[number % len(_ENDLESS)]
     sent = 0
     async with _connected(port) as (reader, writer):
