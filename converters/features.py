@@ -1,7 +1,7 @@
 """The components by which a model file tells whether an image resembles the training images.
 
-The pooled features in front of the last layer are of little use for that: training made them the same for all images
-of a class, and an out-of-distribution image lands among the familiar ones. In the middle of the network, where a feature
+The pooled features in front of the last layer are of little use for that: training made them the same for all images of
+a class, and an out-of-distribution image lands among the familiar ones. In the middle of the network, where a feature
 map still has 1/8 or 1/16 of the image's height and width, channels tell texture and anatomy apart. Their means over
 each quarter of the image are turned into principal components of the training images, each with a variance of 1 there,
 so that large and small directions count alike. So is the brightness of the image itself on a coarse grid, which

@@ -84,7 +84,7 @@ _ENDLESS = [
 
 
 async def _endless(number: int, port: int, counts: Counts) -> None:
-    """Send a body without end, regardless of the answer: one that is refused at once, or in large or one-byte chunks."""
+    """Send a body without end, at any answer: one that is refused at once, or in large or one-byte chunks."""
     length, chunks = _ENDLESS[number % len(_ENDLESS)]
     sent = 0
     async with _connected(port) as (reader, writer):
