@@ -22,6 +22,7 @@ from PIL import Image
 
 from pneumo_edge import Classifier
 from pneumo_edge._util import extras
+from pneumo_edge.converters import isolated
 from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.data import sample
 from pneumo_edge.data.sources import PHANTOM_MARKER
@@ -182,6 +183,13 @@ def tiny_models(make_once: MakeOnce) -> Path:
         assert done.returncode == 0, done.stderr
 
     return make_once("tiny", fill)
+
+
+@pytest.fixture(scope="session")
+def converter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[isolated.Child]:
+    """A child process of the converters for all tests; see :mod:`tests.converting`."""
+    with isolated.child_process(tmp_path_factory.mktemp("converter") / "log.txt") as child:
+        yield child
 
 
 @pytest.fixture(scope="session")

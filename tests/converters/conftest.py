@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +12,9 @@ import pytest
 
 from pneumo_edge import runs
 from pneumo_edge._util import files
-from pneumo_edge.converters import keras_model
+from pneumo_edge.converters import isolated, keras_model
 from pneumo_edge.converters.export import export
 from pneumo_edge.converters.interface import Network
-from pneumo_edge.converters.isolated import child_process
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.data.run_records import save_validation
 from pneumo_edge.data.sources import SplitName, open_source
@@ -25,16 +24,29 @@ from pneumo_edge.formats import FORMATS, Format
 from pneumo_edge.runs import Run
 from pneumo_edge.spec import DataSpec, DecisionSpec, TrainingSpec
 from pneumo_edge.task import PNEUMONIA
+from tests.converting import converting_in
 
 SIDE = 224
 
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(autouse=True)
+def one_converter(converter: isolated.Child) -> Iterator[None]:
+    """Exports of the tests here share a child process."""
+    with converting_in(converter):
+        yield
+
 
 @pytest.fixture(scope="session")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``data`` and, after it was prepared, its ``cache``."""
-    folder = tmp_path_factory.mktemp("phantom")
-    make_phantom(folder / "data", seed=2, train_per_class=60, test_per_class=4)
-    return folder
+def phantom(make_once: MakeOnce) -> Path:
+    """A folder with ``data`` and its ``cache``."""
+
+    def fill(folder: Path) -> None:
+        make_phantom(folder / "data", seed=2, train_per_class=60, test_per_class=4)
+        prepare(open_source(folder / "data"), folder / "cache", SIDE, SIDE)
+
+    return make_once("converters-phantom", fill)
 
 
 @pytest.fixture(scope="session")
@@ -50,13 +62,13 @@ SaveRun = Callable[[Path, Dataset, Path], None]
 
 
 @pytest.fixture(scope="session")
-def save_run(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> SaveRun:
+def save_run(tiny_models: Path, converter: isolated.Child) -> SaveRun:
     def save(run: Path, dataset: Dataset, data_path: Path) -> None:
         run.mkdir(exist_ok=True)
         shutil.copy(tiny_models / "tiny.keras", run / runs.MODEL_NAME)
         manifest, validation = dataset.manifest, dataset.indices("val")
         labels = dataset.labels(validation)
-        said = _ask(tiny_models / "tiny.keras", dataset, "val", tmp_path_factory.mktemp("keras"))
+        said = _ask(tiny_models / "tiny.keras", dataset, "val", converter)
         scores = said[:, 1].astype(np.float64)
         manifest.save(run / runs.MANIFEST_NAME)
         save_validation(dataset, validation, {"probability": scores}, run / runs.VALIDATION_NAME)
@@ -87,11 +99,17 @@ def save_run(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Sav
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory, phantom: Path, dataset: Dataset, save_run: SaveRun) -> Path:
-    """A finished run of a network small enough to be converted in a second, on phantom images."""
-    run = tmp_path_factory.mktemp("run")
-    save_run(run, dataset, phantom / "data")
-    return run
+def made_run(make_once: MakeOnce, phantom: Path, dataset: Dataset, save_run: SaveRun) -> Path:
+    return make_once("converters-run", lambda run: save_run(run, dataset, phantom / "data"))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(made_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a network small enough to be converted in a second, on phantom images.
+
+    A copy for this test process: a run is exported by one process at a time.
+    """
+    return Path(shutil.copytree(made_run, tmp_path_factory.mktemp("run") / "tiny"))
 
 
 #: tflite-runtime 2.14 computes the tiny network's one wide convolution wrongly where its input is quantized as it
@@ -107,25 +125,26 @@ def rows() -> list[Format]:
 
 
 @pytest.fixture(scope="session")
-def exported(tiny_run: Path, phantom: Path, rows: list[Format], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(tiny_run: Path, phantom: Path, rows: list[Format], make_once: MakeOnce, converter: isolated.Child) -> Path:
     """Folder with the tiny network in every format."""
-    out = tmp_path_factory.mktemp("models")
-    outcomes = list(export(tiny_run, rows, out, phantom / "cache"))
-    assert not [outcome.missed for outcome in outcomes if outcome.missed]
-    assert [outcome.path.name for outcome in outcomes] == [row.file_name("tiny") for row in rows]
-    return out
+
+    def fill(out: Path) -> None:
+        with converting_in(converter):
+            outcomes = list(export(tiny_run, rows, out, phantom / "cache"))
+        assert not [outcome.missed for outcome in outcomes if outcome.missed]
+        assert [outcome.path.name for outcome in outcomes] == [row.file_name("tiny") for row in rows]
+
+    return make_once("converters-models", fill)
 
 
 @pytest.fixture(scope="session")
-def keras_says(tiny_models: Path, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> KerasSays:
+def keras_says(tiny_models: Path, dataset: Dataset, converter: isolated.Child) -> KerasSays:
     """Probabilities of the Keras model, by split."""
     splits: tuple[SplitName, ...] = ("val", "test")
-    folder = tmp_path_factory.mktemp("keras")
-    return {split: _ask(tiny_models / "tiny.keras", dataset, split, folder) for split in splits}
+    return {split: _ask(tiny_models / "tiny.keras", dataset, split, converter) for split in splits}
 
 
-def _ask(model: Path, dataset: Dataset, split: SplitName, folder: Path) -> npt.NDArray[np.float32]:
+def _ask(model: Path, dataset: Dataset, split: SplitName, converter: isolated.Child) -> npt.NDArray[np.float32]:
     """Probabilities of a Keras model; TensorFlow stays out of this process."""
-    with child_process(folder / "keras.log") as child:
-        pixels = dataset.rgb(dataset.indices(split))
-        return child.call(keras_model.answers, Network(model, PNEUMONIA), pixels)["probability"]
+    pixels = dataset.rgb(dataset.indices(split))
+    return converter.call(keras_model.answers, Network(model, PNEUMONIA), pixels)["probability"]

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from pneumo_edge import runs
 from pneumo_edge.cli import app
+from pneumo_edge.converters import isolated
 from pneumo_edge.converters.export import export
-from pneumo_edge.converters.isolated import child_process
 from pneumo_edge.errors import ConversionError
 from pneumo_edge.formats import FORMATS
 
@@ -58,9 +58,10 @@ def _refused(run: Path, phantom: Path, tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("hashed", [True, False])
-def test_a_changed_network_is_refused(hashed: bool, run: Path, phantom: Path, tmp_path: Path) -> None:
-    with child_process(tmp_path / "log") as child:
-        child.call(_negate_head, run / runs.MODEL_NAME)
+def test_a_changed_network_is_refused(
+    hashed: bool, run: Path, phantom: Path, converter: isolated.Child, tmp_path: Path
+) -> None:
+    converter.call(_negate_head, run / runs.MODEL_NAME)
     if not hashed:
         _edit(run, lambda record: None, hashed=False)
     said = _refused(run, phantom, tmp_path)

@@ -15,6 +15,7 @@ from pneumo_edge.converters.isolated import child_process
 from pneumo_edge.formats import FORMATS
 from pneumo_edge.runtime import engines
 from pneumo_edge.task import PNEUMONIA
+from tests.converting import forget
 
 _MAPS = st.lists(arrays(np.float32, (4, 8), elements=st.floats(-100, 100, width=32)), min_size=1, max_size=3)
 
@@ -123,10 +124,10 @@ def test_a_network_with_outliers_is_quantized_without_them_and_is_nearer_for_it(
         for row in ("tflite-int8", "tflite-integer-only", "onnx-int8"):
             made = {}
             for most_left in (0.5, 0.0):
-                # A child of its own: what was chosen for the same images is kept.
-                with child_process(tmp_path / "log") as other:
-                    path = tmp_path / f"{row}-{most_left}.{FORMATS[row].target}"
-                    made[path] = other.call(_convert, model, row, seen, path, most_left)
+                # What was chosen for the same images is kept.
+                child.call(forget)
+                path = tmp_path / f"{row}-{most_left}.{FORMATS[row].target}"
+                made[path] = child.call(_convert, model, row, seen, path, most_left)
             narrowed, whole = made
             assert made[narrowed] < made[whole] == 1
             expected = _probabilities(tmp_path / "float.tflite", "tflite-fp32", unseen)

@@ -16,9 +16,8 @@ from typer.testing import CliRunner
 from pneumo_edge import Classifier, runs
 from pneumo_edge._util import files
 from pneumo_edge.cli import app
-from pneumo_edge.converters import calibration, interface, metadata, proof
+from pneumo_edge.converters import calibration, interface, isolated, metadata, proof
 from pneumo_edge.converters import reference as references
-from pneumo_edge.converters.isolated import child_process
 from pneumo_edge.converters.reference import Reference
 from pneumo_edge.converters.verify import verify
 from pneumo_edge.data.tensors import Dataset
@@ -136,9 +135,10 @@ def _keras_heatmap_by_hand(model: Path, pixels: Pixels) -> Any:
     return np.asarray(logits[..., 1] - logits[..., 0])
 
 
-def test_keras_heatmap_is_the_dense_layer_on_each_cell(tiny_run: Path, reference: Reference, tmp_path: Path) -> None:
-    with child_process(tmp_path / "log") as child:
-        by_hand = child.call(_keras_heatmap_by_hand, tiny_run / runs.MODEL_NAME, reference.pixels[:4])
+def test_keras_heatmap_is_the_dense_layer_on_each_cell(
+    tiny_run: Path, reference: Reference, converter: isolated.Child
+) -> None:
+    by_hand = converter.call(_keras_heatmap_by_hand, tiny_run / runs.MODEL_NAME, reference.pixels[:4])
     np.testing.assert_allclose(reference.outputs["heatmap"][:4], by_hand, atol=1e-5)
     logit = np.log(reference.scores[:4] / (1 - reference.scores[:4]))
     np.testing.assert_allclose(by_hand.mean(axis=(1, 2)), logit, atol=1e-4)
@@ -189,7 +189,13 @@ def _leave_variables(model: Path, target: Path) -> None:
     ],
 )
 def test_the_gate_catches_a_broken_export(
-    fault: Callable[[Any], Any], name: str, tiny_run: Path, dataset: Dataset, reference: Reference, tmp_path: Path
+    fault: Callable[[Any], Any],
+    name: str,
+    tiny_run: Path,
+    dataset: Dataset,
+    reference: Reference,
+    converter: isolated.Child,
+    tmp_path: Path,
 ) -> None:
     row = FORMATS[name]
     target = tmp_path / row.file_name("tiny")
@@ -197,16 +203,16 @@ def test_the_gate_catches_a_broken_export(
     if fault is _channels_swapped:
         # With ranges of grey images alone, the tiny network's few features cut off what colours differ in.
         pixels = np.concatenate([pixels, reference.red, reference.red[..., ::-1]])
-    with child_process(tmp_path / "log") as child:
-        child.call(_break_and_convert, tiny_run / runs.MODEL_NAME, fault, row, pixels, target)
+    converter.call(_break_and_convert, tiny_run / runs.MODEL_NAME, fault, row, pixels, target)
     with pytest.raises(GateError, match="red and blue" if fault is _channels_swapped else "of probability"):
         verify(target, row, reference, _POSITIVE, "val")
 
 
-def test_the_gate_catches_unfrozen_variables(tiny_run: Path, reference: Reference, tmp_path: Path) -> None:
+def test_the_gate_catches_unfrozen_variables(
+    tiny_run: Path, reference: Reference, converter: isolated.Child, tmp_path: Path
+) -> None:
     target = tmp_path / "tiny-fp32.tflite"
-    with child_process(tmp_path / "log") as child:
-        child.call(_leave_variables, tiny_run / runs.MODEL_NAME, target)
+    converter.call(_leave_variables, tiny_run / runs.MODEL_NAME, target)
     with pytest.raises(GateError):
         verify(target, FORMATS["tflite-fp32"], reference, _POSITIVE, "val")
 
