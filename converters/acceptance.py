@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge._util import cores
-from pneumo_edge._util.progress import track
+from pneumo_edge._util.progress import Advance, bar
 from pneumo_edge.converters import chance
 from pneumo_edge.converters.reference import Reference
 from pneumo_edge.errors import GateError
@@ -150,7 +150,9 @@ def ask(loaded: Loaded, reference: Reference) -> Answers:
         GateError: A value is not finite.
         ModelFileError: The engine cannot run the file.
     """
-    return _ask(loaded, reference, reference.pixels)
+    what = f"Verifying {loaded.candidate.path.name} on {describe(loaded.engine)}"
+    with bar(what, len(reference.pixels)) as advance:
+        return _ask(loaded, reference, reference.pixels, advance)
 
 
 def compare(
@@ -228,12 +230,16 @@ def check(loaded: Loaded, comparison: Comparison, whole: Reference, images: Refe
         _check_averages(loaded, differences[travelling], changed[travelling], whole.of)
 
 
-def _ask(loaded: Loaded, reference: Reference, images: npt.NDArray[np.uint8]) -> Answers:
+def _ask(
+    loaded: Loaded, reference: Reference, images: npt.NDArray[np.uint8], advance: Advance = lambda steps, note: None
+) -> Answers:
     candidate, engine = loaded.candidate, loaded.engine
-    what = f"Verifying {candidate.path.name} on {describe(engine)}"
     tensors = (pixels[np.newaxis].astype(candidate.row.input_dtype) for pixels in images)
+    answers = []
     with engines.refusal(engine.name, candidate.path, "run"):
-        answers = list(track(side_by_side([each.run_all for each in loaded.copies], tensors), what, len(images)))
+        for answer in side_by_side([each.run_all for each in loaded.copies], tensors):
+            answers.append(answer)
+            advance(1, "")
     chosen = slice(None) if candidate.positive is None else candidate.positive
     scores = np.array([answer[PROBABILITY][chosen] for answer in answers], dtype=np.float64)
     if not np.isfinite(scores).all():

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,9 @@ _PROBE = 64
 _DIGITS = 16
 
 Layout = Literal["nhwc", "nchw"]
+Output = Literal["probabilities", "logits"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+OUTPUTS: tuple[Output, ...] = get_args(Output)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Adoption:
     file: Path
     input_range: str | None
     layout: Layout | None = None
-    output: Literal["probabilities", "logits"] | None = None
+    output: Output | None = None
     image_size: int | None = None
     accept: bool = False
 

@@ -4,7 +4,8 @@ The functions and classes below are imported when they are first used: importing
 :class:`Classifier` takes numpy, Pillow and an engine. What is where:
 
 =============  ========================================================================================
-``api``        the functions behind :func:`train`, :func:`export`, :func:`evaluate`, :func:`benchmark`
+``api``        the functions behind :func:`train`, :func:`export`, :func:`adopt`, :func:`evaluate`,
+               :func:`benchmark`
 ``task``       what a network classifies: class names, which of them is positive
 ``backbones``  the table of networks
 ``scaling``    what is done to pixels before the first layer
@@ -33,6 +34,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pneumo_edge.api.adopt import adopt
     from pneumo_edge.api.benchmark import benchmark
     from pneumo_edge.api.evaluate import evaluate
     from pneumo_edge.api.export import export
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Classifier", "DataSource", "ModelSpec", "PneumoEdgeError", "Prediction", "__version__",
-    "benchmark", "evaluate", "export", "train",
+    "adopt", "benchmark", "evaluate", "export", "train",
 ]  # fmt: skip
 
 _MODULES = {
@@ -54,7 +56,7 @@ _MODULES = {
     "ModelSpec": "pneumo_edge.spec",
     "PneumoEdgeError": "pneumo_edge.errors",
     "Prediction": "pneumo_edge.runtime.classifier",
-    **{name: f"pneumo_edge.api.{name}" for name in ("benchmark", "evaluate", "export", "train")},
+    **{name: f"pneumo_edge.api.{name}" for name in ("adopt", "benchmark", "evaluate", "export", "train")},
 }
 
 

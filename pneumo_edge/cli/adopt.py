@@ -52,22 +52,19 @@ def adopt(
     output; --classes sets it. If the file is right more often with another
     scaling than --input-range, the command ends with exit code 5.
     """
-    from pneumo_edge._util.cache import cache_folder
-    from pneumo_edge.api.datasets import open_data
-    from pneumo_edge.converters.adopt import Adoption, adopt
+    from pneumo_edge.api import adopt as api
 
-    target = out / model.name
-    with options.usage():
-        options.check_out(target, [model])
-        adoption = Adoption(
-            model,
-            input_range,
-            next((each for each in ("nhwc", "nchw") if each == layout), None),
-            next((each for each in ("probabilities", "logits") if each == output), None),
-            image_size,
-            accept_input_range,
-        )
-        source = open_data(datasets.source(data, reading), tell=options.tell)
-        spec = adopt(adoption, source, target, cache_folder(), options.tell)
-    measured = ", ".join(f"{name} {value:.4f}" for name, value in spec.training.validation.items())
-    screen.show(f"{target}: adopted; on validation {measured}", "good")
+    options.check_out(out / model.name, [model])
+    adopted = api.adopt(
+        model,
+        datasets.source(data, reading),
+        input_range=input_range,
+        layout=layout,
+        output=output,
+        image_size=image_size,
+        accept_input_range=accept_input_range,
+        out=out,
+        tell=options.tell,
+    )
+    measured = ", ".join(f"{name} {value:.4f}" for name, value in adopted.spec.training.validation.items())
+    screen.show(f"{adopted.path}: adopted; on validation {measured}", "good")

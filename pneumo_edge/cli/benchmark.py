@@ -92,23 +92,23 @@ def benchmark(
     """
     from pneumo_edge.api import benchmark as api
 
-    with options.usage():
-        measured = api.benchmark(
-            models,
-            datasets.optional_source(data, reading),
-            engines=engine,
-            threads=threads or 1,
-            preset=preset,
-            processes=processes,
-            queries=queries,
-            seconds=seconds,
-            seed=seed,
-            input_shapes=dict(input_shape or ()),
-            input_values=dict(input_value or ()),
-            out=out,
-            resume=resume,
-            tell=options.tell,
-        )
+    options.check_folder(out)
+    measured = api.benchmark(
+        models,
+        datasets.optional_source(data, reading),
+        engines=engine,
+        threads=threads or 1,
+        preset=preset,
+        processes=processes,
+        queries=queries,
+        seconds=seconds,
+        seed=seed,
+        input_shapes=dict(input_shape or ()),
+        input_values=dict(input_value or ()),
+        out=out,
+        resume=resume,
+        tell=options.tell,
+    )
     _print(measured)
     if any(skip.failed for skip in measured.results.skipped):
         raise typer.Exit(ExitCode.SOME_UNJUDGED)

@@ -31,15 +31,14 @@ def card(
     What a card says about patients, hospital and licences is only true for
     the X-rays of Kermany et al. (2018).
     """
-    from pneumo_edge._util import files, outputs
+    from pneumo_edge._util import files
     from pneumo_edge.scoring import cards, summary
 
     if index and models:
         raise typer.BadParameter("lists the bundled models; give no MODEL with it", param_hint="--index")
     paths = [bundled.find(model) for model in models or bundled.NAMES]
     if out:
-        with options.usage():
-            outputs.check_folder(out)
+        options.check_folder(out)
     if index:
         options.check_out(index, [metrics, *paths], "--index")
     evaluation = summary.read(metrics)

@@ -238,6 +238,9 @@ def _call(program: Sequence[str], show: _Shown | None) -> int:
         except KeyboardInterrupt as error:
             # Ctrl-C reaches both, a signal to this process does not; either way it has something to keep.
             child.process.terminate()
-            child.process.wait()
+            if child.process.wait() == ExitCode.INTERRUPTED:
+                # It has said that it was interrupted.
+                typer.echo("Run the demo again: it continues with the step that was interrupted.", err=True)
+                raise typer.Exit(ExitCode.INTERRUPTED) from error
             error.add_note(jobs.SAME_COMMAND)
             raise

@@ -74,21 +74,22 @@ def evaluate(
         raise typer.BadParameter(
             "give either model files to score, or --scores to recompute from", param_hint="MODEL|DIR"
         )
-    with options.usage():
-        if scores is not None:
-            evaluation = api.evaluate_scores(scores, out)
-        elif data is None:
-            raise typer.BadParameter("required to score model files", param_hint="--data")
-        else:
-            evaluation = api.evaluate(
-                models or (),
-                datasets.source(data, reading),
-                split=cast("SplitName", split),
-                engine=engine,
-                threads=threads,
-                out=out,
-                tell=options.tell,
-            )
+    if out:
+        options.check_folder(out)
+    if scores is not None:
+        evaluation = api.evaluate_scores(scores, out)
+    elif data is None:
+        raise typer.BadParameter("required to score model files", param_hint="--data")
+    else:
+        evaluation = api.evaluate(
+            models or (),
+            datasets.source(data, reading),
+            split=cast("SplitName", split),
+            engine=engine,
+            threads=threads,
+            out=out,
+            tell=options.tell,
+        )
     _print(evaluation.metrics)
     typer.echo(f"Metrics: {evaluation.files.metrics}\nPage: {evaluation.files.page}")
     if any(skipped.failed for skipped in evaluation.skipped):

@@ -93,12 +93,12 @@ def export(
         raise typer.BadParameter(str(error)) from error
     missed = 0
     absent: set[str] = set()
-    with options.usage():
-        for outcome in convert(runs, formats or USUAL, out, read, own, options.tell):
-            _print(outcome)
-            missed += outcome.missed is not None
-            if outcome.spec and outcome.spec.verification:
-                absent |= set(outcome.row.engines) - set(outcome.spec.verification.engines)
+    options.check_folder(out)
+    for outcome in convert(runs, formats or USUAL, out, read, own, options.tell):
+        _print(outcome)
+        missed += outcome.missed is not None
+        if outcome.spec and outcome.spec.verification:
+            absent |= set(outcome.row.engines) - set(outcome.spec.verification.engines)
     for name in sorted(absent):
         typer.echo(f"NOT verified on {name}: {_why_absent(name)}")
     if missed:

@@ -162,7 +162,17 @@ def usage(option: str = "--out") -> Iterator[None]:
     try:
         yield
     except ArgumentError as error:
-        raise typer.BadParameter(error.given, param_hint=option) from error
+        raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+def check_folder(out: Path) -> None:
+    """Check a folder to write into, as :func:`pneumo_edge._util.outputs.check_folder` does.
+
+    Raises:
+        typer.BadParameter: It is a file.
+    """
+    with usage():
+        outputs.check_folder(out)
 
 
 def check_out(out: Path, inputs: Iterable[str | os.PathLike[str]], option: str = "--out") -> None:

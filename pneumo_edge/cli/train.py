@@ -69,8 +69,8 @@ def train(
     row = _settle(backbone, recipe, image_size, alpha, epochs, images)
     is_report = recipe in REPRODUCTIONS
     folder = out or (Path("runs", recipe) if is_report else api.default_folder(row, recipe))
-    with options.usage():
-        dataset = api.read_data(datasets.source(data, reading), None, folder, options.tell, row.side)
+    options.check_folder(folder)
+    dataset = api.read_data(datasets.source(data, reading), None, folder, options.tell, row.side)
     for line in api.describe(dataset, folder / ("reproduction.json" if is_report else runs.MANIFEST_NAME)):
         typer.echo(line)
     if not dataset.manifest.real:

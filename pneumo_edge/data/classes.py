@@ -30,6 +30,8 @@ _KNOWN = {
 NONE_OF, SEVERAL_OF = "not one of the classes", "several of the classes"
 #: Classes that an error names.
 _SHOWN = 20
+#: Categories of Unicode that no name of a class has: control characters, and separators of lines and paragraphs.
+_NOT_IN_LINES = ("Cc", "Zl", "Zp")
 #: More folders or values than this are no classes, but patients or dates.
 _MOST = 100
 
@@ -174,7 +176,7 @@ def _pick(
         for reason, of_class in left_out.items()
         for name, count in of_class.items()
     }
-    return Settled(Task.of(targets, positive), label_of, reasons)
+    return Settled(_task(targets, positive, title), label_of, reasons)
 
 
 def _check_present(
@@ -214,7 +216,19 @@ def _against_others(
     if in_order and len(names) == 2:
         targets = list(names)
     label_of = {findings: targets.index(positive) ^ (not found) for findings, found in is_positive.items()}
-    return Settled(Task.of(targets, positive), label_of, {})
+    return Settled(_task(targets, positive, title), label_of, {})
+
+
+def _task(names: Sequence[str], positive: str | None, title: str) -> Task:
+    """The task of these classes, whose names can stand on a line: the labels in a TFLite file are a line each."""
+    for name in names:
+        if any(unicodedata.category(character) in _NOT_IN_LINES for character in name):
+            raise DataError(
+                f"{title} has the class {printable(name)}, with a line break or another control character in its name",
+                "names of classes on one line",
+                "Rename it where the data set names it: its folder, or its value in the table",
+            )
+    return Task.of(names, positive)
 
 
 def _match(wanted: str, names: Sequence[str], title: str) -> str:

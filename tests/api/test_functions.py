@@ -23,7 +23,7 @@ from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.errors import ArgumentError, ConversionError, DataError, ExitCode, ModelFileError
 
 _FUNCTIONS: list[Callable[..., Any]] = [
-    pneumo_edge.train, pneumo_edge.export, pneumo_edge.evaluate, pneumo_edge.benchmark,
+    pneumo_edge.train, pneumo_edge.export, pneumo_edge.adopt, pneumo_edge.evaluate, pneumo_edge.benchmark,
 ]  # fmt: skip
 
 
@@ -48,7 +48,13 @@ _PLURALS = {"engine": "engines", "input_shape": "input_shapes", "input_value": "
 
 @pytest.mark.parametrize(
     ("name", "of_the_command_alone"),
-    [("train", {"epochs", "images"}), ("export", set()), ("evaluate", {"scores"}), ("benchmark", set())],
+    [
+        ("train", {"epochs", "images"}),
+        ("export", set()),
+        ("adopt", set()),
+        ("evaluate", {"scores"}),
+        ("benchmark", set()),
+    ],
 )
 def test_a_verb_has_the_parameters_and_the_defaults_of_its_function(name: str, of_the_command_alone: set[str]) -> None:
     verb = getattr(importlib.import_module(f"pneumo_edge.cli.{name}"), name)
@@ -82,6 +88,8 @@ def test_a_name_completes_to_the_public_ones() -> None:
         (lambda: pneumo_edge.train("x", "mobilenetv2", out=__file__), "is a file, not a folder to write into"),
         (lambda: pneumo_edge.export("x", out=__file__), "is a file, not a folder to write into"),
         (lambda: pneumo_edge.export([]), "the list of paths is empty"),
+        (lambda: pneumo_edge.adopt("x.onnx", "x", layout="nhw"), "layout is 'nhw'; expected one of nhwc, nchw"),
+        (lambda: pneumo_edge.adopt("x.onnx", "x", out=__file__), "is a file, not a folder to write into"),
         (
             lambda: pneumo_edge.evaluate("mobilenetv2", "x", split="train"),
             "split is 'train'; expected one of val, test",

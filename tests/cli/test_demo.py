@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from pneumo_edge._util import children
 from pneumo_edge._util.cache import cache_folder
 from pneumo_edge.backbones import BACKBONES
 from pneumo_edge.cli import app, demo
@@ -159,6 +162,27 @@ def test_a_command_is_shown_with_the_lines_that_matter(capfd: pytest.CaptureFixt
     assert demo._run("data", "audit", pack, show=lambda line: line.startswith("Formats")) == 0
     shown = capfd.readouterr().out.splitlines()
     assert shown == [f"$ pneumo-edge data audit {pack}", "Formats: JPEG (24)"]
+
+
+def test_an_interruption_is_said_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The command that was running has said it."""
+
+    class Process:
+        returncode: int | None = None
+
+        def terminate(self) -> None:
+            self.returncode = ExitCode.INTERRUPTED
+
+        def wait(self) -> int:
+            if self.returncode is None:
+                raise KeyboardInterrupt
+            return self.returncode
+
+    started = SimpleNamespace(process=Process())
+    monkeypatch.setattr(children, "start", lambda *words, **_: contextlib.nullcontext(started))
+    done = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "out")])
+    assert done.exit_code == ExitCode.INTERRUPTED
+    assert done.stderr.splitlines() == ["Run the demo again: it continues with the step that was interrupted."]
 
 
 def test_a_missed_gate_does_not_end_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

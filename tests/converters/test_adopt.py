@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from pneumo_edge import Classifier
+import pneumo_edge
+from pneumo_edge import Classifier, DataSource
 from pneumo_edge.cli import app
-from pneumo_edge.errors import ExitCode
+from pneumo_edge.errors import ArgumentError, ExitCode
 from pneumo_edge.spec import read
 
 _MEAN, _STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -95,6 +96,16 @@ def test_a_file_is_adopted_and_classifies_as_its_graph_computes(
     verified = CliRunner().invoke(app, ["verify", str(path)])
     assert verified.exit_code == ExitCode.FAILED
     assert "was adopted from another tool" in verified.stderr
+
+
+def test_a_script_adopts_a_file_as_the_command_does(network: Path, bright_and_dark: Path, tmp_path: Path) -> None:
+    data = DataSource(str(bright_and_dark), positive="ON")
+    adopted = pneumo_edge.adopt(network, data, input_range="imagenet", out=tmp_path / "script")
+    assert _adopt(network, bright_and_dark, tmp_path / "verb", "--input-range", "imagenet").exit_code == 0
+    assert Classifier(adopted).spec == adopted.spec
+    assert adopted.path.read_bytes() == (tmp_path / "verb" / "lamp.onnx").read_bytes()
+    with pytest.raises(ArgumentError, match="one of the inputs"):
+        pneumo_edge.adopt(network, data, input_range="imagenet", out=network.parent)
 
 
 def test_a_wrong_scaling_is_refused_with_the_right_one(network: Path, bright_and_dark: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,9 +109,13 @@ def test_unknown_names_have_no_patients(make_folder: MakeFolder) -> None:
         ({}, "train/NORMAL"),
         ({"readme.txt": b"x"}, "train/NORMAL"),
         ({"train/NORMAL/a.png": b"x"}, "the one class NORMAL; expected two classes or more"),
+        (
+            {"train/a\nb/1.png": b"x", "train/c/2.png": b"y", "train/d/3.png": b"z"},
+            re.escape(r"the class a\nb, with a line break"),
+        ),
         ({"NORMAL/a.png": b"x", "PNEUMONIA/b.png": b"x"}, "no splits; .* --split 80/10/10"),
     ],
-    ids=["empty", "no layout", "one class", "no train folder"],
+    ids=["empty", "no layout", "one class", "a name of two lines", "no train folder"],
 )
 def test_a_path_without_a_data_set_is_refused(
     tmp_path: Path, make_folder: MakeFolder, contents: Any, said: str
