@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge.evaluation.metrics import Interval, Labels, Scores, wilson
+from pneumo_edge.evaluation.metrics import Interval, Labels, Scores, decide, wilson
 
 #: Share of each class's images whose prediction set has the true class. With as many as 19 patients of a class the
 #: quantile is not yet the worst of them; more would hang on single ones.
@@ -124,21 +124,20 @@ def conformal_quantile(strangeness: Scores, patients: npt.NDArray[np.generic], c
 class Answered:
     """Coverage and accuracy of prediction sets on labelled images.
 
-    ``coverage`` is the share of images whose set has the true class, of all and by class. An image is answered where
-    its set is the decided class alone; ``share`` is that of the answered images, ``accuracy`` theirs, and
-    ``accuracy_of_all`` that of every image. Each has its Wilson interval.
+    ``coverage`` is the share of images whose set has the true class, and ``by_class`` that of each class, in the order
+    of labels. An image is answered where its set is the decided class alone; ``share`` is that of the answered images,
+    ``accuracy`` theirs, and ``accuracy_of_all`` that of every image. Each has its Wilson interval.
     """
 
     coverage: Interval
-    coverage_negative: Interval
-    coverage_positive: Interval
+    by_class: tuple[Interval, ...]
     share: Interval
     accuracy: Interval
     accuracy_of_all: Interval
 
 
 def evaluate_sets(labels: Labels, scores: Scores, threshold: float, bounds: ConformalBounds) -> Answered:
-    """Compare prediction sets with labels.
+    """Compare prediction sets of two classes with labels.
 
     Args:
         labels: 0 or 1, shape (images,).
@@ -146,20 +145,34 @@ def evaluate_sets(labels: Labels, scores: Scores, threshold: float, bounds: Conf
         threshold: An image is called positive where its score is at least this.
         bounds: From :func:`conformal_bounds`, on other images.
     """
-    labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
-    has_positive, has_negative = scores >= bounds.least_positive, scores <= bounds.most_negative
-    called = scores >= threshold
-    covered = np.where(labels == 1, has_positive, has_negative)
-    answered = np.where(called, has_positive & ~has_negative, has_negative & ~has_positive)
-    right = called == (labels == 1)
+    scores = np.asarray(scores, dtype=np.float64)
+    kept = np.stack([scores <= bounds.most_negative, scores >= bounds.least_positive], axis=1)
+    return _answered(labels, kept, decide(scores, threshold))
+
+
+def evaluate_class_sets(labels: Labels, probabilities: Scores, least: Sequence[float]) -> Answered:
+    """Compare prediction sets of any number of classes with labels, where the most probable class is the answer.
+
+    Args:
+        labels: The place of each image's class, shape (images,).
+        probabilities: Of every class, shape (images, classes).
+        least: From :func:`class_bounds`, on other images.
+    """
+    return _answered(labels, np.asarray(probabilities) >= np.asarray(least), decide(probabilities, None))
+
+
+def _answered(labels: Labels, kept: npt.NDArray[np.bool_], decided: Labels) -> Answered:
+    """Compare sets, which classes are kept for each image, shape (images, classes), with labels."""
+    labels, images = np.asarray(labels), np.arange(len(labels))
+    covered, right = kept[images, labels], decided == labels
+    answered = kept[images, decided] & (kept.sum(axis=1) == 1)
 
     def share(what: npt.NDArray[np.bool_], among: npt.NDArray[np.bool_] | slice = slice(None)) -> Interval:
         return wilson(int(what[among].sum()), len(what[among]))
 
     return Answered(
         coverage=share(covered),
-        coverage_negative=share(covered, labels == 0),
-        coverage_positive=share(covered, labels == 1),
+        by_class=tuple(share(covered, labels == place) for place in range(kept.shape[1])),
         share=share(answered),
         accuracy=share(right, answered),
         accuracy_of_all=share(right),

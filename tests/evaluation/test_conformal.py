@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pneumo_edge.evaluation.conformal import ConformalBounds, conformal_bounds, conformal_quantile, evaluate_sets
+from pneumo_edge.evaluation.conformal import (
+    ConformalBounds,
+    conformal_bounds,
+    conformal_quantile,
+    evaluate_class_sets,
+    evaluate_sets,
+)
 from pneumo_edge.evaluation.metrics import Scores
 
 #: The values of each patient's images, often tied within and between patients.
@@ -122,9 +128,23 @@ def test_an_image_is_answered_where_the_set_is_the_label_alone(
 def test_coverage_is_counted_by_class() -> None:
     labels, scores = np.array([0, 0, 0, 0, 1, 1]), np.array([0.1, 0.1, 0.1, 0.9, 0.9, 0.1])
     found = evaluate_sets(labels, scores, 0.5, ConformalBounds(least_positive=0.6, most_negative=0.4))
-    assert found.coverage_negative.value == 0.75
-    assert found.coverage_positive.value == 0.5
+    assert [each.value for each in found.by_class] == [0.75, 0.5]
     assert found.coverage.value == pytest.approx(4 / 6)
+
+
+def test_sets_of_three_classes_are_compared_with_labels_as_those_of_two() -> None:
+    labels = np.array([0, 1, 2, 2])
+    probabilities = np.array([[0.8, 0.1, 0.1], [0.45, 0.5, 0.05], [0.1, 0.3, 0.6], [0.1, 0.7, 0.2]])
+    found = evaluate_class_sets(labels, probabilities, [0.4, 0.3, 0.5])
+    # The sets are {0}, {0, 1}, {1, 2} and {1}; the last is answered, and wrong.
+    assert [each.value for each in found.by_class] == [1, 1, 0.5]
+    assert found.coverage.value == 0.75
+    assert (found.share.value, found.accuracy.value, found.accuracy_of_all.value) == (0.5, 0.5, 0.75)
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(0, 2, 50), rng.random(50)
+    bounds = ConformalBounds(least_positive=0.3, most_negative=0.6)
+    both = np.stack([1 - scores, scores], axis=1)
+    assert evaluate_class_sets(labels, both, [0.4, 0.3]) == evaluate_sets(labels, scores, 0.5, bounds)
 
 
 def test_what_does_not_belong_together_is_refused() -> None:

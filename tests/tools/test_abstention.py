@@ -35,8 +35,7 @@ def test_what_is_measured_follows_from_what_was_said() -> None:
     answered = _FOUND.answered()
     assert answered.share.value == 3 / 5
     assert answered.accuracy.value == 2 / 3
-    assert answered.coverage_negative.value == 1 / 2
-    assert answered.coverage_positive.value == 1 / 3
+    assert [each.value for each in answered.by_class] == [1 / 2, 1 / 3]
     assert _FOUND.false_alarms().value == 2 / 5
     assert _FOUND.accuracy(flagged=True).value == 1 / 2
     assert _FOUND.accuracy(flagged=False).value == 1

@@ -35,10 +35,10 @@ _Row = tuple[str, list[str]]
 def _set_rows(found: Sequence[FileResults]) -> Iterator[_Row]:
     answered = [each.answered() for each in found]
     yield "promised for each class", [f"{each.conformal.coverage:.0%}" for each in found]
+    yield "sets with the true class, of all images", [_percent(each.coverage) for each in answered]
+    for place, name in enumerate(("NORMAL", "PNEUMONIA")):
+        yield f"of {name}", [_percent(each.by_class[place]) for each in answered]
     for what, name in (
-        ("sets with the true class, of all images", "coverage"),
-        ("of NORMAL", "coverage_negative"),
-        ("of PNEUMONIA", "coverage_positive"),
         ("answered, not *uncertain*", "share"),
         ("accuracy of the answered", "accuracy"),
         ("accuracy of all", "accuracy_of_all"),
