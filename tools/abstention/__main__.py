@@ -23,8 +23,12 @@ from tools.abstention import out_of_distribution, results
 from tools.abstention.page import tables
 from tools.abstention.results import FileResults, OutOfDistributionImages, PredictedImages
 
-RESULTS = Path("results/uncertain")
-PAGE = Path("docs/uncertain-answers.md")
+#: The page of each folder of results.
+PAGES = {
+    Path("results/uncertain"): Path("docs/uncertain-answers.md"),
+    Path("results/three-classes/uncertain"): Path("docs/three-classes.md"),
+}
+RESULTS, PAGE = next(iter(PAGES.items()))
 _SEED = 1
 _DIGITS = 6
 
@@ -56,8 +60,8 @@ def measure(model: str | Path, data: Path, cache: Path) -> FileResults:
         )
         for kind in (out_of_distribution.KINDS if spec.input_check else ())
     ]
-    positive, threshold = spec.decision.positive_class, spec.decision.threshold
-    assert positive is not None and threshold is not None, "these are files of two classes"
+    task, positive = spec.task, spec.decision.positive_class
+    others = tuple(name for name in task.class_names if name != positive)
     return FileResults(
         file=classifier.path.name,
         sha256=files.sha256(classifier.path),
@@ -66,15 +70,17 @@ def measure(model: str | Path, data: Path, cache: Path) -> FileResults:
         engine=classifier.engine.name,
         engine_version=classifier.engine.version,
         data=dataset.manifest.source,
-        threshold=threshold,
+        threshold=spec.decision.threshold,
         conformal=spec.conformal,
         input_check=spec.input_check,
         test=PredictedImages(
-            tuple(dataset.labels(test).tolist()),
-            tuple(each.probabilities[positive] for each in said),
+            tuple(task.targets(dataset.labels(test)).tolist()),
+            tuple(each.probabilities[positive] for each in said) if positive else (),
             _distances(said),
+            () if positive else tuple(tuple(each.probabilities.values()) for each in said),
         ),
         foreign=tuple(unlike),
+        class_names=(*others, positive) if positive else others,
     )
 
 
@@ -91,17 +97,19 @@ def _distances(said: Iterable[Prediction]) -> tuple[float, ...]:
 
 
 def main() -> None:
-    """Measure what is asked for, and draw the page from everything in ``results/uncertain``."""
+    """Measure what is asked for, and draw the pages from everything in the folders of :data:`PAGES`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="the data set; without it, only the page is drawn again")
     parser.add_argument("models", nargs="*", default=list(bundled.NAMES), help="names of bundled models, or paths")
+    parser.add_argument("--results", type=Path, default=RESULTS, choices=list(PAGES), help="the folder of results")
     options = parser.parse_args()
     try:
         if options.data:
             for model in options.models:
-                results.write(measure(model, options.data, cache_folder()), RESULTS)
-        found = [results.read(file) for file in sorted(RESULTS.glob("*.json"))]
-        pages.put_table(PAGE, "uncertain", tables(found))
+                results.write(measure(model, options.data, cache_folder()), options.results)
+        for folder, page in PAGES.items():
+            found = [results.read(file) for file in sorted(folder.glob("*.json"))]
+            pages.put_table(page, "uncertain", tables(found))
     except PneumoEdgeError as error:
         sys.exit(f"error: {error}")
 

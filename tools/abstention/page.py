@@ -36,7 +36,7 @@ def _set_rows(found: Sequence[FileResults]) -> Iterator[_Row]:
     answered = [each.answered() for each in found]
     yield "promised for each class", [f"{each.conformal.coverage:.0%}" for each in found]
     yield "sets with the true class, of all images", [_percent(each.coverage) for each in answered]
-    for place, name in enumerate(("NORMAL", "PNEUMONIA")):
+    for place, name in enumerate(found[0].class_names):
         yield f"of {name}", [_percent(each.by_class[place]) for each in answered]
     for what, name in (
         ("answered, not *uncertain*", "share"),
