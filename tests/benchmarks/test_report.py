@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from pneumo_edge._util.document import LAYOUTS, Layout
 from pneumo_edge.benchmarks import report
 from pneumo_edge.benchmarks import results as raw
 from pneumo_edge.benchmarks.report import headline
+from pneumo_edge.benchmarks.report.figures import canvas
 from pneumo_edge.benchmarks.report.runs import fastest_units, gather
 from pneumo_edge.benchmarks.report.sections import claims, tradeoff
 from pneumo_edge.benchmarks.results import AAUnit, LatencySamples, Results, UnitResult
@@ -189,6 +191,19 @@ def test_a_name_from_a_file_cannot_break_out_of_the_page(tmp_path: Path, make_re
     _, page, parsed = pages(results, tmp_path)
     assert "<img" not in page
     assert any(nasty in words for words in parsed.words)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_long_names_leave_a_figure_its_panels(layout: Layout) -> None:
+    names = [f"{number}_model_of_another_tool_with_a_long_name_FP16.tflite" for number in range(12)]
+    with canvas.draw_grid(["a", "b"], [3.0, 3.0], 2, layout) as (figure, panels):
+        for axes in panels:
+            canvas.name_places(axes, names)
+        canvas.legend(figure, dict.fromkeys(names, ("#000011", "o", True)))
+        # matplotlib warns where there is no room, and warnings are errors here.
+        drawn = canvas.to_svg(figure, "long")
+        assert all(axes.get_position().width > 0.1 for axes in panels)
+    assert "0_model" in drawn and "FP16.tflite" in drawn
 
 
 def test_one_sample_is_enough_for_a_report(tmp_path: Path, make_results: MakeResults) -> None:

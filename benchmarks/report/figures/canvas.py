@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,10 @@ _WIDTH: dict[Layout, float] = {"wide": 10.0, "narrow": 3.7}
 _MOST_COLUMNS = 3
 #: Height of a panel's title, ticks and label, and of the legend, in inches.
 _FRAME, _LEGEND = 0.75, 0.4
+#: Width of a character and of a legend's marker with its space, and height of a line of the legend, in inches.
+_CHARACTER, _MARKER, _LINE = 0.07, 0.4, 0.22
+#: Most of a panel's width that the names beside it take.
+_NAMES = 0.6
 _METADATA = ("Creator", "Date", "Format", "Type")
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": RULE,
@@ -160,7 +165,11 @@ def by_format(rows: Iterable[Row]) -> dict[str, list[Row]]:
 def name_places(axes: Axes, names: Sequence[str]) -> None:
     """Write names along the y axis, the first on top; row i is at height len(names) - 1 - i."""
     axes.set_ylim(-0.5, len(names) - 0.5)
-    axes.set_yticks(range(len(names)), [encodable(name) for name in reversed(names)], color=INK)
+    figure, place = axes.get_figure(root=True), axes.get_subplotspec()
+    assert figure and place
+    most = int(_NAMES * figure.get_figwidth() / place.get_gridspec().ncols / _CHARACTER)
+    shown = [shortened(encodable(name), most) for name in reversed(names)]
+    axes.set_yticks(range(len(names)), shown, color=INK)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelbottom=True)
     axes.grid(visible=False, axis="y")
@@ -181,12 +190,18 @@ def legend(figure: Figure, named: Mapping[str, tuple[str, str, bool]]) -> None:
         Line2D([], [], color=colour, marker=marker, linestyle="none", markerfacecolor=colour if full else PAPER)
         for colour, marker, full in named.values()
     ]
-    wide = figure.get_figwidth() == _WIDTH["wide"]
+    width = figure.get_figwidth()
+    columns = 9 if width == _WIDTH["wide"] else 3
+    names = [shortened(name, int((width - _MARKER) / _CHARACTER)) for name in named]
+    widths = [_MARKER + _CHARACTER * len(name) for name in names]
+    if sum(widths) > width:
+        columns = max(1, min(columns, int(width / max(widths))))
+    figure.set_figheight(figure.get_figheight() + _LINE * (math.ceil(len(names) / columns) - 1))
     figure.legend(
         dots,
-        list(named),
+        names,
         loc="outside upper left",
-        ncols=9 if wide else 3,
+        ncols=columns,
         frameon=False,
         handletextpad=0.2,
         columnspacing=1.2,
