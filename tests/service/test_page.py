@@ -97,6 +97,19 @@ def test_a_label_that_is_not_to_be_taken_as_it_stands_is_remarked_on(open_page: 
         page.unroute("**/predict?explain=true")
 
 
+def test_the_name_of_a_class_may_be_any_text(open_page: Open, x_ray: Path) -> None:
+    page, name = open_page(_PHONE), f"<b onclick=alert(1)>{'ä' * 200}</b>"
+
+    def answer(route: Any) -> None:
+        route.fulfill(json={**route.fetch().json(), "label": name, "probabilities": {name: 0.5, "PNEUMONIA": 0.5}})
+
+    page.route("**/predict?explain=true", answer)
+    page.set_input_files("#file", x_ray)
+    assert _wait_for_verdict(page) == name
+    assert name in page.inner_text("#probabilities")
+    assert page.evaluate("document.documentElement.scrollWidth") <= _PHONE["width"]
+
+
 def _answer_with(remark: str, route: Any) -> None:
     answer = route.fetch()
     route.fulfill(response=answer, json={**answer.json(), "uncertain": False, "foreign": False, remark: True})
