@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from pneumo_edge import bundled, runs, spec
-from pneumo_edge._util import drawing, records
+from pneumo_edge._util import records
 from pneumo_edge.benchmarks import results as raw
 from pneumo_edge.benchmarks import verdict, verdict_file
 from pneumo_edge.benchmarks.summary import summarise
@@ -40,6 +40,7 @@ from pneumo_edge.training.recipes import RECIPES
 from pneumo_edge.training.settings import SETTINGS_NAME, check_settings
 from tests.benchmarks import supplements
 from tests.benchmarks.mutations import mutated, several
+from tests.figures import leave_unrendered
 from tests.present import present
 from tools.abstention import results as abstention
 
@@ -67,16 +68,9 @@ _RENDERED = st.integers(0, 9).map(lambda number: number == 0)
 
 @contextlib.contextmanager
 def _figures(rendered: bool) -> Iterator[None]:
-    def leave(figure: Any, target: Path | IO[str], **_: Any) -> None:
-        assert figure.axes
-        if isinstance(target, Path):
-            target.touch()
-        else:
-            target.write("<svg></svg>")
-
     with pytest.MonkeyPatch.context() as patch:
         if not rendered:
-            patch.setattr(drawing, "save", leave)
+            leave_unrendered(patch)
         yield
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from pneumo_edge import bundled
 from pneumo_edge._util import files
 from pneumo_edge.backbones import BACKBONES, SIDE, Backbone, Pretrained
+from pneumo_edge.cli import app
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.errors import TrainingError
 from pneumo_edge.training import initial_weights
@@ -71,10 +71,9 @@ def test_a_refused_file_leaves_no_run_that_says_it_was_taken(
     keras: Any, weights: Path, tmp_path: Path, offline: Mapping[str, str]
 ) -> None:
     data = make_phantom(tmp_path / "data", seed=0, train_per_class=20, test_per_class=2)
-    command = [sys.executable, "-m", "pneumo_edge", "train", "--data", data, "--backbone", "efficientnetb0"]
-    command += ["--weights", weights, "--out", tmp_path / "run"]
-    done = subprocess.run(list(map(str, command)), env=offline, capture_output=True, text=True, check=False)
-    assert done.returncode == 3
+    words = ["train", "--data", data, "--backbone", "efficientnetb0", "--weights", weights, "--out", tmp_path / "run"]
+    done = CliRunner(env=offline).invoke(app, list(map(str, words)))
+    assert done.exit_code == 3
     assert f"error: {weights} does not contain the weights of EfficientNetB0" in done.stderr.splitlines()[-1]
     assert "it has 260 arrays, the network 312" in done.stderr
     assert not (tmp_path / "run").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,12 +12,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pneumo_edge.backbones import BACKBONES
+from pneumo_edge.benchmarks import run as benchmark
 from pneumo_edge.cli import app
 from pneumo_edge.converters import isolated
 from pneumo_edge.training.recipes import RECIPES
 from tests import tiny_backbone
+from tests.converting import converting_in
 from tests.data import layouts
 from tests.data.layouts import LAYOUTS, OF_SEVERAL_CLASSES, Layout, Phantom
+from tests.figures import leave_unrendered
 
 pytest.importorskip("psutil", reason="the extra 'bench' is not installed")
 pytest.importorskip("matplotlib", reason="the extra 'report' is not installed")
@@ -30,15 +32,19 @@ _LITTLE = ("--preset", "rapid", "--processes", "1", "--queries", "3", "--seconds
 
 
 @pytest.fixture(scope="module")
-def phantoms(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Phantom]]:
+def phantoms(
+    keras: Any, converter: isolated.Child, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Phantom]]:
     """Phantom images, while a tiny network can be trained and one child process converts what is exported."""
     folder = tmp_path_factory.mktemp("layouts")
     quick = RECIPES["quick"]
-    with pytest.MonkeyPatch.context() as patch, isolated.child_process(folder / "log.txt") as child:
+    with pytest.MonkeyPatch.context() as patch, converting_in(converter):
         patch.setenv("PNEUMO_EDGE_CACHE", str(folder / "cache"))
         patch.setitem(BACKBONES, tiny_backbone.NAME, tiny_backbone.ROW)
         patch.setitem(RECIPES, "quick", replace(quick, head=replace(quick.head, epochs=2, patience=None)))
-        patch.setattr(isolated, "child_process", lambda log: contextlib.nullcontext(child))
+        # What a layout changes is in the numbers of a report.
+        leave_unrendered(patch)
+        patch.setattr(benchmark, "_MEMORY_PROCESSES", 1)
         yield layouts.draw(folder)
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +14,10 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
+from typer.testing import Result as CommandResult
 
+from pneumo_edge.cli import app
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import Dataset, prepare
@@ -318,34 +318,33 @@ def weights(keras: Any, phantom: Path) -> Path:
     return path
 
 
-def _command(phantom: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pneumo_edge", *map(str, arguments)]
-    environment = {**os.environ, "PNEUMO_EDGE_CACHE": str(phantom.parent / "cache")}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+def _command(*arguments: object) -> CommandResult:
+    return CliRunner().invoke(app, list(map(str, arguments)))
 
 
 @pytest.mark.slow
-def test_the_command_leaves_a_record_and_nothing_to_export(phantom: Path, weights: Path, tmp_path: Path) -> None:
+def test_the_command_leaves_a_record_and_nothing_to_export(
+    phantom: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PNEUMO_EDGE_CACHE", str(phantom.parent / "cache"))
     out = tmp_path / "run"
     words = ("train", "--data", phantom, "--recipe", "report-mobilenet-both", "--weights", weights, "--out", out)
-    done = _command(phantom, *words, "--epochs", 1, "--images", 12)
-    assert done.returncode == 0, done.stderr
+    done = _command(*words, "--epochs", 1, "--images", 12)
+    assert done.exit_code == 0, done.output
     assert "This recipe writes no model to export" in done.stdout
     with (out / "history.csv").open() as stream:
         assert len(list(csv.DictReader(stream))) == 1
 
-    again = _command(phantom, *words, "--epochs", 1, "--images", 12)
-    assert (again.returncode, again.stdout) == (0, done.stdout)
-    other = _command(phantom, *words, "--epochs", 1, "--images", 13)
-    assert other.returncode == 3
+    again = _command(*words, "--epochs", 1, "--images", 12)
+    assert (again.exit_code, again.stdout) == (0, done.stdout)
+    other = _command(*words, "--epochs", 1, "--images", 13)
+    assert other.exit_code == 3
     assert "other settings: images 13 (it has 12)" in other.stderr
-    ordinary = _command(
-        phantom, "train", "--data", phantom, "--backbone", "mobilenetv2", "--weights", weights, "--out", out
-    )
-    assert ordinary.returncode == 3
+    ordinary = _command("train", "--data", phantom, "--backbone", "mobilenetv2", "--weights", weights, "--out", out)
+    assert ordinary.exit_code == 3
     assert f"{out} contains a run " in ordinary.stderr
 
-    refused = _command(phantom, "export", out)
-    assert refused.returncode == 3
+    refused = _command("export", out)
+    assert refused.exit_code == 3
     assert f"error: {out} holds no finished training run" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1

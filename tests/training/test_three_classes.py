@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import http.client
 import json
@@ -30,6 +29,7 @@ from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.errors import ExitCode
 from pneumo_edge.training.recipes import RECIPES
 from tests import tiny_backbone
+from tests.converting import converting_in
 
 pytest.importorskip("psutil", reason="the extra 'bench' is not installed")
 pytest.importorskip("matplotlib", reason="the extra 'report' is not installed")
@@ -56,15 +56,14 @@ class Three:
 
 
 @pytest.fixture(scope="module")
-def three(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Three]:
+def three(keras: Any, converter: isolated.Child, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Three]:
     folder = tmp_path_factory.mktemp("three")
     quick = RECIPES["quick"]
     data = make_phantom(folder / "data", seed=3, train_per_class=60, test_per_class=16)
-    with pytest.MonkeyPatch.context() as patch, isolated.child_process(folder / "log.txt") as child:
+    with pytest.MonkeyPatch.context() as patch, converting_in(converter):
         patch.setenv("PNEUMO_EDGE_CACHE", str(folder / "cache"))
         patch.setitem(BACKBONES, tiny_backbone.NAME, tiny_backbone.ROW)
         patch.setitem(RECIPES, "quick", replace(quick, head=replace(quick.head, epochs=1, patience=None)))
-        patch.setattr(isolated, "child_process", lambda log: contextlib.nullcontext(child))
         _run(
             "train", "--data", str(data), "--classes", _CLASSES, "--backbone", tiny_backbone.NAME,
             "--image-size", str(tiny_backbone.ROW.side), "--recipe", "quick", "--out", str(folder / "run"),

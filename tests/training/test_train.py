@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner, Result
 
 from pneumo_edge import runs
 from pneumo_edge.backbones import BACKBONES
+from pneumo_edge.cli import app
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.evaluation.operating_point import ThresholdRule
 from pneumo_edge.imaging import images
@@ -59,9 +61,10 @@ def _environment(workplace: Path) -> dict[str, str]:
     return {**os.environ, "PNEUMO_EDGE_CACHE": str(workplace / "cache")}
 
 
-def _train(workplace: Path, weights: Path, recipe: str, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = _command(workplace, weights, recipe, out, *more)
-    return subprocess.run(command, env=_environment(workplace), capture_output=True, text=True, check=False)
+def _train(workplace: Path, weights: Path, recipe: str, out: Path, *more: str) -> Result:
+    """Train in this process, which has loaded TensorFlow."""
+    words = _command(workplace, weights, recipe, out, *more)[3:]
+    return CliRunner(env=_environment(workplace)).invoke(app, words)
 
 
 def test_a_killed_run_goes_on_and_leaves_a_whole_run(keras: Any, workplace: Path, weights: Path) -> None:
@@ -80,7 +83,7 @@ def test_a_killed_run_goes_on_and_leaves_a_whole_run(keras: Any, workplace: Path
     assert not (out / runs.RECORD_NAME).exists()
 
     finished = _train(workplace, weights, "best", out)
-    assert finished.returncode == 0, finished.stderr
+    assert finished.exit_code == 0, finished.output
     assert "1 images are left out" in finished.stdout
     with (out / "history.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -118,12 +121,12 @@ def test_a_killed_run_goes_on_and_leaves_a_whole_run(keras: Any, workplace: Path
 
 def test_the_recorded_operating_point_is_that_of_the_saved_model(keras: Any, workplace: Path, weights: Path) -> None:
     out = workplace / "quick"
-    assert _train(workplace, weights, "quick", out).returncode == 0
+    assert _train(workplace, weights, "quick", out).exit_code == 0
     again = _train(workplace, weights, "quick", out)
-    assert again.returncode == 0 and "epochs" in again.stdout
+    assert again.exit_code == 0 and "epochs" in again.stdout
 
     other = _train(workplace, weights, "quick", out, "--seed", "1")
-    assert other.returncode == 3
+    assert other.exit_code == 3
     assert "contains a run with other settings: seed 1 (it has 0)" in other.stderr
     assert len(other.stderr.strip().splitlines()[-1:]) == 1
 
