@@ -75,7 +75,7 @@ def test_without_a_connection_it_says_at_once_what_to_do_by_hand(tmp_path: Path)
     started = time.monotonic()
     with pytest.raises(DataError) as caught:
         fetch_medmnist(tmp_path / "cache", download)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     for needed in (download.url, MD5, str(tmp_path / "cache" / "kept.npz")):
         assert needed in str(caught.value)
 

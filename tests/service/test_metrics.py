@@ -96,8 +96,10 @@ def test_many_refusals_leave_few_lines_and_the_others_theirs(serve: Any, png: by
             connection.getresponse().read()
         connection.close()
         service.predict(png)
-        time.sleep(0.2)
-        log = service.log.read_text()
+        end = time.monotonic() + 30
+        while "POST /predict 200" not in (log := service.log.read_text()):
+            assert time.monotonic() < end
+            time.sleep(0.01)
     assert 50 <= log.count("GET / 403") < 1000
     assert log.count("POST /predict 200") == 1
 
