@@ -29,10 +29,12 @@ SECONDS ?= 3600
 # How often training is killed in each recipe, and how often each JSON document is changed.
 KILLS ?= 10
 MUTATIONS ?= 2000
+# How many phantom images large-data draws and trains on.
+IMAGES ?= 120000
 # Model files whose verdicts are compared between machines, beside the bundled ones.
 MODELS ?= models
 
-.PHONY: help demo test lint docs release bench bench-training models cards sample-pack bundled-references training-table formats-table own-networks sensitivity report-reproduction \
+.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references training-table formats-table own-networks sensitivity report-reproduction \
 	device-speed serve-load report-picture repeat benchmark-pages uncertain kill-training mutate-documents fuzz processors arm64 clean
 .DEFAULT_GOAL := help
 
@@ -97,6 +99,9 @@ uncertain: $(READY) ## Measure prediction sets and input check of the bundled mo
 
 bench-training: $(READY) ## Compare the speed of training with data in memory and with the report's pipeline (DATA=, WEIGHTS=)
 	$(BIN)/python -m tools.training_speed $(OPTIONS)
+
+large-data: $(READY) ## Measure the memory that training takes on 120,000 phantom images; takes 10 GB in out/large (IMAGES=)
+	$(BIN)/python -m tools.large_data out/large --images $(IMAGES)
 
 bundled-references: $(READY) ## Put what verify holds the bundled models to beside them, from results and sample pack (DATA= as above)
 	$(BIN)/python -m tools.bundled_references "$(DATA)"

@@ -108,8 +108,8 @@ def main() -> None:
             for model in options.models:
                 results.write(measure(model, options.data, cache_folder()), options.results)
         for folder, page in PAGES.items():
-            found = [results.read(file) for file in sorted(folder.glob("*.json"))]
-            pages.put_table(page, "uncertain", tables(found))
+            if found := [results.read(file) for file in sorted(folder.glob("*.json"))]:
+                pages.put_table(page, "uncertain", tables(found))
     except PneumoEdgeError as error:
         sys.exit(f"error: {error}")
 
