@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
+from pneumo_edge import keras_file
 from pneumo_edge._util import extras, files
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.imaging import images
@@ -207,7 +208,7 @@ def fit(model: Path, grey: npt.NDArray[np.uint8], wanted: str) -> None:
         wanted: The :func:`key` of the components.
     """
     keras = extras.need("keras", "convert")
-    trained, maps = expose(keras.saving.load_model(model, compile=False))
+    trained, maps = expose(keras_file.load_trained(model))
     found: dict[str, npt.NDArray[np.float32]] = {}
     if maps:
         network = keras.Model(trained.inputs, _values(trained.inputs[0], maps))

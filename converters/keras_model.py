@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pneumo_edge import keras_file
 from pneumo_edge._util import extras
 from pneumo_edge.converters import features
 from pneumo_edge.converters.interface import Network
@@ -31,9 +32,7 @@ def load(network: Network) -> Any:
         take every output for a vector of scores; the layer of its name flattens it.
     """
     keras = extras.need("keras", "convert")
-    trained = Trained(
-        *features.expose(keras.saving.load_model(network.file, compile=False)), network.file, network.task
-    )
+    trained = Trained(*features.expose(keras_file.load_trained(network.file)), network.file, network.task)
     outputs = {PROBABILITY: trained.network.output}
     for name, other in OTHER_OUTPUTS.items():
         tensor = other.build(trained)

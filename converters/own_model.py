@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -65,7 +64,7 @@ class OwnModel:
     """A Keras model to export.
 
     Attributes:
-        file: The ``.keras`` or ``.h5`` file.
+        file: The ``.keras`` or ``.h5`` file, or the folder of a SavedModel.
         input_range: What pixels were scaled to before they went into it, as :func:`pneumo_edge.scaling.parse` reads it;
             None if the user did not say.
         output: What its last layer gives; None to find out.
@@ -81,9 +80,8 @@ class OwnModel:
 
     @property
     def name(self) -> str:
-        """Name of the network in files and results: that of its file, unless another network is known by it."""
-        name = re.sub(r"[^\w.-]+", "-", self.file.stem).strip("-.") or "model"
-        return f"own-{name}" if backbones.find(name) else name
+        """Name of the network in files and results."""
+        return backbones.own_name(self.file.stem)
 
     def folder(self, out: Path) -> Path:
         """Folder of its run, beside the model files."""
@@ -149,7 +147,7 @@ def make_run(
         _check_fit(model, described, size, dataset)
         _tell_absent(model, described, tell)
         settings = _Settings(
-            files.sha256(model.file),
+            keras_file.sha256(model.file),
             model.input_range or "",
             model.output,
             model.image_size,
@@ -359,7 +357,7 @@ def _write(
         training=TrainingSpec(
             recipe=RECIPE,
             seed=0,
-            initial_weights=f"those of {model.file.name} (sha256 {files.sha256(model.file)[:_DIGITS]}), trained "
+            initial_weights=f"those of {model.file.name} (sha256 {keras_file.sha256(model.file)[:_DIGITS]}), trained "
             f"elsewhere, pixels scaled to {model.input_range}",
             epochs=0,
             validation=runs.validation_metrics(labels, scores, threshold),

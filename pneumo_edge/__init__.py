@@ -10,6 +10,7 @@ The functions and classes below are imported when they are first used: importing
 ``backbones``  the table of networks
 ``scaling``    what is done to pixels before the first layer
 ``keras_file`` Keras models that were trained elsewhere
+``saved_model`` SavedModels, as Keras models
 ``formats``    the table of kinds of model files
 ``spec``       :class:`ModelSpec`, which every model file carries
 ``imaging``    from the bytes of an image file to pixels; DICOM; heatmaps

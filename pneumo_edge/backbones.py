@@ -63,7 +63,7 @@ class Backbone:
     scaling: Scaling = SCALINGS["0..255"]
     pretrained: Pretrained | None = None
     decoder_scale: float | None = None
-    options: Mapping[str, float | bool] = field(default_factory=dict)
+    options: Mapping[str, float | bool | str] = field(default_factory=dict)
     alphas: Mapping[float, Pretrained | None] = field(default_factory=dict)
     side: int = SIDE
     family: str = ""
@@ -270,6 +270,12 @@ def find(name: str) -> Backbone | None:
         return variant(match["family"], float(match["alpha"] or 1), int(match["side"] or SIDE))
     except ArgumentError:
         return None
+
+
+def own_name(stem: str) -> str:
+    """Name of a user's network in files and results: that of its file, unless another network is known by it."""
+    name = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "model"
+    return f"own-{name}" if find(name) else name
 
 
 def backbone_title(name: str) -> str:

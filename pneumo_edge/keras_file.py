@@ -1,7 +1,8 @@
 """Opens a Keras model that somebody else saved, and brings it into the form that training gives its networks.
 
 Nothing of a file is executed but layers of Keras itself: what holds Python code, or names code that Keras has not, is
-refused by name before Keras reads the file, which it then does in its safe mode.
+refused by name before Keras reads the file, which it then does in its safe mode. Of a SavedModel only operators that
+compute numbers of numbers are (:mod:`pneumo_edge.saved_model`).
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pneumo_edge._util import extras
+from pneumo_edge import saved_model
+from pneumo_edge._util import extras, files
 from pneumo_edge.errors import ConversionError
+from pneumo_edge.saved_model import is_saved_model
 from pneumo_edge.scaling import Scaling
 
 if TYPE_CHECKING:
@@ -60,13 +63,15 @@ class OwnNetwork:
     """A user's network, taken apart.
 
     Attributes:
-        trunk: A ``keras.Model`` from scaled pixels to a feature map or, where ``pools`` is False, to a vector.
+        trunk: A ``keras.Model`` from scaled pixels, red, green and blue, to a feature map or, where ``pools`` is False,
+            to a vector.
         pools: Whether global average pooling comes between the trunk and the last layer.
         kernel: Of the dense layer that gives the logits, shape (features, 1 or classes).
         bias: Its bias.
         output: What the network gives.
         size: Height and width of the images; None where the network takes any.
-        channels: Of the images: 3, or 1 for grey ones.
+        is_dense: Whether the network has such a dense layer; otherwise its trunk gives the logits, and ``kernel``
+            changes nothing.
     """
 
     trunk: Any
@@ -75,7 +80,7 @@ class OwnNetwork:
     bias: npt.NDArray[np.float32]
     output: Output
     size: tuple[int, int] | None
-    channels: int
+    is_dense: bool
 
     @property
     def classes(self) -> int:
@@ -99,12 +104,7 @@ class OwnNetwork:
         keras = extras.need("keras", "convert")
         height, width = self.size or size
         image = keras.Input((height, width, 3), name="image")
-        tensor = scaling.build(image, "rescaling")
-        if self.channels == 1:
-            grey = keras.layers.Conv2D(1, 1, use_bias=False, trainable=False, name="grey")
-            tensor = grey(tensor)
-            grey.set_weights([np.reshape(np.asarray(_GREY, dtype=np.float32), (1, 1, 3, 1))])
-        tensor = self.trunk(tensor)
+        tensor = self.trunk_at((height, width))(scaling.build(image, "rescaling"))
         if self.pools:
             tensor = keras.layers.GlobalAveragePooling2D(name="features")(tensor)
         logits = keras.layers.Dense(self.classes, name="logits")
@@ -115,10 +115,32 @@ class OwnNetwork:
         logits.set_weights([kernel / temperature, bias / temperature])
         return model
 
+    def trunk_at(self, size: tuple[int, int]) -> Any:
+        """The trunk for images of a height and width, with the same weights."""
+        keras = extras.need("keras", "convert")
+        if self.trunk.input_shape[1:3] == size:
+            return self.trunk
+        copy = keras.models.clone_model(self.trunk, input_tensors=keras.Input((*size, 3)))
+        copy.set_weights(self.trunk.get_weights())
+        for layer in copy.layers:
+            _finalize(layer)
+        return copy
+
 
 def is_own_model(path: Path) -> bool:
-    """Whether a path is that of a Keras model, and not of a training run."""
-    return path.suffix.lower() in SUFFIXES
+    """Whether a path is that of a Keras model or a SavedModel, and not of a training run."""
+    return path.suffix.lower() in SUFFIXES or is_saved_model(path)
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a model: of its file, or of what is read of a SavedModel's folder."""
+    return saved_model.sha256(path) if is_saved_model(path) else files.sha256(path)
+
+
+def load_trained(path: Path) -> Any:
+    """Read the ``.keras`` file of a run: a ``keras.Model``, not compiled."""
+    keras = extras.need("keras", "convert")
+    return keras.saving.load_model(path, compile=False, custom_objects=saved_model.custom_objects())
 
 
 @functools.lru_cache(maxsize=1)
@@ -126,7 +148,7 @@ def open_network(path: Path, output: Output | None = None) -> OwnNetwork:
     """Read a Keras model of one image, and take it apart; the last one is kept.
 
     Args:
-        path: A ``.keras`` file, or an ``.h5`` file of a whole model, of Keras 2 too.
+        path: A ``.keras`` file, an ``.h5`` file of a whole model, of Keras 2 too, or the folder of a SavedModel.
         output: What its last layer gives; by default that layer tells.
 
     Raises:
@@ -136,11 +158,13 @@ def open_network(path: Path, output: Output | None = None) -> OwnNetwork:
 
 
 def load(path: Path) -> Any:
-    """Read a Keras model, in safe mode.
+    """Read a Keras model, in safe mode, or a SavedModel.
 
     Raises:
         ConversionError: As :func:`open_network`.
     """
+    if is_saved_model(path):
+        return saved_model.load(path)
     keras = extras.need("keras", "convert")
     content = _read(path)
     is_archive = zipfile.is_zipfile(io.BytesIO(content))
@@ -282,7 +306,7 @@ def take_apart(model: Any, path: Path, output: Output | None = None) -> OwnNetwo
     """
     import numpy as np
 
-    size, channels = _check_ends(model, path)
+    size = _check_ends(model, path)
     flat = _Flat(model, path)
     tensor, activation = flat.output, ""
     while not activation and (name := flat.activation(tensor)):
@@ -290,7 +314,7 @@ def take_apart(model: Any, path: Path, output: Output | None = None) -> OwnNetwo
     kernel, bias, pools = None, None, False
     layers = extras.need("keras", "convert").layers
     last = flat.layer_of(tensor)
-    if isinstance(last, layers.Dense) and "linear" in (activation or "linear", last.activation.__name__):
+    if is_dense := isinstance(last, layers.Dense) and "linear" in (activation or "linear", last.activation.__name__):
         activation = activation or last.activation.__name__
         kernel, bias = last.get_weights() if last.use_bias else (*last.get_weights(), np.zeros(last.units, np.float32))
         tensor = flat.input_of(tensor)
@@ -301,11 +325,11 @@ def take_apart(model: Any, path: Path, output: Output | None = None) -> OwnNetwo
         kernel, bias = np.eye(tensor.shape[-1], dtype=np.float32), np.zeros(tensor.shape[-1], np.float32)
     found = _settle(path, activation.replace("linear", "") or "logits", len(bias), last, output)
     trunk = extras.need("keras", "convert").Model(flat.input, tensor, name="trunk")
-    return OwnNetwork(trunk, pools, kernel, bias, found, size, channels)
+    return OwnNetwork(trunk, pools, kernel, bias, found, size, is_dense)
 
 
-def _check_ends(model: Any, path: Path) -> tuple[tuple[int, int] | None, int]:
-    """Height and width (None where it takes any) and channels of a model from one image to numbers by class.
+def _check_ends(model: Any, path: Path) -> tuple[int, int] | None:
+    """Height and width (None where it takes any) of a model from one image to numbers by class.
 
     Raises:
         ConversionError: It is none.
@@ -323,12 +347,12 @@ def _check_ends(model: Any, path: Path) -> tuple[tuple[int, int] | None, int]:
             "one number for each class, (batch, classes), or one for two classes",
             "Give a classifier",
         )
-    (_, height, width, channels), *_ = inputs
+    (_, height, width, _), *_ = inputs
     if (height is None) != (width is None) or (height is not None and not min(height, width) >= _LEAST_SIDE):
         raise ConversionError(
             f"{path} takes images of {_shape(inputs[0])}", f"{_LEAST_SIDE} pixels or more a side", "Give another model"
         )
-    return (None if height is None else (height, width)), channels
+    return None if height is None else (height, width)
 
 
 def _settle(path: Path, found: str, units: int, last: Any, given: Output | None) -> Output:
@@ -349,7 +373,7 @@ def _settle(path: Path, found: str, units: int, last: Any, given: Output | None)
 
 
 class _Flat:
-    """A copy of a network with all layers on one level, without those that only training uses.
+    """A copy of a network with all layers on one level, without those that only training uses, for images in colour.
 
     Attributes:
         input: Its input, symbolic.
@@ -363,8 +387,12 @@ class _Flat:
         self._names: set[str] = set()
         #: By the identity of a tensor: the tensor, the layer that made it, and what of.
         self._made: dict[int, tuple[Any, Any, tuple[Any, ...]]] = {}
-        self.input = self._keras.Input(model.inputs[0].shape[1:], name="pixels")
-        self.output = self._run(model, self.input)
+        *size, channels = model.inputs[0].shape[1:]
+        self.input = tensor = self._keras.Input((*size, 3), name="pixels")
+        if channels == 1:
+            self._names.add("grey")
+            tensor = _grey(tensor)
+        self.output = self._run(model, tensor)
 
     def layer_of(self, tensor: Any) -> Any:
         """The layer that made a tensor; None of the input."""
@@ -414,9 +442,7 @@ class _Flat:
             called = self._copies[id(layer)] = type(layer).from_config(layer.get_config() | {"name": self._name(layer)})
             output = called(*tensors, **options)
             called.set_weights(layer.get_weights())
-            if isinstance(called, self._keras.layers.Normalization):
-                # It works with constants that it makes of its weights.
-                called.finalize_state()
+            _finalize(called)
         self._made[id(output)] = output, called, tensors
         return output
 
@@ -427,6 +453,22 @@ class _Flat:
             name = f"{layer.name}_{number}"
         self._names.add(name)
         return name
+
+
+def _grey(image: Any) -> Any:
+    """Of red, green and blue, the grey value."""
+    import numpy as np
+
+    layer = extras.need("keras", "convert").layers.Conv2D(1, 1, use_bias=False, trainable=False, name="grey")
+    grey = layer(image)
+    layer.set_weights([np.reshape(np.asarray(_GREY, dtype=np.float32), (1, 1, 3, 1))])
+    return grey
+
+
+def _finalize(layer: Any) -> None:
+    """Finish a layer that got weights, and works with constants that it makes of them."""
+    if isinstance(layer, extras.need("keras", "convert").layers.Normalization):
+        layer.finalize_state()
 
 
 def _shape(shape: tuple[int | None, ...]) -> str:

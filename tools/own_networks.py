@@ -179,6 +179,7 @@ def main() -> None:
         raise SystemExit("the sample pack is not there; run this in the repository")
     found: dict[str, Outcome] = records.loads(Results, given.out.read_bytes()).networks if given.out.exists() else {}
     libraries = {name: version(name) for name in ("keras", "tensorflow", "ai-edge-litert")}
+    cache_folder().mkdir(parents=True, exist_ok=True)
     for name in given.names:
         with scratch.folder(cache_folder()) as place:
             outcome = measure(name, given.weights, data, place)

@@ -60,8 +60,8 @@ def export(
     TensorFlow runs in a child process. Each file is verified on every installed engine of its format.
 
     Args:
-        runs: Finished runs, their folders, or Keras models that were trained elsewhere (``.keras``, ``.h5``); one or
-            several.
+        runs: Finished runs, their folders, or Keras models that were trained elsewhere (``.keras``, ``.h5``, the folder
+            of a SavedModel); one or several.
         formats: A format (``"tflite-int8"``), all formats of a target (``"tflite"``, ``"onnx"``) or of a name
             (``"int8"``), or ``"all"``; one or several. By default tflite-fp32, tflite-fp16, tflite-int8 and onnx-fp32.
         out: Folder for the model files.
@@ -158,18 +158,11 @@ def check_own(paths: Sequence[Path], data: DataSource | None, own: OwnOptions) -
     Raises:
         ArgumentError: It cannot be used, there is no data for them, or there is no such model.
     """
-    for path in paths:
-        if (path / "saved_model.pb").is_file():
-            raise ArgumentError(
-                f"{path} is a SavedModel, whose layers cannot be told apart",
-                "a Keras model, .keras or .h5",
-                'Save the model with model.save("model.keras")',
-            )
     models = [path for path in paths if keras_file.is_own_model(path)]
     if own != OwnOptions() and len(models) < len(paths):
         run = next(path for path in paths if path not in models)
         raise ArgumentError(
-            f"{run} is no Keras model, .keras or .h5, and an input range, output or image size was given",
+            f"{run} is no Keras model (.keras, .h5, SavedModel), and an input range, output or image size was given",
             "a training run without them: they are in its network",
             "Omit them, or give the path of a model",
         )

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pneumo_edge import backbones, runs
+from pneumo_edge import backbones, runs, scaling
 from pneumo_edge._util import cores, extras, jobs, native_output, outputs
 from pneumo_edge._util.cache import cache_folder, keep_within_limit
 from pneumo_edge.api import arguments, datasets
 from pneumo_edge.api.arguments import DataArgument, PathArgument, Tell
 from pneumo_edge.backbones import BACKBONES, SIDE, Backbone
 from pneumo_edge.data.tensors import Dataset, prepare
+from pneumo_edge.errors import ArgumentError
 from pneumo_edge.runs import Run
-from pneumo_edge.training import fit, initial_weights
+from pneumo_edge.training import fit, initial_weights, own_network
+from pneumo_edge.training.initial_weights import InitialWeights
 from pneumo_edge.training.recipes import RECIPES
 
 #: Printed before training on a data set of phantom images.
@@ -40,18 +42,20 @@ class TrainedRun:
 
 def train(
     data: DataArgument,
-    backbone: str,
+    backbone: str | None = None,
     *,
     recipe: str = "best",
-    image_size: int = SIDE,
+    image_size: int | None = None,
     alpha: float = 1.0,
     weights: PathArgument | None = None,
+    init: PathArgument | None = None,
+    input_range: str | None = None,
     patient_pattern: str | None = None,
     out: PathArgument | None = None,
     seed: int = 0,
     tell: Tell = arguments.print_line,
 ) -> TrainedRun:
-    """Train a backbone on chest X-rays, and choose temperature and threshold on validation images.
+    """Train a network on labelled images, and choose temperature and threshold on validation images.
 
     The validation split is drawn from the train split by patient. The test split is not used. If training is
     interrupted, the same call resumes from the last finished epoch; a finished run is returned unchanged. TensorFlow
@@ -60,17 +64,22 @@ def train(
     Args:
         data: Folder with class folders (``train/NORMAL``, ``train/PNEUMONIA``, ``test/...``), or a MedMNIST ``.npz``;
             or a :class:`~pneumo_edge.data.datasource.DataSource`, which says how other data is read.
-        backbone: Name of a row of the table of backbones, such as ``"mobilenetv2"``.
+        backbone: Name of a row of the table of backbones, such as ``"mobilenetv2"``; None with ``init``.
         recipe: Name of a recipe: ``"quick"``, ``"standard"`` or ``"best"``.
-        image_size: Height and width of the images that the network takes, 96 to 512 pixels.
+        image_size: Height and width of the images that the network takes, 96 to 512 pixels; by default 224, or what the
+            network of ``init`` takes.
         alpha: Width of the network as a multiple of the usual one. Only some backbones have others than 1; MobileNetV2
             has 0.35 to 1.4.
         weights: Initial weights: a file, or a folder with the ImageNet weights. By default Keras downloads the
             ImageNet weights; if that fails, the weights of the bundled model are used.
+        init: A Keras model that you trained (``.keras``, ``.h5``), to be trained further. Its last layer is replaced by
+            a new one.
+        input_range: With ``init``: what pixels were scaled to before they went into it, as for
+            :func:`pneumo_edge.export`.
         patient_pattern: Regular expression whose one group is the patient in an image's file name. By default names of
             the Kermany data set are recognized.
-        out: Folder for the run; by default ``runs/BACKBONE-RECIPE``. An unusual alpha or image size follows
-            the name of the backbone.
+        out: Folder for the run; by default ``runs/BACKBONE-RECIPE``, or ``runs/FILE-RECIPE`` with ``init``. An unusual
+            alpha or image size follows the name of the backbone.
         seed: Seed of the initialization and of the order of images, 0 or more.
         tell: Called with each note and warning, a line each; by default they are printed on standard error.
 
@@ -78,8 +87,9 @@ def train(
         The run; pass it to :func:`pneumo_edge.export`.
 
     Raises:
-        ArgumentError: The backbone, recipe, image size or alpha is not available, ``seed`` is negative, or ``out`` is a
-            file.
+        ArgumentError: The backbone, recipe, image size or alpha is not available, arguments do not go together,
+            ``seed`` is negative, or ``out`` is a file.
+        ConversionError: The file of ``init`` cannot be read, holds code, or is no network from one image to classes.
         DataError: The data cannot be used.
         TrainingError: The folder contains a run with other settings, or the weights do not fit.
         BusyError: Another process trains in the folder.
@@ -90,17 +100,73 @@ def train(
         >>> run.record.training.validation["auc"]
         0.99
     """
-    arguments.check_name("backbone", backbone, BACKBONES)
     arguments.check_name("recipe", recipe, RECIPES)
-    row = backbones.variant(backbone, alpha, arguments.whole("image_size", image_size, 1))
+    side = None if image_size is None else arguments.whole("image_size", image_size, 1)
     seed = arguments.whole("seed", seed, 0)
+    path = None if weights is None else Path(weights)
+    initial: InitialWeights | None = None
+    if init is not None or input_range is not None:
+        row, initial = open_init(
+            None if init is None else Path(init),
+            input_range,
+            side,
+            {"backbone": backbone is not None, "alpha": alpha != 1, "weights": weights is not None},
+        )
+    else:
+        if backbone is None:
+            raise ArgumentError(
+                "no backbone and no network of your own was given",
+                f"one of {', '.join(BACKBONES)}, or init",
+                "Give backbone, or init with input_range",
+            )
+        arguments.check_name("backbone", backbone, BACKBONES)
+        row = backbones.variant(backbone, alpha, SIDE if side is None else side)
     folder = Path(out) if out is not None else default_folder(row, recipe)
     dataset = read_data(data, patient_pattern, folder, tell, row.side)
     for line in describe(dataset, folder / runs.MANIFEST_NAME):
         tell(line)
     if not dataset.manifest.real:
         tell(PHANTOM)
-    return train_on(dataset, Path(data), row, recipe, None if weights is None else Path(weights), folder, seed)
+    return train_on(dataset, Path(data), row, recipe, initial or path, folder, seed)
+
+
+def open_init(
+    init: Path | None, input_range: str | None, side: int | None, others: Mapping[str, bool]
+) -> tuple[Backbone, InitialWeights]:
+    """Open a network that the user trained, to train it further.
+
+    Args:
+        init: Its file.
+        input_range: What pixels were scaled to before they went into it.
+        side: Height and width of the images, or None.
+        others: Arguments that say what a network of the table is, and whether each was given.
+
+    Raises:
+        ArgumentError: Arguments do not go together, or cannot be used.
+        ConversionError: The file cannot be read, holds code, or is no network from one image to classes.
+        MissingExtraError: The extra ``train`` is not installed.
+        TrainingError: The network has no layers to train, or no dense layer at its end.
+    """
+    if init is None:
+        raise ArgumentError(
+            "an input range was given without a network of your own",
+            "it with init alone: a network of the table scales pixels itself",
+            "Give init, or omit it",
+        )
+    if input_range is None:
+        raise ArgumentError(
+            f"no input range was given for {init}",
+            f"what pixels were scaled to before they went into it: one of {', '.join(scaling.SCALINGS)}, LOW..HIGH, or "
+            "mean=M;std=S",
+            "Give it with --input-range",
+        )
+    scaling.parse(input_range)
+    for name in (name for name, given in others.items() if given):
+        raise ArgumentError(
+            f"{name} was given with a network of your own", "one of the two: its file says what it is", f"Omit {name}"
+        )
+    _import_keras()
+    return own_network.open_own(init, input_range, side)
 
 
 def default_folder(backbone: Backbone, recipe: str) -> Path:
@@ -121,11 +187,16 @@ def read_data(data: DataArgument, patient_pattern: str | None, folder: Path, tel
     outputs.check_folder(folder)
     extras.check("keras", "train")
     source = datasets.open_data(data, patient_pattern, tell=tell)
+    _import_keras()
+    return prepare(source, cache_folder(), side, side)
+
+
+def _import_keras() -> None:
+    extras.check("keras", "train")
     cores.bound_libraries()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with native_output.quiet_stderr():
         extras.need("keras", "train")
-    return prepare(source, cache_folder(), side, side)
 
 
 def describe(dataset: Dataset, record: Path) -> Iterator[str]:
@@ -141,15 +212,30 @@ def describe(dataset: Dataset, record: Path) -> Iterator[str]:
 
 
 def train_on(
-    dataset: Dataset, data: Path, backbone: Backbone, recipe: str, weights: Path | None, folder: Path, seed: int
+    dataset: Dataset,
+    data: Path,
+    backbone: Backbone,
+    recipe: str,
+    weights: InitialWeights | Path | None,
+    folder: Path,
+    seed: int,
 ) -> TrainedRun:
     """Train on a data set that has been read, under the lock of the run's folder.
+
+    Args:
+        dataset: The data set.
+        data: Its path, for the record.
+        backbone: The network.
+        recipe: Name of the recipe.
+        weights: Its initial weights, or the path that the user gave for them.
+        folder: The run's folder.
+        seed: Seed of the run.
 
     Raises:
         TrainingError: The folder contains a run with other settings, or the weights do not fit.
         BusyError: Another process trains in the folder.
     """
-    initial = initial_weights.find(backbone, weights)
+    initial = weights if isinstance(weights, InitialWeights) else initial_weights.find(backbone, weights)
     with jobs.alone(folder / runs.RECORD_NAME, "training", jobs.SAME_COMMAND):
         record = fit.train(backbone, RECIPES[recipe], initial, dataset, data, folder, cache_folder(), seed)
     keep_within_limit(cache_folder())

@@ -79,7 +79,7 @@ SUMMARIES = {
     "serve": "Classify chest X-rays over HTTP, with a web page that takes images.",
     "info": "Print a model file's inputs, operators, size and metadata, and what each engine delegates.",
     "data": "Download, draw and audit data sets.",
-    "train": "Train a backbone on chest X-rays.",
+    "train": "Train a network on labelled images.",
     "export": "Convert trained runs to model files and verify each file.",
     "adopt": "Make a model file of another tool usable with predict, evaluate, benchmark and serve.",
     "verify": "Re-run the acceptance checks of model files on this machine.",

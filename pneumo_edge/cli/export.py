@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def export(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN|MODEL", help="Folders of finished runs, or Keras models (.keras, .h5)."),
+        typer.Argument(metavar="RUN|MODEL", help="Folders of finished runs, or Keras models: .keras, .h5, SavedModel."),
     ],
     formats: Annotated[
         list[str] | None,

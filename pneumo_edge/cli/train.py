@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from pneumo_edge import backbones
 from pneumo_edge.backbones import BACKBONES, LEAST_SIDE, MOST_SIDE, SIDE, Backbone
 from pneumo_edge.cli import datasets, options
 from pneumo_edge.errors import ArgumentError
+from pneumo_edge.scaling import SCALINGS
 from pneumo_edge.training.recipes import RECIPES
 from pneumo_edge.training.report_recipes import REPRODUCTIONS
 
@@ -36,16 +38,39 @@ def train(
         str, options.choice([*RECIPES, *REPRODUCTIONS], _RECIPE_HELP, "|".join([*RECIPES, "report-*"]))
     ] = "best",
     image_size: Annotated[
-        int, typer.Option(min=LEAST_SIDE, max=MOST_SIDE, help="Height and width of the images, in pixels.")
-    ] = SIDE,
+        int | None,
+        typer.Option(
+            min=LEAST_SIDE,
+            max=MOST_SIDE,
+            show_default=False,
+            help=f"Height and width of the images, in pixels; by default {SIDE}, or what the model of --init takes.",
+        ),
+    ] = None,
     alpha: Annotated[
         float,
         typer.Option(help="Width of the backbone, as a multiple of the usual one; MobileNetV2 has 0.35 to 1.4."),
     ] = 1.0,
     weights: options.Weights = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Instead of a backbone: a Keras model (.keras, .h5) that you trained, to train it further with a new "
+            "last layer. Give --input-range with it.",
+        ),
+    ] = None,
+    input_range: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RANGE",
+            help="With --init: what pixels were scaled to before they went into the model. "
+            f"{', '.join(SCALINGS)}, LOW..HIGH, or mean=M;std=S.",
+        ),
+    ] = None,
     reading: datasets.Reading = datasets.AS_IT_IS,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the run; by default runs/BACKBONE-RECIPE, or runs/RECIPE.")
+        Path | None,
+        typer.Option(help="Folder for the run; by default runs/NETWORK-RECIPE, or runs/RECIPE."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the initialization and of the order of images.")] = 0,
     epochs: Annotated[
@@ -55,7 +80,7 @@ def train(
         int | None, typer.Option(min=2, help="Train on this many randomly drawn images; only for report-* recipes.")
     ] = None,
 ) -> None:
-    """Train a backbone on chest X-rays.
+    """Train a network on labelled images.
 
     If training is interrupted, run the same command again: it resumes from
     the last finished epoch. The validation split is drawn from the train
@@ -66,7 +91,21 @@ def train(
     from pneumo_edge import runs
     from pneumo_edge.api import train as api
 
-    row = _settle(backbone, recipe, image_size, alpha, epochs, images)
+    initial = None
+    if init is not None or input_range is not None:
+        _check_init(recipe, epochs, images)
+        given = {
+            "--backbone": backbone is not None,
+            "--alpha": alpha != 1,
+            # A variable of the environment may name them, for other networks.
+            "--weights": weights is not None and str(weights) != os.environ.get("PNEUMO_EDGE_WEIGHTS"),
+        }
+        try:
+            row, initial = api.open_init(init, input_range, image_size, given)
+        except ArgumentError as error:
+            raise typer.BadParameter(str(error)) from error
+    else:
+        row = _settle(backbone, recipe, image_size, alpha, epochs, images)
     is_report = recipe in REPRODUCTIONS
     folder = out or (Path("runs", recipe) if is_report else api.default_folder(row, recipe))
     options.check_folder(folder)
@@ -78,7 +117,7 @@ def train(
     if is_report:
         _reproduce(recipe, row, weights, dataset, folder, seed, epochs, images)
     else:
-        _print(api.train_on(dataset, data, row, recipe, weights, folder, seed))
+        _print(api.train_on(dataset, data, row, recipe, initial or weights, folder, seed))
 
 
 def _print(run: TrainedRun) -> None:
@@ -95,22 +134,32 @@ def _print(run: TrainedRun) -> None:
     typer.echo(f"Next: pneumo-edge export {run.folder}")
 
 
+def _check_init(recipe: str, epochs: int | None, images: int | None) -> None:
+    if recipe in REPRODUCTIONS:
+        raise typer.BadParameter(f"{recipe} trains its own network; omit --init and --input-range")
+    _check_extent(recipe, epochs, images)
+
+
+def _check_extent(recipe: str, epochs: int | None, images: int | None) -> None:
+    if epochs is not None or images is not None:
+        raise typer.BadParameter(f"--epochs and --images are only for report-* recipes; {recipe} sets its own epochs")
+
+
 def _settle(
-    backbone: str | None, recipe: str, side: int, alpha: float, epochs: int | None, images: int | None
+    backbone: str | None, recipe: str, side: int | None, alpha: float, epochs: int | None, images: int | None
 ) -> Backbone:
     """Return the backbone, or refuse options that cannot be combined."""
     if report := REPRODUCTIONS.get(recipe):
         if backbone not in (None, report.backbone):
             raise typer.BadParameter(f"{recipe} trains {report.backbone}; omit --backbone, or give that name")
-        if (side, alpha) != (SIDE, 1):
+        if side not in (None, SIDE) or alpha != 1:
             raise typer.BadParameter(f"{recipe} sets its own image size and width; omit --image-size and --alpha")
         return BACKBONES[report.backbone]
-    if epochs is not None or images is not None:
-        raise typer.BadParameter(f"--epochs and --images are only for report-* recipes; {recipe} sets its own epochs")
+    _check_extent(recipe, epochs, images)
     if backbone is None:
         raise typer.BadParameter(f"the recipe {recipe} needs --backbone; give one of {', '.join(BACKBONES)}")
     try:
-        return backbones.variant(backbone, alpha, side)
+        return backbones.variant(backbone, alpha, SIDE if side is None else side)
     except ArgumentError as error:
         raise typer.BadParameter(f"{error.given}; expected {error.expected}") from error
 

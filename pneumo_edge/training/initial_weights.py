@@ -28,9 +28,9 @@ _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """Initial weights of a backbone; ``path`` is the file to load, None for random numbers.
+    """Initial weights of a backbone; ``path`` is the file to load, None where its builder gives them.
 
-    ``description`` names the file and its hash, for the record of a run.
+    ``description`` names the file and its hash, for the record of a run; of random numbers it says so.
     """
 
     description: str
@@ -39,7 +39,7 @@ class InitialWeights:
     @property
     def random(self) -> bool:
         """Whether there are no pretrained weights."""
-        return self.path is None
+        return self.description == RANDOM_WEIGHTS
 
 
 RANDOM = InitialWeights(RANDOM_WEIGHTS)

@@ -20,7 +20,7 @@ _STATISTICS_BATCHES = 8
 
 
 def build(backbone: Backbone, weights: InitialWeights, dropout: float, pixels: Pixels, classes: int) -> Any:
-    """Build the classifier: pixels, scaling, backbone, global average pooling, one dense layer, softmax.
+    """Build the classifier: pixels, scaling, backbone, global average pooling of a map, one dense layer, softmax.
 
     Args:
         backbone: The backbone.
@@ -84,7 +84,11 @@ def _assemble(backbone: Backbone, weights: InitialWeights, dropout: float, side:
     keras = extras.need("keras", "train")
     base = initial_weights.build_base(backbone, weights, side)
     image = keras.Input((side, side, 3), name="image")
-    pooled = keras.layers.GlobalAveragePooling2D(name=FEATURES)(base(backbone.scaling.build(image, SCALING)))
+    features = base(backbone.scaling.build(image, SCALING))
+    # A user's own network may do without global average pooling: its features are a vector already.
+    is_map = len(features.shape) == len(image.shape)
+    pooling = keras.layers.GlobalAveragePooling2D if is_map else keras.layers.Identity
+    pooled = pooling(name=FEATURES)(features)
     logits = keras.layers.Dense(classes, name=LOGITS)(keras.layers.Dropout(dropout)(pooled))
     return keras.Model(image, keras.layers.Softmax(name="probability")(logits), name=backbone.name)
 

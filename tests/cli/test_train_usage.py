@@ -32,6 +32,19 @@ from pneumo_edge.cli import app
         (("--backbone", "efficientnetb0", "--alpha", "0.5"), "the alpha of EfficientNetB0 is 0.5; expected 1"),
         (("--backbone", "mobilenetv2", "--image-size", "64"), "64 is not in the range 96<=x<=512"),
         (("--recipe", "report-train-model2-both"), "is not one of"),
+        (("--init", "own.keras"), "no input range was given for own.keras; expected what pixels were scaled to"),
+        (("--init", "own.keras", "--input-range", "0-1"), "the input range is '0-1'; expected 0..255, 0..1"),
+        (("--input-range", "0..1"), "an input range was given without a network of your own"),
+        (
+            ("--init", "own.keras", "--input-range", "0..1", "--backbone", "mobilenetv2"),
+            "--backbone was given with a network of your own; expected one of the two",
+        ),
+        (("--init", "own.keras", "--input-range", "0..1", "--weights", "w.h5"), "Omit --weights"),
+        (("--init", "own.keras", "--input-range", "0..1", "--epochs", "3"), "are only for report-* recipes"),
+        (
+            ("--init", "own.keras", "--input-range", "0..1", "--recipe", "report-mobilenet"),
+            "report-mobilenet trains its own network; omit --init and --input-range",
+        ),
     ],
 )
 def test_wrong_usage(options: tuple[str, ...], said: str, tmp_path: Path) -> None:

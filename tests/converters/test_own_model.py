@@ -103,10 +103,6 @@ def test_a_known_network_keeps_its_name_to_itself() -> None:
 
 def test_options_of_models_are_for_models(shades: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "saved").mkdir()
-    (tmp_path / "saved" / "saved_model.pb").touch()
-    with pytest.raises(ArgumentError, match=r"is a SavedModel.*model\.save\(\"model\.keras\"\)"):
-        pneumo_edge.export(tmp_path / "saved", input_range="0..1", data=shades)
     with pytest.raises(ArgumentError, match="is no Keras model"):
         pneumo_edge.export(tmp_path / "run", input_range="0..1", data=shades)
     with pytest.raises(ArgumentError, match="no data was given"):
