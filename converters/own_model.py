@@ -35,9 +35,8 @@ from pneumo_edge.evaluation.operating_point import (
 from pneumo_edge.keras_file import Output
 from pneumo_edge.runs import Run
 from pneumo_edge.scaling import SCALINGS, Scaling
-from pneumo_edge.spec import DecisionSpec, TrainingSpec
+from pneumo_edge.spec import OWN_MODEL, DecisionSpec, TrainingSpec
 
-RECIPE = "own-model"
 _SETTINGS_NAME, _LOG_NAME = "own-model.json", "converter.log"
 #: Raise it when the same file and settings would give another run.
 _VERSION = 1
@@ -355,7 +354,7 @@ def _write(
         temperature=temperature,
         data=data_spec(manifest),
         training=TrainingSpec(
-            recipe=RECIPE,
+            recipe=OWN_MODEL,
             seed=0,
             initial_weights=f"those of {model.file.name} (sha256 {keras_file.sha256(model.file)[:_DIGITS]}), trained "
             f"elsewhere, pixels scaled to {model.input_range}",

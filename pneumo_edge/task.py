@@ -53,6 +53,11 @@ class Task:
         """The label of the positive class, and its place in a model's output; None where there is none."""
         return None if self.positive_class is None else self.class_names.index(self.positive_class)
 
+    @property
+    def is_of_x_rays(self) -> bool:
+        """Whether its classes are those of the chest X-rays that this project began with."""
+        return {name.upper() for name in self.class_names} <= _OF_X_RAYS
+
     def targets(self, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """What metrics take for labels: 1 for the positive class and 0 for others, or the labels as they are.
 
@@ -74,5 +79,7 @@ class Task:
         return chosen.astype("float64")
 
 
+#: The classes of the Kermany et al. data set, in either of the two ways to read it.
+_OF_X_RAYS = frozenset({"NORMAL", "PNEUMONIA", "BACTERIA", "VIRUS"})
 #: That of the Kermany et al. data set and of PneumoniaMNIST, and of every file from before tasks were written down.
 PNEUMONIA = Task(("NORMAL", "PNEUMONIA"), "PNEUMONIA")

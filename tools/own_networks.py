@@ -98,7 +98,9 @@ def measure(name: str, weights: Path | None, data: Path, place: Path) -> Outcome
     row = backbones.variant(name, side=_SIDE)
     dataset = prepare(open_source(data), cache_folder(), _SIDE, _SIDE)
     initial = _initial(row, weights)
-    is_softmax, ending = NAMES.index(name) % 2 == 1, ("h5", "keras")[NAMES.index(name) // 2 % 2]
+    is_softmax = NAMES.index(name) % 2 == 1
+    # Keras does not read .h5 files with the operators of MobileNetV3.
+    ending = "keras" if "v3" in name or NAMES.index(name) // 2 % 2 else "h5"
     path = place / f"own {name}.{ending}"
     _train_head(row, initial, dataset, is_softmax).save(path)
     right = next((key for key, each in SCALINGS.items() if each == row.scaling), "0..255")

@@ -12,8 +12,7 @@ def compose(runs: Runs) -> Report:
     """Compose the report from its sections."""
     sections = [section(runs) for section in SECTIONS]
     machine = runs[0].summary.results.machine
-    has_specs = any(model.has_spec for run in runs for model in run.summary.results.models)
-    what = "Chest X-ray classifiers" if has_specs else "Model files"
+    what = _what(runs)
     return Report(
         title=f"{what}, {len(runs)} runs compared" if len(runs) > 1 else f"{what} on {machine.cpu}",
         lead=headline(runs),
@@ -22,6 +21,16 @@ def compose(runs: Runs) -> Report:
         sections=tuple(section for section in sections if section),
         top=tradeoff.picture(runs),
     )
+
+
+def _what(runs: Runs) -> str:
+    """What was measured, for the title. Without test images, nothing says what the files classify."""
+    has_specs = any(model.has_spec for run in runs for model in run.summary.results.models)
+    tests = [run.summary.results.test_set for run in runs]
+    if not has_specs or not all(tests):
+        return "Model files"
+    is_of_x_rays = all(test.task.is_of_x_rays for test in tests if test)
+    return "Chest X-ray classifiers" if is_of_x_rays else "Image classifiers"
 
 
 def _warnings(runs: Runs) -> tuple[tuple[str, str], ...]:

@@ -14,7 +14,8 @@ MAKER = "pneumo-edge"
 
 def model(spec: ModelSpec) -> str:
     """What the file is."""
-    return f"Chest X-ray classifier: {spec.backbone}, {spec.format}. {decision(spec)} {spec.notice}"
+    what = "Chest X-ray" if spec.task.is_of_x_rays else "Image"
+    return f"{what} classifier: {spec.backbone}, {spec.format}. {decision(spec)} {spec.notice}"
 
 
 def decision(spec: ModelSpec) -> str:

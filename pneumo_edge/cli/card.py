@@ -28,8 +28,8 @@ def card(
 ) -> None:
     """Write a model card for each model file from its ModelSpec and its metrics.
 
-    What a card says about patients, hospital and licences is only true for
-    the X-rays of Kermany et al. (2018).
+    A model of the X-rays of Kermany et al. (2018) gets a text about their
+    patients, hospital and licences.
     """
     from pneumo_edge._util import files
     from pneumo_edge.scoring import cards, summary

@@ -18,6 +18,8 @@ SCHEMA_VERSION = 1
 PROBABILITY, HEATMAP, COMPONENTS = "probability", "heatmap", "components"
 #: ``ModelSpec.format`` of a file of another tool that got its spec by ``pneumo-edge adopt``.
 ADOPTED = "adopted"
+#: ``TrainingSpec.recipe`` of a file that was exported from a Keras model of another program.
+OWN_MODEL = "own-model"
 #: What ``TrainingSpec.initial_weights`` says where no pretrained weights were to be had.
 RANDOM_WEIGHTS = "random"
 #: ``DecodingSpec.least_scale`` by backbone in files from before there was a DecodingSpec. Nothing is added here.

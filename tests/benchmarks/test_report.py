@@ -16,6 +16,7 @@ from pneumo_edge._util.document import LAYOUTS, Layout
 from pneumo_edge.benchmarks import report
 from pneumo_edge.benchmarks import results as raw
 from pneumo_edge.benchmarks.report import headline
+from pneumo_edge.benchmarks.report.compose import compose
 from pneumo_edge.benchmarks.report.figures import canvas
 from pneumo_edge.benchmarks.report.runs import fastest_units, gather
 from pneumo_edge.benchmarks.report.sections import claims, tradeoff
@@ -240,6 +241,15 @@ def test_the_table_of_files_comes_before_the_whole_verdict(tmp_path: Path, make_
     assert markdown.count("Not ranked: ") > 0
     for text in (markdown, page):
         assert text.index("Use ") < text.index("Accuracy, latency and size") < text.index("Verdict")
+
+
+def test_the_title_names_x_rays_where_the_classes_are_theirs(make_results: MakeResults) -> None:
+    results = make_results()
+    assert results.test_set
+    pets = replace(results.test_set, class_names=("CAT", "DOG"), positive_class="DOG")
+    for test_set, what in ((results.test_set, "Chest X-ray"), (pets, "Image")):
+        report_of = compose(gather([summarise(replace(results, test_set=test_set))]))
+        assert report_of.title.startswith(f"{what} classifiers on ")
 
 
 def told(results: Results) -> str:

@@ -244,6 +244,43 @@ def test_what_is_not_there_is_left_out(make_model: MakeModel) -> None:
         assert absent not in text
 
 
+#: Of the X-rays of one data set alone.
+_OF_KERMANY = ("Kermany", "X-ray", "children", "hospital", "physician's reading", "chest_xray", "lungs", "CC BY")
+
+
+def _of_other_data(evaluation: Metrics) -> Metrics:
+    return replace(evaluation, data=replace(evaluation.data, classes={"CAT": 234, "DOG": 390}, kinds={}))
+
+
+def test_a_card_of_other_data_does_not_speak_of_x_rays(make_model: MakeModel) -> None:
+    data = replace(_SPEC.data, name="folder pets", counts={}, licence="as its owner says; others are CC BY 4.0")
+    decision = replace(_SPEC.decision, positive_class="DOG")
+    model = make_model(class_names=("CAT", "DOG"), data=data, decision=decision)
+    text = _render(model, _of_other_data(_evaluation(_measure(model, "mobilenetv2"))))
+    assert not [word for word in _OF_KERMANY if word in text]
+    for said in (
+        *("CAT or DOG, from one image", "was trained on the folder pets", "licence: as its owner says."),
+        *("unrelated to what the images show", "train --data DATA --backbone mobilenetv2"),
+    ):
+        assert said in text
+
+
+def test_a_card_of_an_own_network_does_not_claim_its_training(make_model: MakeModel) -> None:
+    training = replace(
+        _SPEC.training, recipe="own-model", initial_weights="those of pets.h5 (sha256 0), trained elsewhere"
+    )
+    model = make_model(backbone="pets", training=training)
+    text = _render(model, _evaluation(_measure(model, "pets")))
+    assert not [word for word in _OF_KERMANY if word in text]
+    for said in (
+        *("pets, which somebody trained with another program", "those of pets.h5 (sha256 0), trained elsewhere"),
+        *("does not record what the network was trained on", "This file:** as the author of the network says."),
+        "export MODEL --data DATA --input-range RANGE --format tflite-int8",
+    ):
+        assert said in text
+    assert "recipe `" not in text and "Apache" not in text
+
+
 # The command
 
 
@@ -278,13 +315,13 @@ def test_only_the_test_split_of_x_rays_makes_a_card(model: Path, metrics: Path, 
     result = _run(model, "--metrics", metrics)
     assert result.exit_code == ExitCode.FAILED
     (line,) = result.stderr.splitlines()
-    assert "expected metrics of the test split of real X-rays" in line
+    assert "expected metrics of the test split of real images" in line
 
 
 def test_a_model_of_phantoms_gets_no_card(make_model: MakeModel, metrics: Path) -> None:
     result = _run(make_model(data=replace(_SPEC.data, real=False)), "--metrics", metrics)
     assert result.exit_code == ExitCode.FAILED
-    assert "expected a model of X-rays" in result.stderr
+    assert "expected a model of real images" in result.stderr
 
 
 def test_missing_metrics_are_one_line(model: Path, tmp_path: Path) -> None:

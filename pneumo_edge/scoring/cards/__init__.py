@@ -1,7 +1,7 @@
 """Writes model cards after Mitchell et al., Model Cards for Model Reporting (FAT* 2019), and their index, as Markdown.
 
-Every number comes from a file's ModelSpec, from its bytes or from ``metrics.json``. The text about patients, hospital
-and licences describes the X-rays of Kermany et al. (2018); models of other data need another text.
+Every number comes from a file's ModelSpec, from its bytes or from ``metrics.json``. A model of the X-rays of Kermany et
+al. (2018) gets the text about their patients, hospital and licences; another model gets what is known of its data.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pneumo_edge.scoring.summary import (
     as_accurate,
     shortage,
 )
-from pneumo_edge.spec import RANDOM_WEIGHTS, ModelSpec
+from pneumo_edge.spec import ADOPTED, OWN_MODEL, RANDOM_WEIGHTS, ModelSpec
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -59,19 +59,19 @@ def collect(path: Path, evaluation: Metrics) -> Card:
             one is used.
 
     Raises:
-        ModelFileError: The file cannot be read, has no ModelSpec, or was not trained on X-rays.
-        ResultsError: The metrics do not include the file, or are not of the test split of real X-rays.
+        ModelFileError: The file cannot be read, has no ModelSpec, or was trained on phantom images.
+        ResultsError: The metrics do not include the file, or are not of the test split of real images.
     """
     spec = read_spec(path)
     if not spec.data.real:
         raise ModelFileError(
-            f"{path} was trained on {spec.data.name}", "a model of X-rays", "Train on X-rays, and export again"
+            f"{path} was trained on {spec.data.name}", "a model of real images", "Train on such, and export again"
         )
     data = evaluation.data
     if data.split != "test" or not data.real:
         raise ResultsError(
             f"the metrics are of the {data.split} split of {data.title}",
-            "metrics of the test split of real X-rays",
+            "metrics of the test split of real images",
             "Score the final model with: pneumo-edge evaluate --split test",
         )
     sha256 = files.sha256(path)
@@ -99,7 +99,14 @@ def render(card: Card) -> str:
         MissingExtraError: jinja2 is not installed.
     """
     template = _environment().get_template("card.md.jinja")
+    is_kermany = _is_kermany(card)
     return template.render(
+        is_kermany=is_kermany,
+        is_elsewhere=_is_elsewhere(card.spec),
+        subject="the lungs" if is_kermany else "what the images show",
+        folder="chest_xray" if is_kermany else "DATA",
+        licence=card.spec.data.licence.partition(";")[0],
+        made_from=_made_from(card.spec),
         card=card,
         spec=card.spec,
         data=card.evaluation.data,
@@ -114,6 +121,29 @@ def render(card: Card) -> str:
             "shortcuts": tables.shortcuts(card.evaluation),
         },
     )
+
+
+def _is_elsewhere(spec: ModelSpec) -> bool:
+    """Whether another program trained the network."""
+    return spec.format == ADOPTED or spec.training.recipe == OWN_MODEL
+
+
+def _is_kermany(card: Card) -> bool:
+    """Whether a model was trained on the X-rays of Kermany et al. (2018): their file names tell bacteria and virus."""
+    spec = card.spec
+    if _is_elsewhere(spec) or not spec.task.is_of_x_rays:
+        return False
+    kinds = {name.lower() for name in (*card.evaluation.data.kinds, *spec.class_names)}
+    return not kinds.isdisjoint({"bacteria", "virus"}) or "PneumoniaMNIST" in spec.data.name
+
+
+def _made_from(spec: ModelSpec) -> str:
+    """How the file was made: by a verb other than ``train``, or what ``train`` was given."""
+    if _is_elsewhere(spec):
+        return "adopted" if spec.format == ADOPTED else "exported"
+    if backbones.find(spec.backbone) is None and spec.training.initial_weights.startswith("from "):
+        return "--init MODEL --input-range RANGE"
+    return f"--backbone {spec.backbone}"
 
 
 def _pretrained(spec: ModelSpec) -> Pretrained | None:
