@@ -3,28 +3,32 @@
 Each step is a module: :mod:`~pneumo_edge.converters.prepare`,
 :mod:`~pneumo_edge.converters.convert`, :mod:`~pneumo_edge.converters.verify` (with
 :mod:`~pneumo_edge.converters.stability`), :mod:`~pneumo_edge.converters.describe` and
-:mod:`~pneumo_edge.converters.publish`.
+:mod:`~pneumo_edge.converters.publish`. A format that is searched for takes :mod:`~pneumo_edge.converters.mixed` instead
+of the second and the third.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from pneumo_edge import runs
 from pneumo_edge._util import jobs, scratch
-from pneumo_edge.converters import convert, isolated, publish, reference, stability
+from pneumo_edge.converters import convert, isolated, mixed, publish, reference, stability
+from pneumo_edge.converters.acceptance import AT_EXPORT
 from pneumo_edge.converters.convert import Conversions
 from pneumo_edge.converters.describe import describe
+from pneumo_edge.converters.isolated import Child
 from pneumo_edge.converters.prepare import Prepared, open_run, prepare
-from pneumo_edge.converters.verify import verify
+from pneumo_edge.converters.verify import Verified, verify
 from pneumo_edge.data.datasource import DataSource
 from pneumo_edge.errors import ConversionError, GateError, ModelFileError, PneumoEdgeError
 from pneumo_edge.formats import Format
 from pneumo_edge.runtime.classifier import read_spec
-from pneumo_edge.spec import ModelSpec
+from pneumo_edge.spec import CalibrationSpec, ModelSpec
 
 _LOG_NAME = "converter.log"
 
@@ -80,27 +84,49 @@ def export(
         child = stack.enter_context(isolated.child_process(folder / _LOG_NAME))
         prepared = prepare(opened, out, child)
         # All are started first: the child converts the next file while this process verifies one.
-        started: dict[str, Conversions] = {}
+        started: dict[str, Callable[[], _Passed]] = {}
         for row in [row for row in rows if not publish.is_up_to_date(prepared, row)]:
             publish.remove(prepared, row)
-            started[row.id] = convert.start(prepared, row, place, child)
+            if row.searched:
+                started[row.id] = functools.partial(_search, prepared, row, place, child)
+            else:
+                started[row.id] = functools.partial(_verify, prepared, convert.start(prepared, row, place, child))
         for row in rows:
             path = prepared.path(row)
             if row.id in started:
-                yield _make(prepared, started[row.id])
+                yield _make(prepared, row, started[row.id])
             else:
                 yield Exported(row, path, read_spec(path), made=False)
 
 
-def _make(prepared: Prepared, conversions: Conversions) -> Exported:
-    """Wait for a file, verify it, and publish it with its spec and its proof."""
-    row, path = conversions.row, prepared.path(conversions.row)
-    converted, positive = conversions.file.path, prepared.opened.run.task.positive_index
+@dataclass(frozen=True)
+class _Passed:
+    """A file that passed, without a spec; its verification and its calibration."""
+
+    path: Path
+    verified: Verified
+    calibrated: CalibrationSpec | None
+
+
+def _make(prepared: Prepared, row: Format, wait: Callable[[], _Passed]) -> Exported:
+    """Wait for a file that passes, and publish it with its spec and its proof."""
+    path = prepared.path(row)
     try:
-        share = convert.finish(conversions.file, path.name)
-        verified = verify(converted, row, prepared.reference, positive, prepared.described)
-        calibrated = stability.check(prepared, conversions, share, verified)
+        passed = wait()
     except (ConversionError, GateError, ModelFileError) as error:
         return Exported(row, path, None, error)
-    spec = describe(prepared, row, verified, calibrated)
-    return Exported(row, path, publish.publish(prepared, row, converted, spec, verified))
+    spec = describe(prepared, row, passed.verified, passed.calibrated)
+    return Exported(row, path, publish.publish(prepared, row, passed.path, spec, passed.verified))
+
+
+def _verify(prepared: Prepared, conversions: Conversions) -> _Passed:
+    row, path, positive = conversions.row, conversions.file.path, prepared.opened.run.task.positive_index
+    share = convert.finish(conversions.file, path.name)
+    remedy = mixed.INSTEAD if row == mixed.INT8 else AT_EXPORT
+    verified = verify(path, row, prepared.reference, positive, prepared.described, remedy=remedy)
+    return _Passed(path, verified, stability.check(prepared, conversions, share, verified))
+
+
+def _search(prepared: Prepared, row: Format, place: Path, child: Child) -> _Passed:
+    found = mixed.search(prepared, row, place, child)
+    return _Passed(found.path, found.verified, found.calibrated)

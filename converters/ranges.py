@@ -87,10 +87,11 @@ def choose(
         than half.
     """
     files = [quantize(values.ranges(share)) for share in SHARES]
-    whole, *narrower = [float(np.mean((_logarithm(classify(file)) - _logarithm(expected)) ** 2)) for file in files]
+    whole, *narrower = [float(np.mean((logarithm(classify(file)) - logarithm(expected)) ** 2)) for file in files]
     best = 1 + int(np.argmin(narrower)) if min(narrower) < _MOST_LEFT * whole else 0
     return SHARES[best], files[best]
 
 
-def _logarithm(probabilities: Floats) -> Floats:
+def logarithm(probabilities: Floats) -> Floats:
+    """Logarithm of probabilities, finite where one is 0."""
     return np.asarray(np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,14 @@ from pneumo_edge.spec import PROBABILITY
 SMALL_LAYER = 4096
 #: Operators that ``int8`` leaves in float: of 256 steps of probability too few are near 0 and 1 to place a threshold.
 IN_FLOAT = ("SOFTMAX",)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator of a TFLite file: its kind, as TFLite names it, and the name of its output tensor."""
+
+    kind: str
+    name: str
 
 
 def fp32(network: Network, calibration: Calibration) -> Converted:
@@ -57,6 +67,58 @@ def weight_only(network: Network, calibration: Calibration) -> Converted:
 def int8(network: Network, calibration: Calibration) -> Converted:
     """Weights and activations in int8, from uint8 pixels to probabilities in float32."""
     return _full_integer(network, calibration, _int8)
+
+
+def write_with_ranges(network: Network, calibration: Calibration, target: Path) -> float:
+    """Write the float file, with ranges, that :func:`int8` quantizes.
+
+    Returns:
+        :attr:`pneumo_edge.converters.interface.Converted.share`.
+    """
+    images = representative(calibration)
+    share, with_ranges = _with_ranges(network, images.tobytes(), images.shape)
+    target.write_bytes(with_ranges)
+    return share
+
+
+def operators(with_ranges: Path) -> list[Operator]:
+    """Operators of a file of :func:`write_with_ranges` that lead to the probabilities and that ``int8`` quantizes.
+
+    Returns:
+        They are in the order of the graph. Quantized one by one or left in float, see :func:`mixed` and
+        :func:`mixed_answers`.
+    """
+    schema = extras.need("ai_edge_litert.schema_py_generated", "convert")
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    model = schema.ModelT.InitFromPackedBuf(bytearray(with_ranges.read_bytes()))
+    graph, (signature,) = model.subgraphs[0], model.signatureDefs
+    needed = {entry.tensorIndex for entry in signature.outputs if entry.name.decode() == PROBABILITY}
+    found = []
+    for each in reversed(graph.operators):
+        if needed.intersection(each.outputs):
+            needed.update(each.inputs)
+            code = model.operatorCodes[each.opcodeIndex]
+            kind = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            found.append(Operator(kind, graph.tensors[each.outputs[0]].name.decode()))
+    return [each for each in reversed(found) if each.kind not in IN_FLOAT]
+
+
+def mixed(with_ranges: Path, in_float: Sequence[Operator], target: Path) -> None:
+    """Quantize a file of :func:`write_with_ranges` as :func:`int8` does, except some operators.
+
+    Raises:
+        ConversionError: As :func:`int8`.
+    """
+    content = _int8(with_ranges.read_bytes(), in_float)
+    _check_input(content)
+    target.write_bytes(_finished(content).content)
+
+
+def mixed_answers(
+    with_ranges: Path, in_float: Sequence[Operator], images: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.floating[Any]]:
+    """Probabilities of the file of :func:`mixed` for images, of shape (images, classes)."""
+    return _probabilities(_int8(with_ranges.read_bytes(), in_float), images)
 
 
 def integer_only(network: Network, calibration: Calibration) -> Converted:
@@ -126,17 +188,21 @@ def _small_layers(content: bytearray) -> list[str]:
     ]
 
 
-def _int8(with_ranges: bytes) -> bytes:
-    return _quantized(with_ranges, "float32", IN_FLOAT)
+def _int8(with_ranges: bytes, in_float: Sequence[Operator] = ()) -> bytes:
+    return _quantized(with_ranges, "float32", IN_FLOAT, [each.name for each in in_float])
 
 
-def _quantized(with_ranges: bytes, output: str, in_float: tuple[str, ...] = ()) -> bytes:
-    """Quantize all operators except some, from uint8 pixels to outputs of a type."""
+def _quantized(
+    with_ranges: bytes, output: str, kinds_in_float: Sequence[str] = (), in_float: Sequence[str] = ()
+) -> bytes:
+    """Quantize all operators except some, by kind and by name, from uint8 pixels to outputs of a type."""
     tensorflow = extras.need("tensorflow", "convert")
-    # The converter's own second half, which alone can leave a kind of operator in float.
+    # The converter's own second half, which alone can leave operators in float.
     quantize = extras.need("tensorflow.lite.python.convert", "convert").mlir_quantize
     types = {"input_data_type": tensorflow.uint8, "output_data_type": tensorflow.as_dtype(output)}
-    return bytes(quantize(with_ranges, denylisted_ops=list(in_float), **types))
+    return bytes(
+        quantize(with_ranges, denylisted_ops=list(kinds_in_float), denylisted_nodes=list(in_float) or None, **types)
+    )
 
 
 # Two entries, because each file is also made from other images.

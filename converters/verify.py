@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pneumo_edge import formats
 from pneumo_edge._util import extras, processor, subprocesses
 from pneumo_edge.converters import acceptance, proof, reference
-from pneumo_edge.converters.acceptance import AT_EXPORT, Answers, Candidate, Comparison, Loaded
+from pneumo_edge.converters.acceptance import AT_EXPORT, Answers, Candidate, Comparison, Loaded, Measured
 from pneumo_edge.converters.reference import Reference
 from pneumo_edge.data.sources import DataSource, open_source
 from pneumo_edge.data.tensors import prepare
@@ -58,6 +58,7 @@ def verify(
     described: str,
     threshold: float | None = None,
     remedy: str = AT_EXPORT,
+    first_only: bool = False,
 ) -> Verified:
     """Run a file on every installed engine of its format, and check it against its bounds.
 
@@ -70,6 +71,7 @@ def verify(
         threshold: The file's decision threshold. By default that of the Keras model; for a quantized format one is
             chosen by the same rule on the file's own probabilities.
         remedy: What to do if a check fails.
+        first_only: Run it on the first engine with one thread alone.
 
     Raises:
         GateError: A check failed, or an engine returned values that are not probabilities.
@@ -85,7 +87,7 @@ def verify(
     # Free the memory for the next engine.
     del first
     fewer = reference.with_travelling(IMAGES_FURTHER_ON)
-    for info, threads in further:
+    for info, threads in () if first_only else further:
         loaded = acceptance.load(candidate, info, threads)
         held.append(_hold_further(loaded, reference, fewer, answers, threshold))
     return Verified(
@@ -94,6 +96,20 @@ def verify(
         replace(reference, scores=answers.scores, outputs=answers.outputs),
         frozenset().union(*(each.comparison.failed_outputs for each in held)),
     )
+
+
+def measure(candidate: Candidate, reference: Reference) -> Measured:
+    """Compare a file with the Keras model on its first engine, as :func:`verify` does, without checking its bounds.
+
+    Raises:
+        GateError: An engine returned values that are not probabilities.
+        ModelFileError: The engine refused the file.
+        MissingExtraError: None of the engines is installed.
+    """
+    loaded = acceptance.load(candidate, installed_engines(candidate.row)[0], _THREADS[0])
+    answers = acceptance.ask(loaded, reference)
+    threshold = _decide_threshold(candidate.row, reference, answers, None)
+    return acceptance.compare(loaded, reference, answers, threshold).measured
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,7 @@ class Format(FormatRecord):
             :mod:`pneumo_edge.converters`; see :class:`pneumo_edge.converters.interface.Converter`.
         arithmetic: Arithmetic of most of its multiply-adds; the benchmark measures the machine's limit for some.
         usual: Whether ``pneumo-edge export`` makes it by default.
+        searched: Whether its settings are searched for on each network (:mod:`pneumo_edge.converters.mixed`).
         signed_before: Whether older files, which do not name the processor that verified them, have signed 8-bit
             weights. Their products saturate in onnxruntime on x86-64 without VNNI, so their answers depend on it.
     """
@@ -96,6 +97,7 @@ class Format(FormatRecord):
     converter: str
     arithmetic: Arithmetic
     usual: bool = False
+    searched: bool = False
     signed_before: bool = False
 
     @property
@@ -263,6 +265,26 @@ FORMATS: dict[str, Format] = {
     )
 }
 
+#: Formats that are made only where they are asked for by name, because each takes a search.
+ON_REQUEST: dict[str, Format] = {
+    row.id: row
+    for row in (
+        Format(
+            "tflite",
+            "mixed",
+            "as int8, but for the fewest operators in float32 with which the file passes",
+            "uint8",
+            _TFLITE,
+            _QUANTIZED,
+            quantized=True,
+            calibrated=True,
+            converter=".tflite:int8",
+            arithmetic="int8",
+            searched=True,
+        ),
+    )
+}
+
 #: Formats that are made by default: those that a device runs fast, and the float format of each target.
 USUAL = tuple(row.id for row in FORMATS.values() if row.usual)
 #: Name of the formats whose numbers are all float32; benchmarks compare the others with these.
@@ -279,11 +301,14 @@ def find(suffix: str, name: str) -> Format | None:
     Returns:
         None where another version of pneumo-edge made the file, with a format that this one does not have.
     """
-    return FORMATS.get(f"{suffix.removeprefix('.')}-{name}")
+    key = f"{suffix.removeprefix('.')}-{name}"
+    return FORMATS.get(key) or ON_REQUEST.get(key)
 
 
 def select(wanted: list[str]) -> list[Format]:
     """The rows that a user asked for: ``all``, an id such as ``tflite-int8``, a target or a name such as ``int8``.
+
+    Rows of :data:`ON_REQUEST` have to be asked for by id or name.
 
     Raises:
         ArgumentError: A word matches no row.
@@ -291,9 +316,12 @@ def select(wanted: list[str]) -> list[Format]:
     chosen = []
     for word in wanted:
         rows = [row for row in FORMATS.values() if word in ("all", row.id, row.name, row.target)]
+        rows += [row for row in ON_REQUEST.values() if word in (row.id, row.name)]
         if not rows:
             raise ArgumentError(
-                f"there is no format {word!r}", "all, or one of " + ", ".join(FORMATS), "Give another format"
+                f"there is no format {word!r}",
+                "all, or one of " + ", ".join([*FORMATS, *ON_REQUEST]),
+                "Give another format",
             )
         chosen += [row for row in rows if row not in chosen]
     return chosen

@@ -64,6 +64,8 @@ def export(
             of a SavedModel); one or several.
         formats: A format (``"tflite-int8"``), all formats of a target (``"tflite"``, ``"onnx"``) or of a name
             (``"int8"``), or ``"all"``; one or several. By default tflite-fp32, tflite-fp16, tflite-int8 and onnx-fp32.
+            ``"tflite-mixed"``, by this name alone, searches the fewest operators that must stay in float32 where int8
+            fails.
         out: Folder for the model files.
         data: The data that the runs were trained on; by default at the path used for training. For a Keras model:
             labelled images of its classes.

@@ -31,7 +31,8 @@ def export(
             "--format",
             show_default=False,
             help="A format (tflite-int8), all formats of a target (tflite, onnx) or of a name (fp32, int8, dynamic), "
-            f"or all; repeatable. By default {', '.join(USUAL[:-1])} and {USUAL[-1]}.",
+            f"or all; repeatable. By default {', '.join(USUAL[:-1])} and {USUAL[-1]}. tflite-mixed, by this name "
+            "alone: where int8 fails, the fewest operators that let it pass stay in float32.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the model files.")] = Path("models"),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pneumo_edge.runtime.engines.graph import Graph
     from pneumo_edge.runtime.engines.inspection import EngineReport, Inspection
     from pneumo_edge.runtime.engines.tensors import TensorInfo
-    from pneumo_edge.spec import ModelSpec
+    from pneumo_edge.spec import MixedPrecisionSpec, ModelSpec
 
 
 def info(
@@ -172,7 +172,23 @@ def _calibration_rows(spec: ModelSpec) -> dict[str, str]:
             f"; calibrated on other images: same decision on {stability['agreement']:.1%} of "
             f"{stability['images']:.0f}, mean difference {stability['mean_difference']:.2g}"
         )
-    return {"calibrated on": text}
+    return {"calibrated on": text, **_mixed_rows(calibration.mixed_precision)}
+
+
+def _mixed_rows(mixed: MixedPrecisionSpec | None) -> dict[str, str]:
+    """Of a file of mixed precision: what is in float32, and why."""
+    if mixed is None:
+        return {}
+    if not mixed.in_float:
+        return {"in float32": f"none of {mixed.operators} operators: with all in int8 the file passes"}
+    order = "by sensitivity" if mixed.order == "sensitivity" else "of the graph"
+    times = ", ".join(f"{name} {value:.2f} ms" for name, value in mixed.milliseconds.items())
+    return {
+        "in float32": f"{len(mixed.in_float)} of {mixed.operators} operators, the first {order}: "
+        f"{', '.join(mixed.in_float)}",
+        "int8 alone": f"fails: {mixed.int8_failed}",
+        "CPU time": f"{times}, one thread, at the export",
+    }
 
 
 def _verification_rows(file: str, spec: ModelSpec) -> dict[str, str]:

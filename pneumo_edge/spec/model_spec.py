@@ -256,19 +256,40 @@ class TrainingSpec:
 
 
 @dataclass(frozen=True)
+class MixedPrecisionSpec:
+    """The operators of a quantized file that are in float32, and what was measured of the file without them.
+
+    ``in_float`` has the kind of each and the name of its output tensor, out of ``operators`` that ``int8`` quantizes;
+    ``order`` is the one that they are the first of: "sensitivity", how much each alone, quantized, changes answers, or
+    "graph". ``int8`` is what the acceptance checks measured with all of them in int8, and ``int8_failed`` why that
+    file fails. ``milliseconds`` is CPU time of one inference with one thread, as "float32", "int8" and "mixed", each
+    measured in turns at the export. Where no operator is in float32, the last four have nothing.
+    """
+
+    in_float: tuple[Text, ...]
+    operators: Count
+    order: Literal["sensitivity", "graph"] | None
+    int8: dict[str, float]
+    int8_failed: str | None
+    milliseconds: dict[str, float]
+
+
+@dataclass(frozen=True)
 class CalibrationSpec:
     """The representative dataset of a quantized file; ``manifest`` is the SHA-256 of its manifest.
 
     ``share`` is how many of a feature map's values lie above the lower end of the range that it is quantized with, and
     how many below the upper end, at least: 1 where the ranges hold all values that were seen. ``stability`` is how well
     the file agrees with one that was calibrated on other images: their number, the share of same decisions and the mean
-    difference of probability; None where there were no other patients to calibrate on.
+    difference of probability; None where there were no other patients to calibrate on. ``mixed_precision`` is None in
+    a file whose operators are all quantized alike.
     """
 
     images: Count
     manifest: str
     share: Share = 1.0
     stability: dict[str, float] | None = None
+    mixed_precision: MixedPrecisionSpec | None = None
 
     def __post_init__(self) -> None:
         if not 0.5 < self.share <= 1:

@@ -14,16 +14,18 @@ import pytest
 from typer.testing import CliRunner
 
 from pneumo_edge import Classifier, formats, runs
+from pneumo_edge._util import files
 from pneumo_edge.cli import app
-from pneumo_edge.converters import calibration, proof
+from pneumo_edge.converters import calibration, mixed, proof
 from pneumo_edge.converters import reference as references
 from pneumo_edge.converters.export import export
+from pneumo_edge.converters.isolated import Child
 from pneumo_edge.converters.stability import compare_calibrations
 from pneumo_edge.converters.verify import verify
 from pneumo_edge.data.sources import SplitName
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.errors import ConversionError, GateError
-from pneumo_edge.formats import FORMATS, Format
+from pneumo_edge.formats import FORMATS, ON_REQUEST, Format, find
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import DecodingSpec
@@ -32,6 +34,7 @@ pytestmark = pytest.mark.slow
 
 KerasSays = dict[SplitName, npt.NDArray[np.float32]]
 _ROWS = list(FORMATS.values())
+_MIXED = ON_REQUEST["tflite-mixed"]
 _IMPOSSIBLE = replace(FORMATS["tflite-fp32"].bounds, max_difference=-1.0)
 
 
@@ -180,3 +183,60 @@ def test_other_data_than_it_was_trained_on_is_refused(tiny_run: Path, phantom: P
     next((data / "train" / "NORMAL").iterdir()).unlink()
     with pytest.raises(ConversionError, match="fingerprint"):
         list(export(tiny_run, _ROWS, tmp_path / "models", tmp_path / "cache", data))
+
+
+def _plant(source: Path, target: Path) -> None:
+    """Put a dense layer before the last one that is exact in float32, and of which int8 leaves nothing.
+
+    Its third output is 1000, so the step of the range that it shares with the two others is larger than these.
+    """
+    import keras
+
+    trained = keras.saving.load_model(source)
+    hidden = keras.layers.Dense(3, name="hidden", activation="relu")
+    logits = keras.layers.Dense(2, name="logits")
+    pooled = trained.layers[-3].output
+    output = keras.layers.Softmax(name="probability")(logits(hidden(pooled)))
+    hidden.set_weights([np.array([[1, 0, 1], [0, 1, -1]]), np.array([0, 0, 1000])])
+    kernel, bias = trained.get_layer("logits").get_weights()
+    logits.set_weights([np.concatenate([kernel, np.zeros((1, 2))]), bias])
+    keras.Model(trained.inputs, output).save(target)
+
+
+def test_the_operators_that_int8_harms_are_found_and_stay_in_float(
+    tiny_run: Path, phantom: Path, converter: Child, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "models"
+    shutil.copytree(tiny_run, run)
+    converter.call(_plant, tiny_run / runs.MODEL_NAME, run / runs.MODEL_NAME)
+    replace(runs.load(tiny_run), model_sha256=files.sha256(run / runs.MODEL_NAME)).save(run)
+
+    # Of two files this takes the one with fewer operators in float32, not the faster one.
+    monkeypatch.setattr(mixed, "_FASTER", 0.0)
+    int8, made = export(run, [FORMATS["tflite-int8"], _MIXED], out, phantom / "cache")
+    assert int8.missed is not None and not int8.path.exists()
+    assert made.missed is None and made.spec is not None and made.spec.calibration is not None
+    assert made.path.name == "tiny-mixed.tflite"
+    record = made.spec.calibration.mixed_precision
+    assert record is not None
+    assert len(record.in_float) == 2 < record.operators
+    assert all(each.startswith("FULLY_CONNECTED ") for each in record.in_float), "both that hold the shared range"
+    assert record.int8_failed is not None and "tiny-int8.tflite" in record.int8_failed
+    assert record.int8["agreement"] < _MIXED.bounds.min_agreement
+    assert set(record.milliseconds) == {"float32", "int8", "mixed"} and min(record.milliseconds.values()) > 0
+    assert proof.load(made.path).calibration == made.spec.calibration
+    assert find(".tflite", made.spec.format) == _MIXED
+
+    black, white = (
+        Classifier(made.path).predict(np.full((224, 224), value, np.uint8)).probabilities["PNEUMONIA"]
+        for value in (0, 255)
+    )
+    assert black < 0.05 and white > 0.95
+    (again,) = export(run, [_MIXED], out, phantom / "cache")
+    assert not again.made and again.spec == made.spec
+
+    monkeypatch.setenv("PNEUMO_EDGE_CACHE", str(tmp_path / "cache"))
+    shown = CliRunner().invoke(app, ["info", str(made.path)])
+    assert f"2 of {record.operators} operators" in shown.stdout
+    assert "fails: tiny-int8.tflite on litert has" in shown.stdout
+    assert CliRunner().invoke(app, ["verify", str(made.path)]).exit_code == 0
