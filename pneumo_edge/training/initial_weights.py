@@ -73,6 +73,8 @@ def find(backbone: Backbone, given: Path | None, *, trained: bool = True) -> Ini
     else:
         lost = f"No pretrained weights of {backbone.title} can be downloaded. "
     remedy = "To use ImageNet weights, give --weights or set PNEUMO_EDGE_WEIGHTS."
+    if backbone.pretrained and backbone.pretrained.remedy:
+        remedy = f"To use ImageNet weights: {backbone.pretrained.remedy}."
     if trained and backbone.weights_of in bundled.NAMES:
         path = bundled.path(backbone.weights_of)
         record = spec.read(path)
@@ -131,7 +133,8 @@ def _given(backbone: Backbone, given: Path) -> InitialWeights:
         raise TrainingError(
             f"there are no weights at {path}",
             f"a weights file of {backbone.title} without its top{folder}",
-            f"Give another --weights, or omit it{' to download them' if pretrained else ''}",
+            (pretrained.remedy if pretrained else "")
+            or f"Give another --weights, or omit it{' to download them' if pretrained else ''}",
         )
     text = f"from {path.name} {_hash(path)}"
     if path.suffix == spec.TFLITE.suffix:

