@@ -34,7 +34,7 @@ IMAGES ?= 120000
 # Model files whose verdicts are compared between machines, beside the bundled ones.
 MODELS ?= models
 
-.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references training-table formats-table own-networks sensitivity report-reproduction \
+.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references training-table formats-table matrix own-networks sensitivity report-reproduction \
 	device-speed serve-load report-picture repeat benchmark-pages uncertain kill-training mutate-documents fuzz processors arm64 clean
 .DEFAULT_GOAL := help
 
@@ -111,6 +111,9 @@ training-table: $(READY) ## Put the runs in results/training into docs/training-
 
 own-networks: $(READY) ## Export networks of keras.applications as users save them; keep results/own-networks (WEIGHTS=)
 	CUDA_VISIBLE_DEVICES=-1 $(BIN)/python -m tools.own_networks $(if $(WEIGHTS),--weights "$(WEIGHTS)")
+
+matrix: $(READY) ## Export every network to every format, check and time each file; keep results/matrix, write docs/matrix.md (WEIGHTS=)
+	CUDA_VISIBLE_DEVICES=-1 $(BIN)/python -m tools.matrix $(if $(WEIGHTS),--weights "$(WEIGHTS)")
 
 formats-table: $(READY) ## Put the proofs in results/formats into docs/quantization.md
 	$(BIN)/python -m tools.formats_page

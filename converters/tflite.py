@@ -64,9 +64,12 @@ def weight_only(network: Network, calibration: Calibration) -> Converted:
     return _finished(bytes(quantized.quantized_model))
 
 
-def int8(network: Network, calibration: Calibration) -> Converted:
-    """Weights and activations in int8, from uint8 pixels to probabilities in float32."""
-    return _full_integer(network, calibration, _int8)
+def int8(network: Network, calibration: Calibration, in_float: tuple[str, ...] = IN_FLOAT) -> Converted:
+    """Weights and activations in int8, from uint8 pixels to probabilities in float32.
+
+    ``in_float`` are the kinds of operators that stay in float.
+    """
+    return _full_integer(network, calibration, lambda with_ranges: _quantized(with_ranges, "float32", in_float))
 
 
 def write_with_ranges(network: Network, calibration: Calibration, target: Path) -> float:
@@ -153,6 +156,8 @@ def _converter(network: Network) -> Any:
     return tensorflow.lite.TFLiteConverter.from_saved_model(keras_model.saved_model(network).name)
 
 
+# The base of several formats.
+@functools.lru_cache(maxsize=1)
 def _float32(network: Network) -> bytes:
     return bytes(_converter(network).convert())
 
