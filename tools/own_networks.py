@@ -2,7 +2,7 @@
 
 Each network gets a head on features of the sample pack; its pixels are scaled outside by its own preprocess_input, and
 ``model.save`` saves it. It is exported to int8 and fp16 with the right ``--input-range`` and with a wrong one. The
-results go to ``results/own-networks/``.
+results go to ``results/own-networks/``, and a table of them into docs/how-to/own-keras-model.md.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import pkgutil
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -33,8 +34,10 @@ from pneumo_edge.errors import PneumoEdgeError
 from pneumo_edge.scaling import SCALINGS
 from pneumo_edge.training import network
 from pneumo_edge.training.initial_weights import RANDOM, InitialWeights
+from tools import pages
 
 RESULTS = Path("results", "own-networks", "results.json")
+PAGE = Path("docs", "how-to", "own-keras-model.md")
 _SIDE = 96
 #: Those of keras.applications that are made for phones and boards, and two larger ones.
 NAMES = (
@@ -82,6 +85,38 @@ class Results:
     data: str
     side: int
     networks: dict[str, Outcome]
+
+
+_COLUMNS = ("network", "saved as", "weights", "`--input-range`", "right", "`int8`", "`fp16`", "another range")
+
+
+def table(results: Results) -> str:
+    """A Markdown table of the networks, a row each."""
+    rows = [_COLUMNS, tuple("---" for _ in _COLUMNS)]
+    for each in results.networks.values():
+        right = re.search(r"right on ([\d.]+%)", " ".join(each.notes))
+        refused = re.search(r"would be right (\d+%) .* as given, (\d+%)", each.refusal)
+        rows.append(
+            (
+                backbones.backbone_title(each.network),
+                each.saved_as,
+                each.weights.partition(",")[0],
+                each.input_range,
+                right[1] if right else "",
+                *(_format(each, name) for name in _FORMATS),
+                f"{each.wrong_input_range} is refused: right {refused[2]}" if refused else "is not refused",
+            )
+        )
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _format(outcome: Outcome, name: str) -> str:
+    """How often a file decides like the Keras model, or why it did not pass."""
+    if name in outcome.agreement:
+        return f"{outcome.agreement[name]:.1%}"
+    failure = outcome.failures[name].partition(" has a ")[2] or outcome.failures[name].partition(" has ")[2]
+    found, _, expected = failure.partition(" against the Keras model; expected ")
+    return f"fails: {found}, {expected.partition('. ')[0].partition(',')[0]}"
 
 
 def measure(name: str, weights: Path | None, data: Path, place: Path) -> Outcome:
@@ -174,8 +209,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Export networks of keras.applications as users save them.")
     parser.add_argument("--weights", type=Path, help="a folder with ImageNet's weights")
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="only put the results into the page")
     parser.add_argument("names", nargs="*", default=list(NAMES), metavar="NAME")
     given = parser.parse_args()
+    if given.table:
+        pages.put_table(PAGE, "own-networks", table(records.loads(Results, given.out.read_bytes())))
+        return
     data = sample.find()
     if data is None:
         raise SystemExit("the sample pack is not there; run this in the repository")
@@ -188,6 +227,8 @@ def main() -> None:
         found = {each: (found | {name: outcome})[each] for each in NAMES if each in {*found, name}}
         results = Results(libraries, f"{data.name} of this repository", _SIDE, found)
         files.write_text(given.out, records.document(results))
+        if given.out == RESULTS:
+            pages.put_table(PAGE, "own-networks", table(results))
         print(f"{name}: {outcome.agreement} {outcome.failures}; wrong: {outcome.refusal or 'NOT REFUSED'}", flush=True)
 
 
