@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,7 @@ from pneumo_edge.task import PNEUMONIA
 
 if TYPE_CHECKING:
     from pneumo_edge.data.audit import Alike, Audit, Baselines, Patients
+    from pneumo_edge.data.marks import Mark
 
 app = typer.Typer(no_args_is_help=True, help="Download, draw and audit data sets.")
 
@@ -75,6 +76,10 @@ def audit(
         Path | None,
         typer.Option(metavar="FILE.png", help="Also draw the class counts of each split and samples of each class."),
     ] = None,
+    contact_sheet: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Also draw images with each burned-in mark. It shows X-rays."),
+    ] = None,
     reading: datasets.Reading = datasets.AS_IT_IS,
 ) -> None:
     """Check a data set before you train on it.
@@ -83,21 +88,23 @@ def audit(
     that cannot be used (each with the reason), folders and files that are
     not images of a split and class, exact and near duplicates across the
     splits that training uses, patients in more than one split, the
-    validation split that training will draw, and how well file size,
-    brightness and contrast alone separate the classes.
+    validation split that training will draw, burned-in marks that stand on
+    training images of one class only, and how well file size, brightness
+    and contrast alone separate the classes.
 
     The exit code is 0 if the audit ran, also if it found problems, and 3 if
     the path contains no data set.
     """
     from pneumo_edge.data.audit import audit as run_audit
-    from pneumo_edge.data.figures import FORMATS, draw_audit
+    from pneumo_edge.data.figures import FORMATS, draw_audit, draw_marks
     from pneumo_edge.data.sources import doubt_pattern, open_source
 
-    if figure:
-        if figure.suffix not in FORMATS:
-            raise typer.BadParameter(f"{figure} does not end in {', '.join(FORMATS)}", param_hint="--figure")
-        extras.need("matplotlib", "data")
-    for path, option in ((json, "--json"), (figure, "--figure")):
+    for path, option in ((figure, "--figure"), (contact_sheet, "--contact-sheet")):
+        if path and path.suffix not in FORMATS:
+            raise typer.BadParameter(f"{path} does not end in {', '.join(FORMATS)}", param_hint=option)
+        if path:
+            extras.need("matplotlib", "data")
+    for path, option in ((json, "--json"), (figure, "--figure"), (contact_sheet, "--contact-sheet")):
         if path:
             options.check_out(path, chain([data], data.rglob("*")), option)
     source = open_source(datasets.source(data, reading))
@@ -109,6 +116,10 @@ def audit(
         files.write_text(json, records.document(findings))
     if figure:
         draw_audit(findings, source, figure)
+    if contact_sheet and findings.marks:
+        draw_marks(findings, source, contact_sheet)
+    elif contact_sheet:
+        typer.echo(f"No burned-in marks, so {printable(contact_sheet)} is not written.", err=True)
 
 
 def _print_audit(audit: Audit) -> None:
@@ -162,6 +173,9 @@ def _print_audit(audit: Audit) -> None:
         _print_some(f"{name}: {audit.training_split.left_out[name]}" for name in sorted(copies))
     else:
         typer.echo(f"Nothing: {audit.training_problem}")
+
+    _heading("Burned-in marks: patterns on training images of one class only")
+    _print_marks(audit.marks or ())
 
     _heading("Shortcuts: baselines a model has to beat on the test split")
     if audit.baselines:
@@ -219,6 +233,35 @@ def _print_patients(patients: Patients) -> None:
         )
 
 
+def _print_marks(marks: Sequence[Mark]) -> None:
+    if not marks:
+        typer.echo("None found.")
+        return
+    rows = [
+        [
+            mark.frame,
+            f"{mark.left:.0%} right, {mark.top:.0%} down",
+            printable(mark.class_name),
+            *(_by_split(mark.counts, mark.class_name, own) for own in (True, False)),
+            f"{mark.p_value:.1g}",
+        ]
+        for mark in marks
+    ]
+    _print_table(["seen in", "place", "class", "images of the class", "of others", "p"], rows, words=3)
+    typer.echo(
+        "A model can learn to answer with that class wherever such a mark is. Look at the images (--contact-sheet "
+        "FILE.png). Then crop or paint over the place in all images, or leave out the images that have the mark."
+    )
+
+
+def _by_split(counts: dict[str, dict[str, int]], class_name: str, own: bool) -> str:
+    found = {
+        split: sum(count for name, count in of_split.items() if (name == class_name) == own)
+        for split, of_split in counts.items()
+    }
+    return _frequencies({split: count for split, count in found.items() if count})
+
+
 def _print_baselines(baselines: Baselines) -> None:
     rows = [
         [row.measure, f"{row.pneumonia_is} in {_in_text(row.class_name)}", f"{row.train_auc:.3f}", str(row.test_auc)]
@@ -266,10 +309,10 @@ def _heading(text: str) -> None:
     screen.show(text, bold=True)
 
 
-def _print_table(header: list[str], rows: list[list[str]]) -> None:
-    """Print a table whose first column is words and whose others are numbers."""
+def _print_table(header: list[str], rows: list[list[str]], words: int = 1) -> None:
+    """Print a table whose first columns are words and whose others are numbers."""
     from pneumo_edge._util.document import Cell, Table
 
     # The value alone tells that a column is of numbers.
-    cells = (tuple(Cell(text, value=0.0 if index else None) for index, text in enumerate(row)) for row in rows)
-    screen.show_table(Table(tuple(header), 1, tuple(cells)))
+    cells = (tuple(Cell(text, value=0.0 if index >= words else None) for index, text in enumerate(row)) for row in rows)
+    screen.show_table(Table(tuple(header), words, tuple(cells)))

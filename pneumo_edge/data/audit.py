@@ -7,12 +7,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from statistics import median
 
 import numpy as np
 from PIL import Image
 
 from pneumo_edge.data import shortcuts
 from pneumo_edge.data.likeness import Bits, find_alike, perceptual_hash
+from pneumo_edge.data.marks import Mark, find_marks
 from pneumo_edge.data.reading import read_each
 from pneumo_edge.data.shortcuts import Measures
 from pneumo_edge.data.sources import SPLITS, Sample, Source, SplitName, describe_counts
@@ -145,6 +147,8 @@ class Audit:
         training_problem: "" if the data set can be trained on.
         passed_over: Reason by name, for files and folders that are not used; names of folders end in "/".
         patient_pattern: The user's own pattern for patients in names, or "".
+        marks: Burned-in marks that stand on training images of one class only; None in files from before they were
+            sought.
     """
 
     source: str
@@ -164,6 +168,7 @@ class Audit:
     training_problem: str
     passed_over: dict[str, str] = field(default_factory=dict)
     patient_pattern: str = ""
+    marks: tuple[Mark, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,7 @@ class _Facts:
     format: str
     mode: str
     size: str
+    height: int
     measures: Measures
     hash_bits: Bits
 
@@ -209,6 +215,7 @@ def audit(source: Source) -> Audit:
         training_problem=training_problem,
         passed_over=source.passed_over,
         patient_pattern=source.patient_pattern,
+        marks=find_marks(source, list(facts), median(fact.height for fact in facts.values())) if facts else (),
     )
 
 
@@ -220,6 +227,7 @@ def _look(data: bytes) -> _Facts:
             format=str(header.format),
             mode=header.mode,
             size=f"{header.width}x{header.height}",
+            height=grey.height,
             measures=shortcuts.measure(data, grey),
             hash_bits=perceptual_hash(grey),
         )

@@ -24,6 +24,8 @@ FORMATS = (".png", ".svg", ".pdf")
 PHANTOM_WARNING = "PHANTOM: procedural images, not real X-rays"
 
 _SAMPLES = 6
+#: Images of a mark in its contact sheet.
+_MARKED = 8
 #: The most characters of a class name in the figure.
 _MOST_CHARACTERS = 40
 
@@ -53,6 +55,41 @@ def draw_audit(audit: Audit, source: Source, path: Path) -> None:
     figure.suptitle(audit.source, fontsize=13, fontweight="bold")
     if not audit.real:
         figure.suptitle(PHANTOM_WARNING, fontsize=13, fontweight="bold", color="#B00020")
+    with files.atomic(path) as temporary:
+        drawing.save(figure, temporary)
+
+
+def draw_marks(audit: Audit, source: Source, path: Path) -> None:
+    """Draw, for each burned-in mark, some of the images that have it, with a frame around its usual place.
+
+    Args:
+        audit: The findings on ``source``, with at least one mark.
+        source: The data set that the images are read from.
+        path: The file to write; its ending, one of :data:`FORMATS`, sets the format.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        OSError: The file cannot be written.
+    """
+    extras.need("matplotlib", "data")
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    marks = audit.marks or ()
+    samples = {sample.name: sample for sample in source.samples}
+    figure = Figure(figsize=(13, 0.5 + 2.2 * len(marks)), layout="constrained", dpi=150)
+    for row, mark in zip(figure.subplots(len(marks), _MARKED, squeeze=False), marks, strict=True):
+        for axes in row:
+            axes.set_axis_off()
+        for axes, name in zip(row, mark.names, strict=False):
+            grey = images.decode(source.read(samples[name]))
+            axes.imshow(grey, cmap="gray", vmin=0, vmax=255)
+            place = (mark.left * grey.width, mark.top * grey.height)
+            size = (mark.width * grey.width, mark.height * grey.height)
+            axes.add_patch(Rectangle(place, *size, fill=False, edgecolor=CLASS_COLOURS[1], linewidth=1))
+        found = sum(sum(of_split.values()) for of_split in mark.counts.values())
+        row[0].set_title(f"{_short(mark.class_name)}, {found:,} images", loc="left", fontsize=10)
+    figure.suptitle(f"Burned-in marks of {printable(audit.source)}", fontsize=13, fontweight="bold")
     with files.atomic(path) as temporary:
         drawing.save(figure, temporary)
 
