@@ -228,5 +228,10 @@ def test_the_known_facts_of_the_kermany_data(shared_data: Path) -> None:
     assert findings.training_split.left_out == {}
     assert findings.baselines is not None
     assert findings.baselines.majority_accuracy.value == 0.625
+    # The tube voltage ("KV59") at the lower right.
+    (voltage,) = (mark for mark in findings.marks or () if mark.left > 0.8 and mark.top > 0.8)
+    assert voltage.class_name == "PNEUMONIA"
+    assert voltage.counts["train"]["NORMAL"] == 0
+    assert 90 <= voltage.counts["train"]["PNEUMONIA"] <= 130
     aucs = {shortcut.measure: shortcut.test_auc.value for shortcut in findings.baselines.shortcuts}
     assert aucs == pytest.approx({"file size": 0.834, "brightness": 0.427, "contrast": 0.662}, abs=0.0005)

@@ -111,12 +111,3 @@ def test_the_chance_is_that_of_fishers_exact_test(own: int, others: int, without
     stats = pytest.importorskip("scipy.stats")
     expected = stats.fisher_exact([[own, without], [others, others_without]], "greater").pvalue
     assert marks.chance(own, others, without, others_without) == pytest.approx(expected, rel=1e-9)
-
-
-@pytest.mark.slow
-def test_the_mark_of_the_kermany_data_is_found(shared_data: Path) -> None:
-    source = open_source(shared_data / "chest_xray_224")
-    (mark,) = (each for each in marks.find_marks(source, source.samples, 224) if each.left > 0.8 and each.top > 0.8)
-    assert mark.class_name == "PNEUMONIA"
-    assert mark.counts["train"]["NORMAL"] == 0
-    assert 90 <= mark.counts["train"]["PNEUMONIA"] <= 130
