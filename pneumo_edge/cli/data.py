@@ -248,10 +248,9 @@ def _print_marks(marks: Sequence[Mark]) -> None:
         for mark in marks
     ]
     _print_table(["seen in", "place", "class", "images of the class", "of others", "p"], rows, words=3)
-    typer.echo(
-        "A model can learn to answer with that class wherever such a mark is. Look at the images (--contact-sheet "
-        "FILE.png). Then crop or paint over the place in all images, or leave out the images that have the mark."
-    )
+    typer.echo("A model can learn to answer with that class wherever such a mark is.")
+    typer.echo("Look at the images (--contact-sheet FILE.png). Then crop or paint over the place in all")
+    typer.echo("images of every class, or leave out the images that have the mark.")
 
 
 def _by_split(counts: dict[str, dict[str, int]], class_name: str, own: bool) -> str:
