@@ -52,6 +52,32 @@ def test_the_tables_say_it(tmp_path: Path) -> None:
         assert cell in text
 
 
+def test_three_classes_are_measured_by_the_bound_of_each(tmp_path: Path) -> None:
+    names = ("A", "B", "C")
+    three = replace(
+        _FOUND,
+        threshold=None,
+        class_names=names,
+        conformal=ConformalSpec(
+            0.95, None, None, dict.fromkeys(names, 20), "validation", {"A": 0.4, "B": 0.3, "C": 0.5}
+        ),
+        test=PredictedImages(
+            (0, 1, 2, 2), (), (1.0, 1.5, 2.5, 1.0),
+            ((0.8, 0.1, 0.1), (0.45, 0.5, 0.05), (0.1, 0.3, 0.6), (0.1, 0.7, 0.2)),
+        ),
+    )  # fmt: skip
+    results.write(three, tmp_path)
+    read = results.read(results.path(tmp_path, three.file))
+    assert read == three
+    # The sets are A, A and B, B and C, and B.
+    assert [each.value for each in read.answered().by_class] == [1, 1, 0.5]
+    assert read.accuracy(flagged=True).value == 1
+    assert "| of C | 50.0% [" in tables([read])
+    for wrong in ({"class_names": names[:2]}, {"threshold": 0.5}, {"conformal": _FOUND.conformal}):
+        with pytest.raises(ValueError, match=r"not (of 3|for the) classes"):
+            replace(three, **wrong)
+
+
 def test_a_file_without_an_input_check_has_prediction_sets_all_the_same() -> None:
     unchecked = replace(_FOUND, input_check=None, test=replace(_FOUND.test, distances=()), foreign=())
     text = tables([unchecked])
