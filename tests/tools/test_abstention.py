@@ -10,7 +10,7 @@ from PIL import Image
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.spec import ConformalSpec, InputCheckSpec
 from tools.abstention import out_of_distribution, results
-from tools.abstention.__main__ import PAGE, RESULTS
+from tools.abstention.__main__ import PAGES
 from tools.abstention.page import tables
 from tools.abstention.results import FileResults, OutOfDistributionImages, PredictedImages
 
@@ -92,10 +92,12 @@ def test_results_that_are_missing_are_named(tmp_path: Path) -> None:
         results.read(tmp_path / "nothing.json")
 
 
-@pytest.mark.skipif(not (_REPOSITORY / RESULTS).is_dir(), reason="the results are in the repository alone")
-def test_the_page_follows_from_the_raw_results() -> None:
-    found = [results.read(file) for file in sorted((_REPOSITORY / RESULTS).glob("*.json"))]
-    assert tables(found) in (_REPOSITORY / PAGE).read_text()
+@pytest.mark.parametrize(("folder", "page"), PAGES.items(), ids=str)
+def test_the_page_follows_from_the_raw_results(folder: Path, page: Path) -> None:
+    if not (_REPOSITORY / folder).is_dir():
+        pytest.skip("the results are in the repository alone")
+    found = [results.read(file) for file in sorted((_REPOSITORY / folder).glob("*.json"))]
+    assert tables(found) in (_REPOSITORY / page).read_text()
 
 
 @pytest.mark.parametrize("kind", out_of_distribution.KINDS, ids=lambda kind: kind.name)

@@ -28,7 +28,7 @@ PAGES = {
     Path("results/uncertain"): Path("docs/uncertain-answers.md"),
     Path("results/three-classes/uncertain"): Path("docs/three-classes.md"),
 }
-RESULTS, PAGE = next(iter(PAGES.items()))
+RESULTS = next(iter(PAGES))
 _SEED = 1
 _DIGITS = 6
 
