@@ -299,7 +299,9 @@ def wheel(make_once: MakeOnce, pip: Callable[..., None]) -> Path:
 
 
 def _pip(python: Path, *arguments: str) -> None:
-    command = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+    # The pip of this environment: to install one in each takes longer than most of what is installed.
+    command = [sys.executable, "-m", "pip", "--python", str(python), "--quiet", "--disable-pip-version-check"]
+    command += arguments
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode and _NO_NETWORK.search(result.stderr):
         pytest.skip("a fresh environment takes a package index, and none can be reached")
@@ -307,7 +309,8 @@ def _pip(python: Path, *arguments: str) -> None:
 
 
 def _fresh_environment(folder: Path, requirement: str) -> Path:
-    venv.create(folder, with_pip=True)
+    venv.create(folder)
     python = folder / "bin" / "python"
-    _pip(python, "install", "--constraint", str(_REPOSITORY / "constraints.txt"), requirement)
+    # Modules are compiled when they are imported; most never are.
+    _pip(python, "install", "--no-compile", "--constraint", str(_REPOSITORY / "constraints.txt"), requirement)
     return python
