@@ -34,7 +34,7 @@ IMAGES ?= 120000
 # Model files whose verdicts are compared between machines, beside the bundled ones.
 MODELS ?= models
 
-.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-marks training-table formats-table matrix own-networks sensitivity report-reproduction \
+.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-marks training-table formats-table matrix own-networks mixed-precision sensitivity report-reproduction \
 	device-speed serve-load report-picture repeat benchmark-pages uncertain kill-training mutate-documents fuzz processors arm64 clean
 .DEFAULT_GOAL := help
 
@@ -120,6 +120,9 @@ matrix: $(READY) ## Export every network to every format, check and time each fi
 
 formats-table: $(READY) ## Put the proofs in results/formats into docs/quantization.md
 	$(BIN)/python -m tools.formats_page
+
+mixed-precision: $(READY) ## Export runs in mixed precision and time them; put the records into docs/quantization.md (RUNS_OF="runs/A runs/B", DATA=)
+	$(BIN)/python -m tools.mixed_precision $(RUNS_OF) $(if $(DATA),--data "$(DATA)")
 
 sensitivity: $(READY) ## Scan the float files in models/ for what quantization harms, and redraw the figure (DATA=)
 	$(BIN)/python -m tools.sensitivity $(if $(DATA),models/*-fp32.tflite --data "$(DATA)")

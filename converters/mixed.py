@@ -1,15 +1,17 @@
 """Mixed precision: searches the fewest operators that have to stay in float32 for a file to pass.
 
-First every operator is quantized alone, and the operators are ranked by how far that moves the answers on calibration
-images. Then files are made that keep the first of them in float32, 1, 2, 4 and so on until one passes its acceptance
-checks, and the number is halved down from there. The same is done with the operators in the order of the graph, up to
-twice as many: the first layers often matter most, and in one piece they need fewer conversions between the two
-arithmetics. That file is taken if it is measured to be faster, or has fewer operators in float32.
+The operators are taken in groups of neighbours in the graph. First each group is quantized alone, and the groups are
+ranked by how far that moves the answers on calibration images. Then files are made that keep the first operators of
+that ranking in float32, 1, 2, 4 and so on until one passes its acceptance checks, and the number is halved down from
+there. The same is done with the operators in the order of the graph, up to twice as many: in one piece they need fewer
+conversions between the two arithmetics. That file is taken if it is measured to be faster, or has fewer operators in
+float32.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -38,6 +40,8 @@ INSTEAD = "Use tflite-mixed, which keeps some operators in float32, another form
 INSTEAD_OF_MIXED = "Use a format whose activations stay in float, such as tflite-fp16 or tflite-weight-only"
 #: Calibration images that operators are ranked by, at most.
 _RANKED_BY = 32
+#: Groups of operators that are ranked, at most.
+_GROUPS = 16
 #: Each of two files is timed so many times, in turns.
 _ROUNDS = 40
 #: The first operators of the graph stay in float32 instead of the most sensitive ones where they are at most so many
@@ -191,11 +195,9 @@ class _Search:
 
     def _attempt(self, in_float: Sequence[Operator], *, first_only: bool = False) -> _Try | GateError:
         """Make a file and check it as :mod:`pneumo_edge.converters.export` does; or why it fails."""
-        path, prepared = self._convert(self._float, in_float), self._prepared
+        path = self._convert(self._float, in_float)
         try:
-            verified = verify(
-                path, self._row, prepared.reference, self._positive, prepared.described, first_only=first_only
-            )
+            verified = self._verify(path, first_only)
             agreement = None
             if self._other_float.exists() and not first_only:
                 other = self._convert(self._other_float, in_float)
@@ -203,6 +205,26 @@ class _Search:
         except GateError as error:
             return error
         return _Try(tuple(in_float), path, verified, agreement)
+
+    def _verify(self, path: Path, first_only: bool) -> Verified:
+        """Verify a file with a threshold of its own or, where it fails with that, with the Keras model's.
+
+        The rule's threshold may jump to another value that is as good, and with it many decisions, although
+        probabilities hardly change.
+        """
+        prepared = self._prepared
+        check = functools.partial(
+            verify, path, self._row, prepared.reference, self._positive, prepared.described, first_only=first_only
+        )
+        try:
+            return check()
+        except GateError as error:
+            if prepared.reference.threshold is None:
+                raise
+            try:
+                return check(threshold=prepared.reference.threshold)
+            except GateError:
+                raise error from None
 
     def _convert(self, with_ranges: Path, in_float: Sequence[Operator]) -> Path:
         # Engines map the files into memory, so none is written over another; and they have the name in messages.
@@ -217,16 +239,19 @@ class _Search:
         return self._child.call(tflite.operators, self._float)
 
     def _rank(self, operators: Sequence[Operator]) -> list[Operator]:
-        """Operators in the order of the mean square by which each, quantized alone, changes log-probabilities."""
-        images = self._images()
-        ask: Callable[[Sequence[Operator]], ranges.Floats] = functools.partial(self._ask, images)
-        exact, change = ask(operators), {}
-        with bar(f"Ranking the operators of {self._name}", len(operators)) as advance:
-            for operator in operators:
-                alone = ask([each for each in operators if each != operator])
-                change[operator] = float(np.mean((alone - exact) ** 2))
-                advance(1, operator.kind)
-        return sorted(operators, key=lambda operator: -change[operator])
+        """Operators by the mean square by which their group, quantized alone, changes log-probabilities.
+
+        A group is neighbours in the graph: an operator in float32 between two in int8 still has 8 bits at both ends.
+        """
+        images, size = self._images(), math.ceil(len(operators) / _GROUPS)
+        groups = [operators[start : start + size] for start in range(0, len(operators), size)]
+        exact, changes = self._ask(images, operators), []
+        with bar(f"Ranking the operators of {self._name}", len(groups)) as advance:
+            for group in groups:
+                alone = self._ask(images, [each for each in operators if each not in group])
+                changes.append(float(np.mean((alone - exact) ** 2)))
+                advance(1, "")
+        return [each for place in np.argsort(changes, kind="stable")[::-1] for each in groups[place]]
 
     def _ask(self, images: Pixels, in_float: Sequence[Operator]) -> ranges.Floats:
         return ranges.logarithm(self._child.call(tflite.mixed_answers, self._float, tuple(in_float), images))

@@ -260,10 +260,11 @@ class MixedPrecisionSpec:
     """The operators of a quantized file that are in float32, and what was measured of the file without them.
 
     ``in_float`` has the kind of each and the name of its output tensor, out of ``operators`` that ``int8`` quantizes;
-    ``order`` is the one that they are the first of: "sensitivity", how much each alone, quantized, changes answers, or
-    "graph". ``int8`` is what the acceptance checks measured with all of them in int8, and ``int8_failed`` why that
-    file fails. ``milliseconds`` is CPU time of one inference with one thread, as "float32", "int8" and "mixed", each
-    measured in turns at the export. Where no operator is in float32, the last four have nothing.
+    ``order`` is the one that they are the first of: "sensitivity", how much groups of neighbours alone, quantized,
+    change answers, or "graph". ``int8`` is what the acceptance checks measured with all of them in int8, and
+    ``int8_failed`` why that file fails. ``milliseconds`` is CPU time of one inference with one thread, as "float32",
+    "int8" and "mixed", each measured in turns at the export. Where no operator is in float32, the last four have
+    nothing.
     """
 
     in_float: tuple[Text, ...]
