@@ -18,10 +18,12 @@ from pneumo_edge.api.export import ExportedFile
 from pneumo_edge.api.train import TrainedRun
 from pneumo_edge.backbones import BACKBONES, Backbone
 from pneumo_edge.cli import app
+from pneumo_edge.converters import isolated
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.data.sources import PHANTOM_MARKER
 from pneumo_edge.spec import COMPONENTS, HEATMAP, RANDOM_WEIGHTS
 from pneumo_edge.task import PNEUMONIA
+from tests.converting import converting_in
 
 pytest.importorskip("psutil", reason="the extra 'bench' is not installed")
 pytest.importorskip("jinja2", reason="the extra 'report' is not installed")
@@ -46,7 +48,7 @@ class _Made:
 
 
 @pytest.fixture(scope="module")
-def made(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Made]:
+def made(keras: Any, converter: isolated.Child, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Made]:
     folder = tmp_path_factory.mktemp("new-backbone")
     data = make_phantom(folder / "data", seed=0, train_per_class=60, test_per_class=12)
     # A card is written of X-rays alone; for this test they pass for such.
@@ -55,7 +57,7 @@ def made(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Made
     for path in data.glob("*/PNEUMONIA/*.jpeg"):
         with Image.open(path) as image:
             ImageOps.invert(image).save(path, quality=90)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, converting_in(converter):
         patch.setitem(BACKBONES, _ROW.name, _ROW)
         patch.setenv("PNEUMO_EDGE_CACHE", str(folder / "cache"))
         run = pneumo_edge.train(data, _ROW.name, recipe="quick", image_size=96, seed=_SEED, out=folder / "run")
