@@ -54,11 +54,17 @@ def _counts(records: Sequence[NetworkRecord]) -> str:
     first = records[0]
     return (
         f"{len(records)} networks, {len(FORMATS)} formats: **{passed} of {len(cells)} files on an engine pass.** "
-        f"Those that fail, by format: {by_format or 'none'}.\n\n"
+        f"Those that fail, by format: {by_format or 'none'}.{_unmeasured(records)}\n\n"
         f"Measured on {first.machine.cpu}, {first.machine.cores} cores, with "
         + ", ".join(f"{name} {each}" for name, each in first.versions.items())
         + ".\n"
     )
+
+
+def _unmeasured(records: Sequence[NetworkRecord]) -> str:
+    measured = {record.network for record in records}
+    names = [f"`{name}`" for name in network_records.NETWORKS if name not in measured]
+    return f" Not measured yet: {', '.join(names)}." if names else ""
 
 
 def _overview(records: Sequence[NetworkRecord]) -> str:
