@@ -131,15 +131,16 @@ def schema(name: str) -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"{urls()['Documentation']}reference/{name}.schema.json",
         "title": kind.__name__,
-        **records.schema(kind),
+        **records.schema(kind, earlier=True),
     }
 
 
 def _schemas_page() -> str:
     parts = [
         "# JSON documents",
-        "Each document is described by a JSON Schema (2020-12), generated from the dataclass that writes it. A reader "
-        "ignores fields that it does not know, so that it reads files of later minor versions.",
+        "Each document is described by a JSON Schema (2020-12), generated from the dataclass that writes it. Earlier "
+        "files may lack fields that the schema does not require. A reader ignores fields that it does not know, so that "
+        "it reads files of later minor versions.",
     ]
     for name, (kind, what) in DOCUMENTS.items():
         rows = "\n".join(f"| `{field}` | {_kind(of)} |" for field, of in records.schema(kind)["properties"].items())

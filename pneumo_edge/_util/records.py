@@ -155,35 +155,40 @@ def loads(cls: type[Record], text: str | bytes) -> Record:
         raise RecordError("a value that is nested too deep") from error
 
 
-def schema(kind: Any, without: Collection[str] = ()) -> dict[str, Any]:
+def schema(kind: Any, without: Collection[str] = (), *, earlier: bool = False) -> dict[str, Any]:
     """The JSON Schema (2020-12) of what :func:`dumps` writes of a dataclass, or of the type of one of its fields.
 
     Args:
         kind: A dataclass, of which the docstring is the description; or a type that a field may have.
         without: Fields of it that are left out.
+        earlier: Whether what was written before there were fields with a default fits, too.
     """
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         hints = typing.get_type_hints(kind)
-        names = [field.name for field in dataclasses.fields(kind) if field.name not in without]
+        described = [field for field in dataclasses.fields(kind) if field.name not in without]
         return {
             "type": "object",
             "description": inspect.cleandoc(kind.__doc__ or ""),
-            "properties": {name: schema(hints[name]) for name in names},
-            "required": names,
+            "properties": {field.name: schema(hints[field.name], earlier=earlier) for field in described},
+            "required": [field.name for field in described if not (earlier and _has_default(field))],
             "additionalProperties": False,
         }
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
-        return {"anyOf": [schema(argument) for argument in arguments]}
+        return {"anyOf": [schema(argument, earlier=earlier) for argument in arguments]}
     if origin is typing.Literal:
         return {"enum": list(arguments)}
     if origin is tuple:
-        return {"type": "array", "items": schema(arguments[0])}
+        return {"type": "array", "items": schema(arguments[0], earlier=earlier)}
     if origin in (dict, Mapping):
-        return {"type": "object", "additionalProperties": schema(arguments[1])}
+        return {"type": "object", "additionalProperties": schema(arguments[1], earlier=earlier)}
     if isinstance(kind, type) and issubclass(kind, enum.StrEnum):
         return {"enum": list(map(str, kind))}
     return {"type": _JSON_TYPES[kind]}
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
