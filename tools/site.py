@@ -139,8 +139,8 @@ def _schemas_page() -> str:
     parts = [
         "# JSON documents",
         "Each document is described by a JSON Schema (2020-12), generated from the dataclass that writes it. Earlier "
-        "files may lack fields that the schema does not require. A reader ignores fields that it does not know, so that "
-        "it reads files of later minor versions.",
+        "files may lack fields that the schema does not require. A reader ignores fields that it does not know, so "
+        "that it reads files of later minor versions.",
     ]
     for name, (kind, what) in DOCUMENTS.items():
         rows = "\n".join(f"| `{field}` | {_kind(of)} |" for field, of in records.schema(kind)["properties"].items())
