@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,17 +46,19 @@ def quantity(units: Mapping[str, float]) -> Callable[[str], float]:
     return parse
 
 
-def choice(names: Iterable[str], help_text: str, metavar: str | None = None) -> Any:
-    """Make an option that takes one of the given names, for a parameter of type str or ``str | None``."""
-    allowed = list(names)
+def choice(names: Collection[str], help_text: str, metavar: str | None = None) -> Any:
+    """Make an option that takes one of the given names, for a parameter of type str or ``str | None``.
+
+    Names are looked up when a value is given, so that a row which is added to a table later counts.
+    """
 
     def check(value: str | None) -> str | None:
-        if value is not None and value not in allowed:
-            raise typer.BadParameter(f"{value!r} is not one of {', '.join(allowed)}")
+        if value is not None and value not in names:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(names)}")
         return value
 
     callback: Callable[[str | None], str | None] = check
-    return typer.Option(metavar=metavar or "|".join(allowed), callback=callback, help=help_text)
+    return typer.Option(metavar=metavar or "|".join(names), callback=callback, help=help_text)
 
 
 def input_shape(text: str) -> tuple[str, tuple[int, ...]]:
