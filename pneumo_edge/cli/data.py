@@ -89,8 +89,9 @@ def audit(
     not images of a split and class, exact and near duplicates across the
     splits that training uses, patients in more than one split, the
     validation split that training will draw, burned-in marks that stand on
-    training images of one class only, and how well file size, brightness
-    and contrast alone separate the classes.
+    training images of one class only, and how well single measures (file
+    size, brightness, contrast, height, aspect ratio, tone, sharpness, JPEG
+    quantization) separate the classes.
 
     The exit code is 0 if the audit ran, also if it found problems, and 3 if
     the path contains no data set.

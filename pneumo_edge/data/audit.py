@@ -16,7 +16,7 @@ from pneumo_edge.data import shortcuts
 from pneumo_edge.data.likeness import Bits, find_alike, perceptual_hash
 from pneumo_edge.data.marks import Mark, find_marks
 from pneumo_edge.data.reading import read_each
-from pneumo_edge.data.shortcuts import Measures
+from pneumo_edge.data.shortcuts import Appearance, Measures
 from pneumo_edge.data.sources import SPLITS, Sample, Source, SplitName, describe_counts
 from pneumo_edge.data.splits import Manifest, make_manifest
 from pneumo_edge.errors import DataError, ImageError
@@ -179,8 +179,8 @@ class _Facts:
     format: str
     mode: str
     size: str
-    height: int
     measures: Measures
+    appearance: Appearance
     hash_bits: Bits
 
 
@@ -215,8 +215,16 @@ def audit(source: Source) -> Audit:
         training_problem=training_problem,
         passed_over=source.passed_over,
         patient_pattern=source.patient_pattern,
-        marks=find_marks(source, list(facts), median(fact.height for fact in facts.values())) if facts else (),
+        marks=find_marks(source, list(facts), median(fact.appearance.height for fact in facts.values()))
+        if facts
+        else (),
     )
+
+
+def _marks(source: Source, facts: Mapping[Sample, _Facts]) -> tuple[Mark, ...]:
+    if not facts:
+        return ()
+    return find_marks(source, list(facts), median(fact.appearance.height for fact in facts.values()))
 
 
 def _look(data: bytes) -> _Facts:
@@ -227,8 +235,8 @@ def _look(data: bytes) -> _Facts:
             format=str(header.format),
             mode=header.mode,
             size=f"{header.width}x{header.height}",
-            height=grey.height,
             measures=shortcuts.measure(data, grey),
+            appearance=shortcuts.look_at(header, grey),
             hash_bits=perceptual_hash(grey),
         )
 
@@ -305,7 +313,10 @@ def _baselines(facts: dict[Sample, _Facts], has_files: bool, task: Task) -> Base
     if test_counts.min() < 2 or train_counts.min() < 1:
         return None
     found = []
-    columns = shortcuts.columns([fact.measures for fact in facts.values()], has_files)
+    columns = {
+        **shortcuts.columns([fact.measures for fact in facts.values()], has_files),
+        **shortcuts.appearance_columns([fact.appearance for fact in facts.values()], has_files),
+    }
     for measure, values in columns.items():
         candidates = []
         for class_name in task.class_names if task.positive_class is None else (task.positive_class,):

@@ -157,41 +157,61 @@ def _high_pass(grey: Image.Image) -> _HighPass:
     return np.clip(pixels - background, -128, 127).astype(np.int8)
 
 
+def _contrasting(frame: _HighPass) -> npt.NDArray[np.bool_]:
+    """Whether a window has high contrast, for each place of a frame at steps of :data:`_STRIDE`."""
+    height, width = _WINDOW
+    sums = []
+    for values in (frame.astype(np.int64), frame.astype(np.int64) ** 2):
+        summed = np.pad(values.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+        whole = (
+            summed[height:, width:] - summed[:-height, width:] - summed[height:, :-width] + summed[:-height, :-width]
+        )
+        sums.append(whole[::_STRIDE, ::_STRIDE])
+    pixels = height * width
+    return np.asarray(pixels * sums[1] - sums[0] ** 2 > (_CONTRAST * pixels) ** 2)
+
+
 def _templates(source: Source, training: Sequence[Sample], scale: float) -> list[_Template]:
     """The patterns of one class at one place, the most frequent first, without those that occur with another."""
     used: list[Sample] = []
     frames: list[tuple[_HighPass, ...]] = []
-    for sample, result in read_each(
-        source, training, lambda data: _frames(images.decode(data), scale), "Reading images for burned-in marks"
-    ):
+    contrasts: list[tuple[npt.NDArray[np.bool_], ...]] = []
+
+    def look(data: bytes) -> tuple[tuple[_HighPass, ...], tuple[npt.NDArray[np.bool_], ...]]:
+        seen = _frames(images.decode(data), scale)
+        return seen, tuple(map(_contrasting, seen))
+
+    for sample, result in read_each(source, training, look, "Reading images for burned-in marks"):
         if not isinstance(result, ImageError):
             used.append(sample)
-            frames.append(result)
+            frames.append(result[0])
+            contrasts.append(result[1])
     labels = np.array([sample.label for sample in used], dtype=np.int64)
     patients = np.unique([f"{sample.patient} {sample.kind}" for sample in used], return_inverse=True)[1]
-    places = [
-        (frame, top, left)
-        for frame in range(len(FRAMES))
-        for top in range(0, frames[0][frame].shape[0] - _WINDOW[0] + 1, _STRIDE)
-        for left in range(0, frames[0][frame].shape[1] - _WINDOW[1] + 1, _STRIDE)
-    ]
+    contrasting = [np.stack([each[frame] for each in contrasts]) for frame in range(len(FRAMES))]
+    places = [(frame, *place) for frame in range(len(FRAMES)) for place in np.ndindex(contrasting[frame].shape[1:])]
     stacked = [np.stack([each[frame] for each in frames]) for frame in range(len(FRAMES))]
-    candidates = [
-        (rank, _Template(label, frame, top, left, pixels), {used[hit].name for hit in hits})
-        for frame, top, left in track(places, "Searching burned-in marks")
-        for label, pixels, hits, rank in _recurring(_windows(stacked[frame], top, left), labels, patients)
-    ]
+    candidates = []
+    for frame, row, column in track(places, "Searching burned-in marks"):
+        of_place = np.flatnonzero(contrasting[frame][:, row, column])
+        if len(of_place) < _LEAST_PATIENTS:
+            continue
+        top, left = row * _STRIDE, column * _STRIDE
+        windows = _windows(stacked[frame], of_place, top, left)
+        for label, pixels, hits, rank in _recurring(windows, labels[of_place], patients[of_place]):
+            members = {used[of_place[hit]].name for hit in hits}
+            candidates.append((rank, _Template(label, frame, top, left, pixels), members))
     candidates.sort(key=lambda each: -each[0])
-    templates, members = [template for _, template, _ in candidates], [hits for _, _, hits in candidates]
+    templates, names = [template for _, template, _ in candidates], [members for _, _, members in candidates]
     # Places of different frames are far apart.
     apart = [np.array([each.top, each.left, each.frame * _SIDE], np.float32) / (_NEAR * _SIDE) for each in templates]
-    return list(islice(_distinct(templates, members, apart), _MOST_PATTERNS))
+    return list(islice(_distinct(templates, names, apart), _MOST_PATTERNS))
 
 
-def _windows(frames: _HighPass, top: int, left: int) -> _Floats:
-    """The windows of all images at a place, shape (images, height * width)."""
+def _windows(frames: _HighPass, chosen: npt.NDArray[np.intp], top: int, left: int) -> _Floats:
+    """The windows of chosen images at a place, shape (images, height * width)."""
     height, width = _WINDOW
-    return frames[:, top : top + height, left : left + width].reshape(len(frames), -1).astype(np.float32)
+    return frames[chosen, top : top + height, left : left + width].reshape(len(chosen), -1).astype(np.float32)
 
 
 def _recurring(
@@ -203,25 +223,23 @@ def _recurring(
         Its class, its pixels, the images that have it, and how far their windows are above the least correlation, in
         all.
     """
-    contrasting = np.flatnonzero(windows.std(axis=1) > _CONTRAST)
-    compared = contrasting[:_MOST_WINDOWS]
-    if len(compared) < _LEAST_PATIENTS:
-        return
-    standardized = _standardize(windows[contrasting])
-    pairs = standardized[: len(compared)] @ standardized[: len(compared)].T > _ALIKE
-    for label in np.unique(labels[compared]):
-        of_class = labels[compared] == label
+    standardized = _standardize(windows)
+    compared = standardized[:_MOST_WINDOWS]
+    compared_labels = labels[:_MOST_WINDOWS]
+    pairs = compared @ compared.T > _ALIKE
+    for label in np.unique(compared_labels):
+        of_class = compared_labels == label
         same, all_alike = pairs[:, of_class].sum(axis=1), pairs.sum(axis=1)
         likely = np.where(of_class & (same >= _PURITY * all_alike), same, 0)
         seed = int(likely.argmax())
         if likely[seed] < _LEAST_PATIENTS:
             continue
-        pixels = _standardize(standardized[: len(compared)][pairs[seed]].sum(axis=0, keepdims=True))[0]
+        pixels = _standardize(compared[pairs[seed]].sum(axis=0, keepdims=True))[0]
         matches = standardized @ pixels
-        own = contrasting[(matches > _MATCH) & (labels[contrasting] == label)]
-        others = int(((matches > _HALF) & (labels[contrasting] != label)).sum())
+        own = np.flatnonzero((matches > _MATCH) & (labels == label))
+        others = int(((matches > _HALF) & (labels != label)).sum())
         if len(np.unique(patients[own])) >= _LEAST_PATIENTS and len(own) >= _PURITY * (len(own) + others):
-            yield int(label), pixels, own, float((standardized[np.isin(contrasting, own)] @ pixels - _MATCH).sum())
+            yield int(label), pixels, own, float((matches[own] - _MATCH).sum())
 
 
 def _standardize(windows: _Floats) -> _Floats:
@@ -253,6 +271,9 @@ def _find(frame: _HighPass, template: _Template) -> tuple[int, int] | None:
     height, width = _WINDOW
     top, left = max(0, template.top - _REACH), max(0, template.left - _REACH)
     around = frame[top : template.top + height + _REACH, left : template.left + width + _REACH].astype(np.float32)
+    # A window of high contrast has this share of the pixels, so the whole has at least this deviation.
+    if around.std() < _CONTRAST * np.sqrt(height * width / around.size):
+        return None
     windows = np.lib.stride_tricks.sliding_window_view(around, _WINDOW)
     flat = windows.reshape(-1, height * width)
     # The template has mean 0, so the windows need none; norm = standard deviation * sqrt(pixels).

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from pneumo_edge.evaluation import metrics
 from pneumo_edge.evaluation.metrics import Labels, Scores
+from pneumo_edge.imaging import images
 
 Direction = Literal["higher", "lower"]
+
+#: Height and width at which sharpness is measured: what a model sees of an image.
+_SIDE = 224
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,26 @@ class Measures:
     contrast: float
 
 
+@dataclass(frozen=True)
+class Appearance:
+    """How an image was taken and saved, apart from what it shows.
+
+    Attributes:
+        height: In pixels.
+        aspect_ratio: Width over height.
+        tone: Where the median grey value is between the darkest and the brightest 2 %, 0 to 1.
+        sharpness: Standard deviation of the image less its copy blurred by a Gaussian of 1 pixel, over that of the
+            image, both at 224 x 224 pixels.
+        quantization: Mean of the encoder's luminance table, of a JPEG file; the higher, the more detail was lost.
+    """
+
+    height: int
+    aspect_ratio: float
+    tone: float
+    sharpness: float
+    quantization: float | None
+
+
 def measure(data: bytes, grey: Image.Image) -> Measures:
     """Measure an image.
 
@@ -33,6 +57,46 @@ def measure(data: bytes, grey: Image.Image) -> Measures:
     """
     pixels = np.asarray(grey, dtype=np.float32)
     return Measures(len(data), float(pixels.mean()), float(pixels.std()))
+
+
+def look_at(opened: Image.Image, grey: Image.Image) -> Appearance:
+    """Measure how an image was taken and saved.
+
+    Args:
+        opened: Pillow's image of its file.
+        grey: The image, decoded by :func:`pneumo_edge.imaging.images.decode`.
+    """
+    darkest, median, brightest = np.percentile(np.asarray(grey), (2, 50, 98))
+    small = images.resize(grey, _SIDE, _SIDE)
+    seen = np.asarray(small, dtype=np.float32)
+    fine = seen - np.asarray(small.filter(ImageFilter.GaussianBlur(1)), dtype=np.float32)
+    tables = getattr(opened, "quantization", None)
+    return Appearance(
+        height=grey.height,
+        aspect_ratio=grey.width / grey.height,
+        tone=float((median - darkest) / max(brightest - darkest, 1)),
+        sharpness=float(fine.std() / max(float(seen.std()), 1)),
+        quantization=float(np.mean(tables[min(tables)])) if tables else None,
+    )
+
+
+def appearance_columns(appearances: Sequence[Appearance], has_files: bool) -> dict[str, Scores]:
+    """Return the measures by their printed names, each of shape (images,), without those in which all images are alike.
+
+    Args:
+        appearances: One for each image.
+        has_files: Whether the image files are real, see :class:`~pneumo_edge.data.sources.Source`.
+    """
+    found = {
+        "height": [float(each.height) for each in appearances],
+        "aspect ratio": [each.aspect_ratio for each in appearances],
+        "tone": [each.tone for each in appearances],
+        "sharpness": [each.sharpness for each in appearances],
+    }
+    tables = [each.quantization for each in appearances if each.quantization is not None]
+    if has_files and len(tables) == len(appearances):
+        found["JPEG quantization"] = tables
+    return {name: np.array(values, np.float64) for name, values in found.items() if len(set(values)) > 1}
 
 
 def columns(measures: Sequence[Measures], has_files: bool) -> dict[str, Scores]:

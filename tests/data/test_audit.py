@@ -131,13 +131,33 @@ def test_shortcuts_are_measured_on_test_in_the_direction_of_train(make_folder: M
     baselines = audit(open_source(make_folder(contents))).baselines
     assert baselines is not None
     by_name = {shortcut.measure: shortcut for shortcut in baselines.shortcuts}
-    assert by_name.keys() == {"file size", "brightness", "contrast"}
+    # All images are of one size, and none is a JPEG.
+    assert by_name.keys() == {"file size", "brightness", "contrast", "tone", "sharpness"}
     assert by_name["brightness"].pneumonia_is == "lower"
     assert by_name["brightness"].test_auc.value == by_name["brightness"].train_auc == 1
     assert by_name["contrast"].pneumonia_is == "lower"
     assert by_name["contrast"].train_auc > 0.6
     assert by_name["contrast"].test_auc.value < 0.4
     assert (baselines.majority_accuracy.value, baselines.majority_class) == (0.5, "NORMAL")
+
+
+def test_how_images_were_taken_and_saved_can_tell_the_classes(make_folder: MakeFolder, picture: Picture) -> None:
+    contents = {}
+    for i in range(40):
+        split = "train" if i < 30 else "test"
+        whole = Image.open(io.BytesIO(picture(i))).resize((200, 150))
+        soft = Image.open(io.BytesIO(picture(100 + i))).resize((40, 30)).resize((180 + i % 3, 150 + i % 2))
+        for name, image, quality in (("NORMAL/IM-{:04d}-0001", whole, 90), ("PNEUMONIA/person{}_virus_1", soft, 60)):
+            stream = io.BytesIO()
+            image.save(stream, "JPEG", quality=quality)
+            contents[f"{split}/{name.format(i)}.jpeg"] = stream.getvalue()
+    baselines = audit(open_source(make_folder(contents))).baselines
+    assert baselines is not None
+    by_name = {shortcut.measure: shortcut for shortcut in baselines.shortcuts}
+    directions = {"aspect ratio": "lower", "sharpness": "lower", "JPEG quantization": "higher"}
+    for name, direction in directions.items():
+        assert by_name[name].pneumonia_is == direction
+        assert by_name[name].test_auc.value == 1
 
 
 def test_without_a_test_split_there_are_no_baselines(make_folder: MakeFolder, healthy: dict[str, bytes]) -> None:
@@ -160,7 +180,8 @@ def test_an_archive_has_no_file_sizes_or_endings(medmnist: Medmnist) -> None:
     assert findings.counts["train"] == {"NORMAL": 10, "PNEUMONIA": 10}
     assert (findings.formats, findings.wrong_endings, findings.patients) == ({}, (), None)
     assert findings.baselines is not None
-    assert [shortcut.measure for shortcut in findings.baselines.shortcuts] == ["brightness", "contrast"]
+    measures = [shortcut.measure for shortcut in findings.baselines.shortcuts]
+    assert measures == ["brightness", "contrast", "tone", "sharpness"]
 
 
 def test_the_command_writes_text_json_and_a_figure(
