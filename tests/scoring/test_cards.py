@@ -40,6 +40,7 @@ from pneumo_edge.spec import (
     DecisionSpec,
     InputSpec,
     ModelSpec,
+    ScalingSpec,
     TrainingSpec,
     VerificationSpec,
 )
@@ -279,6 +280,17 @@ def test_a_card_of_an_own_network_does_not_claim_its_training(make_model: MakeMo
     ):
         assert said in text
     assert "recipe `" not in text and "Apache" not in text
+
+
+def test_a_card_of_an_adopted_file_does_not_say_that_its_graph_scales(make_model: MakeModel) -> None:
+    training = replace(_SPEC.training, recipe="adopted")
+    scaled = replace(_SPEC.input, dtype="float32", layout="nchw", scaling=ScalingSpec((1 / 255,) * 3, (0.0,) * 3))
+    model = make_model(backbone="pets", format="adopted", training=training, input=scaled, scores="logits")
+    text = _render(model, _evaluation(_measure(model, "pets")))
+    side = _SPEC.input.height
+    for said in (f"shape (1, 3, {side}, {side})", "in front of the graph, as the ModelSpec says", "logits of NORMAL"):
+        assert said in text
+    assert "inside the graph" not in text and "adopt " in text
 
 
 # The command
