@@ -44,7 +44,7 @@ def table(folder: Path, backbones: Sequence[str] = bundled.NAMES) -> str:
     for row in FORMATS.values():
         for backbone in backbones:
             rows += _rows(row, backbone, proof.load(folder / row.file_name(backbone)))
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+    return pages.rows(rows)
 
 
 def _rows(row: Format, backbone: str, found: Proof) -> list[tuple[str, ...]]:

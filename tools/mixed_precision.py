@@ -156,8 +156,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
         "time of mixed against int8",
         "against fp32",
     )
-    rows = [columns, tuple("---" for _ in columns), *map(_row, outcomes)]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+    return pages.rows([columns, tuple("---" for _ in columns), *map(_row, outcomes)])
 
 
 def _row(outcome: Outcome) -> tuple[str, ...]:

@@ -107,7 +107,7 @@ def table(results: Results) -> str:
                 f"{each.wrong_input_range} is refused: right {refused[2]}" if refused else "is not refused",
             )
         )
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return pages.rows(rows)
 
 
 def _format(outcome: Outcome, name: str) -> str:

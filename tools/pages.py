@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pneumo_edge._util import files
 from pneumo_edge.errors import ResultsError
+
+
+def rows(lines: Iterable[Sequence[str]]) -> str:
+    """The lines of a Markdown table, heading and rule among them, from cells that are Markdown."""
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def put_table(page: Path, target: str, text: str) -> None:

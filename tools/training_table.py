@@ -48,8 +48,7 @@ def table(folder: Path) -> str:
         TrainingError: A run's records are missing or not valid.
     """
     runs = sorted(path.parent for path in folder.glob(f"*/{SETTINGS_NAME}"))
-    rows = [_COLUMNS, tuple("---" for _ in _COLUMNS), *(_row(run) for run in runs)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return pages.rows([_COLUMNS, tuple("---" for _ in _COLUMNS), *(_row(run) for run in runs)])
 
 
 def _row(run: Path) -> tuple[str, ...]:

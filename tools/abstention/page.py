@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pneumo_edge.evaluation.metrics import Interval
+from tools import pages
 from tools.abstention.results import FileResults
 
 
@@ -60,5 +61,4 @@ def _percent(interval: Interval) -> str:
 
 
 def _table(columns: Sequence[str], rows: Iterator[_Row]) -> str:
-    lines = [("", *columns), ("---", *("---" for _ in columns)), *((name, *cells) for name, cells in rows)]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return pages.rows([("", *columns), ("---", *("---" for _ in columns)), *((name, *cells) for name, cells in rows)])

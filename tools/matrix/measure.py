@@ -32,7 +32,7 @@ from pneumo_edge.runtime.engines.tensors import Given
 from pneumo_edge.spec import DecisionSpec, TrainingSpec
 from pneumo_edge.training import network
 from pneumo_edge.training.initial_weights import InitialWeights
-from tools.matrix.network_records import Cell, FormatRecord, InFloat, NetworkRecord, Ratio
+from tools.matrix.network_records import Cell, FormatRecord, InFloat, NetworkRecord
 
 #: Images that the batch-norm statistics of random weights are taken from.
 _STATISTICS_IMAGES = 256
@@ -224,8 +224,7 @@ def _time(
         if own is None:
             return cell
         whole = medians.get((f"{row.target}-{FLOAT32}", cell.engine))
-        found = statistics.paired_ratio(own, whole) if whole else None
-        ratio = Ratio(found.value, found.low, found.high) if found else None
+        ratio = statistics.paired_ratio(own, whole) if whole else None
         return replace(cell, cpu_ms=float(np.median(own)), ratio=ratio)
 
     return tuple(replace(each, cells=tuple(timed(FORMATS[each.format], cell) for cell in each.cells)) for each in made)

@@ -8,6 +8,7 @@ from pathlib import Path
 from pneumo_edge._util import records
 from pneumo_edge.benchmarks.protocol import BenchmarkSettings
 from pneumo_edge.benchmarks.results import Machine
+from pneumo_edge.evaluation.intervals import Interval
 
 RESULTS = Path("results", "matrix")
 #: Rows of the table of backbones: those made for phones and boards, and two larger ones.
@@ -16,15 +17,6 @@ NETWORKS = (
     "mobilenetv3large-minimalistic", "efficientnetlite0", "efficientnetb0", "efficientnetb1", "efficientnetv2b0",
     "nasnetmobile", "resnet50", "densenet121",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """CPU time of an inference as a multiple of that of the float32 file, with its 95 % interval over processes."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -39,7 +31,7 @@ class Cell:
         delegated_to: The kernel library that operators were delegated to, or "none"; "" where the file does not load.
         delegated: Number of operators that were delegated, by name.
         cpu_ms: Median CPU time of an inference in milliseconds, one thread; None where it was not timed.
-        ratio: The same as a multiple of the float32 file's on that engine.
+        ratio: The same as a multiple of the float32 file's on that engine, with its 95 % interval over processes.
     """
 
     engine: str
@@ -49,7 +41,7 @@ class Cell:
     delegated_to: str = ""
     delegated: dict[str, int] = field(default_factory=dict)
     cpu_ms: float | None = None
-    ratio: Ratio | None = None
+    ratio: Interval | None = None
 
 
 @dataclass(frozen=True)

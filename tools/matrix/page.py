@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pneumo_edge.errors import ResultsError
+from pneumo_edge.evaluation.intervals import Interval
 from pneumo_edge.formats import FORMATS
 from tools import pages
 from tools.matrix import network_records
-from tools.matrix.network_records import Cell, FormatRecord, NetworkRecord, Ratio
+from tools.matrix.network_records import Cell, FormatRecord, NetworkRecord
 
 PAGE = Path("docs/matrix.md")
 
@@ -72,7 +73,7 @@ def _overview(records: Sequence[NetworkRecord]) -> str:
     for record in records:
         by_format = {made.format: made for made in record.formats}
         lines.append([f"[{record.title}](#{_anchor(record.title)})", *(_short(by_format[name]) for name in FORMATS)])
-    return "## All networks\n\n" + _table(lines)
+    return "## All networks\n\n" + pages.rows(lines)
 
 
 def _anchor(title: str) -> str:
@@ -101,7 +102,7 @@ def _details(record: NetworkRecord) -> str:
     return (
         f"## {record.title}\n\n"
         f"Weights of the backbone: {record.weights}. The Keras model is right on {accuracy:.0%} of {record.images} "
-        f"validation images (AUC {auc:.3f}).\n\n{_table(lines)}"
+        f"validation images (AUC {auc:.3f}).\n\n{pages.rows(lines)}"
     )
 
 
@@ -119,7 +120,7 @@ def line(made: FormatRecord, cell: Cell) -> list[str]:
     ]
 
 
-def _interval(ratio: Ratio) -> str:
+def _interval(ratio: Interval) -> str:
     """Empty for the float32 file, which is its own measure."""
     return "" if ratio.low == ratio.high else f" [{ratio.low:.2f}, {ratio.high:.2f}]"
 
@@ -167,10 +168,6 @@ def _delegated(made: FormatRecord, cell: Cell) -> str:
 
 def _escaped(words: str) -> str:
     return words.replace("|", "\\|").replace("<", "&lt;")
-
-
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def write(folder: Path = network_records.RESULTS) -> None:
