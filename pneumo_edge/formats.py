@@ -265,24 +265,16 @@ FORMATS: dict[str, Format] = {
     )
 }
 
+_MIXED = replace(
+    FORMATS["tflite-int8"],
+    name="mixed",
+    summary="as int8, but for the fewest operators in float32 with which the file passes",
+    usual=False,
+    searched=True,
+)
 #: Formats that are made only where they are asked for by name, because each takes a search.
 ON_REQUEST: dict[str, Format] = {
-    row.id: row
-    for row in (
-        Format(
-            "tflite",
-            "mixed",
-            "as int8, but for the fewest operators in float32 with which the file passes",
-            "uint8",
-            _TFLITE,
-            _QUANTIZED,
-            quantized=True,
-            calibrated=True,
-            converter=".tflite:int8",
-            arithmetic="int8",
-            searched=True,
-        ),
-    )
+    _MIXED.id: _MIXED,
 }
 
 #: Formats that are made by default: those that a device runs fast, and the float format of each target.

@@ -74,9 +74,8 @@ def command(copy: Path, phantom: Path, tmp_path: Path) -> Command:
 
 def _add_row(table: Path, row: str) -> None:
     text = table.read_text(encoding="utf-8")
-    assert _TABLE in text
-    # Of two tables the first: that of what is made without being asked for.
-    table.write_text(text.replace(_TABLE, _TABLE + row.rstrip("\n"), 1), encoding="utf-8")
+    assert text.count(_TABLE) == 1
+    table.write_text(text.replace(_TABLE, _TABLE + row.rstrip("\n")), encoding="utf-8")
 
 
 def test_a_format_is_added_by_a_row(
