@@ -26,7 +26,9 @@ _PREPROCESSING_VERSION = "1"
 #: The same for the content of a manifest.
 _MANIFEST_VERSION = "2"
 #: Bytes that are read of the pixels before their pages are given back to the system.
-_MOST_MAPPED = 2**29
+_MOST_MAPPED = 2**27
+#: Images that are read at once.
+_MOST_READ = 1024
 #: A multiple of 64, as numpy has it.
 _HEADER_BYTES = 128
 
@@ -65,13 +67,19 @@ class GreyImages:
         return len(self._rows)
 
     def __getitem__(self, index: int | np.intp | slice | list[int] | npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
-        found = np.array(self._pixels[self._rows[index]], dtype=np.uint8)
-        self._read += found.nbytes
-        if self._read > _MOST_MAPPED and hasattr(mmap, "MADV_DONTNEED"):
-            # Pages of the file that were read count as this process's memory until they are given back.
-            self._read = 0
-            if isinstance(mapped := getattr(self._pixels, "_mmap", None), mmap.mmap):
-                mapped.madvise(mmap.MADV_DONTNEED)
+        chosen = self._rows[index]
+        found = np.empty((*np.shape(chosen), *self.shape[1:]), dtype=np.uint8)
+        rows = np.atleast_1d(chosen)
+        flat = found.reshape(len(rows), *self.shape[1:])
+        for start in range(0, len(rows), _MOST_READ):
+            part = flat[start : start + _MOST_READ]
+            part[:] = self._pixels[rows[start : start + _MOST_READ]]
+            self._read += part.nbytes
+            if self._read > _MOST_MAPPED and hasattr(mmap, "MADV_DONTNEED"):
+                # Pages of the file that were read count as this process's memory until they are given back.
+                self._read = 0
+                if isinstance(mapped := getattr(self._pixels, "_mmap", None), mmap.mmap):
+                    mapped.madvise(mmap.MADV_DONTNEED)
         return found
 
     def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> npt.NDArray[Any]:
