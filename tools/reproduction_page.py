@@ -38,6 +38,7 @@ _COLUMNS = (
     "AUC",
     "largest validation loss",
     "training mode / inference mode",
+    "statistics estimated again",
 )
 _LABELS: dict[Correction, str] = {
     "none": "reproduced",
@@ -164,7 +165,7 @@ def _published_line(published: Published) -> str:
 
 def _measured(outcome: Outcome) -> tuple[str, ...]:
     result, rows = outcome.result, outcome.rows
-    modes = result.modes
+    modes, again = result.modes, result.reestimated
     return (
         f"{sum(result.train_images.values()):,} x {result.epochs}",
         f"{rows[-1].accuracy:.3f}",
@@ -173,6 +174,7 @@ def _measured(outcome: Outcome) -> tuple[str, ...]:
         "none" if math.isnan(rows[-1].val_auc) else f"{rows[-1].val_auc:.3f}",
         f"{max(row.val_loss for row in rows):.3g}",
         f"{modes.training.accuracy:.3f} / {modes.inference.accuracy:.3f}",
+        f"{again.accuracy:.4f}" if again else "",
     )
 
 

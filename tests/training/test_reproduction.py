@@ -230,9 +230,30 @@ def test_the_two_modes_differ_only_where_batch_norm_is_trained(
     assert trained.modes.images == 2 * _TRAIN_PER_CLASS
     assert trained.modes.training != trained.modes.inference
     assert frozen.modes.training == frozen.modes.inference
+    assert trained.reestimated is not None and frozen.reestimated is None
     averages = [built[i].network.base.layers[3].get_weights()[2:] for i in (0, 1)]
     assert not np.allclose(averages[0][0], 0)
     np.testing.assert_array_equal(averages[1], [np.zeros(4), np.ones(4)])
+
+
+@pytest.mark.slow
+def test_statistics_estimated_again_are_those_of_the_final_weights(
+    keras: Any, dataset: Dataset, tmp_path: Path, built: list[_Built]
+) -> None:
+    # Two batches of one size, so that the mean of their means is that of all images.
+    plain = replace(_REPORT, augmentation=GeneratorArguments(), batch_size=_TRAIN_PER_CLASS)
+    result, _ = _run(plain, dataset, tmp_path, epochs=1)
+    network = built[0].network
+    inputs = keras.Model(network.base.input, network.base.layers[3].input)
+    train = np.concatenate([dataset.indices("train"), dataset.indices("val")])
+    expected = inputs.predict(dataset.rgb(train).astype(np.float32) / 255, verbose=0).astype(np.float64)
+    np.testing.assert_allclose(network.base.layers[3].get_weights()[2], expected.mean((0, 1, 2)), rtol=1e-3, atol=1e-4)
+    test = dataset.indices("test")[: sum(result.validation_images.values())]
+    logits = network.logits.predict(dataset.rgb(test).astype(np.float32) / 255, verbose=0)[:, 0]
+    found = result.reestimated
+    assert found is not None and (found.layers, found.images) == (1, 2 * _TRAIN_PER_CLASS)
+    assert found.accuracy == np.mean((logits > 0) == dataset.labels(test))
+    assert found.called_pneumonia == np.mean(logits > 0)
 
 
 @pytest.mark.slow
@@ -283,7 +304,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
     ]
     for row, wanted in zip(rows, expected, strict=True):
         assert (row.loss, row.val_loss) == (wanted.loss, wanted.val_loss)
-    assert resumed.modes == whole.modes
+    assert (resumed.modes, resumed.reestimated) == (whole.modes, whole.reestimated)
     for one, other in zip(built[0].network.base.get_weights(), built[-1].network.base.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -305,6 +326,7 @@ def test_a_network_of_nan_has_a_record(dataset: Dataset, tmp_path: Path, built: 
     assert np.isnan(rows[-1].val_loss) and np.isnan(rows[-1].val_auc)
     assert rows[-1].called_pneumonia == 0
     assert result.modes.inference.loss is None
+    assert result.reestimated is not None and result.reestimated.auc is None
 
 
 # The command line
