@@ -7,6 +7,7 @@ Temperature and threshold are chosen on them as training does.
 from __future__ import annotations
 
 import contextlib
+import functools
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -388,11 +389,15 @@ def _ask(
     temperature: float,
 ) -> npt.NDArray[np.float32]:
     """In the child process: probabilities of images, (images, classes)."""
-    model: Any = keras_file.open_network(file, output).assemble(trial, size, temperature)
+    model = _assemble(file, output, size, temperature)
     starts = range(0, len(pixels), _BATCH)
-    return np.concatenate(
-        [model.predict_on_batch(pixels[start : start + _BATCH].astype(np.float32)) for start in starts]
-    )
+    return np.concatenate([model.predict_on_batch(trial.apply(pixels[start : start + _BATCH])) for start in starts])
+
+
+# TensorFlow traces a network when it first runs; a network for each scaling would be traced for each.
+@functools.lru_cache(maxsize=1)
+def _assemble(file: Path, output: Output | None, size: tuple[int, int], temperature: float) -> Any:
+    return keras_file.open_network(file, output).assemble(Scaling(), size, temperature)
 
 
 def _save(
