@@ -58,7 +58,7 @@ def _row(run: Path) -> tuple[str, ...]:
             history = list(csv.DictReader(stream))
         heads = sum(epoch["phase"] == "head" for epoch in history)
         minutes = sum(float(epoch["seconds"]) for epoch in history) / 60
-        labels, columns = _read_validation(run / VALIDATION_NAME)
+        labels, columns = read_validation(run / VALIDATION_NAME)
     except (OSError, KeyError, ValueError) as error:
         raise TrainingError(
             f"{run} cannot be read ({error})",
@@ -86,7 +86,8 @@ def _row(run: Path) -> tuple[str, ...]:
     )
 
 
-def _read_validation(path: Path) -> tuple[Labels, dict[str, Scores]]:
+def read_validation(path: Path) -> tuple[Labels, dict[str, Scores]]:
+    """Read labels and columns of scores of a run with two classes, each of shape (images,)."""
     with path.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     names = [name for name in rows[0] if name not in ("name", "label")]

@@ -22,7 +22,7 @@ from PIL import Image, ImageFilter
 
 from pneumo_edge._util.progress import track
 from pneumo_edge.data.reading import read_each
-from pneumo_edge.data.samples import Sample, Source, describe_counts
+from pneumo_edge.data.samples import Readable, Sample, describe_counts
 from pneumo_edge.errors import ImageError
 from pneumo_edge.imaging import images
 
@@ -102,7 +102,7 @@ class _Template:
     pixels: _Floats
 
 
-def find_marks(source: Source, samples: Sequence[Sample], typical_height: float) -> tuple[Mark, ...]:
+def find_marks(source: Readable, samples: Sequence[Sample], typical_height: float) -> tuple[Mark, ...]:
     """Find the patterns that stand on training images of one class only, and count them in all splits.
 
     Args:
@@ -171,7 +171,7 @@ def _contrasting(frame: _HighPass) -> npt.NDArray[np.bool_]:
     return np.asarray(pixels * sums[1] - sums[0] ** 2 > (_CONTRAST * pixels) ** 2)
 
 
-def _templates(source: Source, training: Sequence[Sample], scale: float) -> list[_Template]:
+def _templates(source: Readable, training: Sequence[Sample], scale: float) -> list[_Template]:
     """The patterns of one class at one place, the most frequent first, without those that occur with another."""
     used: list[Sample] = []
     frames: list[tuple[_HighPass, ...]] = []
@@ -250,7 +250,7 @@ def _standardize(windows: _Floats) -> _Floats:
 
 
 def _search(
-    source: Source, samples: Sequence[Sample], templates: Sequence[_Template], scale: float
+    source: Readable, samples: Sequence[Sample], templates: Sequence[_Template], scale: float
 ) -> Iterator[tuple[str, int, _Place]]:
     """For each pattern on each image: the image's name, the template's number, and the place."""
 
@@ -295,7 +295,7 @@ def _distinct(items: Iterable[Item], members: Iterable[set[str]], places: Iterab
 
 
 def _mark(
-    source: Source, template: _Template, found: Mapping[str, _Place], samples: Sequence[Sample], scale: float
+    source: Readable, template: _Template, found: Mapping[str, _Place], samples: Sequence[Sample], scale: float
 ) -> Mark | None:
     """The mark of a template, if it stands on enough patients of one class alone.
 

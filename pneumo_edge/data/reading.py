@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pneumo_edge._util import cores
 from pneumo_edge._util.progress import track
-from pneumo_edge.data.samples import Sample, Source
+from pneumo_edge.data.samples import Readable, Sample
 from pneumo_edge.errors import ImageError
 
 Result = TypeVar("Result")
@@ -19,7 +19,7 @@ _AHEAD = 256
 
 
 def read_each(
-    source: Source, samples: Sequence[Sample], work: Callable[[bytes], Result], description: str
+    source: Readable, samples: Sequence[Sample], work: Callable[[bytes], Result], description: str
 ) -> Iterator[tuple[Sample, Result | ImageError]]:
     """Call a function on the bytes of every image, in threads.
 

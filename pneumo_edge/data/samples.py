@@ -47,6 +47,19 @@ class Labelled(Protocol):
         ...
 
 
+class Readable(Protocol):
+    """Image files, and the classes of their labels."""
+
+    @property
+    def task(self) -> Task:
+        """The classes."""
+        ...
+
+    def read(self, sample: Sample) -> bytes:
+        """Return the bytes of a sample's image file."""
+        ...
+
+
 class Source(Protocol):
     """A data set.
 

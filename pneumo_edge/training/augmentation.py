@@ -14,9 +14,9 @@ from pneumo_edge._util import extras
 class Augmentation:
     """Largest amount of each random change; the amount is drawn for each image.
 
-    There is no flip, because a horizontal flip moves the heart to the other side. Height and width are scaled
-    independently, because the images of the data set lost their aspect ratio when they were made square. Its classes
-    and splits differ in aspect ratio, sharpness and exposure for reasons that are not medical.
+    A flip moves the heart to the other side, so few recipes have it. Height and width are scaled independently, because
+    the images of the data set lost their aspect ratio when they were made square. Its classes and splits differ in
+    aspect ratio, sharpness and exposure for reasons that are not medical.
 
     Attributes:
         rotation: Largest angle, degrees.
@@ -29,6 +29,7 @@ class Augmentation:
         blur: Largest standard deviation of a Gaussian blur, in pixels of a 224-pixel side.
         noise: Largest standard deviation of Gaussian noise, share of the grey range.
         cutout: Largest side of a box filled with one grey, share of the image's side.
+        flip: Probability that left and right change places.
 
     Five groups of changes are each applied to an image with a probability of one half, independently: the geometric
     changes (the first four), the grey curve (the next three), the blur, the noise and the cutout.
@@ -44,6 +45,7 @@ class Augmentation:
     blur: float = 0.0
     noise: float = 0.0
     cutout: float = 0.0
+    flip: float = 0.0
 
 
 def augment(grey: npt.NDArray[np.uint8], augmentation: Augmentation, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
@@ -94,6 +96,8 @@ def _augment_one(image: npt.NDArray[np.uint8], a: Augmentation, rng: np.random.G
         changed = np.clip(changed + noise, 0, 255).astype(np.uint8)
     if a.cutout and chance[2]:
         changed = _cutout(changed.copy(), positive[2:7], a.cutout)
+    if a.flip and rng.uniform() < a.flip:
+        changed = cv2.flip(changed, 1)
     return np.asarray(changed, dtype=np.uint8)
 
 

@@ -27,8 +27,9 @@ from pneumo_edge.imaging.images import grey_to_rgb
 from pneumo_edge.runs import Run
 from pneumo_edge.spec import DecisionSpec, TrainingSpec
 from pneumo_edge.task import Task
-from pneumo_edge.training import curves
+from pneumo_edge.training import counterfactuals, curves
 from pneumo_edge.training.augmentation import augment, resize
+from pneumo_edge.training.exchange import Donors, exchange
 from pneumo_edge.training.initial_weights import InitialWeights
 from pneumo_edge.training.network import FEATURES, LOGITS, at_side, build, freeze
 from pneumo_edge.training.phases import Epoch, TrainingImages, fit_phase
@@ -76,7 +77,7 @@ def train(
         dataset: Manifest and pixels of the backbone's size; its test split is not used.
         data_path: Path of the data, for the record.
         folder: The run's folder.
-        cache: Folder for features, shared by runs with the same backbone and data.
+        cache: Folder for features, shared by runs with the same backbone and data, and for the marks of the data.
         seed: Seed of the initialization and of the order of images.
 
     Raises:
@@ -96,11 +97,14 @@ def train(
     classes = len(dataset.manifest.task.class_names)
     model = build(backbone, weights, recipe.dropout, dataset.rgb(train_indices[:256]), classes)
 
+    donors = None
+    if recipe.check_counterfactuals or any(phase.exchange for phase in recipe.fine_tune):
+        donors = Donors.of(dataset, cache)
     rows = _fit_head(model, recipe, dataset, cache / "features", folder / _CHECKPOINT_NAME / "head", seed)
     for number in range(len(recipe.fine_tune)):
-        rows += _fine_tune(model, backbone, recipe, number, dataset, folder / _CHECKPOINT_NAME, seed)
+        rows += _fine_tune(model, backbone, recipe, number, dataset, donors, folder / _CHECKPOINT_NAME, seed)
 
-    run = _finish(model, recipe, settings, dataset, data_path, len(rows), folder)
+    run = _finish(model, recipe, settings, dataset, donors, data_path, len(rows), folder)
     dataset.manifest.save(folder / runs.MANIFEST_NAME)
     curves.save(rows, folder)
     with files.atomic(folder / runs.MODEL_NAME) as temporary:
@@ -167,7 +171,14 @@ def _features(
 
 
 def _fine_tune(
-    model: Any, backbone: Backbone, recipe: Recipe, number: int, dataset: Dataset, folder: Path, seed: int
+    model: Any,
+    backbone: Backbone,
+    recipe: Recipe,
+    number: int,
+    dataset: Dataset,
+    donors: Donors | None,
+    folder: Path,
+    seed: int,
 ) -> tuple[Epoch, ...]:
     """Fit the whole network for one phase, at the phase's image size, and set the weights that the phase keeps."""
     phase, name = recipe.fine_tune[number], f"fine-tune-{number + 1}"
@@ -178,7 +189,7 @@ def _fine_tune(
         name,
         trainer(fitted, side),
         phase,
-        training_images(dataset, phase),
+        training_images(dataset, phase, donors),
         lambda: _scores(fitted, resize(dataset.grey[val_indices], side), dataset.manifest.task),
         dataset.manifest.task.targets(dataset.labels(val_indices)),
         folder / name,
@@ -205,11 +216,13 @@ def trainer(model: Any, side: int) -> Any:
     return keras.Model(grey, model(keras.layers.Concatenate()([grey, grey, grey])))
 
 
-def training_images(dataset: Dataset, phase: Phase) -> TrainingImages:
-    """Return the training split for a phase: augmented, then resized to the phase's side."""
+def training_images(dataset: Dataset, phase: Phase, donors: Donors | None = None) -> TrainingImages:
+    """Return the training split for a phase: exchanged with donors, augmented, then resized to the phase's side."""
 
     def read(chosen: npt.NDArray[np.intp], rng: np.random.Generator) -> npt.NDArray[np.float32]:
         pixels = dataset.grey[chosen]
+        if phase.exchange and donors:
+            pixels = exchange(pixels, chosen, donors, phase.exchange, rng)
         if phase.augmentation:
             pixels = augment(pixels, phase.augmentation, rng)
         return resize(pixels, _side(phase, pixels.shape[1]))[..., np.newaxis].astype(np.float32)
@@ -224,7 +237,14 @@ def _scores(model: Any, grey: npt.NDArray[np.uint8], task: Task) -> Scores:
 
 
 def _finish(
-    model: Any, recipe: Recipe, settings: TrainingSettings, dataset: Dataset, data_path: Path, epochs: int, folder: Path
+    model: Any,
+    recipe: Recipe,
+    settings: TrainingSettings,
+    dataset: Dataset,
+    donors: Donors | None,
+    data_path: Path,
+    epochs: int,
+    folder: Path,
 ) -> Run:
     """Choose temperature and threshold on validation, and fold the temperature into the last layer."""
     val_indices = dataset.indices("val")
@@ -244,6 +264,8 @@ def _finish(
     columns = {"probability": scores}
     if recipe.check_shifts:
         columns |= _shifted_scores(model, dataset.grey[val_indices], task)
+    if recipe.check_counterfactuals and donors:
+        columns |= _counterfactual_scores(model, dataset, donors)
     save_validation(dataset, val_indices, columns, folder / runs.VALIDATION_NAME)
     return Run(
         backbone=settings.backbone,
@@ -261,6 +283,7 @@ def _finish(
             validation={
                 **runs.validation_metrics(labels, scores, threshold),
                 **shift_metrics(labels, columns, threshold),
+                **counterfactuals.counterfactual_metrics(labels, columns, threshold),
             },
         ),
         versions={
@@ -280,6 +303,17 @@ def _shifted_scores(model: Any, grey: npt.NDArray[np.uint8], task: Task) -> dict
         for name, shift in SHIFTS.items():
             scores[name] = _scores(model, np.stack([shift(image) for image in grey]), task)
             advance(len(grey), name)
+    return scores
+
+
+def _counterfactual_scores(model: Any, dataset: Dataset, donors: Donors) -> dict[str, Scores]:
+    indices, kinds = dataset.indices("val"), counterfactuals.KINDS
+    with bar("Training: counterfactual validation", len(kinds) * len(indices)) as advance:
+        scores = {}
+        for kind in kinds:
+            changed = counterfactuals.change(dataset, indices, donors, kind)
+            scores[counterfactuals.column(kind)] = _scores(model, changed, dataset.manifest.task)
+            advance(len(indices), kind)
     return scores
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pneumo_edge.evaluation.operating_point import ThresholdRule
 from pneumo_edge.training.augmentation import Augmentation
+from pneumo_edge.training.exchange import Exchange
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Phase:
         ema: Momentum per step of the exponential moving average of the weights, which is validated and kept; None for
             the weights themselves.
         augmentation: Augmentation of the images, or None.
+        exchange: What is exchanged between images before they are augmented, or None.
     """
 
     epochs: int
@@ -39,11 +41,16 @@ class Phase:
     balanced: bool = False
     ema: float | None = None
     augmentation: Augmentation | None = None
+    exchange: Exchange | None = None
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """First the head is fitted on features of the frozen backbone; then the whole network with batch norm frozen."""
+    """First the head is fitted on features of the frozen backbone; then the whole network with batch norm frozen.
+
+    ``check_shifts`` and ``check_counterfactuals`` add what the network makes of changed validation images to the
+    record, see :mod:`pneumo_edge.training.shifts` and :mod:`pneumo_edge.training.counterfactuals`.
+    """
 
     name: str
     summary: str
@@ -52,6 +59,7 @@ class Recipe:
     head: Phase = Phase(epochs=40, learning_rate=1e-3, warmup_epochs=0, patience=6)
     threshold_rule: ThresholdRule = ThresholdRule.YOUDEN
     check_shifts: bool = False
+    check_counterfactuals: bool = False
 
 
 _LIGHT = Augmentation(rotation=7, translation=0.05, scale=0.1, contrast=0.1, brightness=0.1)
