@@ -27,8 +27,13 @@ Grey = npt.NDArray[np.uint8]
 
 #: Part of the cache's key: raise it when other marks are found on the same images.
 _MARKS_VERSION = "1"
-#: Pixels of a 224-pixel side around a mark that belong to it, because its place varies from film to film.
-_MARGIN = 4
+#: Pixels of a 224-pixel side around a mark that belong to it, because its place varies from film to film; how far from
+#: the window that was found the rest of a mark is searched; and how far apart its letters are at most.
+_MARGIN, _AROUND, _GAP = 4, 48, 7
+#: How much more detail marked images have where the mark is, in grey levels.
+_DETAIL = 6.0
+#: Images from which the extent of a mark is taken, marked and others.
+_MOST_COMPARED = 100
 #: Pixels of a 224-pixel side over which what is exchanged fades out.
 _FADE = 4
 #: Levels of the Laplacian pyramid whose contrast is exchanged.
@@ -100,7 +105,6 @@ class Donors:
         """
         indices = dataset.indices("train")
         labels = dataset.labels(indices)
-        height, width = dataset.grey.shape[1:]
         row_of = {entry.name: row for row, entry in enumerate(dataset.manifest.entries)}
         training = set(indices.tolist())
         names = dataset.manifest.task.class_names
@@ -108,15 +112,9 @@ class Donors:
         for mark in _marks(dataset, cache):
             found = frozenset(row_of[name] for name in mark.names)
             if donors := tuple(sorted(found & training)):
-                places.append(
-                    Place(
-                        names.index(mark.class_name),
-                        _span(mark.top, mark.height, height),
-                        _span(mark.left, mark.width, width),
-                        found,
-                        donors,
-                    )
-                )
+                others = np.array(sorted(training - found), dtype=np.intp)
+                rows, columns = _extent(mark, dataset.grey, np.array(donors, dtype=np.intp), others)
+                places.append(Place(names.index(mark.class_name), rows, columns, found, donors))
         by_class = {int(label): indices[labels == label] for label in np.unique(labels)}
         return Donors(dataset.grey, by_class, tuple(places))
 
@@ -168,9 +166,50 @@ def _marks(dataset: Dataset, cache: Path) -> tuple[Mark, ...]:
     return records.loads(_Found, path.read_bytes()).marks
 
 
-def _span(start: float, length: float, side: int) -> tuple[int, int]:
-    """First and last pixel (exclusive) of a mark with its margin."""
-    margin = _MARGIN * side / 224
+def _extent(
+    mark: Mark, grey: GreyImages, marked: npt.NDArray[np.intp], others: npt.NDArray[np.intp]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and columns of a whole mark: what was found is a window on a part of it.
+
+    Args:
+        mark: What was found.
+        grey: Pixels of the data set.
+        marked: Training images that have it.
+        others: Training images that do not.
+    """
+    cv2 = extras.need("cv2", "train")
+    height, width = grey.shape[1:]
+    scale = min(height, width) / 224
+    top, bottom = _span(mark.top, mark.height, height, _MARGIN * scale)
+    left, right = _span(mark.left, mark.width, width, _MARGIN * scale)
+
+    def detail(rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+        chosen = rows[:: max(1, len(rows) // _MOST_COMPARED)]
+        images = (grey[row].astype(np.float32) for row in chosen)
+        total = sum(np.abs(image - cv2.GaussianBlur(image, (0, 0), 4 * scale)) for image in images)
+        return np.asarray(total / len(chosen), dtype=np.float32)
+
+    if not len(others):
+        return (top, bottom), (left, right)
+    more = (detail(marked) - detail(others) > _DETAIL).astype(np.uint8)
+    around = round(_AROUND * scale)
+    near = np.zeros_like(more)
+    near[max(0, top - around) : bottom + around, max(0, left - around) : right + around] = 1
+    gap = np.ones((max(1, round(_GAP * scale)),) * 2, np.uint8)
+    _, parts = cv2.connectedComponents(cv2.morphologyEx(more & near, cv2.MORPH_CLOSE, gap))
+    own = np.isin(parts, np.setdiff1d(np.unique(parts[top:bottom, left:right]), [0]))
+    spans = []
+    for axis, (first, last), side in ((1, (top, bottom), height), (0, (left, right), width)):
+        # The margin was added to the window; the rest of the mark gets half of it.
+        at = np.flatnonzero(own.any(axis=axis))
+        margin = round(_MARGIN / 2 * scale)
+        ends = (max(0, int(at[0]) - margin), min(side, int(at[-1]) + 1 + margin)) if len(at) else (first, last)
+        spans.append((min(first, ends[0]), max(last, ends[1])))
+    return spans[0], spans[1]
+
+
+def _span(start: float, length: float, side: int, margin: float) -> tuple[int, int]:
+    """First and last pixel (exclusive) of a part of a side, with a margin."""
     return max(0, round(start * side - margin)), min(side, round((start + length) * side + margin))
 
 
