@@ -29,12 +29,17 @@ SECONDS ?= 3600
 # How often training is killed in each recipe, and how often each JSON document is changed.
 KILLS ?= 10
 MUTATIONS ?= 2000
+# What train-seeds trains.
+BACKBONES ?= mobilenetv2 efficientnetlite0 efficientnetb0
+SEEDS ?= 0 1 2 3 4
+RECIPE ?= robust
+RUNS_IN ?= runs
 # How many phantom images large-data draws and trains on.
 IMAGES ?= 120000
 # Model files whose verdicts are compared between machines, beside the bundled ones.
 MODELS ?= models
 
-.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-marks training-table formats-table matrix own-networks mixed-precision sensitivity report-reproduction \
+.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-marks recipe-selection train-seeds training-table formats-table matrix own-networks mixed-precision sensitivity report-reproduction \
 	device-speed serve-load report-picture repeat benchmark-pages uncertain kill-training mutate-documents fuzz processors arm64 clean
 .DEFAULT_GOAL := help
 
@@ -108,6 +113,16 @@ bundled-references: $(READY) ## Put what verify holds the bundled models to besi
 
 planted-marks: $(READY) ## Plant marks in phantom images, and count how often data audit finds them; keep results/audit
 	$(BIN)/python -m tools.planted_marks
+
+recipe-selection: $(READY) ## Train shortened candidates for a recipe, compare them by counterfactual validation, and redraw docs/shortcuts.md (DATA=, WEIGHTS=)
+	$(BIN)/python -m tools.recipe_selection $(OPTIONS)
+
+train-seeds: $(READY) ## Train SEEDS of BACKBONES by RECIPE into RUNS_IN/BACKBONE-RECIPE-SEED; resumes, and skips finished runs (DATA=, WEIGHTS=)
+	for backbone in $(BACKBONES); do for seed in $(SEEDS); do \
+		run=$(RUNS_IN)/$$backbone-$(RECIPE)-$$seed; \
+		test -f $$run/run.json || $(BIN)/pneumo-edge train $(OPTIONS) --backbone $$backbone --recipe $(RECIPE) \
+			--seed $$seed --out $$run || exit; \
+	done; done
 
 training-table: $(READY) ## Put the runs in results/training into docs/training-results.md
 	$(BIN)/python -m tools.training_table

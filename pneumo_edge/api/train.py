@@ -65,7 +65,7 @@ def train(
         data: Folder with class folders (``train/NORMAL``, ``train/PNEUMONIA``, ``test/...``), or a MedMNIST ``.npz``;
             or a :class:`~pneumo_edge.data.datasource.DataSource`, which says how other data is read.
         backbone: Name of a row of the table of backbones, such as ``"mobilenetv2"``; None with ``init``.
-        recipe: Name of a recipe: ``"quick"``, ``"standard"`` or ``"best"``.
+        recipe: Name of a recipe: ``"quick"``, ``"standard"``, ``"best"`` or ``"robust"``.
         image_size: Height and width of the images that the network takes, 96 to 512 pixels; by default 224, or what the
             network of ``init`` takes.
         alpha: Width of the network as a multiple of the usual one. Only some backbones have others than 1; MobileNetV2

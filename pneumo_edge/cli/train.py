@@ -130,6 +130,12 @@ def _print(run: TrainedRun) -> None:
     else:
         found = f"AUC {metrics['auc']:.4f}, accuracy {metrics['accuracy']:.4f} at threshold {threshold:.4f}"
     typer.echo(f"{run.folder}: validation {found} after {training.epochs} epochs")
+    if "counterfactual_auc" in metrics:
+        flips = metrics["counterfactual_flips_all"]
+        typer.echo(
+            f"Counterfactual validation: AUC {metrics['counterfactual_auc']:.4f}; {flips:.1%} of decisions change when "
+            "marks, border, tone and sharpness are those of the other class"
+        )
     typer.echo(f"Initial weights: {training.initial_weights}")
     typer.echo(f"Next: pneumo-edge export {run.folder}")
 

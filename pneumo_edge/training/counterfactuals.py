@@ -17,7 +17,7 @@ from pneumo_edge.training.exchange import Donors, Grey, erase, match_sharpness, 
 
 #: Width of the ring that is exchanged, share of the side.
 _BORDER = 0.1
-#: The same donors for every run, whatever its seed.
+#: The same donors for the runs of every seed.
 _SEED = 20
 
 #: An image, its index and label, and the donor; gives the changed image.

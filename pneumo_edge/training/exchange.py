@@ -44,7 +44,7 @@ _MOST_GAIN = 4.0
 
 @dataclass(frozen=True)
 class Exchange:
-    """How much is exchanged between training images; the donor's class is drawn evenly, whatever the image's is.
+    """How much is exchanged between training images; the donor is of each class with the same probability.
 
     Attributes:
         probability: Of each kind of exchange, for each image.
@@ -53,8 +53,8 @@ class Exchange:
         sharpness: Largest weight of the donor's contrast at each scale, 0 to 1.
         marks: Whether burned-in marks are erased and pasted.
 
-    Weights are drawn between one half and all of the largest. Donors of both classes are needed: were exchanged images
-    always given to the other class, what an exchange leaves behind would tell the classes.
+    Weights are drawn between one half and all of the largest. Donors of the image's own class are needed, too: without
+    them, an image that shows traces of an exchange would have the look of the other class, which tells its own.
     """
 
     probability: float
@@ -248,7 +248,7 @@ def _exchange_one(image: Grey, index: int, donors: Donors, settings: Exchange, r
         image = take_border(image, donor, widths * settings.border)
     if settings.marks and donors.places and chance[3]:
         place = donors.places[int(of_mark[0] * len(donors.places))]
-        # Where there is no mark, its place is erased all the same: both classes get what erasing leaves behind.
+        # A place without a mark is erased, too: both classes get what erasing leaves behind.
         image = erase(image, [each for each in donors.places if index in each.images] or [place])
         if of_mark[1] < 0.5:
             image = paste(image, donors.grey[place.donors[int(of_mark[2] * len(place.donors))]], place)

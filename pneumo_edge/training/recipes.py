@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pneumo_edge.evaluation.operating_point import ThresholdRule
 from pneumo_edge.training.augmentation import Augmentation
@@ -91,6 +91,24 @@ RECIPES: dict[str, Recipe] = {
             (Phase(8, 4e-4, warmup_epochs=1, ema=0.98, balanced=True, augmentation=_STRONG),),
             threshold_rule=ThresholdRule.SENSITIVITY_95,
             check_shifts=True,
+        ),
+        Recipe(
+            "robust",
+            "best, and what machines leave on films (marks, borders, tone, sharpness) is exchanged between images",
+            (
+                Phase(
+                    8,
+                    4e-4,
+                    warmup_epochs=1,
+                    ema=0.98,
+                    balanced=True,
+                    augmentation=replace(_STRONG, flip=0.5),
+                    exchange=Exchange(0.5, border=0.12, tone=1.0, sharpness=1.0, marks=True),
+                ),
+            ),
+            threshold_rule=ThresholdRule.SENSITIVITY_95,
+            check_shifts=True,
+            check_counterfactuals=True,
         ),
     )
 }

@@ -22,6 +22,7 @@ from pneumo_edge.cli import app
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.evaluation.operating_point import ThresholdRule
 from pneumo_edge.imaging import images
+from pneumo_edge.training.counterfactuals import KINDS, column
 from pneumo_edge.training.shifts import SHIFTS
 
 pytestmark = pytest.mark.slow
@@ -68,9 +69,9 @@ def _train(workplace: Path, weights: Path, recipe: str, out: Path, *more: str) -
 
 
 def test_a_killed_run_goes_on_and_leaves_a_whole_run(keras: Any, workplace: Path, weights: Path) -> None:
-    out = workplace / "best"
+    out = workplace / "robust"
     process = subprocess.Popen(
-        _command(workplace, weights, "best", out), env=_environment(workplace), stderr=subprocess.DEVNULL
+        _command(workplace, weights, "robust", out), env=_environment(workplace), stderr=subprocess.DEVNULL
     )
     state = out / "checkpoint" / "fine-tune-1" / "state.json"
     deadline = time.monotonic() + 300
@@ -82,9 +83,9 @@ def test_a_killed_run_goes_on_and_leaves_a_whole_run(keras: Any, workplace: Path
     done_before = len(json.loads(state.read_text())["rows"])
     assert not (out / runs.RECORD_NAME).exists()
 
-    finished = _train(workplace, weights, "best", out)
+    finished = _train(workplace, weights, "robust", out)
     assert finished.exit_code == 0, finished.output
-    assert "1 images are left out" in finished.stdout
+    assert "1 images are left out" in finished.stdout and "Counterfactual validation: AUC " in finished.stdout
     with (out / "history.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     epochs = [int(row["epoch"]) for row in rows if row["phase"] == "fine-tune-1"]
@@ -101,6 +102,15 @@ def test_a_killed_run_goes_on_and_leaves_a_whole_run(keras: Any, workplace: Path
     assert set(SHIFTS) < set(judged[0]), "the shifts that the recipe asks for were not judged"
     shifted = [float(row[name]) for row in judged for name in SHIFTS]
     assert all(0 <= score <= 1 for score in shifted)
+    assert {column(kind) for kind in KINDS} < set(judged[0])
+    called = {
+        name: np.array([float(row[name]) for row in judged]) >= run.decision.threshold
+        for name in ("probability", column("all"))
+    }
+    changed = np.mean(called["probability"] != called[column("all")])
+    # The file has nine digits, and the threshold may be one of its scores.
+    assert run.training.validation["counterfactual_flips_all"] == pytest.approx(changed, abs=1.01 / len(judged))
+    assert 0 <= run.training.validation["counterfactual_auc"] <= 1
     assert run.decision.rule == ThresholdRule.SENSITIVITY_95
     found = [float(row["probability"]) >= run.decision.threshold for row in judged if row["label"] == "1"]
     assert np.mean(found) >= 0.95
