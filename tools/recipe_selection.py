@@ -41,15 +41,18 @@ _BEST = RECIPES["best"]
 _PHASE = _BEST.fine_tune[0]
 assert _PHASE.augmentation is not None
 _FLIPPED = replace(_PHASE.augmentation, flip=0.5)
-_NO_RENDERING = Exchange(0.5, border=0.12, tone=1.0, marks=True)
+_EXCHANGE = Exchange(0.5, border=0.15, tone=1.0, sharpness=1.0, marks=True)
 
 #: What the whole network is trained with, by the name of the candidate.
 CANDIDATES: dict[str, Phase] = {
     "best": _PHASE,
-    "exchange": replace(_PHASE, augmentation=_FLIPPED, exchange=_NO_RENDERING),
-    "exchange-sharpness": replace(_PHASE, augmentation=_FLIPPED, exchange=replace(_NO_RENDERING, sharpness=1.0)),
-    "exchange-sharpness-often": replace(
-        _PHASE, augmentation=_FLIPPED, exchange=replace(_NO_RENDERING, sharpness=1.0, probability=0.8)
+    "exchange-half": replace(_PHASE, augmentation=_FLIPPED, exchange=_EXCHANGE),
+    "exchange-most": replace(_PHASE, augmentation=_FLIPPED, exchange=replace(_EXCHANGE, probability=0.8)),
+    "exchange-most-wide": replace(
+        _PHASE, augmentation=_FLIPPED, exchange=replace(_EXCHANGE, probability=0.8, border=0.25)
+    ),
+    "exchange-most-no-sharpness": replace(
+        _PHASE, augmentation=_FLIPPED, exchange=replace(_EXCHANGE, probability=0.8, sharpness=0.0)
     ),
 }
 

@@ -29,13 +29,13 @@ Grey = npt.NDArray[np.uint8]
 _MARKS_VERSION = "1"
 #: Pixels of a 224-pixel side around a mark that belong to it, because its place varies from film to film; how far from
 #: the window that was found the rest of a mark is searched; and how far apart its letters are at most.
-_MARGIN, _AROUND, _GAP = 4, 48, 7
+_MARGIN, _AROUND, _GAP = 4, 24, 7
 #: How much more detail marked images have where the mark is, in grey levels.
-_DETAIL = 6.0
+_DETAIL = 10.0
 #: Images from which the extent of a mark is taken, marked and others.
 _MOST_COMPARED = 100
-#: Pixels of a 224-pixel side over which what is exchanged fades out.
-_FADE = 4
+#: Pixels of a 224-pixel side over which a border and a mark fade out.
+_FADE, _FADE_OF_MARK = 12, 2
 #: Levels of the Laplacian pyramid whose contrast is exchanged.
 _LEVELS = 4
 #: Largest change of the contrast of a level.
@@ -367,7 +367,7 @@ def paste(image: Grey, donor: Grey, place: Place) -> Grey:
     (top, bottom), (left, right) = place.rows, place.columns
     height, width = bottom - top, right - left
     # Weights of the donor fade out at the sides of the patch, except where that is the side of the image.
-    fade = max(1.0, _FADE * image.shape[0] / 224 / 2)
+    fade = max(1.0, _FADE_OF_MARK * image.shape[0] / 224)
     down, across = (
         np.clip(np.minimum(*_distances(first, last, side)) / fade, 0, 1)
         for first, last, side in ((top, bottom, image.shape[0]), (left, right, image.shape[1]))

@@ -103,7 +103,7 @@ RECIPES: dict[str, Recipe] = {
                     ema=0.98,
                     balanced=True,
                     augmentation=replace(_STRONG, flip=0.5),
-                    exchange=Exchange(0.5, border=0.12, tone=1.0, sharpness=1.0, marks=True),
+                    exchange=Exchange(0.8, border=0.15, tone=1.0, sharpness=1.0, marks=True),
                 ),
             ),
             threshold_rule=ThresholdRule.SENSITIVITY_95,

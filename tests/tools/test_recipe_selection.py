@@ -31,12 +31,12 @@ def _write(folder: Path, name: str, misled: frozenset[str]) -> None:
 
 def test_the_candidate_that_is_misled_least_stands_first(tmp_path: Path) -> None:
     _write(tmp_path, "best", frozenset({"tone", "all"}))
-    _write(tmp_path, "exchange", frozenset({"tone"}))
+    _write(tmp_path, "exchange-half", frozenset({"tone"}))
     heading, _, *rows = (
         [cell.strip() for cell in line.strip("|").split("|")] for line in recipe_selection.table(tmp_path).splitlines()
     )
     first, second = (dict(zip(heading, row, strict=True)) for row in rows)
-    assert (first["candidate"], second["candidate"]) == ("`exchange`", "`best`")
+    assert (first["candidate"], second["candidate"]) == ("`exchange-half`", "`best`")
     # Of five kinds, one is answered contrary: four of five of each class are right.
     assert first["AUC, counterfactual"] == "0.8000" and second["AUC, counterfactual"] == "0.6000"
     assert (first["tone"], first["all"], second["all"]) == ("0.0000", "1.0000", "0.0000")

@@ -93,7 +93,7 @@ def test_an_image_becomes_as_sharp_as_the_donor(own: float, other: float) -> Non
 def test_the_border_is_the_donors_and_the_inside_stays() -> None:
     image, donor = np.full((100, 80), 50, np.uint8), np.full((100, 80), 200, np.uint8)
     changed = take_border(image, donor, (0.2, 0.1, 0.1, 0.0))
-    assert (changed[:18] == 200).all() and (changed[-8:] == 200).all() and (changed[:, :6] == 200).all()
+    assert (changed[:16] == 200).all() and (changed[-6:] == 200).all() and (changed[:, :5] == 200).all()
     assert (changed[24:86, 12:] == 50).all()
 
 
