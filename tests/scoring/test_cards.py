@@ -230,6 +230,15 @@ def test_over_calling_is_told_where_the_test_shows_it(make_model: MakeModel) -> 
     assert "too often" not in _render(make_model(training=replace(_SPEC.training, validation={})))
 
 
+def test_counterfactual_validation_has_a_sentence_of_its_own(make_model: MakeModel) -> None:
+    validation = {"auc": 0.987, "counterfactual_auc": 0.954, "counterfactual_flips_all": 0.125}
+    told = _render(make_model(training=replace(_SPEC.training, validation=validation)))
+    sentence = told[told.index("**Counterfactual validation:**") :].partition("\n\n")[0]
+    assert "0.954" in sentence and "0.125" in sentence
+    assert "AUC 0.987." in told and "counterfactual_" not in told
+    assert "Counterfactual" not in _render(make_model())
+
+
 def test_what_is_not_there_is_left_out(make_model: MakeModel) -> None:
     model = make_model(verification=None, calibration=None)
     measured = _measure(model, "mobilenetv2")

@@ -33,6 +33,9 @@ from pneumo_edge.spec import ADOPTED, OWN_MODEL, RANDOM_WEIGHTS, ModelSpec
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+#: What the names of the metrics of counterfactual validation begin with.
+_COUNTERFACTUAL = "counterfactual_"
+
 
 @dataclass(frozen=True)
 class Card:
@@ -100,6 +103,7 @@ def render(card: Card) -> str:
     """
     template = _environment().get_template("card.md.jinja")
     is_kermany = _is_kermany(card)
+    validation = card.spec.training.validation
     return template.render(
         is_kermany=is_kermany,
         is_elsewhere=_is_elsewhere(card.spec),
@@ -111,7 +115,12 @@ def render(card: Card) -> str:
         spec=card.spec,
         data=card.evaluation.data,
         metrics=card.measured.metrics,
-        validation=card.spec.training.validation,
+        validation={name: value for name, value in validation.items() if not name.startswith(_COUNTERFACTUAL)},
+        counterfactual={
+            name.removeprefix(_COUNTERFACTUAL): value
+            for name, value in validation.items()
+            if name.startswith(_COUNTERFACTUAL)
+        },
         pretrained=_pretrained(card.spec),
         few=shortage(card.evaluation.data),
         tables={
