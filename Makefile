@@ -39,7 +39,7 @@ IMAGES ?= 120000
 # Model files whose verdicts are compared between machines, beside the bundled ones.
 MODELS ?= models
 
-.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-marks recipe-selection train-seeds training-table formats-table matrix own-networks mixed-precision sensitivity report-reproduction \
+.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-shortcuts recipe-selection train-seeds training-table formats-table matrix own-networks mixed-precision sensitivity report-reproduction \
 	device-speed serve-load report-picture repeat benchmark-pages uncertain kill-training mutate-documents fuzz processors arm64 clean
 .DEFAULT_GOAL := help
 
@@ -111,8 +111,8 @@ large-data: $(READY) ## Measure the memory that training takes on 120,000 phanto
 bundled-references: $(READY) ## Put what verify holds the bundled models to beside them, from results and sample pack (DATA= as above)
 	$(BIN)/python -m tools.bundled_references "$(DATA)"
 
-planted-marks: $(READY) ## Plant marks in phantom images, and count how often data audit finds them; keep results/audit
-	$(BIN)/python -m tools.planted_marks
+planted-shortcuts: $(READY) ## Plant shortcuts in phantom images, and count how often data audit finds them; keep results/audit
+	$(BIN)/python -m tools.planted_shortcuts
 
 recipe-selection: $(READY) ## Train shortened candidates for a recipe, compare them by counterfactual validation, and redraw docs/shortcuts.md (DATA=, WEIGHTS=)
 	$(BIN)/python -m tools.recipe_selection $(OPTIONS)

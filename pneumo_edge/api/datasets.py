@@ -18,10 +18,17 @@ from pneumo_edge.spec import ModelSpec
 from pneumo_edge.task import Task
 
 Item = TypeVar("Item")
+#: Shares that take all images for testing.
+_ALL = "0/0/100"
 
 
 def open_data(
-    data: DataArgument, pattern: str | None = None, models: Sequence[Path] = (), *, tell: Tell = arguments.print_line
+    data: DataArgument,
+    pattern: str | None = None,
+    models: Sequence[Path] = (),
+    *,
+    needs_splits: bool = True,
+    tell: Tell = arguments.print_line,
 ) -> Source:
     """Open a data set.
 
@@ -29,6 +36,7 @@ def open_data(
         data: The data set.
         pattern: The user's pattern for patients; "" for none, None for that of the data source, or in the models.
         models: Model files, and folders with model files. The data set is read like their training data, if it can be.
+        needs_splits: Whether data without splits is refused; else all of its images are in the test split.
         tell: Called with a line for each kind of file that is not used, and a line if the pattern is doubtful.
 
     Raises:
@@ -38,7 +46,7 @@ def open_data(
     given = DataSource.of(data)
     if pattern is not None:
         given = replace(given, patient_pattern=pattern)
-    source = _open(given, list(_ways(given, _specs(models))))
+    source = _open(given, list(_ways(given, _specs(models))), needs_splits)
     for line in describe_passed_over(source.passed_over):
         tell(f"note: {printable(line)}")
     if doubt := doubt_pattern(source):
@@ -46,7 +54,11 @@ def open_data(
     return source
 
 
-def _open(given: DataSource, ways: Sequence[tuple[DataSource, Task | None]]) -> Source:
+def _open(given: DataSource, ways: Sequence[tuple[DataSource, Task | None]], needs_splits: bool) -> Source:
+    if not needs_splits and given.split is None:
+        ways = [
+            way for data, task in ways or [(given, None)] for way in ((data, task), (replace(data, split=_ALL), task))
+        ]
     for data, task in ways:
         try:
             return open_source(data, task=task)

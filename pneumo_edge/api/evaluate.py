@@ -44,6 +44,7 @@ def evaluate(
     data: DataArgument,
     *,
     split: SplitName = "val",
+    external: bool = False,
     engine: str | None = None,
     threads: int = 1,
     patient_pattern: str | None = None,
@@ -59,11 +60,13 @@ def evaluate(
         models: Model files, folders with model files, or names of bundled models; one or several.
         data: The data set, as for :func:`pneumo_edge.train`.
         split: ``"val"``, drawn from train by patient as ``train`` does, or ``"test"``.
+        external: Score all images of the data set, whatever their split, as another population, and decide whether
+            each file may be used there (:mod:`pneumo_edge.scoring.external`).
         engine: ``"litert"``, ``"tflite-runtime"`` or ``"onnxruntime"``; by default the best one installed.
         threads: Threads for one inference, 1 to 256.
         patient_pattern: As for :func:`pneumo_edge.train`; "" for none. By default the pattern in the models.
         out: Folder for ``scores.json``, ``metrics.json``, ``evaluation.md`` and figures; by default
-            ``reports/evaluation-SPLIT``.
+            ``reports/evaluation-SPLIT``, or ``reports/evaluation-external``.
         tell: Called with each note, warning and skipped file, a line each; by default they are printed on standard
             error.
 
@@ -71,7 +74,8 @@ def evaluate(
         Metrics and scores. A file that failed is in ``skipped``; the others are scored.
 
     Raises:
-        ArgumentError: The split or engine is unknown, ``threads`` is out of range, or ``out`` is a file.
+        ArgumentError: The split or engine is unknown, ``threads`` is out of range, ``out`` is a file, or a model was
+            trained on data that is to be another population.
         DataError: The data cannot be used.
         ResultsError: Nothing can be scored, or ``scores.json`` is damaged or was made on other images.
         BusyError: Another process writes the same files.
@@ -86,7 +90,7 @@ def evaluate(
     if engine is not None:
         arguments.check_name("engine", engine, ENGINES)
     threads = arguments.whole("threads", threads, 1, cores.MOST)
-    folder = Path(out) if out is not None else Path("reports", f"evaluation-{split}")
+    folder = Path(out) if out is not None else Path("reports", f"evaluation-{'external' if external else split}")
     skipped: list[Skipped] = []
 
     def skip(one: Skipped) -> None:
@@ -97,9 +101,10 @@ def evaluate(
         files = arguments.model_paths(models)
         scores = run.score(
             files,
-            datasets.open_data(data, patient_pattern, files, tell=tell),
-            split,
+            datasets.open_data(data, patient_pattern, files, needs_splits=not external, tell=tell),
+            "test" if external else split,
             folder / _SCORES_NAME,
+            external=external,
             engine=engine,
             threads=threads,
             tell=skip,

@@ -17,7 +17,9 @@ from pneumo_edge.task import PNEUMONIA
 
 if TYPE_CHECKING:
     from pneumo_edge.data.audit import Alike, Audit, Baselines, Patients
+    from pneumo_edge.data.clusters import Cluster
     from pneumo_edge.data.marks import Mark
+    from pneumo_edge.data.places import Place
 
 app = typer.Typer(no_args_is_help=True, help="Download, draw and audit data sets.")
 
@@ -80,6 +82,12 @@ def audit(
         Path | None,
         typer.Option(metavar="FILE.png", help="Also draw images with each burned-in mark. It shows X-rays."),
     ] = None,
+    place_map: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png", help="Also draw how far each place of the images alone tells the classes. No X-rays."
+        ),
+    ] = None,
     reading: datasets.Reading = datasets.AS_IT_IS,
 ) -> None:
     """Check a data set before you train on it.
@@ -89,23 +97,26 @@ def audit(
     not images of a split and class, exact and near duplicates across the
     splits that training uses, patients in more than one split, the
     validation split that training will draw, burned-in marks that stand on
-    training images of one class only, and how well single measures (file
-    size, brightness, contrast, height, aspect ratio, tone, sharpness, JPEG
-    quantization) separate the classes.
+    training images of one class only, places whose pixels alone tell the
+    classes, groups of images that look alike and are nearly all of one
+    class, and how well single measures (file size, brightness, contrast,
+    height, aspect ratio, tone, sharpness, JPEG quantization) separate the
+    classes. For each finding it says what to do.
 
     The exit code is 0 if the audit ran, also if it found problems, and 3 if
     the path contains no data set.
     """
     from pneumo_edge.data.audit import audit as run_audit
-    from pneumo_edge.data.figures import FORMATS, draw_audit, draw_marks
+    from pneumo_edge.data.figures import FORMATS, draw_audit, draw_marks, draw_places
     from pneumo_edge.data.sources import doubt_pattern, open_source
 
-    for path, option in ((figure, "--figure"), (contact_sheet, "--contact-sheet")):
+    drawn = ((figure, "--figure"), (contact_sheet, "--contact-sheet"), (place_map, "--place-map"))
+    for path, option in drawn:
         if path and path.suffix not in FORMATS:
             raise typer.BadParameter(f"{path} does not end in {', '.join(FORMATS)}", param_hint=option)
         if path:
             extras.need("matplotlib", "data")
-    for path, option in ((json, "--json"), (figure, "--figure"), (contact_sheet, "--contact-sheet")):
+    for path, option in ((json, "--json"), *drawn):
         if path:
             options.check_out(path, chain([data], data.rglob("*")), option)
     source = open_source(datasets.source(data, reading))
@@ -121,6 +132,10 @@ def audit(
         draw_marks(findings, source, contact_sheet)
     elif contact_sheet:
         typer.echo(f"No burned-in marks, so {printable(contact_sheet)} is not written.", err=True)
+    if place_map and findings.places:
+        draw_places(findings, place_map)
+    elif place_map:
+        typer.echo(f"No places were measured, so {printable(place_map)} is not written.", err=True)
 
 
 def _print_audit(audit: Audit) -> None:
@@ -178,11 +193,21 @@ def _print_audit(audit: Audit) -> None:
     _heading("Burned-in marks: patterns on training images of one class only")
     _print_marks(audit.marks or ())
 
+    _heading("Places: how far the pixels at one place of the training images alone tell the classes")
+    _print_places(audit.places)
+
+    _heading("Look: groups of similar training images, nearly all of one class")
+    _print_clusters(audit.clusters)
+
     _heading("Shortcuts: baselines a model has to beat on the test split")
     if audit.baselines:
         _print_baselines(audit.baselines)
     else:
         typer.echo("Not computed: needs at least two usable test images of each class.")
+
+    _heading("What to do")
+    for sentence in audit.advice or ("Nothing was found.",):
+        typer.echo(printable(sentence))
 
 
 def _print_result(audit: Audit, found: int) -> None:
@@ -249,9 +274,43 @@ def _print_marks(marks: Sequence[Mark]) -> None:
         for mark in marks
     ]
     _print_table(["seen in", "place", "class", "images of the class", "of others", "p"], rows, words=3)
-    typer.echo("A model can learn to answer with that class wherever such a mark is.")
-    typer.echo("Look at the images (--contact-sheet FILE.png). Then crop or paint over the place in all")
-    typer.echo("images of every class, or leave out the images that have the mark.")
+    typer.echo("Look at the images: --contact-sheet FILE.png.")
+
+
+def _print_places(places: Sequence[Place] | None) -> None:
+    if places is None:
+        typer.echo("Not computed: needs at least ten patients of each class outside the test split.")
+        return
+    from pneumo_edge.data.places import GRID
+
+    whole, cells = places[: -(GRID**2)], places[-(GRID**2) :]
+    typer.echo(", ".join(f"{place.name} AUC {place.auc}" for place in whole))
+    rows = [
+        [str(row + 1), *(f"{place.auc.value:.2f}" for place in cells[row * GRID : (row + 1) * GRID])]
+        for row in range(GRID)
+    ]
+    _print_table(["row", *map(str, range(1, GRID + 1))], rows)
+    typer.echo("Brackets hold for all places together with 95 % confidence (Bonferroni).")
+
+
+def _print_clusters(clusters: Sequence[Cluster] | None) -> None:
+    if clusters is None:
+        typer.echo('Not computed: needs SciPy. Run: pip install "pneumo-edge[data]"')
+    elif not clusters:
+        typer.echo("None found.")
+    else:
+        rows = [
+            [
+                printable(cluster.class_name),
+                "; ".join(f"{trait.measure} {trait.inside:.3g}, else {trait.outside:.3g}" for trait in cluster.traits),
+                *(_by_split(cluster.counts, cluster.class_name, own) for own in (True, False)),
+                f"{cluster.p_value:.1g}",
+            ]
+            for cluster in clusters[:_SHOWN]
+        ]
+        _print_table(["class", "in common (median)", "images of the class", "of others", "p"], rows, words=2)
+        if len(clusters) > _SHOWN:
+            typer.echo(f"and {len(clusters) - _SHOWN:,} more; --json FILE writes all of them")
 
 
 def _by_split(counts: dict[str, dict[str, int]], class_name: str, own: bool) -> str:

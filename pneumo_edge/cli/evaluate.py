@@ -38,6 +38,14 @@ def evaluate(
         str,
         options.choice(arguments.SCORED_SPLITS, "val (drawn from train by patient, as `train` does) or test."),
     ] = "val",
+    external: Annotated[
+        bool,
+        typer.Option(
+            "--external",
+            help="The data set is another population: score all its images, and say whether each model may be used "
+            "there.",
+        ),
+    ] = False,
     engine: Annotated[
         str | None, options.choice(ENGINES, "Score on this engine; by default the best one installed.")
     ] = None,
@@ -54,7 +62,7 @@ def evaluate(
         typer.Option(
             show_default=False,
             help="Folder for scores.json, metrics.json, evaluation.md, roc.png and reliability.png; by default "
-            "reports/evaluation-SPLIT, or the folder of --scores.",
+            "reports/evaluation-SPLIT (or -external), or the folder of --scores.",
         ),
     ] = None,
 ) -> None:
@@ -63,7 +71,8 @@ def evaluate(
     Files already in the folder's scores.json are not scored again. So an
     interrupted run resumes with the same command, and models can be added
     later. Score the test split once for each final model, after all choices
-    are made.
+    are made. With --external, the first sentence says whether a model may be
+    used on another population.
 
     The exit code is 0 if every file that can run here was scored, and 4 if
     some failed; each failure is printed with its reason.
@@ -85,6 +94,7 @@ def evaluate(
             models or (),
             datasets.source(data, reading),
             split=cast("SplitName", split),
+            external=external,
             engine=engine,
             threads=threads,
             out=out,
@@ -114,6 +124,10 @@ def _print(computed: Metrics) -> None:
         numbers = (cells.interval(one) if one else Cell("-") for one in found)
         rows.append((Cell(model.file), Cell(str(model.seed)), Cell(model.engine), *numbers))
     screen.show_table(Table(("File", "Seed", "Engine", *(titles[name] for name in shown)), 3, tuple(rows)))
+    for each in computed.models:
+        if each.external:
+            text = each.external.sentence.replace("`", "")
+            screen.show(text, "good" if each.external.use == "yes" else "bad" if each.external.use == "no" else "open")
     if computed.baselines:
         alone = ", ".join(f"{baseline.measure} {baseline.auc.value:.3f}" for baseline in computed.baselines)
         typer.echo(f"\nAUC of one property of the image alone: {alone}")

@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from statistics import median
 
 import numpy as np
 from PIL import Image
 
-from pneumo_edge.data import shortcuts
+from pneumo_edge._util import extras
+from pneumo_edge.data import clusters, marks, places, shortcuts
+from pneumo_edge.data.advice import advise
+from pneumo_edge.data.clusters import Cluster
 from pneumo_edge.data.likeness import Bits, find_alike, perceptual_hash
-from pneumo_edge.data.marks import Mark, find_marks
+from pneumo_edge.data.marks import Mark, View, Views
+from pneumo_edge.data.places import Blocks, Place
 from pneumo_edge.data.reading import read_each
 from pneumo_edge.data.shortcuts import Appearance, Measures
 from pneumo_edge.data.sources import SPLITS, Sample, Source, SplitName, describe_counts
@@ -24,6 +28,9 @@ from pneumo_edge.evaluation import metrics
 from pneumo_edge.evaluation.metrics import Interval
 from pneumo_edge.imaging import images
 from pneumo_edge.task import Task
+
+#: Images whose height is looked up before all are read.
+_MOST_OPENED = 500
 
 
 @dataclass(frozen=True)
@@ -149,6 +156,11 @@ class Audit:
         patient_pattern: The user's own pattern for patients in names, or "".
         marks: Burned-in marks that stand on training images of one class only; None in files from before they were
             sought.
+        places: How far the pixels at each place of the training images alone tell the classes; None with too few
+            patients, and in files from before it was measured.
+        clusters: Training images that look alike and are nearly all of one class; None where SciPy is not installed,
+            and in files from before they were sought.
+        advice: A sentence for each finding: what it may do to a model, and what to do about it.
     """
 
     source: str
@@ -169,6 +181,9 @@ class Audit:
     passed_over: dict[str, str] = field(default_factory=dict)
     patient_pattern: str = ""
     marks: tuple[Mark, ...] | None = None
+    places: tuple[Place, ...] | None = None
+    clusters: tuple[Cluster, ...] | None = None
+    advice: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,20 +197,30 @@ class _Facts:
     measures: Measures
     appearance: Appearance
     hash_bits: Bits
+    blocks: Blocks
 
 
 def audit(source: Source) -> Audit:
-    """Read every image of a data set once, and return the findings."""
-    facts: dict[Sample, _Facts] = {}
-    unreadable: dict[str, str] = {}
-    for sample, result in read_each(source, source.samples, _look, "Auditing images"):
+    """Read every image of a data set once, and return the findings.
+
+    Of more than 6,000 images, those beyond are read again to count burned-in marks.
+    """
+    found: dict[str, _Facts] = {}
+    errors: dict[str, str] = {}
+    height = _typical_height(source)
+    views = Views(min(len(source.samples), marks.MOST_IMAGES))
+    for sample, result, view in _read(source, marks.scale_for(height)):
         if isinstance(result, ImageError):
-            unreadable[sample.name] = str(result)
-        else:
-            facts[sample] = result
+            errors[sample.name] = str(result)
+            continue
+        found[sample.name] = result
+        if view:
+            views.add(sample.name, view)
+    facts = {sample: found[sample.name] for sample in source.samples if sample.name in found}
+    unreadable = {sample.name: errors[sample.name] for sample in source.samples if sample.name in errors}
     manifest, training_problem = _plan(source, facts, unreadable)
     drawn = {entry.name: entry.split for entry in manifest.entries} if manifest else {}
-    return Audit(
+    findings = Audit(
         source=source.title,
         real=source.real,
         licence=source.licence,
@@ -215,20 +240,66 @@ def audit(source: Source) -> Audit:
         training_problem=training_problem,
         passed_over=source.passed_over,
         patient_pattern=source.patient_pattern,
-        marks=find_marks(source, list(facts), median(fact.appearance.height for fact in facts.values()))
-        if facts
-        else (),
+        marks=marks.find_marks(source, list(facts), height, views),
+        places=places.probe_places(
+            marks.choose(facts), {sample.name: fact.blocks for sample, fact in facts.items()}, source.task
+        ),
+        clusters=clusters.find_clusters(list(facts), _rendering(list(facts.values()), source.has_files), source.task)
+        if extras.is_installed("scipy")
+        else None,
     )
+    return replace(findings, advice=tuple(advise(findings)))
 
 
-def _marks(source: Source, facts: Mapping[Sample, _Facts]) -> tuple[Mark, ...]:
-    if not facts:
-        return ()
-    return find_marks(source, list(facts), median(fact.appearance.height for fact in facts.values()))
+def _rendering(facts: Sequence[_Facts], has_files: bool) -> dict[str, metrics.Scores]:
+    """What images are clustered by: how they were taken and saved. File sizes also depend on what they show."""
+    borders = [places.border_of(fact.blocks) for fact in facts]
+    columns = {
+        **shortcuts.columns([fact.measures for fact in facts], has_files=False),
+        **shortcuts.appearance_columns([fact.appearance for fact in facts], has_files),
+        "border brightness": np.array([border.mean() for border in borders], np.float64),
+        "border contrast": np.array([border.std() for border in borders], np.float64),
+        "local contrast": np.array([fact.blocks[1].mean() for fact in facts], np.float64),
+    }
+    return {name: values for name, values in columns.items() if len(np.unique(values)) > 1}
 
 
-def _look(data: bytes) -> _Facts:
-    grey = images.decode(data)
+def _typical_height(source: Source) -> float:
+    """Median height in pixels of some images, in the order of a hash."""
+    some = sorted(source.samples, key=lambda sample: hashlib.sha256(sample.name.encode()).digest())[:_MOST_OPENED]
+    found = [height for _, height in read_each(source, some, _height, "Opening images")]
+    heights = [height for height in found if isinstance(height, int)]
+    # If none can be opened, none is compared.
+    return median(heights) if heights else 1.0
+
+
+def _height(data: bytes) -> int:
+    with images.open_image(data) as header:
+        return header.height
+
+
+def _read(source: Source, scale: float) -> Iterator[tuple[Sample, _Facts | ImageError, View | None]]:
+    """Read every image once; those in which marks are sought, and others as long as there is room, with a view."""
+    sought = marks.choose(source.samples)
+    names = {sample.name for sample in sought}
+    others = [sample for sample in source.samples if sample.name not in names]
+    room = marks.MOST_IMAGES - len(sought)
+
+    def look_twice(data: bytes) -> tuple[_Facts, View]:
+        grey = images.decode(data)
+        return _look(data, grey), marks.look(grey, scale)
+
+    for sample, both in read_each(source, [*sought, *others[:room]], look_twice, "Auditing images"):
+        yield (sample, both, None) if isinstance(both, ImageError) else (sample, *both)
+
+    def look(data: bytes) -> _Facts:
+        return _look(data, images.decode(data))
+
+    for sample, result in read_each(source, others[room:], look, "Auditing further images"):
+        yield sample, result, None
+
+
+def _look(data: bytes, grey: Image.Image) -> _Facts:
     with images.open_image(data) as header:
         return _Facts(
             sha256=hashlib.sha256(data).hexdigest(),
@@ -238,6 +309,7 @@ def _look(data: bytes) -> _Facts:
             measures=shortcuts.measure(data, grey),
             appearance=shortcuts.look_at(header, grey),
             hash_bits=perceptual_hash(grey),
+            blocks=places.blocks(grey),
         )
 
 

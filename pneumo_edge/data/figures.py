@@ -7,8 +7,11 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pneumo_edge._util import drawing, extras, files
 from pneumo_edge.data.audit import Audit
+from pneumo_edge.data.places import GRID
 from pneumo_edge.data.sources import SPLITS, Source
 from pneumo_edge.errors import printable
 from pneumo_edge.imaging import images
@@ -90,6 +93,41 @@ def draw_marks(audit: Audit, source: Source, path: Path) -> None:
         found = sum(sum(of_split.values()) for of_split in mark.counts.values())
         row[0].set_title(f"{_short(mark.class_name)}, {found:,} images", loc="left", fontsize=10)
     figure.suptitle(f"Burned-in marks of {printable(audit.source)}", fontsize=13, fontweight="bold")
+    with files.atomic(path) as temporary:
+        drawing.save(figure, temporary)
+
+
+def draw_places(audit: Audit, path: Path) -> None:
+    """Draw how far each place of the training images alone tells the classes.
+
+    Args:
+        audit: The findings, with places.
+        path: The file to write; its ending, one of :data:`FORMATS`, sets the format.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        OSError: The file cannot be written.
+    """
+    extras.need("matplotlib", "data")
+    from matplotlib.figure import Figure
+
+    found = audit.places or ()
+    cells = found[-(GRID**2) :]
+    figure = Figure(figsize=(6.4, 6.2), layout="constrained", dpi=150)
+    axes = figure.subplots()
+    values = np.array([place.auc.value for place in cells]).reshape(GRID, GRID)
+    picture = axes.imshow(values, cmap="viridis", vmin=0.5, vmax=1.0)
+    for (row, column), value in np.ndenumerate(values):
+        colour = "black" if value > 0.8 else "white"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=9)
+    axes.set_xticks(range(GRID), [str(column + 1) for column in range(GRID)])
+    axes.set_yticks(range(GRID), [str(row + 1) for row in range(GRID)])
+    axes.set_xlabel("column, from the left of the image")
+    axes.set_ylabel("row, from the top")
+    whole = ", ".join(f"{place.name} {place.auc}" for place in found[: -(GRID**2)])
+    axes.set_title(f"AUC of a linear probe on each place alone\n{whole}", fontsize=10)
+    figure.colorbar(picture, ax=axes, shrink=0.8, label="AUC, training images, cross-validation by patient")
+    figure.suptitle(printable(audit.source) if audit.real else PHANTOM_WARNING, fontsize=12, fontweight="bold")
     with files.atomic(path) as temporary:
         drawing.save(figure, temporary)
 

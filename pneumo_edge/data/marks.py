@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from math import comb
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
+from pneumo_edge._util import cores
 from pneumo_edge._util.progress import track
 from pneumo_edge.data.reading import read_each
 from pneumo_edge.data.samples import Readable, Sample, describe_counts
@@ -58,7 +60,7 @@ _NEAR = 0.15
 #: Most patterns that are counted.
 _MOST_PATTERNS = 40
 #: Most images in which patterns are sought, and windows of a place that are compared.
-_MOST_IMAGES, _MOST_WINDOWS = 6000, 600
+MOST_IMAGES, _MOST_WINDOWS = 6000, 600
 #: The largest p-value of Fisher's exact test of mark and class, over patients of the training images.
 _P_VALUE = 0.1
 
@@ -102,28 +104,99 @@ class _Template:
     pixels: _Floats
 
 
-def find_marks(source: Readable, samples: Sequence[Sample], typical_height: float) -> tuple[Mark, ...]:
+@dataclass(frozen=True)
+class View:
+    """An image as the search sees it.
+
+    Attributes:
+        frames: Without their background, int8, each of shape (height, width) of its frame.
+        contrasting: For each frame, whether a window has high contrast, for each place at steps of 4 pixels.
+        size: Width and height of the image in pixels.
+    """
+
+    frames: tuple[_HighPass, ...]
+    contrasting: tuple[npt.NDArray[np.bool_], ...]
+    size: tuple[int, int]
+
+
+class Views:
+    """Views of images, in one array for each frame.
+
+    Args:
+        most: The most images that are added.
+    """
+
+    def __init__(self, most: int) -> None:
+        shapes = [(_SIDE, _SIDE), *[_CORNER] * (len(FRAMES) - 1)]
+        self.frames = [np.empty((most, *shape), np.int8) for shape in shapes]
+        self.contrasting = [
+            np.empty((most, *_contrasting(np.zeros(shape, np.int8)).shape), np.bool_) for shape in shapes
+        ]
+        self.row_of: dict[str, int] = {}
+        self.size_of: dict[str, tuple[int, int]] = {}
+
+    def add(self, name: str, view: View) -> None:
+        """Add the view of an image, by its name."""
+        row = self.row_of[name] = len(self.row_of)
+        self.size_of[name] = view.size
+        for number in range(len(FRAMES)):
+            self.frames[number][row] = view.frames[number]
+            self.contrasting[number][row] = view.contrasting[number]
+
+    def frames_of(self, name: str) -> list[_HighPass]:
+        """The frames of an image that was added."""
+        return [frames[self.row_of[name]] for frames in self.frames]
+
+
+def scale_for(typical_height: float) -> float:
+    """The scale of corners for images of this median height in pixels."""
+    return _SIDE / typical_height
+
+
+def look(grey: Image.Image, scale: float) -> View:
+    """Take the view of an image.
+
+    Args:
+        grey: The image, decoded by :func:`pneumo_edge.imaging.images.decode`.
+        scale: From :func:`scale_for`.
+    """
+    frames = _frames(grey, scale)
+    return View(frames, tuple(map(_contrasting, frames)), grey.size)
+
+
+def choose(samples: Iterable[Sample]) -> list[Sample]:
+    """The samples in which patterns are sought: those outside the test split, at most 6,000.
+
+    They are ordered by a hash, so that the same images are always searched.
+    """
+    training = [sample for sample in samples if sample.split != "test"]
+    training.sort(key=lambda sample: hashlib.sha256(sample.name.encode()).digest())
+    return training[:MOST_IMAGES]
+
+
+def find_marks(
+    source: Readable, samples: Sequence[Sample], typical_height: float, views: Views | None = None
+) -> tuple[Mark, ...]:
     """Find the patterns that stand on training images of one class only, and count them in all splits.
 
     Args:
         source: The data set.
-        samples: Its usable samples. Patterns are sought in those outside the test split, at most 6,000 of them, and
-            counted in all.
+        samples: Its usable samples. Patterns are sought in those of :func:`choose`, and counted in all.
         typical_height: Median height of the images in pixels.
+        views: Of images that were read before, at the scale for ``typical_height``; those of :func:`choose` must be
+            among them. By default every image is read.
 
     Returns:
         The marks, that of the most images first. A pattern that moves or grows from image to image can be several.
     """
-    scale = _SIDE / typical_height
-    training = [sample for sample in samples if sample.split != "test"]
-    # Ordered by a hash, so that the same images are always searched.
-    training.sort(key=lambda sample: hashlib.sha256(sample.name.encode()).digest())
-    training = training[:_MOST_IMAGES]
+    scale = scale_for(typical_height)
+    training = choose(samples)
     if len({sample.label for sample in training}) < 2:
         return ()
-    templates = _templates(source, training, scale)
+    views = _read(source, training, scale) if views is None else views
+    templates = _templates(views, [sample for sample in training if sample.name in views.row_of])
     found: list[dict[str, _Place]] = [{} for _ in templates]
-    for name, number, place in _search(source, samples, templates, scale):
+    for name, number, place in _search(source, samples, templates, scale, views):
         found[number][name] = place
     candidates = (_mark(source, *each, samples, scale) for each in zip(templates, found, strict=True))
     marks = sorted((mark for mark in candidates if mark), key=lambda mark: -len(mark.names))
@@ -131,12 +204,21 @@ def find_marks(source: Readable, samples: Sequence[Sample], typical_height: floa
     return tuple(_distinct(marks, [set(mark.names) for mark in marks], places))
 
 
+def _read(source: Readable, samples: Sequence[Sample], scale: float) -> Views:
+    views = Views(len(samples))
+    reading = read_each(source, samples, lambda data: look(images.decode(data), scale), "Reading images for marks")
+    for sample, result in reading:
+        if not isinstance(result, ImageError):
+            views.add(sample.name, result)
+    return views
+
+
 def _frames(grey: Image.Image, scale: float) -> tuple[_HighPass, ...]:
-    """The frames of an image, without their background: int8, each of shape (height, width) of its frame."""
+    """The frames of an image, without their background."""
     height, width = _CORNER
     scaled = images.resize(grey, max(1, round(grey.height * scale)), max(1, round(grey.width * scale)))
     whole = _high_pass(images.resize(grey, _SIDE, _SIDE))
-    passed = _high_pass(scaled)
+    passed = whole if scaled.size == (_SIDE, _SIDE) else _high_pass(scaled)
     # Images smaller than a corner are continued by nothing.
     missing = max(0, height - passed.shape[0]), max(0, width - passed.shape[1])
     upper, lower = passed[:height], passed[-height:]
@@ -161,43 +243,31 @@ def _contrasting(frame: _HighPass) -> npt.NDArray[np.bool_]:
     """Whether a window has high contrast, for each place of a frame at steps of :data:`_STRIDE`."""
     height, width = _WINDOW
     sums = []
-    for values in (frame.astype(np.int64), frame.astype(np.int64) ** 2):
-        summed = np.pad(values.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    # The sum of the squares of a frame is below 2**31.
+    for values in (frame.astype(np.int32), frame.astype(np.int32) ** 2):
+        summed = np.pad(values.cumsum(axis=0, dtype=np.int32).cumsum(axis=1, dtype=np.int32), ((1, 0), (1, 0)))
         whole = (
             summed[height:, width:] - summed[:-height, width:] - summed[height:, :-width] + summed[:-height, :-width]
         )
-        sums.append(whole[::_STRIDE, ::_STRIDE])
+        sums.append(whole[::_STRIDE, ::_STRIDE].astype(np.int64))
     pixels = height * width
     return np.asarray(pixels * sums[1] - sums[0] ** 2 > (_CONTRAST * pixels) ** 2)
 
 
-def _templates(source: Readable, training: Sequence[Sample], scale: float) -> list[_Template]:
+def _templates(views: Views, used: Sequence[Sample]) -> list[_Template]:
     """The patterns of one class at one place, the most frequent first, without those that occur with another."""
-    used: list[Sample] = []
-    frames: list[tuple[_HighPass, ...]] = []
-    contrasts: list[tuple[npt.NDArray[np.bool_], ...]] = []
-
-    def look(data: bytes) -> tuple[tuple[_HighPass, ...], tuple[npt.NDArray[np.bool_], ...]]:
-        seen = _frames(images.decode(data), scale)
-        return seen, tuple(map(_contrasting, seen))
-
-    for sample, result in read_each(source, training, look, "Reading images for burned-in marks"):
-        if not isinstance(result, ImageError):
-            used.append(sample)
-            frames.append(result[0])
-            contrasts.append(result[1])
+    rows = np.array([views.row_of[sample.name] for sample in used], dtype=np.intp)
     labels = np.array([sample.label for sample in used], dtype=np.int64)
     patients = np.unique([f"{sample.patient} {sample.kind}" for sample in used], return_inverse=True)[1]
-    contrasting = [np.stack([each[frame] for each in contrasts]) for frame in range(len(FRAMES))]
+    contrasting = [of_frame[rows] for of_frame in views.contrasting]
     places = [(frame, *place) for frame in range(len(FRAMES)) for place in np.ndindex(contrasting[frame].shape[1:])]
-    stacked = [np.stack([each[frame] for each in frames]) for frame in range(len(FRAMES))]
     candidates = []
     for frame, row, column in track(places, "Searching burned-in marks"):
         of_place = np.flatnonzero(contrasting[frame][:, row, column])
         if len(of_place) < _LEAST_PATIENTS:
             continue
         top, left = row * _STRIDE, column * _STRIDE
-        windows = _windows(stacked[frame], of_place, top, left)
+        windows = _windows(views.frames[frame], rows[of_place], top, left)
         for label, pixels, hits, rank in _recurring(windows, labels[of_place], patients[of_place]):
             members = {used[of_place[hit]].name for hit in hits}
             candidates.append((rank, _Template(label, frame, top, left, pixels), members))
@@ -250,20 +320,34 @@ def _standardize(windows: _Floats) -> _Floats:
 
 
 def _search(
-    source: Readable, samples: Sequence[Sample], templates: Sequence[_Template], scale: float
+    source: Readable, samples: Sequence[Sample], templates: Sequence[_Template], scale: float, views: Views
 ) -> Iterator[tuple[str, int, _Place]]:
     """For each pattern on each image: the image's name, the template's number, and the place."""
 
-    def look(data: bytes) -> list[tuple[int, _Place]]:
-        grey = images.decode(data)
-        frames = _frames(grey, scale)
+    def find(frames: Sequence[_HighPass], size: tuple[int, int]) -> list[tuple[int, _Place]]:
         places = [_find(frames[template.frame], template) for template in templates]
-        return [(number, (*place, grey.size)) for number, place in enumerate(places) if place]
+        return [(number, (*place, size)) for number, place in enumerate(places) if place]
 
-    if templates:
-        for sample, result in read_each(source, samples, look, "Counting burned-in marks"):
-            for number, place in [] if isinstance(result, ImageError) else result:
-                yield sample.name, number, place
+    def look_again(data: bytes) -> list[tuple[int, _Place]]:
+        grey = images.decode(data)
+        return find(_frames(grey, scale), grey.size)
+
+    if not templates:
+        return
+    seen = [sample.name for sample in samples if sample.name in views.row_of]
+    with ThreadPoolExecutor(cores.available()) as pool:
+        try:
+            results = pool.map(lambda name: find(views.frames_of(name), views.size_of[name]), seen)
+            for name, found in zip(track(seen, "Counting burned-in marks"), results, strict=True):
+                for number, place in found:
+                    yield name, number, place
+        finally:
+            # Without this, an interrupt would wait until every image is searched.
+            pool.shutdown(cancel_futures=True)
+    others = [sample for sample in samples if sample.name not in views.row_of]
+    for sample, result in read_each(source, others, look_again, "Counting burned-in marks"):
+        for number, place in [] if isinstance(result, ImageError) else result:
+            yield sample.name, number, place
 
 
 def _find(frame: _HighPass, template: _Template) -> tuple[int, int] | None:

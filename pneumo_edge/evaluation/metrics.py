@@ -251,6 +251,33 @@ def auc_interval(labels: Labels, scores: Scores) -> Interval:
     return open_share(found, min(len(above_negatives), len(above_positives)))
 
 
+def grouped_auc(labels: Labels, scores: Scores, groups: npt.NDArray[np.intp], confidence: float = 0.95) -> Interval:
+    """AUC with an interval that takes the images of a patient as one unit, cut to 0 to 1.
+
+    That is Obuchowski's (Biometrics 53, 1997): each patient's variance is that of the sum over the images of how much
+    each moves the AUC. It is opened as that of :func:`auc_interval`.
+
+    Args:
+        labels: Shape (images,), 0 or 1.
+        scores: Shape (images,).
+        groups: The number of the patient of each image, from 0, shape (images,).
+        confidence: That of the interval.
+
+    Raises:
+        ValueError: A class is missing, or a score is NaN.
+    """
+    above_negatives, above_positives = placements(labels, scores)
+    value = float(above_negatives.mean())
+    moved = np.empty(len(labels))
+    moved[labels == 1] = (above_negatives - value) / len(above_negatives)
+    moved[labels == 0] = (above_positives - value) / len(above_positives)
+    people = np.bincount(groups, weights=moved)
+    variance = float((people**2).sum()) * len(people) / max(1, len(people) - 1)
+    half = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(variance)
+    fewest = min(len(np.unique(groups[labels == label])) for label in (0, 1))
+    return open_share(Interval(value, max(0.0, value - half), min(1.0, value + half)), fewest)
+
+
 def class_aucs(labels: Labels, scores: Scores) -> Scores:
     """The AUC of each class against the rest, shape (classes,).
 

@@ -20,11 +20,13 @@ class Classified:
         probabilities: Probability of the positive class, 0 to 1, for each image; empty if there is no positive class.
         inference_ms: Median wall time of inference in milliseconds, while other processes may run.
         class_probabilities: Probability of every class in order, for each image; None if there is a positive class.
+        out_of_distribution: Whether each image is; None if the file has no input check.
     """
 
     probabilities: tuple[float, ...]
     inference_ms: float
     class_probabilities: tuple[tuple[float, ...], ...] | None = None
+    out_of_distribution: tuple[bool, ...] | None = None
 
 
 def classify(classifier: Classifier, grey: Pixels, done: Callable[[], None]) -> Classified:
@@ -39,7 +41,7 @@ def classify(classifier: Classifier, grey: Pixels, done: Callable[[], None]) -> 
         ModelFileError: The model returned a value that is not a probability.
     """
     positive = classifier.spec.decision.positive_class
-    probabilities, of_classes, inference_ms = [], [], []
+    probabilities, of_classes, inference_ms, unlike = [], [], [], []
     for image in grey:
         prediction = classifier.predict(Image.fromarray(image))
         if positive is None:
@@ -47,6 +49,8 @@ def classify(classifier: Classifier, grey: Pixels, done: Callable[[], None]) -> 
         else:
             probabilities.append(prediction.probabilities[positive])
         inference_ms.append(prediction.timings.inference)
+        if prediction.out_of_distribution is not None:
+            unlike.append(prediction.out_of_distribution)
         done()
     by_class = tuple(of_classes) if positive is None else None
-    return Classified(tuple(probabilities), float(np.median(inference_ms)), by_class)
+    return Classified(tuple(probabilities), float(np.median(inference_ms)), by_class, tuple(unlike) or None)

@@ -18,7 +18,7 @@ from pneumo_edge.evaluation import metrics
 from pneumo_edge.evaluation.metrics import Labels
 from pneumo_edge.evaluation.metrics import Scores as Probabilities
 from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ScoredModel
-from pneumo_edge.scoring.summary import Metrics, ModelMetrics
+from pneumo_edge.scoring.summary import Metrics, ModelMetrics, where
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,7 +137,7 @@ def _figure(computed: Metrics, what: str, size: tuple[float, float]) -> Iterator
     with rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained", dpi=150)
         if computed.data.real:
-            figure.suptitle(f"{what}, {computed.data.split} split of {computed.data.title}", fontweight="bold")
+            figure.suptitle(f"{what}, {where(computed.data)}", fontweight="bold")
         else:
             figure.suptitle(f"{what}. {PHANTOM_WARNING}", fontweight="bold", color=_WARNING)
         yield figure

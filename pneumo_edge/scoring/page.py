@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from pneumo_edge._util import markdown
 from pneumo_edge._util.document import Cell, Code, Paragraph, Points, Report, Section, Table
 from pneumo_edge.backbones import backbone_title
 from pneumo_edge.evaluation.metrics import Interval
-from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN
+from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN, LEAST_IMAGES, LEAST_PATIENTS
 from pneumo_edge.evaluation.seeds import OverSeeds
+from pneumo_edge.scoring.external import DECIDING, DECIDING_OF_CLASSES, MARGIN
 from pneumo_edge.scoring.scores import EvaluationScores, ScoredModel
 from pneumo_edge.scoring.summary import (
     CLASS_METRIC_TITLES,
@@ -22,6 +23,7 @@ from pneumo_edge.scoring.summary import (
     SeedGroup,
     as_accurate,
     shortage,
+    where,
 )
 from pneumo_edge.spec import RANDOM_WEIGHTS
 
@@ -32,6 +34,10 @@ _CLASS_COMPARED = ("accuracy", "balanced_accuracy", "precision", "brier")
 _MODEL_COLUMNS = ("Backbone", "Recipe", "Format", "Engine", "Seed")
 _GROUP_COLUMNS = ("Backbone", "Recipe", "Format", "Engine", "Seeds")
 _NONE = Cell("")
+_OVERLAP = (
+    "These are all images of the data set, whatever their split. A model file does not name its training images, so "
+    "make sure that none of them is among these."
+)
 
 
 def render(scores: EvaluationScores, computed: Metrics) -> str:
@@ -45,6 +51,7 @@ def render(scores: EvaluationScores, computed: Metrics) -> str:
     counts = ", ".join(f"{count} {name}" for name, count in data.classes.items())
     patients = "not known" if data.patients is None else str(data.patients)
     sections = (
+        _external(computed),
         _decisions(computed),
         _confusion_matrices(computed) if _several(computed) else _kinds(computed),
         _calibration(computed),
@@ -57,7 +64,7 @@ def render(scores: EvaluationScores, computed: Metrics) -> str:
         _limits(computed),
     )
     report = Report(
-        title=f"Evaluation on the {data.split} split of {data.title}",
+        title=f"Evaluation on {where(data)}",
         lead=_lead(computed),
         facts=(
             ("Images", f"{data.images} ({counts})"),
@@ -74,6 +81,8 @@ def render(scores: EvaluationScores, computed: Metrics) -> str:
 def _lead(computed: Metrics) -> str:
     files = len(computed.models)
     what = f"{files} model file{'s' * (files != 1)}, scored once on every image."
+    if computed.data.external:
+        return f"{' '.join(_verdicts(computed))} {what} {_OVERLAP}"
     if computed.data.split == "test":
         return (
             f"{what} Score the test split once for each final model, after its threshold is frozen. If a number below "
@@ -82,6 +91,61 @@ def _lead(computed: Metrics) -> str:
     return (
         f"{what} These are validation images. Epochs, temperatures and thresholds were chosen on them (see Model "
         "files), so the numbers below are better than on other images."
+    )
+
+
+def _verdicts(computed: Metrics) -> Iterator[str]:
+    """Whether each model may be used on another population; with its engine where there are several."""
+    several = len({each.model.engine for each in computed.models}) > 1
+    for each in computed.models:
+        if each.external:
+            yield f"On {each.model.engine}: {each.external.sentence}" if several else each.external.sentence
+
+
+def _external(computed: Metrics) -> Section | None:
+    if not computed.data.external:
+        return None
+    names = DECIDING_OF_CLASSES if _several(computed) else DECIDING
+    titles = _titles(computed)
+    deciding = ", ".join(titles[name] for name in names)
+    rows = []
+    for each in computed.models:
+        if not (found := each.external):
+            continue
+        inside, unlike = found.in_distribution, found.out_of_distribution
+        promised = (Cell(f"{found.promised[name]:.3f}") if name in found.promised else _NONE for name in names)
+        share = _interval(unlike) if unlike else Cell("no input check")
+        rows.append((*_model_cells(each.model), Cell("validation"), _NONE, _NONE, *promised))
+        rows.append(
+            (
+                *_model_cells(each.model),
+                Cell("these images"),
+                Cell(str(computed.data.images)),
+                share,
+                *_metric_cells(each.metrics, names),
+            )
+        )
+        if inside:
+            images = Cell(str(sum(inside.classes.values())))
+            metrics = (_interval(inside.metrics.get(name)) for name in names)
+            rows.append((*_model_cells(each.model), Cell("of these, in distribution"), images, _NONE, *metrics))
+    return Section(
+        "Another population",
+        (
+            Table(
+                (*_MODEL_COLUMNS, "On", "Images", "Out-of-distribution", *(titles[name] for name in names)),
+                len(_MODEL_COLUMNS) + 1,
+                tuple(rows),
+            ),
+            Paragraph(
+                f"The rule: a model may be used where the whole interval of each of {deciding} lies above its value on "
+                f"validation minus {MARGIN:g}, and not where the whole interval of one lies below. If the first holds "
+                "only for the images that the input check does not find out-of-distribution, the model may be used on "
+                f"these alone. Otherwise it cannot be said. A claim takes {LEAST_IMAGES} images of {LEAST_PATIENTS} "
+                "patients in each class.",
+                minor=True,
+            ),
+        ),
     )
 
 
@@ -120,18 +184,20 @@ def _decisions(computed: Metrics) -> Section:
     majority = {"accuracy": _interval(computed.majority.accuracy)}
     cells = (majority.get(name, _NONE) for name in names)
     rows.append((Cell(f"always {computed.majority.class_name}"), *blank, *cells))
-    if _several(computed):
+    if computed.baselines:
+        beaten = (
+            "Compare each model with the rows without a format. They are baselines: a single number of the image that "
+            "is unrelated to the lungs, in the direction determined on training images, and a constant answer."
+        )
+    else:
         beaten = "Compare each model with the row without a format. It is the baseline: a constant answer."
+    if _several(computed):
         decided = (
             "The answer is the most probable class. AUC, precision, specificity and F1 are macro averages of each "
             "class against the rest. Balanced accuracy is the mean of the sensitivities. The least AUC is that of the "
             "class with the lowest AUC"
         )
     else:
-        beaten = (
-            "Compare each model with the rows without a format. They are baselines: a single number of the image that "
-            "is unrelated to the lungs, in the direction determined on training images, and a constant answer."
-        )
         decided = "Decisions are at the threshold in each file"
     return Section(
         "Discrimination and decisions",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from pneumo_edge.data.reading import read_each
 from pneumo_edge.data.shortcuts import Measures
 from pneumo_edge.data.sources import Sample, Source, SplitName
 from pneumo_edge.data.splits import make_manifest
-from pneumo_edge.errors import ImageError, MissingExtraError, PneumoEdgeError, ResultsError
+from pneumo_edge.errors import ArgumentError, DataError, ImageError, MissingExtraError, PneumoEdgeError, ResultsError
 from pneumo_edge.evaluation import metrics
 from pneumo_edge.imaging import images
 from pneumo_edge.runtime.classifier import Classifier
@@ -46,6 +47,7 @@ def score(
     split: SplitName,
     target: Path,
     *,
+    external: bool = False,
     engine: str | None = None,
     threads: int = 1,
     tell: Callable[[Skipped], None] = lambda skipped: None,
@@ -62,6 +64,7 @@ def score(
         source: The data set.
         split: ``"test"``, or ``"val"`` as :func:`~pneumo_edge.data.splits.make_manifest` draws it.
         target: The ``scores.json`` to create or to extend.
+        external: Whether the data set is another population, of which all images are scored, whatever their split.
         engine: Name of the engine; by default the best one that is installed for each file.
         threads: Threads for one inference.
         tell: Called with every skipped file, as soon as it is known.
@@ -69,6 +72,7 @@ def score(
 
     Raises:
         ResultsError: Nothing can be scored, or ``target`` is damaged or has scores of other images.
+        ArgumentError: A model was trained on a data set that is to be another population.
         DataError: The split has fewer than two images of a class.
         OSError: ``target`` cannot be written.
     """
@@ -76,11 +80,11 @@ def score(
     if not models:
         raise _nothing_scored()
     with scratch() as place:
-        found, decoded = _prepare(source, split, [model.spec for model in models], place, warn)
+        found, decoded = _prepare(source, split, external, [model.spec for model in models], place, warn)
         if target.exists():
             found = _join(scores.read(target), found, target)
         done = 0
-        with bar(f"Scoring the {split} images", len(models) * len(decoded.samples)) as show:
+        with bar(f"Scoring the {'' if external else f'{split} '}images", len(models) * len(decoded.samples)) as show:
             for model in models:
                 try:
                     found = _score(found, model, decoded, engine, threads, show)
@@ -109,7 +113,12 @@ def _can_run(model: ModelFile, engine: str | None, tell: Callable[[Skipped], Non
 
 
 def _prepare(
-    source: Source, split: SplitName, specs: Sequence[ModelSpec], place: Scratch, warn: Callable[[str], None]
+    source: Source,
+    split: SplitName,
+    external: bool,
+    specs: Sequence[ModelSpec],
+    place: Scratch,
+    warn: Callable[[str], None],
 ) -> tuple[EvaluationScores, DecodedImages]:
     """The images of the split as pixels, and scores without a model."""
     looks: dict[str, _Look] = {}
@@ -119,7 +128,11 @@ def _prepare(
             unreadable[sample.name] = str(result)
         else:
             looks[sample.name] = result
-    chosen = _choose(source, split, looks, unreadable, specs, warn)
+    if external:
+        _check_external(source, looks, unreadable, specs)
+        chosen = list(source.samples)
+    else:
+        chosen = _choose(source, split, looks, unreadable, specs, warn)
     decoded = decoding.decode(source, chosen, split, [InputSize.of(spec) for spec in specs], place)
     data = ImageSet(
         title=source.title,
@@ -135,6 +148,7 @@ def _prepare(
             ScoredImage(encodable(each.name), each.label, encodable(each.patient), each.kind)
             for each in decoded.samples
         ),
+        external=external,
     )
     return EvaluationScores(data, _measure_shortcuts(source, decoded.samples, looks), ()), decoded
 
@@ -142,6 +156,23 @@ def _prepare(
 def _look(data: bytes) -> _Look:
     grey = images.decode(data)
     return _Look(hashlib.sha256(data).hexdigest(), shortcuts.measure(data, grey), perceptual_hash(grey))
+
+
+def _check_external(
+    source: Source, looks: Mapping[str, _Look], unreadable: Mapping[str, str], specs: Sequence[ModelSpec]
+) -> None:
+    digests = {name: look.sha256 for name, look in looks.items()}
+    hashes = {name: look.bits for name, look in looks.items()}
+    trained_on = {spec.data.fingerprint for spec in specs}
+    for given in (hashes, None):
+        # What cannot be trained on, nothing was trained on.
+        with contextlib.suppress(DataError):
+            if make_manifest(source, digests, unreadable, given).fingerprint in trained_on:
+                raise ArgumentError(
+                    f"a model was trained on {source.title}",
+                    "images of another population where external (--external) is given",
+                    "Omit it, and give the split test",
+                )
 
 
 def _choose(
@@ -193,9 +224,10 @@ def _measure_shortcuts(
 
 
 def _join(earlier: EvaluationScores, found: EvaluationScores, target: Path) -> EvaluationScores:
-    same = (earlier.data.split, earlier.data.fingerprint, earlier.data.images, earlier.data.task) == (
-        found.data.split, found.data.fingerprint, found.data.images, found.data.task,
-    )  # fmt: skip
+    same = all(
+        getattr(earlier.data, name) == getattr(found.data, name)
+        for name in ("split", "external", "fingerprint", "images", "task")
+    )
     if not same:
         raise ResultsError(
             f"{target} has scores of other images ({earlier.data.split} of {earlier.data.title})",
@@ -223,7 +255,8 @@ def _score(
             return found
     grey = np.load(decoded.pixels[InputSize.of(file.spec)], mmap_mode="r")
     measured = classify(classifier, grey, lambda: show(1, model.file))
-    return replace(found, files=(*others, FileScores(model, measured.probabilities, measured.class_probabilities)))
+    scored = FileScores(model, measured.probabilities, measured.class_probabilities, measured.out_of_distribution)
+    return replace(found, files=(*others, scored))
 
 
 def _describe(file: ModelFile, classifier: Classifier) -> ScoredModel:
@@ -245,4 +278,5 @@ def _describe(file: ModelFile, classifier: Classifier) -> ScoredModel:
         temperature=spec.temperature,
         engine=classifier.engine.name,
         engine_version=classifier.engine.version,
+        validation=spec.training.validation,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +37,8 @@ class ImageSet:
     """The images of a split that can be decoded; ``left_out`` maps the others to the reason.
 
     ``positive_class`` is None where there are more than two classes, and in files from before the field existed.
-    ``fingerprint`` is a SHA-256 over label and file content of every image, independent of its name.
+    ``fingerprint`` is a SHA-256 over label and file content of every image, independent of its name. ``external`` is
+    True for all images of another population, whatever their split.
     """
 
     title: str
@@ -50,6 +51,7 @@ class ImageSet:
     left_out: dict[str, str]
     images: tuple[ScoredImage, ...]
     positive_class: str | None = None
+    external: bool = False
 
     def __post_init__(self) -> None:
         self.task  # noqa: B018 - raises ValueError
@@ -82,7 +84,10 @@ class ShortcutValues:
 
 @dataclass(frozen=True)
 class ScoredModel:
-    """A model file as its ModelSpec describes it, and the engine that ran it."""
+    """A model file as its ModelSpec describes it, and the engine that ran it.
+
+    ``validation`` has its metrics on its own validation images; it is empty in files from before the field existed.
+    """
 
     file: str
     sha256: str
@@ -100,6 +105,7 @@ class ScoredModel:
     temperature: Annotated[float, Within(above=0, high=MAX_TEMPERATURE)]
     engine: str
     engine_version: str
+    validation: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,11 +113,14 @@ class FileScores:
     """A model file's probability of the positive class for each image, in order.
 
     Without a positive class it is empty, and ``class_probabilities`` has those of every class in order.
+    ``out_of_distribution`` says it of each image; None where the file does not check, and in files from before the
+    field existed.
     """
 
     model: ScoredModel
     probabilities: tuple[Share, ...]
     class_probabilities: tuple[tuple[Share, ...], ...] | None = None
+    out_of_distribution: tuple[bool, ...] | None = None
 
     @property
     def scores(self) -> Scores:
@@ -142,6 +151,10 @@ class EvaluationScores:
                 self.data.task,
                 images,
             )
+            if file.out_of_distribution is not None and len(file.out_of_distribution) != images:
+                raise ValueError(
+                    f"{file.model.file} has out_of_distribution of {len(file.out_of_distribution)} of {images} images"
+                )
         if len({(file.model.sha256, file.model.engine) for file in self.files}) != len(self.files):
             raise ValueError("a file occurs twice on one engine")
 

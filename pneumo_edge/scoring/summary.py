@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,9 @@ from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN, Outcome, settle, to
 from pneumo_edge.evaluation.reliability import Bin
 from pneumo_edge.evaluation.seeds import OverSeeds, over_seeds
 from pneumo_edge.evaluation.subgroups import KindSensitivity, sensitivity_by_kind
+from pneumo_edge.scoring import external
+from pneumo_edge.scoring.classes import MIN_IMAGES
+from pneumo_edge.scoring.external import External, InDistribution
 from pneumo_edge.scoring.models import pairs_of_backbones
 from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ScoredModel
 
@@ -95,7 +98,7 @@ class Data:
     """The images.
 
     ``classes`` counts them by class: of two, the positive one stands last. ``kinds`` counts positive images by kind;
-    ``patients`` is None where they are not known.
+    ``patients`` is None where they are not known. ``external`` is True for all images of another population.
     """
 
     title: str
@@ -108,6 +111,7 @@ class Data:
     kinds: dict[str, Count]
     left_out: Count
     patients: Count | None
+    external: bool = False
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
@@ -151,7 +155,8 @@ class ModelMetrics:
 
     ``metrics`` has ``auc`` with DeLong's interval, and the others with the percentile interval of a bootstrap over
     patients; None where a metric is not defined. With more than two classes there is no ``confusion`` but a
-    ``matrix``, and ``by_class`` has the metrics of each class against the rest.
+    ``matrix``, and ``by_class`` has the metrics of each class against the rest. ``external`` is None but for images of
+    another population.
     """
 
     model: ScoredModel
@@ -161,6 +166,7 @@ class ModelMetrics:
     calibration: Reliability
     matrix: ConfusionMatrix | None = None
     by_class: dict[str, dict[str, Interval | None]] | None = None
+    external: External | None = None
 
     def __post_init__(self) -> None:
         if (self.confusion is None) != (self.matrix is not None) or (self.matrix is None) != (self.by_class is None):
@@ -263,6 +269,11 @@ def compute(scores: EvaluationScores) -> Metrics:
     images = _Images(scores)
     ordered = sorted(scores.files, key=_order)
     models = tuple(images.measure(file) for file in ordered)
+    if scores.data.external:
+        models = tuple(
+            replace(measured, external=_judge(scores, file, measured))
+            for file, measured in zip(ordered, models, strict=True)
+        )
     comparisons = tuple(images.compare(*pair) for pair in pairs_of_backbones(ordered, _of_backbone))
     notes: list[str] = []
     return Metrics(
@@ -288,12 +299,50 @@ def compute(scores: EvaluationScores) -> Metrics:
     )
 
 
+def _judge(scores: EvaluationScores, file: FileScores, measured: ModelMetrics) -> External:
+    unlike, inside = file.out_of_distribution, None
+    if unlike is not None:
+        kept = [row for row, is_unlike in enumerate(unlike) if not is_unlike]
+        inside = _in_distribution(scores, file, kept)
+    return external.decide(
+        file.model.file,
+        file.model.validation,
+        measured.metrics,
+        shortage(_describe(scores)),
+        None if unlike is None else metrics.wilson(sum(unlike), len(unlike)),
+        inside,
+    )
+
+
+def _in_distribution(scores: EvaluationScores, file: FileScores, kept: Sequence[int]) -> InDistribution:
+    """The metrics of a file on some of the images."""
+    images = tuple(scores.data.images[row] for row in kept)
+    labels = Counter(image.label for image in images)
+    if min(labels[label] for label in range(len(scores.data.class_names))) < MIN_IMAGES:
+        classes = {name: labels[label] for label, name in enumerate(scores.data.class_names)}
+        return InDistribution(classes, {}, too_few(min(classes.values()), min(classes.values())))
+    of_classes = file.class_probabilities
+    part = FileScores(
+        file.model,
+        tuple(file.probabilities[row] for row in kept) if of_classes is None else (),
+        None if of_classes is None else tuple(of_classes[row] for row in kept),
+    )
+    inside = EvaluationScores(replace(scores.data, images=images), (), (part,))
+    described = _describe(inside)
+    return InDistribution(described.classes, _Images(inside).measure(part).metrics, shortage(described))
+
+
 def as_accurate(group: SeedComparison) -> Outcome | None:
     """Whether the second backbone is as accurate as the first, over several trainings; None without their AUC."""
     if "auc" not in group.differences:
         return None
     auc = group.differences["auc"].mean
     return settle(Interval(-auc.value, -auc.high, -auc.low), -ACCURACY_MARGIN)
+
+
+def where(data: Data) -> str:
+    """The images in words: a split of a data set, or another population."""
+    return f"another population, {data.title}" if data.external else f"the {data.split} split of {data.title}"
 
 
 def shortage(data: Data) -> str:
@@ -483,6 +532,7 @@ def _describe(scores: EvaluationScores) -> Data:
         kinds=dict(sorted(kinds.items())),
         left_out=len(data.left_out),
         patients=len({image.patient for image in data.images}) if data.has_patients else None,
+        external=data.external,
     )
 
 

@@ -189,7 +189,8 @@ def test_the_command_writes_text_json_and_a_figure(
 ) -> None:
     long_name = f"train/NORMAL/{'a very long name ' * 12}.jpeg"
     root = make_folder({**dirty, long_name: b"no image"})
-    outputs = ["--json", str(tmp_path / "out" / "audit.json"), "--figure", str(tmp_path / "out" / "audit.png")]
+    written = {"--json": "audit.json", "--figure": "audit.png", "--place-map": "places.png"}
+    outputs = [word for option, name in written.items() for word in (option, str(tmp_path / "out" / name))]
     result = CliRunner().invoke(app, ["data", "audit", str(root), *outputs])
     assert result.exit_code == 0
     assert "left out of training: 3 of 59" in result.stdout
@@ -197,12 +198,19 @@ def test_the_command_writes_text_json_and_a_figure(
     assert "IM-0402-0001.jpeg: PNG" in result.stdout
     assert "person300 virus: train (1), val (1), test (1)" in result.stdout
     assert "PHANTOM" not in result.stdout
+    for heading in ("Places: how far", "Look: groups", "What to do"):
+        assert heading in result.stdout
+    # For each kind of finding what to do about it.
+    assert "Copies in more than one class (1 groups): one of the labels is wrong." in result.stdout
+    assert "Patients in more than one split (1): a model can recognize them in the test." in result.stdout
     read_back = records.loads(Audit, (tmp_path / "out" / "audit.json").read_bytes())
     assert read_back == audit(open_source(root))
     with Image.open(tmp_path / "out" / "audit.png") as figure:
         assert figure.format == "PNG"
         assert figure.width > 1500
         assert len(set(figure.convert("L").resize((64, 64)).tobytes())) > 20
+    with Image.open(tmp_path / "out" / "places.png") as figure:
+        assert figure.width > 800
 
 
 def test_a_phantom_is_labelled_in_text_and_json(
@@ -215,10 +223,27 @@ def test_a_phantom_is_labelled_in_text_and_json(
     assert json.loads((tmp_path / "audit.json").read_text())["real"] is False
 
 
+def test_a_strip_along_an_edge_of_one_class_is_told(make_folder: MakeFolder, picture: Picture) -> None:
+    contents = {}
+    for number in range(40):
+        for label, name in enumerate(("NORMAL/IM-{:04d}-0001", "PNEUMONIA/person{}_virus_1")):
+            image = Image.open(io.BytesIO(picture(1000 * label + number)))
+            if label:
+                image.paste(255, (0, 0, 6, image.height))
+            stream = io.BytesIO()
+            image.save(stream, "PNG")
+            contents[f"train/{name.format(number)}.png"] = stream.getvalue()
+    findings = audit(open_source(make_folder(contents)))
+    told = {place.name for place in findings.places or () if place.auc.low > 0.9}
+    assert told == {"border", *(f"row {row}, column 1" for row in range(1, 8))}
+    assert any("Edges of the images (8 places)" in sentence for sentence in findings.advice)
+
+
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "message"),
     [
         (["nowhere"], 3, "does not exist"),
+        (["nowhere", "--place-map", "places.docx"], 2, "places.docx"),
         (["nowhere", "--figure", "audit.docx"], 2, "audit.docx"),
     ],
 )

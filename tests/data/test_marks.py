@@ -92,7 +92,7 @@ def test_the_command_shows_marks_and_draws_them(make_folder: MakeFolder, tmp_pat
     result = CliRunner().invoke(app, ["data", "audit", str(root), "--contact-sheet", str(sheet)])
     assert result.exit_code == 0, result.output
     assert "train (6), test (1)" in result.stdout
-    assert "A model can learn to answer with that class" in result.stdout
+    assert "a model can learn to answer with that class wherever such a mark is" in result.stdout
     with Image.open(sheet) as drawn:
         assert drawn.width > 1500
 

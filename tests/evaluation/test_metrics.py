@@ -10,7 +10,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats  # noqa: TID253
 
-from pneumo_edge.evaluation.metrics import Confusion, Labels, Scores, auc, auc_interval, confusion, roc, wilson
+from pneumo_edge.evaluation.metrics import (
+    Confusion,
+    Labels,
+    Scores,
+    auc,
+    auc_interval,
+    confusion,
+    grouped_auc,
+    roc,
+    wilson,
+)
 
 #: 43 patients of DeLong, DeLong and Clarke-Pearson 1988, as "albumin, total protein, K-G score, outcome". The areas and
 #: intervals are those that the SAS/STAT User's Guide prints for them (PROC LOGISTIC, "Comparing ROC Curves").
@@ -224,3 +234,23 @@ def test_roc_is_that_of_scikit_learn(sample: Sample) -> None:
     np.testing.assert_array_equal(thresholds, theirs)
     np.testing.assert_allclose(sensitivity, theirs_tpr, atol=1e-12)
     np.testing.assert_allclose(false_positive_rate, theirs_fpr, atol=1e-12)
+
+
+def test_the_interval_by_patient_is_delongs_where_each_image_is_a_patient_and_that_of_the_bootstrap_else() -> None:
+    noise = np.random.default_rng(0)
+    patients = np.repeat(np.arange(80), 4)
+    labels = (patients % 2).astype(np.int64)
+    scores = labels + noise.normal(0, 1, 80)[patients] + noise.normal(0, 0.2, len(labels))
+    alone = grouped_auc(labels, scores, np.arange(len(labels)))
+    delong = auc_interval(labels, scores)
+    assert (alone.value, alone.low, alone.high) == pytest.approx((delong.value, delong.low, delong.high), abs=1e-3)
+    together = grouped_auc(labels, scores, patients)
+    drawn = []
+    for _ in range(400):
+        # Patients of each class apart, as in the bootstrap of the evaluation.
+        chosen = np.concatenate([noise.choice(np.arange(of, 80, 2), 40) for of in (0, 1)])
+        rows = np.concatenate([np.flatnonzero(patients == patient) for patient in chosen])
+        drawn.append(auc(labels[rows], scores[rows]))
+    assert together.high - together.low > 1.5 * (alone.high - alone.low)
+    assert (together.high - together.low) / 3.92 == pytest.approx(np.std(drawn), rel=0.2)
+    assert grouped_auc(labels, scores, patients, 0.99).low < together.low

@@ -27,6 +27,7 @@ from pneumo_edge.scoring.summary import (
     SeedGroup,
     as_accurate,
     shortage,
+    where,
 )
 from pneumo_edge.spec import ADOPTED, OWN_MODEL, RANDOM_WEIGHTS, ModelSpec
 
@@ -71,9 +72,9 @@ def collect(path: Path, evaluation: Metrics) -> Card:
             f"{path} was trained on {spec.data.name}", "a model of real images", "Train on such, and export again"
         )
     data = evaluation.data
-    if data.split != "test" or not data.real:
+    if data.split != "test" or data.external or not data.real:
         raise ResultsError(
-            f"the metrics are of the {data.split} split of {data.title}",
+            f"the metrics are of {where(data)}",
             "metrics of the test split of real images",
             "Score the final model with: pneumo-edge evaluate --split test",
         )
