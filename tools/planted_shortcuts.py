@@ -12,7 +12,7 @@ import argparse
 import random
 import sys
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -195,17 +195,21 @@ def _plant(kind: Kind, chance: random.Random, left: dict[str, list[Path]]) -> tu
     return class_name, what, paths
 
 
-def _print(done: Trials) -> None:
+def rates(done: Trials) -> Iterator[str]:
+    """For each kind, how often it was found where it was planted and where nothing was."""
     of = len(done.trials)
     for name in KINDS:
-        planted = [each for trial in done.trials for each in trial.planted if each.kind == name]
-        hits = sum(each.found > 0 for each in planted)
+        hits = sum(each.found > 0 for trial in done.trials for each in trial.planted if each.kind == name)
         alarms = sum(trial.before[name] > 0 for trial in done.trials)
-        print(
-            f"{name}: planted and found in {hits} of {of} data sets ({metrics.wilson(hits, of)}), found without one in "
-            f"{alarms} ({metrics.wilson(alarms, of)}); others found beside a planted one: "
-            f"{sum(each.beside for each in planted)}"
+        yield (
+            f"{name}: found in {hits} of {of} data sets ({_share(hits, of)}), and in {alarms} of {of} without it "
+            f"({_share(alarms, of)})"
         )
+
+
+def _share(part: int, whole: int) -> str:
+    share = metrics.wilson(part, whole)
+    return f"{share.low:.2f} to {share.high:.2f}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -224,7 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
             trial = _try(seed, chosen.per_class, Path(folder))
         done = replace(done, trials=(*done.trials, trial))
         files.write_text(path, records.document(done))
-    _print(done)
+    print(*rates(done), sep="\n")
     return 0
 
 

@@ -60,8 +60,8 @@ def evaluate(
         models: Model files, folders with model files, or names of bundled models; one or several.
         data: The data set, as for :func:`pneumo_edge.train`.
         split: ``"val"``, drawn from train by patient as ``train`` does, or ``"test"``.
-        external: Score all images of the data set, whatever their split, as another population, and decide whether
-            each file may be used there (:mod:`pneumo_edge.scoring.external`).
+        external: Score all images of the data set, of every split, as another population, and decide whether each
+            file may be used there (:mod:`pneumo_edge.scoring.external`).
         engine: ``"litert"``, ``"tflite-runtime"`` or ``"onnxruntime"``; by default the best one installed.
         threads: Threads for one inference, 1 to 256.
         patient_pattern: As for :func:`pneumo_edge.train`; "" for none. By default the pattern in the models.

@@ -6,6 +6,7 @@ blocks of pixels. Where it tells the classes from a place without lungs, a model
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,7 +105,7 @@ def probe_places(samples: Sequence[Sample], blocks_of: Mapping[str, Blocks], tas
     parts = np.array([digest[0] % _FOLDS for digest in order])
     seen = np.stack([blocks_of[sample.name] for sample in samples])
     masks = _masks()
-    wanted = [_positive(task)] if task.positive_class is not None else list(_labels(task))
+    wanted = list(_labels(task)) if task.positive_index is None else [task.positive_index]
     confidence = 1 - (1 - _CONFIDENCE) / (len(masks) * len(wanted))
     targets = np.stack([labels == each for each in wanted], axis=1)
     found = []
@@ -123,10 +124,7 @@ def _labels(task: Task) -> range:
     return range(len(task.class_names))
 
 
-def _positive(task: Task) -> int:
-    return task.class_names.index(task.positive_class or "")
-
-
+@functools.cache
 def _masks() -> dict[str, npt.NDArray[np.bool_]]:
     """Which blocks each place has, shape (28, 28), by its name."""
     inner = np.zeros((_BLOCKS, _BLOCKS), np.bool_)

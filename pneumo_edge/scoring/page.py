@@ -35,7 +35,7 @@ _MODEL_COLUMNS = ("Backbone", "Recipe", "Format", "Engine", "Seed")
 _GROUP_COLUMNS = ("Backbone", "Recipe", "Format", "Engine", "Seeds")
 _NONE = Cell("")
 _OVERLAP = (
-    "These are all images of the data set, whatever their split. A model file does not name its training images, so "
+    "These are all images of the data set, of every split. A model file does not name its training images, so "
     "make sure that none of them is among these."
 )
 

@@ -64,7 +64,7 @@ def score(
         source: The data set.
         split: ``"test"``, or ``"val"`` as :func:`~pneumo_edge.data.splits.make_manifest` draws it.
         target: The ``scores.json`` to create or to extend.
-        external: Whether the data set is another population, of which all images are scored, whatever their split.
+        external: Whether the data set is another population, of which all images are scored, of every split.
         engine: Name of the engine; by default the best one that is installed for each file.
         threads: Threads for one inference.
         tell: Called with every skipped file, as soon as it is known.

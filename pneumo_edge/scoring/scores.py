@@ -38,7 +38,7 @@ class ImageSet:
 
     ``positive_class`` is None where there are more than two classes, and in files from before the field existed.
     ``fingerprint`` is a SHA-256 over label and file content of every image, independent of its name. ``external`` is
-    True for all images of another population, whatever their split.
+    True for all images of another population, of every split.
     """
 
     title: str
