@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 #: Of an AUC, the least lower end of its interval for a finding.
 LEAST_AUC = 0.55
 _ENCODING = "Encode the images of all classes by one program at one quality"
-_EXPOSURE = "Train with --recipe best, which varies brightness, contrast and gamma in all classes alike"
+_EXCHANGE = "Train with --recipe robust, which exchanges borders, tone and sharpness between images of all classes"
 #: What to do where a measure alone tells the classes.
 _REMEDIES = {
     "file size": _ENCODING,
     "JPEG quantization": _ENCODING,
     "height": "Bring the images of all classes to one size",
     "aspect ratio": "Crop the images of all classes to one shape",
-    "brightness": _EXPOSURE,
-    "contrast": _EXPOSURE,
-    "tone": _EXPOSURE,
-    "sharpness": "Train with --recipe best, which blurs images of all classes alike",
+    "brightness": _EXCHANGE,
+    "contrast": _EXCHANGE,
+    "tone": _EXCHANGE,
+    "sharpness": _EXCHANGE,
 }
 
 
@@ -34,15 +34,16 @@ def advise(audit: Audit) -> Iterator[str]:
     if marks := audit.marks:
         yield (
             f"Burned-in marks ({len(marks):,}): a model can learn to answer with that class wherever such a mark is. "
-            "Crop or paint over the place in all images of every class, or leave out the images that have the mark."
+            "Crop or paint over the place in all images of every class, or leave out the images that have the mark. Or "
+            "train with --recipe robust, which exchanges marks between images of all classes."
         )
     if told := outer_places(audit.places or ()):
         best = max(told, key=lambda place: place.auc.low)
         yield (
             f"Edges of the images ({len(told):,} places): a model can answer from there without the lungs, best from "
-            f"the {_where(best)}, with an AUC of {best.auc}. Crop the images of all classes to the lungs. Or train "
-            "with --recipe best, which moves, scales and covers images of all classes alike, and check the heatmaps "
-            "(predict --explain)."
+            f"the {_where(best)}, with an AUC of {best.auc}. Crop the images of all classes to the lungs, or train "
+            "with --recipe robust, which exchanges borders between images of all classes. Check the heatmaps (predict "
+            "--explain)."
         )
     if audit.clusters:
         yield _on_clusters(audit.clusters)
@@ -100,8 +101,8 @@ def _on_clusters(clusters: Sequence[Cluster]) -> str:
     images = sum(sum(sum(of_split.values()) for of_split in cluster.counts.values()) for cluster in clusters)
     return (
         f"Images of one look ({len(clusters):,} groups, {images:,} images): a model can learn the look of a class in "
-        "place of the disease. Add images of the other classes with that look, or train with --recipe best, and "
-        "compare the errors on these images (named in --json FILE) with those on the others."
+        "place of the disease. Add images of the other classes with that look, or train with --recipe robust. Compare "
+        "the errors on these images, which --json FILE names, with those on the others."
     )
 
 
