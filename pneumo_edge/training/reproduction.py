@@ -95,7 +95,7 @@ class Modes:
 
 @dataclass(frozen=True)
 class Reestimated:
-    """The validation images, judged by the final weights with batch-norm statistics that are estimated again.
+    """The validation images, classified by the final weights with batch-norm statistics that are estimated again.
 
     Attributes:
         layers: Batch-norm layers whose statistics were estimated again: those that were trained.
