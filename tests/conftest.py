@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import importlib.util
 import os
 import re
 import shutil
@@ -12,12 +13,15 @@ import sys
 import venv
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import settings
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from PIL import Image
 
 from pneumo_edge import Classifier
@@ -43,6 +47,7 @@ settings.load_profile("pneumo-edge")
 _LAST = Path(__file__).with_name("training")
 #: Where several test processes share what a fixture makes; by default those of one pytest share it.
 _MADE_VARIABLE = "PNEUMO_EDGE_TESTS_MADE"
+_DISTRIBUTION = "pneumo-edge"
 _REPOSITORY = Path(__file__).parents[1]
 _BESIDE_THE_REPOSITORY = _REPOSITORY.parent / "shared"
 _NO_NETWORK = re.compile("NewConnectionError|Temporary failure in name resolution|Network is unreachable|No route")
@@ -277,7 +282,10 @@ def pip() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def fresh_environment() -> Callable[[Path, str], Path]:
-    """Makes a virtual environment in a folder, with a requirement installed, and gives its Python."""
+    """Makes a virtual environment in a folder, with a requirement installed, and gives its Python.
+
+    Of what a wheel of this checkout requires, the distributions that are installed here are linked.
+    """
     return _fresh_environment
 
 
@@ -311,6 +319,43 @@ def _pip(python: Path, *arguments: str) -> None:
 def _fresh_environment(folder: Path, requirement: str) -> Path:
     venv.create(folder)
     python = folder / "bin" / "python"
+    if wheel := re.fullmatch(r".*\.whl(\[.*\])", requirement):
+        (site_packages,) = folder.glob("lib/python*/site-packages")
+        for distribution in _required(Requirement(f"{_DISTRIBUTION}{wheel[1]}")):
+            _link(distribution, site_packages)
     # Modules are compiled when they are imported; most never are.
     _pip(python, "install", "--no-compile", "--constraint", str(_REPOSITORY / "constraints.txt"), requirement)
     return python
+
+
+def _required(requirement: Requirement) -> Iterator[metadata.Distribution]:
+    """The installed distributions that one requires, directly or indirectly."""
+    pending, seen = [requirement], set()
+    while pending:
+        wanted = pending.pop()
+        for extra in ("", *sorted(wanted.extras)):
+            if (canonicalize_name(wanted.name), extra) in seen:
+                continue
+            seen.add((canonicalize_name(wanted.name), extra))
+            try:
+                found = metadata.distribution(wanted.name)
+            except metadata.PackageNotFoundError:
+                continue  # pip installs it
+            every = map(Requirement, found.requires or ())
+            pending += [each for each in every if not each.marker or each.marker.evaluate({"extra": extra})]
+            if not extra and canonicalize_name(wanted.name) != _DISTRIBUTION:
+                yield found
+
+
+def _link(distribution: metadata.Distribution, site_packages: Path) -> None:
+    """Put links to its files into an environment: folders of its own, so that pip could remove it there."""
+    for file in distribution.files or ():
+        if ".." in file.parts:
+            continue  # a command, which names the Python of this environment
+        source = Path(str(distribution.locate_file(file)))
+        compiled = Path(importlib.util.cache_from_source(str(source))) if source.suffix == ".py" else source
+        for each in {source, compiled}:
+            link = site_packages / each.relative_to(Path(str(distribution.locate_file(""))))
+            if each.is_file() and not link.exists():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(each)

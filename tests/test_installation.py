@@ -90,7 +90,8 @@ def test_it_works_beside_another_benchmarks_package_and_in_a_folder_with_one(
     assert phantom.returncode == 0, phantom.stderr
     done = _run(
         python, "benchmark", "mobilenetv2", "--data", tmp_path / "phantom", "--preset", "rapid",
-        "--engine", "litert", "--out", tmp_path / "out", cwd=foreign,
+        "--processes", "2", "--queries", "5", "--seconds", "0", "--engine", "litert",
+        "--out", tmp_path / "out", cwd=foreign,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     pip(python, "uninstall", "--yes", "foreign")

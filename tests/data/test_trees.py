@@ -146,7 +146,7 @@ def _is_under(path: Path, folders: set[Path]) -> bool:
 
 
 @pytest.mark.slow
-@settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(nodes)
 def test_every_file_is_judged_used_or_named(place: Path, made: list[Any]) -> None:
     root = place / "root"

@@ -12,7 +12,7 @@ from tests.fuzz.targets import TARGETS
 
 _HERE = Path(__file__).parent
 _SEEDS = sorted(path for path in (_HERE / "corpus").rglob("*") if path.is_file())
-_SECONDS = 6
+_SECONDS = 3
 
 
 @pytest.mark.parametrize("path", _SEEDS, ids=[f"{path.parent.name}-{path.name}" for path in _SEEDS])
