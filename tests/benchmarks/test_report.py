@@ -24,6 +24,7 @@ from pneumo_edge.benchmarks.results import AAUnit, LatencySamples, Results, Unit
 from pneumo_edge.benchmarks.summary import summarise
 from pneumo_edge.cli import app
 from pneumo_edge.errors import MissingExtraError
+from tests.figures import leave_unrendered
 from tests.present import present
 
 MakeResults = Callable[..., Results]
@@ -50,10 +51,14 @@ class _Text(HTMLParser):
             self.words.append(data)
 
 
-def pages(results: Results, folder: Path, *others: Results) -> tuple[str, str, _Text]:
+def pages(results: Results, folder: Path, *others: Results, figures: bool = False) -> tuple[str, str, _Text]:
+    """The report as Markdown, as a page, and the page's words; figures are rendered where a test looks at them."""
     runs = gather([summarise(each) for each in (results, *others)])
-    for name in ("report.html", "report.md"):
-        report.write(runs, folder / name)
+    with pytest.MonkeyPatch.context() as patch:
+        if not figures:
+            leave_unrendered(patch)
+        for name in ("report.html", "report.md"):
+            report.write(runs, folder / name)
     page = (folder / "report.html").read_text(encoding="utf-8")
     parser = _Text()
     parser.feed(page)
@@ -98,14 +103,14 @@ def test_both_reports_say_what_was_measured_on_what_and_how_to_repeat_it(
 
 
 def test_the_page_asks_nothing_of_any_network(tmp_path: Path, make_results: MakeResults) -> None:
-    _, page, parsed = pages(make_results(), tmp_path)
+    _, page, parsed = pages(make_results(), tmp_path, figures=True)
     assert all(reference.startswith("#") for reference in parsed.references)
     assert not re.search(r"https?:|@import|<script |<link", page)
     assert not re.search(r"url\((?!#)", page)
 
 
 def test_the_figures_label_their_dots_and_name_the_units(tmp_path: Path, make_results: MakeResults) -> None:
-    _, page, _ = pages(make_results(), tmp_path)
+    _, page, _ = pages(make_results(), tmp_path, figures=True)
     assert page.count("<svg") == 12
     figures = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
     for label in (
@@ -159,7 +164,7 @@ def test_every_aa_unit_that_shows_a_difference_is_named(tmp_path: Path, make_res
     several = replace(
         results, units=tuple(unit for units, _ in pairs for unit in units), twins=tuple(twin for _, twin in pairs)
     )
-    markdown, page, _ = pages(several, tmp_path)
+    markdown, page, _ = pages(several, tmp_path, figures=True)
     told = "2 of 3 A/A units show a false difference: "
     assert f"{told}tflite-runtime (inference, wall time); onnxruntime (inference, wall time)." in markdown
     assert told in page
@@ -189,7 +194,7 @@ def test_a_name_from_a_file_cannot_break_out_of_the_page(tmp_path: Path, make_re
     results = make_results()
     nasty = "<img src=x onerror=alert(1)>|.png"
     results = replace(results, test_set=replace(present(results.test_set), left_out={nasty: "why not"}))
-    _, page, parsed = pages(results, tmp_path)
+    _, page, parsed = pages(results, tmp_path, figures=True)
     assert "<img" not in page
     assert any(nasty in words for words in parsed.words)
 
@@ -222,7 +227,7 @@ def test_one_sample_is_enough_for_a_report(tmp_path: Path, make_results: MakeRes
         )
         for unit in results.units
     )
-    markdown, _, _ = pages(replace(results, units=cut), tmp_path)
+    markdown, _, _ = pages(replace(results, units=cut), tmp_path, figures=True)
     assert "MobileNetV2" in markdown
 
 

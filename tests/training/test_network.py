@@ -19,10 +19,16 @@ _SIDE, _SMALLER = 96, 64
 _PIXELS = np.random.default_rng(0).integers(0, 256, (40, _SIDE, _SIDE, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("name", bundled.NAMES)
-def test_random_weights_give_features_that_tell_images_apart(keras: Any, name: str) -> None:
+@pytest.fixture(scope="module", params=bundled.NAMES)
+def built(keras: Any, request: pytest.FixtureRequest) -> tuple[str, Any]:
+    """The name of a backbone, and a network of it with random weights."""
     keras.utils.set_random_seed(0)
-    model = network.build(variant(name, side=_SIDE), initial_weights.RANDOM, 0.2, _PIXELS, 2)
+    name = request.param
+    return name, network.build(variant(name, side=_SIDE), initial_weights.RANDOM, 0.2, _PIXELS, 2)
+
+
+def test_random_weights_give_features_that_tell_images_apart(keras: Any, built: tuple[str, Any]) -> None:
+    _, model = built
     shades = np.stack([np.full((_SIDE, _SIDE, 3), 255 * share, np.float32) * np.linspace(0, 1, _SIDE)[:, None, None]
                        for share in (0.2, 0.9)])  # fmt: skip
     features = keras.Model(model.input, model.get_layer(network.FEATURES).output).predict(shades, verbose=0)
@@ -45,9 +51,8 @@ def test_the_scaling_that_the_backbone_needs_is_in_the_graph(keras: Any, name: s
     np.testing.assert_allclose(inner.predict(pixels, verbose=0), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", bundled.NAMES)
-def test_a_copy_for_smaller_images_has_the_same_weights(keras: Any, name: str) -> None:
-    model = network.build(variant(name, side=_SIDE), initial_weights.RANDOM, 0.2, _PIXELS, 2)
+def test_a_copy_for_smaller_images_has_the_same_weights(built: tuple[str, Any]) -> None:
+    name, model = built
     small = network.at_side(model, variant(name, side=_SIDE), 0.2, _SMALLER)
     assert small.input_shape == (None, _SMALLER, _SMALLER, 3)
     for one, other in zip(model.get_weights(), small.get_weights(), strict=True):
@@ -57,7 +62,7 @@ def test_a_copy_for_smaller_images_has_the_same_weights(keras: Any, name: str) -
 
 def test_a_copy_for_smaller_images_scales_pixels_alike(keras: Any) -> None:
     row = variant("efficientnetb0", side=_SIDE)
-    weights = initial_weights.InitialWeights("bundled", bundled.path(row.name))
+    weights = initial_weights.InitialWeights("bundled", bundled.path("efficientnetb0"))
     small = network.at_side(network.build(row, weights, 0.2, _PIXELS, 2), row, 0.2, _SMALLER)
     (base,) = [layer for layer in small.layers if isinstance(layer, keras.Model)]
     (norm,) = [layer for layer in base.layers if isinstance(layer, keras.layers.Normalization)]

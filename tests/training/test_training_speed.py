@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pneumo_edge.backbones import variant
+from pneumo_edge import bundled
+from pneumo_edge.backbones import BACKBONES
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import prepare
-from pneumo_edge.training.initial_weights import RANDOM
+from pneumo_edge.training.initial_weights import InitialWeights
 from pneumo_edge.training.recipes import RECIPES
 from tools import training_speed
 
@@ -22,10 +23,11 @@ pytestmark = pytest.mark.slow
 
 def test_every_round_is_a_pair_of_turns(keras: Any, tmp_path: Path) -> None:
     make_phantom(tmp_path / "data", seed=1, train_per_class=20, test_per_class=4)
-    dataset = prepare(open_source(tmp_path / "data"), tmp_path / "cache", 96, 96)
+    dataset = prepare(open_source(tmp_path / "data"), tmp_path / "cache", 224, 224)
     phase = replace(RECIPES["best"].fine_tune[0], batch_size=4)
-    row, steps = variant("mobilenetv2", side=96), list[int]()
-    measured = training_speed.measure_pipeline(row, RANDOM, phase, dataset, 2, 3, steps.append)
+    row, steps = BACKBONES["mobilenetv2"], list[int]()
+    weights = InitialWeights("bundled", bundled.path(row.name))
+    measured = training_speed.measure_pipeline(row, weights, phase, dataset, 2, 3, steps.append)
     assert steps == [2] * 7  # one turn to warm up, then three pairs
     assert len(measured.pipeline) == len(measured.memory) == 3
     assert min(*measured.pipeline, *measured.memory) > 0
