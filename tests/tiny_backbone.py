@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,16 @@ NAME = "tiny"
 ROW = Backbone(NAME, "Tiny", f"{__name__}:build", SCALINGS["-1..1"], side=96)
 #: One with layers that training treats otherwise than inference does.
 WITH_DROPOUT = replace(ROW, builder=f"{__name__}:build_with_dropout")
+#: ``pneumo-edge`` with that backbone among the others, run in the repository.
+COMMAND = (
+    sys.executable,
+    "-c",
+    "from tests import tiny_backbone\n"
+    "from pneumo_edge.backbones import BACKBONES\n"
+    "from pneumo_edge.cli import app\n"
+    "BACKBONES[tiny_backbone.NAME] = tiny_backbone.WITH_DROPOUT\n"
+    "app(prog_name='pneumo-edge')",
+)
 
 
 def build(include_top: bool, weights: None, input_shape: tuple[int, int, int]) -> Any:

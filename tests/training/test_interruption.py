@@ -14,7 +14,6 @@ import math
 import os
 import pkgutil
 import random
-import sys
 import time
 import zipfile
 from collections.abc import Callable
@@ -35,14 +34,6 @@ _REPOSITORY = Path(__file__).parents[2]
 _SEED = int(os.environ.get("PNEUMO_EDGE_KILL_SEED", "0"))
 #: Both recipes that fit the whole network; one of the backbones has dropout inside, too, and so has the tiny one.
 _RUNS = (("mobilenetv2", "best"), ("efficientnetb0", "standard")) if _KILLS > 1 else ((tiny_backbone.NAME, "standard"),)
-#: ``pneumo-edge`` with the tiny backbone among the others.
-_PROGRAM = """
-from tests import tiny_backbone
-from pneumo_edge.backbones import BACKBONES
-from pneumo_edge.cli import app
-BACKBONES[tiny_backbone.NAME] = tiny_backbone.WITH_DROPOUT
-app(prog_name="pneumo-edge")
-"""
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +67,7 @@ class _Training:
     def __init__(self, data: Path, weights: Path, backbone: str, recipe: str, folder: Path) -> None:
         self.out = folder / "run"
         self._command = [
-            sys.executable, "-c", _PROGRAM, "train", "--data", str(data), "--backbone", backbone,
+            *tiny_backbone.COMMAND, "train", "--data", str(data), "--backbone", backbone,
             "--recipe", recipe, "--weights", str(weights), "--out", str(self.out), "--image-size", "96",
         ]  # fmt: skip
         self._environment = {**os.environ, "PNEUMO_EDGE_CACHE": str(folder / "cache")}

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,12 @@ from pneumo_edge.evaluation.operating_point import ThresholdRule
 from pneumo_edge.imaging import images
 from pneumo_edge.training.counterfactuals import KINDS, column
 from pneumo_edge.training.shifts import SHIFTS
+from tests import tiny_backbone
 
 pytestmark = pytest.mark.slow
 
-#: Small images, which train four times as fast.
-_BACKBONE, _SIDE = BACKBONES["mobilenetv2"], 96
+_REPOSITORY = Path(__file__).parents[2]
+_ROW = tiny_backbone.WITH_DROPOUT
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def weights(keras: Any, workplace: Path) -> Path:
     """Weights in a file, with batch-norm statistics that are not the initial ones; no network is asked."""
     path = workplace / "backbone.weights.h5"
     keras.utils.set_random_seed(5)
-    model = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(_SIDE, _SIDE, 3))
+    model = _base()
     for layer in _batch_norms(keras, model):
         gamma, beta, mean, variance = layer.get_weights()
         layer.set_weights([gamma, beta, mean + 0.01, variance * 0.1])
@@ -52,10 +52,19 @@ def weights(keras: Any, workplace: Path) -> Path:
     return path
 
 
-def _command(workplace: Path, weights: Path, recipe: str, out: Path, *more: str) -> list[str]:
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKBONES, _ROW.name, _ROW)
+
+
+def _base() -> Any:
+    return tiny_backbone.build_with_dropout(False, None, (_ROW.side, _ROW.side, 3))
+
+
+def _options(workplace: Path, weights: Path, recipe: str, out: Path, *more: str) -> list[str]:
     return [
-        sys.executable, "-m", "pneumo_edge", "train", "--data", str(workplace / "data"), "--backbone", _BACKBONE.name,
-        "--recipe", recipe, "--weights", str(weights), "--out", str(out), "--image-size", str(_SIDE), *more,
+        "train", "--data", str(workplace / "data"), "--backbone", _ROW.name, "--image-size", str(_ROW.side),
+        "--recipe", recipe, "--weights", str(weights), "--out", str(out), *more,
     ]  # fmt: skip
 
 
@@ -65,20 +74,19 @@ def _environment(workplace: Path) -> dict[str, str]:
 
 def _train(workplace: Path, weights: Path, recipe: str, out: Path, *more: str) -> Result:
     """Train in this process, which has loaded TensorFlow."""
-    words = _command(workplace, weights, recipe, out, *more)[3:]
+    words = _options(workplace, weights, recipe, out, *more)
     return CliRunner(env=_environment(workplace)).invoke(app, words)
 
 
 def test_a_killed_run_goes_on_and_leaves_a_whole_run(keras: Any, workplace: Path, weights: Path) -> None:
     out = workplace / "robust"
-    process = subprocess.Popen(
-        _command(workplace, weights, "robust", out), env=_environment(workplace), stderr=subprocess.DEVNULL
-    )
+    command = [*tiny_backbone.COMMAND, *_options(workplace, weights, "robust", out)]
+    process = subprocess.Popen(command, cwd=_REPOSITORY, env=_environment(workplace), stderr=subprocess.DEVNULL)
     state = out / "checkpoint" / "fine-tune-1" / "state.json"
     deadline = time.monotonic() + 300
     while not state.exists() and time.monotonic() < deadline:
         assert process.poll() is None
-        time.sleep(0.1)
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     done_before = len(json.loads(state.read_text())["rows"])
@@ -118,15 +126,16 @@ def test_a_killed_run_goes_on_and_leaves_a_whole_run(keras: Any, workplace: Path
     left_out = json.loads((out / "split.json").read_text())["left_out"]
     assert list(left_out) == ["train/NORMAL/IM-9999-0001.jpeg"]
 
-    before, after = (
-        keras.applications.MobileNetV2(include_top=False, weights=str(weights), input_shape=(_SIDE, _SIDE, 3)),
-        keras.saving.load_model(out / "model.keras", compile=False),
-    )
+    before, after = _base(), keras.saving.load_model(out / "model.keras", compile=False)
+    before.load_weights(weights)
     inner = next(layer for layer in after.layers if isinstance(layer, keras.Model))
     for old, new in zip(_batch_norms(keras, before), _batch_norms(keras, inner), strict=True):
         for one, other in zip(old.get_weights(), new.get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)
-    old_kernel, new_kernel = before.get_layer("Conv1").get_weights()[0], inner.get_layer("Conv1").get_weights()[0]
+    (old_kernel, _), (new_kernel, _) = (
+        next(layer for layer in base.layers if isinstance(layer, keras.layers.Conv2D)).get_weights()
+        for base in (before, inner)
+    )
     assert not np.array_equal(old_kernel, new_kernel), "fine-tuning changed nothing"
 
 
@@ -151,7 +160,7 @@ def test_the_recorded_operating_point_is_that_of_the_saved_model(keras: Any, wor
 
 def _scores(keras: Any, out: Path, workplace: Path, entries: list[dict[str, Any]]) -> Any:
     model = keras.saving.load_model(out / "model.keras", compile=False)
-    pixels = [images.load((workplace / "data" / entry["name"]).read_bytes(), _SIDE, _SIDE) for entry in entries]
+    pixels = [images.load((workplace / "data" / entry["name"]).read_bytes(), _ROW.side, _ROW.side) for entry in entries]
     return model.predict(np.stack(pixels).astype(np.float32), verbose=0)[:, 1]
 
 
