@@ -151,6 +151,53 @@ def test_info_of_an_onnx_file_from_another_tool(two_inputs: Path) -> None:
     assert "--input-shape image=1x3x224x224" in document["graph_error"]
 
 
+@pytest.fixture
+def open_tflite(tmp_path: Path) -> Path:
+    """Two convolutions of an image of any size: 2x2 of 4 channels, then 1x1 of 2."""
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    flatbuffers = pytest.importorskip("flatbuffers")
+    tensors, operators, buffers = [], [], [schema.BufferT()]
+    weights = [((4, 2, 2, 3), (4,)), ((2, 1, 1, 4), (2,))]
+    for channels in (3, 4, 2):
+        name = f"map{channels}"
+        tensors.append(schema.TensorT(shape=[1, 1, 1, channels], shapeSignature=[1, -1, -1, channels], name=name))
+    for number, shapes in enumerate(weights):
+        for shape in shapes:
+            data = np.ones(shape, np.float32).tobytes()
+            buffers.append(schema.BufferT(data=np.frombuffer(data, np.uint8)))
+            tensors.append(schema.TensorT(shape=shape, name=f"constant{len(tensors)}", buffer=len(buffers) - 1))
+        convolution = schema.OperatorT(
+            inputs=[number, len(tensors) - 2, len(tensors) - 1],
+            outputs=[number + 1],
+            builtinOptionsType=schema.BuiltinOptions.Conv2DOptions,
+            builtinOptions=schema.Conv2DOptionsT(padding=schema.Padding.VALID, strideW=1, strideH=1),
+        )
+        operators.append(convolution)
+    # The file's own size is the smallest that the first of them takes.
+    tensors[0].shape = [1, 2, 2, 3]
+    graph = schema.SubGraphT(tensors=tensors, inputs=[0], outputs=[2], operators=operators)
+    code = schema.OperatorCodeT(builtinCode=schema.BuiltinOperator.CONV_2D, deprecatedBuiltinCode=3)
+    model = schema.ModelT(version=3, operatorCodes=[code], subgraphs=[graph], buffers=buffers)
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path = tmp_path / "open.tflite"
+    path.write_bytes(builder.Output())
+    return path
+
+
+@pytest.mark.parametrize("engine", ["litert", "tflite-runtime"])
+def test_multiply_adds_are_those_of_the_given_size(open_tflite: Path, engine: str) -> None:
+    row = engines.ENGINES[engine]
+    pytest.importorskip(row.library)
+    for height, width in ((2, 2), (5, 6)):
+        model = engines.load_any(open_tflite, row, given=Given({"": (1, height, width, 3)}))
+        assert model.delegation.operators == {"CONV_2D": 2}
+        found = model.read_graph()
+        assert found.multiply_adds == (height - 1) * (width - 1) * (4 * 2 * 2 * 3 + 2 * 4)
+        assert found.parameters == 4 * 2 * 2 * 3 + 4 + 2 * 4 + 2
+    assert "1,120 for one image" in _info(open_tflite, "--input-shape", "map3=1x5x6x3").stdout
+
+
 def test_info_of_a_tflite_file_without_a_spec(tiny_models: Path) -> None:
     document = json.loads(_info(tiny_models / "bare" / "tiny-int8.tflite", "--json").stdout)
     (image,) = document["input_tensors"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,11 +40,13 @@ class InterpreterModel:
         self.name = name
         self.version = version
         self.threads = threads
+        self._class, self._path = interpreter_class, path
         with native_output.quiet_stderr(), native_output.spelled(path) as spelled:
             self._interpreter = interpreter_class(model_path=spelled, num_threads=threads)
             self.inputs = tuple(map(_describe, self._interpreter.get_input_details()))
-            self._resize(given)
-            self._interpreter.allocate_tensors()
+            #: Shapes of inputs that are not those of the file, by index.
+            self._resized = dict(self._new_shapes(given))
+            self._allocate(self._interpreter)
         self._input_details = self._interpreter.get_input_details()
         self._output_details = self._interpreter.get_output_details()
         self.outputs = tuple(map(_describe, self._output_details))
@@ -53,11 +56,16 @@ class InterpreterModel:
         """See :class:`pneumo_edge.runtime.engines.AnyModel`."""
         return {each["name"]: _shape(each) for each in self._input_details}
 
-    def _resize(self, given: Given) -> None:
+    def _new_shapes(self, given: Given) -> Iterator[tuple[int, Shape]]:
         settled = tensors.settle(self.inputs, given)
         for each in self._interpreter.get_input_details():
             if _shape(each) != settled[each["name"]]:
-                self._interpreter.resize_tensor_input(each["index"], settled[each["name"]])
+                yield each["index"], settled[each["name"]]
+
+    def _allocate(self, interpreter: Any) -> None:
+        for index, shape in self._resized.items():
+            interpreter.resize_tensor_input(index, shape)
+        interpreter.allocate_tensors()
 
     def call(self, feeds: Sequence[Tensor]) -> list[Tensor]:
         """Infer once; see :class:`pneumo_edge.runtime.engines.AnyModel`."""
@@ -76,14 +84,24 @@ class InterpreterModel:
     def read_graph(self) -> graph.Graph:
         """Read the graph without running it; see :class:`pneumo_edge.runtime.engines.Engine`."""
         operators, _ = self._operators()
-        shapes = {
-            tensor["index"]: tuple(int(size) for size in tensor["shape"])
-            for tensor in self._interpreter.get_tensor_details()
-        }
+        shapes = {tensor["index"]: _shape(tensor) for tensor in self._allocated().get_tensor_details()}
         return graph.summarise(
             (operator["op_name"] for operator in operators),
             (_layer(operator, shapes) for operator in operators if operator["op_name"] in _LAYERS),
         )
+
+    def _allocated(self) -> Any:
+        """Return an interpreter whose tensors have the shapes that follow from those of the inputs.
+
+        Inside a delegate's partition they keep those of the file.
+        """
+        if not self._resized:
+            return self._interpreter
+        resolver = sys.modules[self._class.__module__].OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        with native_output.quiet_stderr(), native_output.spelled(self._path) as spelled:
+            interpreter = self._class(model_path=spelled, experimental_op_resolver_type=resolver)
+            self._allocate(interpreter)
+        return interpreter
 
     def _operators(self) -> tuple[list[_Operator], list[_Operator]]:
         """Return the operators of the file, and the nodes of a delegate's partitions."""
@@ -109,10 +127,10 @@ class InterpreterEngine(InterpreterModel):
         self.output_shape = _shape(probability)
         self.other_shapes = {each["name"]: _shape(each) for each in others}
 
-    def _resize(self, given: Given) -> None:
+    def _new_shapes(self, given: Given) -> Iterator[tuple[int, Shape]]:
         # Of a file without open axes, the classifier tells what is at odds with its ModelSpec.
         if any(None in each.shape for each in self.inputs):
-            super()._resize(given)
+            yield from super()._new_shapes(given)
 
     def run(self, tensor: Tensor) -> Probabilities:
         """Run inference once; see :class:`pneumo_edge.runtime.engines.Engine`."""
