@@ -9,7 +9,6 @@ import numpy as np
 from pneumo_edge._util import files, records
 from pneumo_edge.training.counterfactuals import KINDS, column
 from pneumo_edge.training.fit import TrainingSettings
-from pneumo_edge.training.shifts import SHIFTS
 from tools import recipe_selection
 
 _ROOT = Path(__file__).parents[2]
@@ -22,9 +21,9 @@ def _write(folder: Path, name: str, misled: frozenset[str]) -> None:
     )
     files.write_text(folder / name / "settings.json", records.dumps(settings))
     labels = np.repeat([0, 1], 20)
-    lines = [",".join(["name", "label", "probability", *SHIFTS, *map(column, KINDS)])]
+    lines = [",".join(["name", "label", "probability", *map(column, KINDS)])]
     for number, label in enumerate(labels):
-        scores = [label, *(label for _ in SHIFTS), *(1 - label if kind in misled else label for kind in KINDS)]
+        scores = [label, *(1 - label if kind in misled else label for kind in KINDS)]
         lines.append(",".join(map(str, [f"{number}.png", label, *scores])))
     files.write_text(folder / name / "validation.csv", "\n".join(lines) + "\n")
 
