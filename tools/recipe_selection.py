@@ -38,7 +38,7 @@ _TARGET = "recipe-selection"
 _EPOCHS = 3
 
 _BEST = RECIPES["best"]
-_PHASE = _BEST.fine_tune[0]
+_PHASE = replace(_BEST.fine_tune[0], epochs=_EPOCHS)
 assert _PHASE.augmentation is not None
 _FLIPPED = replace(_PHASE.augmentation, flip=0.5)
 #: Tone and sharpness come from donors, so little else changes them; nothing is hidden.
@@ -51,6 +51,9 @@ CANDIDATES: dict[str, Phase] = {
     "exchange-half": replace(_PHASE, augmentation=_FLIPPED, exchange=_EXCHANGE),
     "exchange-most": replace(_PHASE, augmentation=_FLIPPED, exchange=replace(_EXCHANGE, probability=0.8)),
     "exchange-most-light": replace(_PHASE, augmentation=_LIGHT, exchange=replace(_EXCHANGE, probability=0.8)),
+    "exchange-most-light-longer": replace(
+        _PHASE, epochs=2 * _EPOCHS, augmentation=_LIGHT, exchange=replace(_EXCHANGE, probability=0.8)
+    ),
 }
 
 
@@ -59,7 +62,7 @@ def recipe_of(name: str) -> Recipe:
     return replace(
         _BEST,
         name=f"candidate-{name}",
-        fine_tune=(replace(CANDIDATES[name], epochs=_EPOCHS),),
+        fine_tune=(CANDIDATES[name],),
         check_shifts=False,
         check_counterfactuals=True,
     )
@@ -67,7 +70,7 @@ def recipe_of(name: str) -> Recipe:
 
 def table(folder: Path) -> str:
     """A Markdown table of the runs in a folder, the highest counterfactual AUC first; all numbers from validation."""
-    heading = ("candidate", "seed", "AUC", "AUC, counterfactual", *KINDS, "flips, all")
+    heading = ("candidate", "epochs", "seed", "AUC", "AUC, counterfactual", *KINDS, "flips, all")
     found = []
     for run in folder.glob(f"*/{SETTINGS_NAME}"):
         settings = records.loads(TrainingSettings, run.read_bytes())
@@ -76,6 +79,7 @@ def table(folder: Path) -> str:
         measured = counterfactual_metrics(labels, columns, threshold)
         cells = (
             f"`{settings.recipe.removeprefix('candidate-')}`",
+            str(settings.details.fine_tune[0].epochs),
             str(settings.seed),
             f"{auc(labels, columns['probability']):.4f}",
             f"{measured['counterfactual_auc']:.4f}",
