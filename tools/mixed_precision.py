@@ -72,6 +72,7 @@ class Outcome:
         null_test: The ratio of a file and itself in that benchmark, by the same clock.
         machine: The processor.
         versions: Of the libraries.
+        classes: How many it tells apart.
     """
 
     backbone: str
@@ -83,6 +84,12 @@ class Outcome:
     null_test: Interval | None
     machine: str
     versions: dict[str, str]
+    classes: int = 2
+
+    @property
+    def name(self) -> str:
+        """Name of its record."""
+        return self.backbone if self.classes == 2 else f"{self.backbone}-{self.classes}-classes"
 
 
 def measure(run: Path, data: Path, place: Path) -> Outcome:
@@ -119,6 +126,7 @@ def measure(run: Path, data: Path, place: Path) -> Outcome:
         nulls[0].deciding(1) if nulls else None,
         measured.results.machine.cpu,
         {name: version(name) for name in ("keras", "tensorflow", "ai-edge-litert")},
+        len(spec.class_names),
     )
 
 
@@ -164,10 +172,12 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
     if mixed is None:
         raise ResultsError(f"the record of {outcome.backbone} has no operators", "those in float32", "Measure it again")
     first = next(iter(outcome.verification.measured.values()))
+    weights = outcome.training.initial_weights.partition(",")[0]
     sizes = ", ".join(f"{outcome.files[row.name].size_bytes / 1e6:.2f}" for row in (_FP32, INT8, _MIXED))
     timed = outcome.files[_MIXED.name]
+    classes = "" if outcome.classes == 2 else f", {outcome.classes} classes"
     return (
-        f"{backbone_title(outcome.backbone)}, {outcome.training.recipe} from {outcome.training.initial_weights}",
+        f"{backbone_title(outcome.backbone)}{classes}, {outcome.training.recipe} from {weights}",
         _accuracy(mixed.int8),
         f"{len(mixed.in_float)} of {mixed.operators}, the first {_ORDERS[mixed.order or 'graph']}",
         _accuracy(first),
@@ -203,7 +213,7 @@ def main() -> None:
         for run in given.runs:
             with scratch.folder(cache_folder()) as place:
                 outcome = measure(run, given.data, place)
-            files.write_text(RESULTS / f"{outcome.backbone}.json", records.document(outcome))
+            files.write_text(RESULTS / f"{outcome.name}.json", records.document(outcome))
         pages.put_table(PAGE, _TARGET, table(load()))
     except PneumoEdgeError as error:
         sys.exit(f"error: {error}")
