@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from pneumo_edge._util import files, records
 from pneumo_edge.training.counterfactuals import KINDS, column
 from pneumo_edge.training.fit import TrainingSettings
+from pneumo_edge.training.recipes import RECIPES
 from tools import recipe_selection
 
 _ROOT = Path(__file__).parents[2]
@@ -45,3 +47,9 @@ def test_the_candidate_that_is_misled_least_stands_first(tmp_path: Path) -> None
 def test_the_page_shows_the_runs_in_the_repository() -> None:
     page = (_ROOT / recipe_selection.PAGE).read_text(encoding="utf-8")
     assert recipe_selection.table(_ROOT / recipe_selection.RESULTS) in page
+
+
+def test_the_recipe_is_the_candidate_that_is_misled_least() -> None:
+    chosen = recipe_selection.table(_ROOT / recipe_selection.RESULTS).splitlines()[2].split("`")[1]
+    (phase,) = RECIPES["robust"].fine_tune
+    assert phase == replace(recipe_selection.CANDIDATES[chosen], epochs=phase.epochs)
