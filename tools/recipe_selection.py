@@ -51,9 +51,6 @@ CANDIDATES: dict[str, Phase] = {
     "exchange-half": replace(_PHASE, augmentation=_FLIPPED, exchange=_EXCHANGE),
     "exchange-most": replace(_PHASE, augmentation=_FLIPPED, exchange=replace(_EXCHANGE, probability=0.8)),
     "exchange-most-light": replace(_PHASE, augmentation=_LIGHT, exchange=replace(_EXCHANGE, probability=0.8)),
-    "exchange-most-light-longer": replace(
-        _PHASE, epochs=2 * _EPOCHS, augmentation=_LIGHT, exchange=replace(_EXCHANGE, probability=0.8)
-    ),
 }
 
 
