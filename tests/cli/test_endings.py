@@ -251,7 +251,7 @@ def test_the_python_interface_refuses_them_too(number: int) -> None:
 
 def _small_files() -> None:
     # A limit on the size of files stops a write midway, as a full disk does.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 
 
 def test_a_full_disk_is_one_line_that_names_the_file(run: Run, x_rays: Path, tmp_path: Path) -> None:
