@@ -17,6 +17,7 @@ from pneumo_edge.errors import PneumoEdgeError, TrainingError
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc_interval, confusion
 from pneumo_edge.evaluation.operating_point import choose_threshold, log_loss
 from pneumo_edge.runs import VALIDATION_NAME
+from pneumo_edge.training.counterfactuals import counterfactual_metrics
 from pneumo_edge.training.curves import CSV_NAME
 from pneumo_edge.training.fit import TrainingSettings, shift_metrics
 from pneumo_edge.training.settings import SETTINGS_NAME
@@ -38,6 +39,7 @@ _COLUMNS = (
     "specificity",
     "AUC, shifted",
     "accuracy, shifted",
+    "AUC, counterfactual",
 )
 
 
@@ -70,6 +72,7 @@ def _row(run: Path) -> tuple[str, ...]:
     assert threshold is not None
     counts = confusion(labels, scores >= threshold)
     shifted = shift_metrics(labels, columns, threshold)
+    counterfactual = counterfactual_metrics(labels, columns, threshold)
     return (
         run.name,
         settings.backbone,
@@ -83,6 +86,7 @@ def _row(run: Path) -> tuple[str, ...]:
         f"{counts.specificity.value:.3f}",
         f"{shifted['shifted_auc']:.4f}" if shifted else "",
         f"{shifted['shifted_accuracy']:.3f}" if shifted else "",
+        f"{counterfactual['counterfactual_auc']:.4f}" if counterfactual else "",
     )
 
 

@@ -23,9 +23,9 @@ def _write(folder: Path, shifted: bool = True) -> None:
     files.write_text(folder / "history.csv", "phase,seconds\nhead,30\nfine-tune-1,90\n")
     labels = [0] * 50 + [1] * 100
     scores = np.concatenate([np.linspace(0.0, 0.4, 50), np.linspace(0.39, 0.999, 100)])
-    lines = ["name,label,probability" + (",darker,blurred" if shifted else "")]
+    lines = ["name,label,probability" + (",darker,blurred,counterfactual_tone,counterfactual_all" if shifted else "")]
     for number, (label, score) in enumerate(zip(labels, scores, strict=True)):
-        lines.append(f"{number}.jpeg,{label},{score}" + (f",{label},{1 - label}" if shifted else ""))
+        lines.append(f"{number}.jpeg,{label},{score}" + (f",{label},{1 - label},{label},{label}" if shifted else ""))
     files.write_text(folder / "validation.csv", "\n".join(lines) + "\n")
 
 
@@ -43,7 +43,9 @@ def test_the_numbers_are_those_of_the_records(tmp_path: Path) -> None:
     assert row["AUC"].startswith("0.99") and "[" in row["AUC"]
     # One shift judged all rightly and the other all wrongly.
     assert (row["AUC, shifted"], row["accuracy, shifted"]) == ("0.5000", "0.500")
-    assert dict(zip(header, two, strict=True))["AUC, shifted"] == ""
+    assert row["AUC, counterfactual"] == "1.0000"
+    without = dict(zip(header, two, strict=True))
+    assert without["AUC, shifted"] == without["AUC, counterfactual"] == ""
 
 
 @pytest.mark.parametrize("missing", ["history.csv", "validation.csv"])
