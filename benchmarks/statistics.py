@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from pneumo_edge.evaluation.intervals import Interval, open_difference
 from pneumo_edge.evaluation.metrics import Labels, Scores, class_placements, delong_error, macro_auc, placements
+from pneumo_edge.evaluation.student import student_quantile
 
 #: A difference below this share counts as none, even where the interval is narrower (criterion.rs does the same).
 LEAST_DIFFERENCE = 0.01
@@ -25,14 +25,15 @@ Values = Sequence[float] | npt.NDArray[np.float64]
 Relation = Literal["less", "more", "not separable"]
 
 
-def paired_ratio(numerator: Values, denominator: Values) -> Interval:
-    """Ratio of two values that every process measured side by side, with its 95 % interval over processes.
+def paired_ratio(numerator: Values, denominator: Values, *, confidence: float = 0.95) -> Interval:
+    """Ratio of two values that every process measured side by side, with its interval over processes.
 
     The value is the geometric mean of the processes' ratios; the interval is Student's on their logarithms.
 
     Args:
         numerator: One positive value for each process, for example the median CPU time of its calls.
         denominator: The values of the other unit, in the same order of processes.
+        confidence: The confidence of the interval.
 
     Returns:
         The ratio; for a single process with an interval from 0 to infinity.
@@ -44,7 +45,7 @@ def paired_ratio(numerator: Values, denominator: Values) -> Interval:
     if len(one) != len(other):
         raise ValueError(f"{len(one)} and {len(other)} processes cannot be paired")
     logs = one - other
-    return _interval(float(logs.mean()), _variance(logs), len(logs) - 1)
+    return _interval(float(logs.mean()), _variance(logs), len(logs) - 1, confidence)
 
 
 def unpaired_ratio(numerator: Values, denominator: Values, *, confidence: float = 0.95) -> Interval:
@@ -172,45 +173,6 @@ def auc_contrast(labels: Labels, weighted: Sequence[tuple[float, Scores]]) -> In
     found = Interval(value, value - 1.959964 * error, value + 1.959964 * error)
     differing = sum(int(np.count_nonzero(part)) for part in parts)
     return open_difference(found, differing, sum(map(len, parts)), reach=reach)
-
-
-def student_quantile(freedom: float, confidence: float = 0.95) -> float:
-    """Two-sided quantile of Student's t; infinite below one degree of freedom.
-
-    Exact for whole degrees of freedom; in between it is interpolated and slightly too large, never too small.
-    """
-    if freedom < 1:
-        return math.inf
-    whole = math.floor(freedom)
-    quantile = _whole_quantile(whole, confidence)
-    if freedom == whole:
-        return quantile
-    # The quantile is convex in 1 / freedom.
-    share = (1 / whole - 1 / freedom) / (1 / whole - 1 / (whole + 1))
-    return quantile + share * (_whole_quantile(whole + 1, confidence) - quantile)
-
-
-@cache
-def _whole_quantile(freedom: int, confidence: float) -> float:
-    low, high = 0.0, 1.0
-    while _central_share(high, freedom) < confidence:
-        low, high = high, 2 * high
-    while high - low > 1e-10 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if _central_share(middle, freedom) < confidence else (low, middle)
-    return high
-
-
-def _central_share(t: float, freedom: int) -> float:
-    """Probability that Student's t lies within ±t (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
-    angle = math.atan(t / math.sqrt(freedom))
-    odd = freedom % 2
-    term = math.cos(angle) if odd else 1.0
-    total = 0.0
-    for step in range(2 + odd, freedom + 1, 2):
-        total += term
-        term *= math.cos(angle) ** 2 * (step - 1) / step
-    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
 
 
 def _logarithms(values: Values) -> npt.NDArray[np.float64]:

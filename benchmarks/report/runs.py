@@ -7,20 +7,26 @@ from dataclasses import dataclass
 from functools import cached_property
 from string import ascii_uppercase
 
-from pneumo_edge.benchmarks import verdict
+from pneumo_edge.benchmarks import networks, verdict
 from pneumo_edge.benchmarks.choice import Limits, choose, waiting_ms
+from pneumo_edge.benchmarks.networks import NetworkVerdict
 from pneumo_edge.benchmarks.summary import Row, Summary
 from pneumo_edge.benchmarks.verdict import BenchmarkVerdict
 from pneumo_edge.errors import ResultsError
+from pneumo_edge.scoring.scores import EvaluationScores
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the benchmark: its numbers and its verdict; ``letter`` is "" where it is the only run."""
+    """One run of the benchmark: its numbers and its verdicts; ``letter`` is "" where it is the only run.
+
+    ``networks`` is the verdict over networks; None where no network has three trainings.
+    """
 
     letter: str
     summary: Summary
     verdict: BenchmarkVerdict
+    networks: NetworkVerdict | None = None
 
     @cached_property
     def best(self) -> Row | None:
@@ -46,11 +52,15 @@ class Panel:
     rows: tuple[Row, ...]
 
 
-def gather(summaries: Sequence[Summary]) -> Runs:
+def gather(summaries: Sequence[Summary], scores: EvaluationScores | None = None) -> Runs:
     """Decide the claims of each run, and name the runs by letters where there are several.
 
+    Args:
+        summaries: The runs.
+        scores: Scores of several trainings of the networks, on the images of the runs.
+
     Raises:
-        ResultsError: There are more runs than letters.
+        ResultsError: There are more runs than letters, or the scores are of other images.
     """
     if len(summaries) > len(ascii_uppercase):
         raise ResultsError(
@@ -58,8 +68,14 @@ def gather(summaries: Sequence[Summary]) -> Runs:
         )
     letters = ascii_uppercase if len(summaries) > 1 else ("",)
     return tuple(
-        Run(letter, summary, verdict.decide(summary)) for letter, summary in zip(letters, summaries, strict=False)
+        Run(letter, summary, verdict.decide(summary), _of_networks(summary, scores))
+        for letter, summary in zip(letters, summaries, strict=False)
     )
+
+
+def _of_networks(summary: Summary, scores: EvaluationScores | None) -> NetworkVerdict | None:
+    found = networks.decide(summary, scores)
+    return found if found.is_over_trainings else None
 
 
 def units(runs: Runs) -> list[tuple[Run, Row]]:

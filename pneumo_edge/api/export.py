@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pneumo_edge import keras_file, scaling
+from pneumo_edge import keras_file, runs, scaling
 from pneumo_edge._util import outputs
 from pneumo_edge._util.cache import cache_folder
 from pneumo_edge.api import arguments, datasets
@@ -18,7 +19,7 @@ from pneumo_edge.converters.export import Exported
 from pneumo_edge.converters.own_model import OwnModel
 from pneumo_edge.converters.proof import Proof
 from pneumo_edge.data.datasource import DataSource
-from pneumo_edge.errors import ArgumentError, GateError
+from pneumo_edge.errors import ArgumentError, GateError, PneumoEdgeError
 from pneumo_edge.formats import USUAL, select
 from pneumo_edge.spec import ModelSpec
 
@@ -66,7 +67,8 @@ def export(
             (``"int8"``), or ``"all"``; one or several. By default tflite-fp32, tflite-fp16, tflite-int8 and onnx-fp32.
             ``"tflite-mixed"``, by this name alone, searches the fewest operators that must stay in float32 where int8
             fails.
-        out: Folder for the model files.
+        out: Folder for the model files. Several runs of the same network get a folder each inside it, with the name of
+            the run's folder.
         data: The data that the runs were trained on; by default at the path used for training. For a Keras model:
             labelled images of its classes.
         input_range: For a Keras model: what pixels were scaled to before they went into it. ``"0..255"``, ``"0..1"``,
@@ -145,13 +147,41 @@ def convert(
     source = None if data is None else DataSource.of(data)
     paths = arguments.paths(runs)
     check_own(paths, source, own)
-    for path in paths:
+    for path, folder in _folders(paths, out, tell).items():
         run = path
         if source is not None and keras_file.is_own_model(path):
             output = next((each for each in keras_file.OUTPUTS if each == own.output), None)
             model = OwnModel(path, own.input_range, output, own.image_size, own.accept_input_range)
-            run = own_model.make_run(model, datasets.open_data(source, tell=tell), source, out, cache_folder(), tell)
-        yield from pipeline.export(run, rows, out, cache_folder(), source)
+            run = own_model.make_run(model, datasets.open_data(source, tell=tell), source, folder, cache_folder(), tell)
+        yield from pipeline.export(run, rows, folder, cache_folder(), source)
+
+
+def _folders(paths: Sequence[Path], out: Path, tell: Tell) -> dict[Path, Path]:
+    """The folder for the files of each run: ``out``, or one inside it for each of several runs of a network.
+
+    Raises:
+        ArgumentError: Two runs of a network have folders of the same name.
+    """
+    networks: dict[str, list[Path]] = {}
+    for path in dict.fromkeys(paths):
+        # What is wrong with a run is said when its turn comes.
+        with contextlib.suppress(PneumoEdgeError):
+            if not keras_file.is_own_model(path):
+                networks.setdefault(runs.load(path).backbone, []).append(path)
+    found = dict.fromkeys(paths, out)
+    for network, of_network in networks.items():
+        if len(of_network) == 1:
+            continue
+        names = [path.resolve().name for path in of_network]
+        if len(set(names)) < len(names):
+            raise ArgumentError(
+                f"{len(names)} runs of {network} are in folders of the same name ({', '.join(map(str, of_network))})",
+                "another name for each, because it names the folder of its files",
+                "Rename a folder, or export each run to an --out of its own",
+            )
+        tell(f"{len(names)} runs of {network}: the files of each are in a folder of its name in {out}")
+        found |= {path: out / name for path, name in zip(of_network, names, strict=True)}
+    return found
 
 
 def check_own(paths: Sequence[Path], data: DataSource | None, own: OwnOptions) -> None:

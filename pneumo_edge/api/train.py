@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -240,3 +240,42 @@ def train_on(
         record = fit.train(backbone, RECIPES[recipe], initial, dataset, data, folder, cache_folder(), seed)
     keep_within_limit(cache_folder())
     return TrainedRun(folder, record)
+
+
+def seed_folders(folder: Path, seeds: Iterable[int]) -> dict[int, Path]:
+    """The folder of each seed's run: beside each other, with a hyphen and the seed at the end of the name."""
+    return {seed: folder.with_name(f"{folder.name}-{seed}") for seed in seeds}
+
+
+def train_seeds(
+    dataset: Dataset,
+    data: Path,
+    backbone: Backbone,
+    recipe: str,
+    weights: InitialWeights | Path | None,
+    folders: Mapping[int, Path],
+) -> Iterator[TrainedRun]:
+    """Train a network once with each seed, one run after the other; arguments as of :func:`train_on`.
+
+    Each run is bit for bit the one that :func:`train_on` makes in a process of its own. Finished runs are returned
+    unchanged.
+
+    Args:
+        dataset: As there.
+        data: As there.
+        backbone: As there.
+        recipe: As there.
+        weights: As there.
+        folders: The folder of each seed's run.
+
+    Yields:
+        Each run as soon as it is finished.
+
+    Raises:
+        TrainingError: As there.
+        BusyError: As there.
+    """
+    for seed, folder in folders.items():
+        # Otherwise the names of layers would count on from run to run.
+        extras.need("keras", "train").utils.clear_session()
+        yield train_on(dataset, data, backbone, recipe, weights, folder, seed)

@@ -35,7 +35,10 @@ def export(
             "alone: where int8 fails, the fewest operators that let it pass stay in float32.",
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the model files.")] = Path("models"),
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for the model files; several runs of the same network get a folder each inside it."),
+    ] = Path("models"),
     data: Annotated[
         Path | None,
         typer.Option(

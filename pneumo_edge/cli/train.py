@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +24,20 @@ if TYPE_CHECKING:
 _RECIPE_HELP = "; ".join(f"{row.name}: {row.summary}" for row in RECIPES.values()) + (
     "; report-*: the runs of the student report and their corrected versions, see docs/report-reproduction.md."
 )
+#: More trainings than this in one command are a slip of the pen.
+_MOST_SEEDS = 1000
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    """Read ``0-4``, ``0,2,5``, or both."""
+    found: dict[int, None] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last or last - first >= _MOST_SEEDS:
+            raise typer.BadParameter(f"{text!r} is not a list of seeds such as 0-4 or 0,2,5")
+        found |= dict.fromkeys(range(first, last + 1))
+    return tuple(found)
 
 
 @datasets.read_by_options()
@@ -73,6 +88,16 @@ def train(
         typer.Option(help="Folder for the run; by default runs/NETWORK-RECIPE, or runs/RECIPE."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the initialization and of the order of images.")] = 0,
+    seeds: Annotated[
+        Any,
+        typer.Option(
+            parser=_seeds,
+            metavar="N-M|N,M",
+            show_default=False,
+            help="Train once with each of these seeds, such as 0-4, one after the other; a hyphen and the seed are "
+            "added to the name of each run's folder.",
+        ),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Most epochs in each phase; only for report-* recipes.")
     ] = None,
@@ -84,13 +109,17 @@ def train(
 
     If training is interrupted, run the same command again: it resumes from
     the last finished epoch. The validation split is drawn from the train
-    split by patient. The test split is not used. A report-* recipe repeats
-    a run of the student report instead: it trains on the whole train split,
-    validates on the test split, and writes no model to export.
+    split by patient. The test split is not used. With --seeds, one command
+    trains several runs of a network, so that networks can be compared
+    (docs/evaluation.md). A report-* recipe repeats a run of the student
+    report instead: it trains on the whole train split, validates on the test
+    split, and writes no model to export.
     """
     from pneumo_edge import runs
     from pneumo_edge.api import train as api
 
+    if seeds is not None and seed:
+        raise typer.BadParameter("--seed and --seeds were both given; give one of them")
     initial = None
     if init is not None or input_range is not None:
         _check_init(recipe, epochs, images)
@@ -108,16 +137,23 @@ def train(
         row = _settle(backbone, recipe, image_size, alpha, epochs, images)
     is_report = recipe in REPRODUCTIONS
     folder = out or (Path("runs", recipe) if is_report else api.default_folder(row, recipe))
-    options.check_folder(folder)
-    dataset = api.read_data(datasets.source(data, reading), None, folder, options.tell, row.side)
-    for line in api.describe(dataset, folder / ("reproduction.json" if is_report else runs.MANIFEST_NAME)):
+    folders = {seed: folder} if seeds is None else api.seed_folders(folder, seeds)
+    for each in folders.values():
+        options.check_folder(each)
+    first = next(iter(folders.values()))
+    dataset = api.read_data(datasets.source(data, reading), None, first, options.tell, row.side)
+    for line in api.describe(dataset, first / ("reproduction.json" if is_report else runs.MANIFEST_NAME)):
         typer.echo(line)
     if not dataset.manifest.real:
         options.tell(api.PHANTOM)
     if is_report:
-        _reproduce(recipe, row, weights, dataset, folder, seed, epochs, images)
-    else:
-        _print(api.train_on(dataset, data, row, recipe, initial or weights, folder, seed))
+        for number, each in folders.items():
+            _reproduce(recipe, row, weights, dataset, each, number, epochs, images)
+        return
+    for run in api.train_seeds(dataset, data, row, recipe, initial or weights, folders):
+        _print(run)
+    if len(folders) > 1:
+        typer.echo(f"All runs: pneumo-edge export {' '.join(map(str, folders.values()))}")
 
 
 def _print(run: TrainedRun) -> None:

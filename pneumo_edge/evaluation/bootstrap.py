@@ -314,7 +314,7 @@ def _evaluate(
     once = [_statistics(labels, model, None, statistics) for model in models]
     blocks: list[list[dict[str, Scores]]] = [
         [_statistics(labels, model, weights, statistics) for model in models]
-        for weights in _draw(labels, patients, replicates, seed)
+        for weights in draw_patients(labels, patients, replicates, seed)
     ]
     drawn = [
         {name: np.concatenate([block[index][name] for block in blocks]) for name in statistics}
@@ -355,8 +355,8 @@ def _statistics(
     return {name: STATISTICS[name](outcome) for name in names}
 
 
-def _draw(labels: Labels, patients: Sequence[str], replicates: int, seed: int) -> Iterator[Counts]:
-    """How often each image counts, shape (replicates, images), in blocks of replicates."""
+def draw_patients(labels: Labels, patients: Sequence[str], replicates: int, seed: int) -> Iterator[Counts]:
+    """Draw patients: how often each image counts, shape (replicates, images), in blocks of replicates."""
     names, patient_of = np.unique(np.asarray(patients, dtype=np.str_), return_inverse=True)
     classes = range(max(2, int(np.max(labels)) + 1))
     has_class = np.stack([np.bincount(patient_of, labels == label, len(names)) > 0 for label in classes], axis=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -142,24 +143,10 @@ def paired_auc(
     labels = np.asarray(labels)
     if not len(labels) == len(first) == len(second) == len(patients):
         raise ValueError("labels, scores and patients are not of the same images")
-    if np.ndim(first) == 2:
-        placed = class_placements(labels, first) - class_placements(labels, second)
-        macro = macro_auc(labels, placed)
-        moved = _by_patient(macro.parts, patients)
-        differing = int(np.count_nonzero(_by_patient(placed.any(axis=1).astype(np.float64), patients)))
-        return _normal(macro.value, _inflation(len(moved)) * float(moved @ moved), differing, len(moved), confidence)
-    images = np.zeros(len(labels))
-    for label, one, other in zip((1, 0), placements(labels, first), placements(labels, second), strict=True):
-        images[labels == label] = one - other
-    value = float(images[labels == 1].mean())
-    of_class = [labels == label for label in (1, 0)]
-    sums = [_by_patient(np.where(chosen, images - value, 0.0) / chosen.sum(), patients) for chosen in of_class]
-    counts = [len(np.unique(np.asarray(patients, dtype=np.str_)[chosen])) for chosen in of_class]
-    people = len(sums[0])
-    variance = sum(_inflation(count) * float(part @ part) for part, count in zip(sums, counts, strict=True))
-    variance += 2 * _inflation(people) * float(sums[0] @ sums[1])
-    differing = int(np.count_nonzero(_by_patient((images != 0).astype(np.float64), patients)))
-    return _normal(value, variance, differing, people, confidence)
+    placed = _placed(labels, first) - _placed(labels, second)
+    found = _auc_shares(labels, placed, patients)
+    differing = int(np.count_nonzero(_by_patient(_any(placed).astype(np.float64), patients)))
+    return _normal(found.value, found.covariance(found), differing, found.patients, confidence)
 
 
 def paired_accuracy(
@@ -182,16 +169,123 @@ def paired_accuracy(
     if not 0 < len(first_right) == len(second_right) == len(patients):
         raise ValueError("decisions and patients are not of the same images")
     images = np.asarray(first_right, dtype=np.float64) - np.asarray(second_right, dtype=np.float64)
-    value = float(images.mean())
-    sums = _by_patient((images - value) / len(images), patients)
+    found = _mean_shares(images, patients)
     differing = int(np.count_nonzero(_by_patient(np.abs(images), patients)))
-    return _normal(value, _inflation(len(sums)) * float(sums @ sums), differing, len(sums), confidence)
+    return _normal(found.value, found.covariance(found), differing, found.patients, confidence)
+
+
+@dataclass(frozen=True)
+class PatientShares:
+    """A metric of one network, or of the difference of two, and by how much each patient moves it.
+
+    Attributes:
+        value: The metric.
+        parts: How much each patient moves it, shape (parts, patients): by the images of each class where the classes
+            count apart.
+        units: Patients behind each part.
+    """
+
+    value: float
+    parts: tuple[Scores, ...]
+    units: tuple[int, ...]
+
+    @property
+    def patients(self) -> int:
+        """Patients in all."""
+        return len(self.parts[0])
+
+    def less(self, other: PatientShares) -> PatientShares:
+        """The difference of two metrics on the same images."""
+        parts = tuple(one - two for one, two in zip(self.parts, other.parts, strict=True))
+        return PatientShares(self.value - other.value, parts, self.units)
+
+    def covariance(self, other: PatientShares) -> float:
+        """The covariance of two metrics on the same images of the same patients; with itself the variance."""
+        found = sum(
+            _inflation(count) * float(one @ two)
+            for one, two, count in zip(self.parts, other.parts, self.units, strict=True)
+        )
+        if len(self.parts) == 2:
+            # A patient may have images of both classes.
+            crossed = float(self.parts[0] @ other.parts[1]) + float(self.parts[1] @ other.parts[0])
+            found += _inflation(self.patients) * crossed
+        return found
+
+
+def auc_shares(labels: Labels, scores: Scores, patients: Sequence[str]) -> PatientShares:
+    """The AUC of a network, with DeLong's structural components summed by patient (Obuchowski, Biometrics 53, 1997).
+
+    Args:
+        labels: 0 or 1, shape (images,); or the place of the class.
+        scores: Shape (images,), or (images, classes): then of the macro AUC.
+        patients: Whose image each is.
+
+    Raises:
+        ValueError: A class is missing, the shapes do not fit, or a score is NaN.
+    """
+    labels = np.asarray(labels)
+    if not len(labels) == len(scores) == len(patients):
+        raise ValueError("labels, scores and patients are not of the same images")
+    return _auc_shares(labels, _placed(labels, scores), patients)
+
+
+def accuracy_shares(right: npt.NDArray[np.bool_], patients: Sequence[str]) -> PatientShares:
+    """The accuracy of a network, by patient.
+
+    Args:
+        right: Whether each image is decided rightly, shape (images,).
+        patients: Whose image each is.
+
+    Raises:
+        ValueError: There are no images, or not the same number of both.
+    """
+    if not 0 < len(right) == len(patients):
+        raise ValueError("decisions and patients are not of the same images")
+    return _mean_shares(np.asarray(right, dtype=np.float64), patients)
+
+
+def _placed(labels: Labels, scores: Scores) -> Scores:
+    """Structural components, shape (images,); of several classes shape (images, classes)."""
+    if np.ndim(scores) == 2:
+        return class_placements(labels, scores)
+    images = np.zeros(len(labels))
+    for label, part in zip((1, 0), placements(labels, scores), strict=True):
+        images[labels == label] = part
+    return images
+
+
+def _any(placed: Scores) -> npt.NDArray[np.bool_]:
+    return placed != 0 if placed.ndim == 1 else np.asarray(placed.any(axis=1))
+
+
+def _auc_shares(labels: Labels, placed: Scores, patients: Sequence[str]) -> PatientShares:
+    if placed.ndim == 2:
+        macro = macro_auc(labels, placed)
+        moved = _by_patient(macro.parts, patients)
+        return PatientShares(macro.value, (moved,), (len(moved),))
+    value = float(placed[labels == 1].mean())
+    of_class = [labels == label for label in (1, 0)]
+    parts = tuple(_by_patient(np.where(chosen, placed - value, 0.0) / chosen.sum(), patients) for chosen in of_class)
+    patient_of = _patients(tuple(patients))
+    counts = tuple(int(np.count_nonzero(np.bincount(patient_of[chosen]))) for chosen in of_class)
+    return PatientShares(value, parts, counts)
+
+
+def _mean_shares(images: Scores, patients: Sequence[str]) -> PatientShares:
+    value = float(images.mean())
+    moved = _by_patient((images - value) / len(images), patients)
+    return PatientShares(value, (moved,), (len(moved),))
 
 
 def _by_patient(values: Scores, patients: Sequence[str]) -> Scores:
     """Sums over the images of each patient, shape (patients,)."""
-    _, patient_of = np.unique(np.asarray(patients, dtype=np.str_), return_inverse=True)
-    return np.bincount(patient_of, weights=values).astype(np.float64)
+    return np.bincount(_patients(tuple(patients)), weights=values).astype(np.float64)
+
+
+@lru_cache(maxsize=8)
+def _patients(names: tuple[str, ...]) -> npt.NDArray[np.intp]:
+    """The place of each image's patient among the patients."""
+    return np.asarray(np.unique(np.asarray(names, dtype=np.str_), return_inverse=True)[1])
 
 
 def _inflation(units: int) -> float:

@@ -8,10 +8,13 @@ has a probability of at most 1 - 0.025^(1/n) (Clopper and Pearson, Biometrika 19
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 #: Fewer images or patients that differ than these, and no variance is estimated from them.
 LEAST_DIFFERING = 5
+#: Steps of the search for a p-value.
+_HALVINGS = 30
 
 
 @dataclass(frozen=True)
@@ -83,3 +86,18 @@ def opened(found: Interval, units: int, least: float, most: float, confidence: f
     rest = left_open(units, confidence)
     low, high = found.value - (found.value - least) * rest, found.value + (most - found.value) * rest
     return Interval(found.value, min(found.low, low), max(found.high, high))
+
+
+def p_by_inversion(at: Callable[[float], Interval], value: float) -> float:
+    """The two-sided p-value of the hypothesis that the truth is a value: where the interval just ends at it.
+
+    Args:
+        at: The interval of a confidence.
+        value: The value.
+    """
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        found = at(1 - middle)
+        low, high = (middle, high) if found.low <= value <= found.high else (low, middle)
+    return high

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from pneumo_edge.evaluation.metrics import Interval
+from pneumo_edge.evaluation.student import central_share
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,8 @@ def over_seeds(values: Sequence[float]) -> OverSeeds:
 def t_quantile(degrees: int) -> float:
     """The 0.975 quantile of Student's t.
 
-    For a whole number of degrees of freedom the distribution function is a finite sum (Abramowitz and Stegun,
-    Handbook of Mathematical Functions, 26.7.3 and 26.7.4), and it rises with the angle whose tangent is
-    t / sqrt(degrees), so bisection finds the quantile to the last digits.
+    The distribution function rises with the angle whose tangent is t / sqrt(degrees), so bisection finds the quantile
+    to the last digits.
 
     Raises:
         ValueError: ``degrees`` is less than 1.
@@ -55,19 +55,8 @@ def t_quantile(degrees: int) -> float:
     low, high = 0.0, math.pi / 2
     for _ in range(60):
         middle = (low + high) / 2
-        if _central_share(middle, degrees) < 0.95:
+        if central_share(math.sqrt(degrees) * math.tan(middle), degrees) < 0.95:
             low = middle
         else:
             high = middle
     return math.sqrt(degrees) * math.tan(low)
-
-
-def _central_share(angle: float, degrees: int) -> float:
-    """The chance that t lies between the values of -angle and angle."""
-    odd = degrees % 2
-    power, term, total = (1, math.cos(angle), 0.0) if odd else (0, 1.0, 0.0)
-    while power <= degrees - 2:
-        total += term
-        power += 2
-        term *= math.cos(angle) ** 2 * (power - 1) / power
-    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total

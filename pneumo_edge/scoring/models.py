@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pneumo_edge._util import files
-from pneumo_edge._util.records import AtLeastOne, Share
+from pneumo_edge._util.records import AtLeastOne, Count, Share
 from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeError, printable
 from pneumo_edge.runtime import verified
 from pneumo_edge.runtime.classifier import read_spec
@@ -29,6 +29,7 @@ class Model:
     ``processor`` is the kind of processor that it was verified on; None where it does not say. ``unverified`` is a
     remark where this processor is of another kind and that can change answers; None otherwise. ``has_spec`` is False
     for a file of another tool: its backbone is then its own name, and its format, threshold and training are not known.
+    ``seed`` is that of its training; None where it is not known, as in results from before the field existed.
     """
 
     file: str
@@ -44,6 +45,7 @@ class Model:
     processor: str | None = None
     unverified: str | None = None
     has_spec: bool = True
+    seed: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -224,4 +226,5 @@ def describe(path: Path, name: str, spec: ModelSpec) -> Model:
         trained_on_real=spec.data.real,
         processor=spec.verification.processor if spec.verification else None,
         unverified=verified.remark(name, spec),
+        seed=spec.training.seed,
     )

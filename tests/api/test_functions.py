@@ -49,7 +49,7 @@ _PLURALS = {"engine": "engines", "input_shape": "input_shapes", "input_value": "
 @pytest.mark.parametrize(
     ("name", "of_the_command_alone"),
     [
-        ("train", {"epochs", "images"}),
+        ("train", {"epochs", "images", "seeds"}),
         ("export", set()),
         ("adopt", set()),
         ("evaluate", {"scores"}),

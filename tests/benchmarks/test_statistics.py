@@ -144,19 +144,6 @@ def test_paired_intervals_are_those_of_scipy(processes: int, seed: int) -> None:
     assert (math.log(ratio.low), math.log(ratio.high)) == pytest.approx((expected.low, expected.high))
 
 
-@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
-@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 9, 10, 29, 100])
-def test_student_quantiles_are_those_of_scipy(freedom: int, confidence: float) -> None:
-    expected = stats.t.ppf((1 + confidence) / 2, freedom)
-    assert statistics.student_quantile(freedom, confidence) == pytest.approx(expected)
-
-
-@given(st.floats(1, 100))
-def test_between_whole_degrees_of_freedom_a_quantile_is_never_too_small(freedom: float) -> None:
-    expected = stats.t.ppf(0.975, freedom)
-    assert expected * (1 - 1e-9) <= statistics.student_quantile(freedom) <= expected * (1.3 if freedom < 2 else 1.02)
-
-
 @pytest.mark.parametrize(
     ("numerator", "denominator"), [([], []), ([1.0], [1.0, 2.0]), ([0.0], [1.0]), ([1.0], [math.nan])]
 )

@@ -123,6 +123,22 @@ def test_a_missed_gate_ends_the_command_with_its_exit_code(
     assert (tmp_path / "tiny-fp32.onnx").exists()
 
 
+def test_several_runs_of_a_network_get_a_folder_each(made_run: Path, tmp_path: Path) -> None:
+    folders = [Path(shutil.copytree(made_run, tmp_path / f"tiny-best-{seed}")) for seed in (0, 1)]
+    words = ["export", *map(str, folders), "--format", "tflite-fp32", "--out", str(tmp_path / "models")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    found = sorted(path.relative_to(tmp_path / "models") for path in (tmp_path / "models").rglob("*.tflite"))
+    assert found == [Path(f"tiny-best-{seed}", "tiny-fp32.tflite") for seed in (0, 1)]
+    assert "2 runs of tiny: the files of each are in a folder of its name" in " ".join(done.stderr.split())
+
+    same_name = [Path(shutil.copytree(made_run, tmp_path / place / "run")) for place in ("a", "b")]
+    refused = CliRunner().invoke(app, ["export", *map(str, same_name), "--out", str(tmp_path / "none")])
+    assert refused.exit_code == 2
+    assert "2 runs of tiny are in folders of the same name" in " ".join(refused.stderr.replace("│", " ").split())
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_file_that_would_come_out_the_same_is_left_alone(
     tiny_run: Path, phantom: Path, exported: Path, tmp_path: Path
 ) -> None:

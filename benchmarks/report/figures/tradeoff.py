@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -14,6 +14,7 @@ from pneumo_edge._util import drawing
 from pneumo_edge._util.document import Layout
 from pneumo_edge._util.records import encodable
 from pneumo_edge.backbones import backbone_title
+from pneumo_edge.benchmarks.networks import front
 from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.figures import canvas
 from pneumo_edge.benchmarks.report.runs import Run, Runs, fastest_units
@@ -46,7 +47,7 @@ _COMMON = ".tflite"
 
 @dataclass(frozen=True)
 class _Point:
-    """A file in the figure: its unit, its place and intervals, its label, and how it is marked."""
+    """A file or network in the figure: its unit, its place and intervals, its label, and how it is marked."""
 
     row: Row
     x: Interval
@@ -69,7 +70,23 @@ def draw_tradeoff(runs: Runs, layout: Layout) -> str:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    points = {run.letter: _points(run, layout) for run in runs}
+    return _draw(runs, {run.letter: _points(run, layout) for run in runs}, layout, "tradeoff")
+
+
+def draw_networks(runs: Runs, layout: Layout) -> str:
+    """The same with a point for each network and format, whose AUC is that of all trainings.
+
+    Args:
+        runs: Runs of which each has a verdict over networks.
+        layout: Wide or narrow.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    return _draw(runs, {run.letter: _points_of_networks(run, layout) for run in runs}, layout, "networks")
+
+
+def _draw(runs: Runs, points: Mapping[str, Sequence[_Point]], layout: Layout, name: str) -> str:
     least = _HEIGHT[layout] if len(runs) == 1 else _HEIGHT_OF_SEVERAL
     heights = [max(least, _LINE * (2 + max(map(len, _sides(points[run.letter]))))) for run in runs]
     titles = [f"{f'Run {run.letter}: ' if run.letter else ''}{_LATENCY}" for run in runs]
@@ -87,7 +104,7 @@ def draw_tradeoff(runs: Runs, layout: Layout) -> str:
         drawing.lay_out(figure)
         for axes, run in zip(grid, runs, strict=True):
             _label(axes, runs, points[run.letter])
-        return canvas.to_svg(figure, f"tradeoff-{layout}")
+        return canvas.to_svg(figure, f"{name}-{layout}")
 
 
 def _limits(points: Sequence[_Point]) -> tuple[float, float]:
@@ -120,6 +137,23 @@ def _points(run: Run, layout: Layout) -> list[_Point]:
             row.model.file in missed,
         )
         for row, label in zip(rows, labels, strict=True)
+    ]
+
+
+def _points_of_networks(run: Run, layout: Layout) -> list[_Point]:
+    """The networks that have several trainings; their accuracy is that of all of them."""
+    found = front(run.networks) if run.networks else ()
+    labels = _labels(run, [standing.row for standing in found])
+    return [
+        _Point(
+            standing.row,
+            standing.network.auc,
+            geometric_mean(standing.row.inference.wall_medians_ms),
+            canvas.shortened(label, _MOST_CHARACTERS[layout]),
+            standing.is_front,
+            misses=False,
+        )
+        for standing, label in zip(found, labels, strict=True)
     ]
 
 
@@ -199,10 +233,12 @@ def _explain(figure: Figure, runs: Runs, points: Sequence[_Point]) -> None:
         for backbone, colour in canvas.colours(runs).items()
         if backbone in shown and len(shown) <= canvas.SERIES
     }
-    if len(_suffixes(runs)) > 1:
+    suffixes = {point.suffix for point in points}
+    if len(suffixes) > 1:
         named |= {
             suffix: (canvas.MUTED, _MARKERS[number % len(_MARKERS)], True)
             for number, suffix in enumerate(_suffixes(runs))
+            if suffix in suffixes
         }
     if any(point.misses for point in points):
         named["not eligible"] = (canvas.MUTED, "o", False)

@@ -16,6 +16,7 @@ from pneumo_edge.benchmarks.report.sections import (
     files,
     latency,
     limits,
+    networks,
     noise,
     ratios,
     reproduce,
@@ -29,6 +30,7 @@ from pneumo_edge.benchmarks.report.sections import (
 #: In the order of the page.
 SECTIONS: tuple[Callable[[Runs], Section | None], ...] = (
     tradeoff.section,
+    networks.section,
     claims.section,
     side_by_side.section,
     ratios.section,

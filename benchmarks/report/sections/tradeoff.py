@@ -19,7 +19,27 @@ _MOST_POINTS = 6
 
 
 def picture(runs: Runs) -> tuple[Figure, Paragraph]:
-    """The figure at the top of the page, and what was measured on what."""
+    """The figure at the top of the page, and what was measured on what.
+
+    It shows networks where each run has networks with several trainings, and else files.
+    """
+    drawn = _of_networks(runs) if all(run.networks for run in runs) else _of_files(runs)
+    return drawn, Paragraph(" ".join(_measured(run) for run in runs), minor=True)
+
+
+def _of_networks(runs: Runs) -> Figure:
+    several = [network for run in runs if run.networks for network in run.networks.networks if network.is_several]
+    numbers = sorted({len(network.trainings) for network in several})
+    return Figure(
+        partial(figures.draw_networks, runs),
+        f"Each point is a network in a format: the mean AUC of {' or '.join(map(str, numbers))} trainings, on the "
+        "engine and number of threads where it is fastest. Lines are 95 % intervals: of the AUC over other trainings "
+        "and other patients, of the time over processes. A circle marks a network that no other one equals in "
+        "accuracy, time, size and memory.",
+    )
+
+
+def _of_files(runs: Runs) -> Figure:
     lines = (
         "Lines are 95 % intervals: DeLong's for the AUC, Student's over processes for the time."
         if any(run.summary.has_accuracy for run in runs)
@@ -31,12 +51,9 @@ def picture(runs: Runs) -> tuple[Figure, Paragraph]:
         else ""
     )
     circle = " The circle marks the file named above." if any(run.best for run in runs) else ""
-    return (
-        Figure(
-            partial(figures.draw_tradeoff, runs),
-            f"Each point is a model file on its fastest engine and number of threads. {lines}{hollow}{circle}",
-        ),
-        Paragraph(" ".join(_measured(run) for run in runs), minor=True),
+    return Figure(
+        partial(figures.draw_tradeoff, runs),
+        f"Each point is a model file on its fastest engine and number of threads. {lines}{hollow}{circle}",
     )
 
 
@@ -59,7 +76,8 @@ def section(runs: Runs) -> Section:
     best = [(run, row) for run in runs for row in fastest_units(run)]
     files = list(dict.fromkeys(row.model.file for _, row in best))
     best.sort(key=lambda pair: files.index(pair[1].model.file))
-    blocks: list[Block] = [main_table(runs, best)]
+    blocks: list[Block] = [_of_files(runs)] if all(run.networks for run in runs) else []
+    blocks.append(main_table(runs, best))
     if len(best) < len(units(runs)):
         blocks += [
             Paragraph(
