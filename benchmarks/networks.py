@@ -28,12 +28,9 @@ from pneumo_edge.evaluation import metrics, networks
 from pneumo_edge.evaluation.comparison import PatientShares, accuracy_shares, auc_shares
 from pneumo_edge.evaluation.intervals import Interval, p_by_inversion
 from pneumo_edge.evaluation.metrics import Scores, auc_interval
+from pneumo_edge.evaluation.networks import Leaning
 from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN, Outcome
 from pneumo_edge.scoring.scores import EvaluationScores
-
-#: A claim is decided where its p-value, corrected for the number of claims, is at most this.
-LEVEL = 0.05
-_OPEN: Outcome = "not separable"
 
 Property = Literal["faster", "smaller", "lighter in memory", "as accurate", "more accurate"]
 
@@ -351,8 +348,10 @@ def _of_ratio(
     found = at(0.95)
     known = band is not None and math.isfinite(band) and math.isfinite(found.high)
     least = 1 + (band or 0.0)
-    p, outcome = _settle(found.value, least, 1 / least, partial(p_by_inversion, at)) if known else (None, _OPEN)
-    return NetworkClaim(name, subject, other, *place, found, p, None, outcome)
+    if not known:
+        return NetworkClaim(name, subject, other, *place, found, None, None, "not separable")
+    leaning = networks.lean(found.value, partial(p_by_inversion, at), least, 1 / least)
+    return NetworkClaim(name, subject, other, *place, found, leaning.p, None, leaning.outcome)
 
 
 def _accuracies(subject: Network, other: Network) -> Iterator[NetworkClaim]:
@@ -363,25 +362,18 @@ def _accuracies(subject: Network, other: Network) -> Iterator[NetworkClaim]:
     )
     for name, one, two, least in asked:
         difference = networks.compare(one.aucs, two.aucs)
-        p, outcome = _settle(difference.value, least, least, difference.p)
-        yield NetworkClaim(name, one, two, "", 0, difference.interval(), p, None, outcome)
-
-
-def _settle(value: float, least: float, against: float, p_of: Callable[[float], float]) -> tuple[float, Outcome]:
-    """The p-value of the margin that a value lies beyond, and the outcome if it is small enough."""
-    if value > least:
-        return p_of(least), "supported"
-    return (p_of(against), "refuted") if value < against else (1.0, _OPEN)
+        leaning = networks.lean(difference.value, difference.p, least)
+        yield NetworkClaim(name, one, two, "", 0, difference.interval(), leaning.p, None, leaning.outcome)
 
 
 def _corrected(claims: Sequence[NetworkClaim]) -> tuple[NetworkClaim, ...]:
     """The claims with p-values that are corrected for their number, which settle them."""
-    corrected: Iterator[float] = iter(networks.holm(claim.p for claim in claims if claim.p is not None))
+    settled = iter(networks.settle_all([Leaning(claim.outcome, claim.p) for claim in claims if claim.p is not None]))
     found = []
     for claim in claims:
         if claim.p is None:
             found.append(claim)
-            continue
-        p = next(corrected)
-        found.append(replace(claim, corrected=p, outcome=claim.outcome if p <= LEVEL else _OPEN))
+        else:
+            last = next(settled)
+            found.append(replace(claim, corrected=last.p, outcome=last.outcome))
     return tuple(found)

@@ -6,83 +6,90 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from pneumo_edge.backbones import backbone_title
+from pneumo_edge.benchmarks import networks as networks_module
 from pneumo_edge.benchmarks.claims import Property
 from pneumo_edge.benchmarks.float_baseline import FloatComparison, compare_with_float
+from pneumo_edge.benchmarks.networks import NetworkClaim, NetworkVerdict
+from pneumo_edge.benchmarks.report.runs import engine_title
 from pneumo_edge.benchmarks.report.sections.claims import where
 from pneumo_edge.benchmarks.summary import CLOCK_TITLES, Summary, deciding_clock
 from pneumo_edge.benchmarks.verdict import BenchmarkVerdict, Claim
 from pneumo_edge.evaluation.comparison import paired_auc
 from pneumo_edge.evaluation.metrics import Interval
-from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN, Outcome, settle
-from pneumo_edge.evaluation.seeds import over_seeds
-from pneumo_edge.scoring.scores import EvaluationScores, FileScores
+from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN, Outcome
 
 _SUBJECT, _OTHER = "mobilenetv2", "efficientnetb0"
-#: The formats that were scored for every training.
+#: The formats that were scored for every training; the last is the one that is used.
 _FORMATS = ("fp32", "int8")
+#: The engine whose times the brief answer gives.
+_ENGINE = "litert"
 _SETTLED: dict[Outcome, str] = {
     "supported": "MobileNetV2 is as good within a margin of",
     "refuted": "MobileNetV2 is worse by more than a margin of",
     "not separable": "the two are not separable at a margin of",
 }
+_NUMBERS = {1: "one", 2: "two"}
 _OTHERWISE: dict[Outcome, str] = {"refuted": "slower", "not separable": "not separable"}
 
 
 @dataclass(frozen=True)
 class OverTrainings:
-    """The AUC of MobileNetV2 minus that of EfficientNetB0 in one format, for each pair of trainings.
+    """The AUC of MobileNetV2 minus that of EfficientNetB0 in one format.
 
     Attributes:
         format: The format of the files.
-        by_seed: The difference for each seed, with its interval by patient.
-        mean: The mean over seeds, with Student's interval.
-        outcome: Whether MobileNetV2 is as accurate, by that interval and the margin of the claim.
+        by_seed: The difference for each seed that both were trained with, with its interval by patient.
+        trainings: Trainings of each.
+        difference: The difference of the means, with its interval over other trainings and other patients.
+        outcome: Whether MobileNetV2 is as accurate, corrected for the number of claims.
     """
 
     format: str
     by_seed: dict[int, Interval]
-    mean: Interval
+    trainings: tuple[int, int]
+    difference: Interval
     outcome: Outcome
 
 
-def over_trainings(scores: EvaluationScores, file_format: str) -> OverTrainings:
-    """Compare the trainings of both backbones that have the same seed.
+def over_trainings(summary: Summary, networks: NetworkVerdict, file_format: str) -> OverTrainings:
+    """Compare all trainings of both backbones.
 
     Args:
-        scores: Files of at least two trainings of each backbone on one set of images.
+        summary: The benchmark.
+        networks: Its verdict over networks.
         file_format: The format to compare.
 
     Raises:
-        ValueError: Fewer than two seeds have such a file of both backbones.
+        ValueError: There are not enough trainings of both for a claim.
     """
-    labels = np.array([image.label for image in scores.data.images], dtype=np.int64)
-    patients = [image.patient for image in scores.data.images]
-    own, other = (_by_seed(scores.files, backbone, file_format) for backbone in (_SUBJECT, _OTHER))
+    claim = _claim(networks, "as accurate", _OTHER, file_format)
+    own, other = (
+        {answers.seed: answers.scores for answers in network.trainings} for network in (claim.subject, claim.other)
+    )
     by_seed = {
-        seed: paired_auc(labels, np.array(own[seed].probabilities), np.array(other[seed].probabilities), patients)
-        for seed in sorted(own.keys() & other.keys())
+        seed: paired_auc(summary.labels, own[seed], other[seed], summary.patients)
+        for seed in sorted(seed for seed in own.keys() & other.keys() if seed is not None)
     }
-    mean = over_seeds([each.value for each in by_seed.values()]).mean
-    return OverTrainings(file_format, by_seed, mean, settle(mean, -ACCURACY_MARGIN))
+    return OverTrainings(file_format, by_seed, (len(own), len(other)), claim.estimate, claim.outcome)
 
 
-def _by_seed(files: Iterable[FileScores], backbone: str, file_format: str) -> dict[int, FileScores]:
-    return {
-        file.model.seed: file for file in files if (file.model.backbone, file.model.format) == (backbone, file_format)
-    }
+def _claim(networks: NetworkVerdict, name: networks_module.Property, other: str, file_format: str) -> NetworkClaim:
+    found = networks.find(name, _SUBJECT, other, file_format)
+    if found is None:
+        raise ValueError(f"there are not enough trainings of {_SUBJECT} and {other} in {file_format}")
+    return found
 
 
-def answer(summary: Summary, verdict: BenchmarkVerdict, scores: EvaluationScores) -> str:
+def answer(summary: Summary, verdict: BenchmarkVerdict, networks: NetworkVerdict) -> str:
     """The answer in at most six sentences.
 
     Args:
         summary: The benchmark.
-        verdict: What it settles.
-        scores: Files of several trainings of each backbone on the test images.
+        verdict: What it settles of files.
+        networks: What it settles of networks, with several trainings of each.
     """
-    fp32, int8 = (over_trainings(scores, file_format) for file_format in _FORMATS)
+    fp32, int8 = (over_trainings(summary, networks, file_format) for file_format in _FORMATS)
     return " ".join(
         (
             _size(verdict.claims),
@@ -95,25 +102,101 @@ def answer(summary: Summary, verdict: BenchmarkVerdict, scores: EvaluationScores
     )
 
 
-def brief(summary: Summary, verdict: BenchmarkVerdict, scores: EvaluationScores) -> str:
-    """The answer in three sentences, for the README.
+def brief(summary: Summary, networks: NetworkVerdict) -> str:
+    """The answer in at most six sentences, for the README: beside EfficientNetB0, then beside every other network.
 
     Args:
         summary: The benchmark.
-        verdict: What it settles.
-        scores: Files of several trainings of each backbone on the test images.
+        networks: What it settles of networks, with several trainings of each.
     """
-    fp32, int8 = (over_trainings(scores, file_format) for file_format in _FORMATS)
-    smaller, faster = _of(verdict.claims, "smaller"), _of(verdict.claims, "faster")
-    supported = [claim for claim in faster if claim.outcome == "supported"]
     machine = summary.results.machine
-    return (
-        f"MobileNetV2's files have {_range(smaller)} times the size of EfficientNetB0's in the same format. "
-        f"They are faster in {len(supported)} of {len(faster)} comparisons over formats, engines and threads "
-        f"({machine.cpu}, {machine.cores} cores). "
-        f"In accuracy {_SETTLED[fp32.outcome]} {ACCURACY_MARGIN:g}: over {len(fp32.by_seed)} trainings of each, "
-        f"MobileNetV2's test AUC differs by {fp32.mean.signed} in fp32 and by {int8.mean.signed} in int8."
+    others = dict.fromkeys(
+        claim.other.backbone
+        for claim in networks.claims
+        if (claim.property, claim.subject.backbone) == ("more accurate", _SUBJECT) and claim.other.backbone != _OTHER
     )
+    return " ".join(
+        (
+            f"{_speed(networks, _OTHER)} (wall time; {machine.cpu}, {machine.cores} cores).",
+            _everywhere(networks, _OTHER),
+            f"{_sizes(networks, _OTHER)}.",
+            _told(networks, _OTHER),
+            *(
+                f"{_speed(networks, other)}; {_sizes(networks, other, 'its files')}. {_told(networks, other)}"
+                for other in others
+            ),
+        )
+    )
+
+
+def _costs(networks: NetworkVerdict, name: networks_module.Property, other: str) -> list[NetworkClaim]:
+    return [
+        claim
+        for claim in networks.claims
+        if (claim.property, claim.subject.backbone, claim.other.backbone) == (name, _SUBJECT, other)
+    ]
+
+
+def _speed(networks: NetworkVerdict, other: str) -> str:
+    """How many times as fast it is in the format that is used, with each number of threads."""
+    used = _FORMATS[-1]
+    first, *more = sorted(
+        (
+            claim
+            for claim in _costs(networks, "faster", other)
+            if (claim.subject.format, claim.engine) == (used, _ENGINE)
+        ),
+        key=lambda claim: claim.threads,
+    )
+    return (
+        f"On LiteRT, MobileNetV2's {used} file is {_interval(first.estimate)} times as fast as "
+        f"{backbone_title(other)}'s with {_threads(first.threads)}"
+        + "".join(f", and {_interval(claim.estimate)} times with {_threads(claim.threads)}" for claim in more)
+    )
+
+
+def _threads(number: int) -> str:
+    return f"{_NUMBERS.get(number, number)} thread{'s' * (number > 1)}"
+
+
+def _everywhere(networks: NetworkVerdict, other: str) -> str:
+    """In how many comparisons it is faster, and where it is slower."""
+    faster = _costs(networks, "faster", other)
+    supported = sum(claim.outcome == "supported" for claim in faster)
+    slower = [
+        f"{claim.subject.format} on {engine_title(claim.engine, claim.threads)} ({_interval(claim.estimate)})"
+        for claim in faster
+        if claim.outcome == "refuted"
+    ]
+    turned = f", and slower in {', '.join(slower)}" if slower else ""
+    return f"Over formats, engines and threads it is faster in {supported} of {len(faster)} comparisons{turned}."
+
+
+def _sizes(networks: NetworkVerdict, other: str, whose: str = "Its files") -> str:
+    values = [claim.estimate.value for claim in _costs(networks, "smaller", other)]
+    return f"{whose} have {_spread(values)} times the size of {backbone_title(other)}'s"
+
+
+def _told(networks: NetworkVerdict, other: str) -> str:
+    """Whether the difference in accuracy can be told, over all trainings."""
+    claims = [_claim(networks, "more accurate", other, file_format) for file_format in _FORMATS]
+    told = [claim.subject.format for claim in claims if claim.outcome != "not separable"]
+    counts = sorted({len(network.trainings) for claim in claims for network in (claim.subject, claim.other)})
+    verb = f"can be told in {' and '.join(told)}" if told else "cannot be told"
+    by_format = " and ".join(f"by {claim.estimate.signed} in {claim.subject.format}" for claim in claims)
+    trainings = " or ".join(map(str, counts))
+    return (
+        f"The difference in accuracy {verb}: over {trainings} trainings of each, MobileNetV2's test AUC differs "
+        f"{by_format}."
+    )
+
+
+def _interval(found: Interval) -> str:
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def _spread(values: Sequence[float]) -> str:
+    return " to ".join(dict.fromkeys(f"{value:.2f}" for value in (min(values), max(values))))
 
 
 def _size(claims: Sequence[Claim]) -> str:
@@ -156,16 +239,17 @@ def _speeds(claims: Sequence[Claim], threads: int) -> str:
 def _accuracy(found: OverTrainings) -> str:
     differences = found.by_seed.values()
     either = any(each.low > 0 for each in differences) and any(each.high < 0 for each in differences)
+    numbers = " or ".join(map(str, dict.fromkeys(found.trainings)))
     return (
-        f"In accuracy, {_SETTLED[found.outcome]} {ACCURACY_MARGIN:g}: over {len(found.by_seed)} trainings of each, the "
+        f"In accuracy, {_SETTLED[found.outcome]} {ACCURACY_MARGIN:g}: over {numbers} trainings of each, the "
         f"test AUC of MobileNetV2's fp32 files minus that of EfficientNetB0's is {_listed(found)}, on average "
-        f"{found.mean.signed}{', so one training of each can favour either' * either}."
+        f"{found.difference.signed}{', so one training of each can favour either' * either}."
     )
 
 
 def _quantized(found: OverTrainings) -> str:
     return (
-        f"For int8 files the differences are {_listed(found)}, on average {found.mean.signed} ({found.outcome}); "
+        f"For int8 files the differences are {_listed(found)}, on average {found.difference.signed} ({found.outcome}); "
         "EfficientNetB0's were converted in another way after a first look at their "
         "[test result](training-results.md#results)."
     )

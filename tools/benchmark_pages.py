@@ -20,7 +20,7 @@ from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.runs import engine_title, gather
 from pneumo_edge.benchmarks.summary import CLOCK_TITLES, Summary, deciding_clock, summarise
 from pneumo_edge.benchmarks.verdict import Claim
-from pneumo_edge.errors import PneumoEdgeError
+from pneumo_edge.errors import PneumoEdgeError, ResultsError
 from pneumo_edge.evaluation.outcomes import Outcome
 from pneumo_edge.scoring import scores
 from tools import pages
@@ -116,21 +116,28 @@ def _filled(text: str) -> str:
     return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def _address() -> str:
-    """Where the site has the page of the answer."""
+def _how() -> str:
+    """The commands behind the answer, and where the site has its page."""
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return f"{project['urls']['Documentation']}{ANSWER.stem}.html"
+    address = f"{project['urls']['Documentation']}{ANSWER.stem}.html"
+    return _filled(
+        "Brackets are 95 % intervals, for accuracy over other trainings and other patients. `pneumo-edge benchmark` "
+        f"measures time and size, `pneumo-edge evaluate` accuracy ([details]({address}))."
+    )
 
 
 def main() -> None:
     """Write the report, and put the tables into their pages."""
     try:
-        runs = gather([summarise(results.read(FULL))])
+        runs = gather([summarise(results.read(FULL))], scores.read(SCORES))
         report.write(runs, MARKDOWN)
-        asked = runs[0].summary, runs[0].verdict, scores.read(SCORES)
-        table = markdown.table(faster_table(runs[0].verdict.claims))
-        pages.put_table(README, _TARGET, f"{_filled(brief(*asked))}\n[How this was measured]({_address()}).\n")
-        pages.put_table(ANSWER, _TARGET, f"{_filled(answer(*asked))}\n\n{table}\n")
+        (run,) = runs
+        if run.networks is None:
+            raise ResultsError(f"{SCORES} has too few trainings", "three of each network", "Score more trainings")
+        table = markdown.table(faster_table(run.verdict.claims))
+        short = _filled(brief(run.summary, run.networks))
+        pages.put_table(README, _TARGET, f"{short}\n\n{_how()}\n")
+        pages.put_table(ANSWER, _TARGET, f"{_filled(answer(run.summary, run.verdict, run.networks))}\n\n{table}\n")
         repeated = [summarise(results.read(path)) for path in sorted(REPEATED.glob("*.json.gz"))]
         pages.put_table(PAGE, _TARGET, f"{markdown.table(repeated_table(repeated))}\n")
     except PneumoEdgeError as error:

@@ -26,7 +26,7 @@ from pneumo_edge.converters.proof import Proof
 from pneumo_edge.runs import Run
 from pneumo_edge.scoring import scores
 from pneumo_edge.spec import ModelSpec
-from tools.benchmark_pages import FULL
+from tools.benchmark_pages import FULL, SCORES
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -172,8 +172,8 @@ def _copies() -> Iterator[tuple[str, str]]:
 def _benchmark_page(config: MkDocsConfig) -> Path:
     """The benchmark's page, drawn again where it is older than what it is drawn from."""
     made = _ROOT / "out" / "benchmark-report.html"
-    sources = [_ROOT / FULL, *Path(benchmarks.__path__[0]).rglob("*.*")]
+    sources = [_ROOT / FULL, _ROOT / SCORES, *Path(benchmarks.__path__[0]).rglob("*.*")]
     if not made.exists() or made.stat().st_mtime < max(path.stat().st_mtime for path in sources):
         made.parent.mkdir(exist_ok=True)
-        report.write(gather([summarise(results.read(_ROOT / FULL))]), made)
+        report.write(gather([summarise(results.read(_ROOT / FULL))], scores.read(_ROOT / SCORES)), made)
     return made

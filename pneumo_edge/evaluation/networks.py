@@ -12,7 +12,7 @@ numbers of trainings, and vary differently between them (Satterthwaite, Biometri
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,12 +20,23 @@ import numpy.typing as npt
 
 from pneumo_edge.evaluation.comparison import PatientShares
 from pneumo_edge.evaluation.intervals import LEAST_DIFFERING, Interval, open_difference, open_share, p_by_inversion
+from pneumo_edge.evaluation.outcomes import Outcome
 from pneumo_edge.evaluation.student import student_quantile, two_sided_p
 
 #: Trainings of a network that a claim takes. With two, one false alarm too many was counted in the simulation.
 LEAST_TRAININGS = 3
+#: A claim is decided where its p-value, corrected for the number of claims, is at most this.
+LEVEL = 0.05
 #: From here on degrees of freedom are rounded down, which widens an interval by less than a hundredth.
 _MANY = 30
+
+
+@dataclass(frozen=True)
+class Leaning:
+    """The outcome of a claim, and the p-value of the margin that its estimate lies beyond."""
+
+    outcome: Outcome
+    p: float
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,10 @@ class NetworkEstimate:
     def error(self) -> float:
         """The standard error."""
         return math.hypot(self.error_trainings, self.error_patients)
+
+    def reversed(self) -> NetworkEstimate:
+        """The difference the other way: the second network less the first."""
+        return replace(self, value=-self.value)
 
     def interval(self, confidence: float = 0.95) -> Interval:
         """Student's interval, not cut to the range of the metric; opened where too few patients show a variance."""
@@ -166,6 +181,29 @@ def _shared(first: Sequence[PatientShares], second: Sequence[PatientShares], *, 
         if not (same and place == number)
     ]
     return float(np.mean(found))
+
+
+def lean(value: float, p_of: Callable[[float], float], least: float, most_against: float | None = None) -> Leaning:
+    """What an estimate says of the claim that a quantity lies above a threshold, before it is corrected.
+
+    Args:
+        value: The estimate.
+        p_of: The two-sided p-value of a hypothesis.
+        least: The threshold, as of :func:`pneumo_edge.evaluation.outcomes.settle`.
+        most_against: As there.
+    """
+    against = least if most_against is None else most_against
+    if value > least:
+        return Leaning("supported", p_of(least))
+    return Leaning("refuted", p_of(against)) if value < against else Leaning("not separable", 1.0)
+
+
+def settle_all(leanings: Sequence[Leaning]) -> tuple[Leaning, ...]:
+    """The claims with p-values that are corrected for their number, "not separable" where one is above the level."""
+    return tuple(
+        Leaning(leaning.outcome if p <= LEVEL else "not separable", p)
+        for leaning, p in zip(leanings, holm(leaning.p for leaning in leanings), strict=True)
+    )
 
 
 def holm(p_values: Iterable[float]) -> tuple[float, ...]:

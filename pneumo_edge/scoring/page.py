@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from pneumo_edge._util import markdown
 from pneumo_edge._util.document import Cell, Code, Paragraph, Points, Report, Section, Table
 from pneumo_edge.backbones import backbone_title
+from pneumo_edge.evaluation.comparison import p_value
 from pneumo_edge.evaluation.metrics import Interval
+from pneumo_edge.evaluation.networks import LEVEL, Leaning
 from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN, LEAST_IMAGES, LEAST_PATIENTS
 from pneumo_edge.evaluation.seeds import OverSeeds
 from pneumo_edge.scoring.external import DECIDING, DECIDING_OF_CLASSES, MARGIN
@@ -58,6 +60,7 @@ def render(scores: EvaluationScores, computed: Metrics) -> str:
         _over_seeds(computed),
         _comparisons(computed),
         _comparisons_over_seeds(computed),
+        _networks(computed),
         _models(computed),
         _left_out(scores),
         _method(computed),
@@ -438,6 +441,51 @@ def _comparisons_over_seeds(computed: Metrics) -> Section | None:
             ),
         ),
     )
+
+
+def _networks(computed: Metrics) -> Section | None:
+    if not computed.networks:
+        return None
+    return Section(
+        "Comparison of networks",
+        (
+            Paragraph(
+                "The first minus the second: means over all trainings of each, with 95 % intervals over other "
+                "trainings and other patients. This table is about networks."
+            ),
+            Table(
+                (
+                    *("First", "Trainings", "Second", "Trainings", "Format", "Engine"),
+                    *("AUC", "Accuracy", "First more accurate", "First as accurate", "Second as accurate"),
+                ),
+                6,
+                tuple(
+                    (
+                        Cell(f"{backbone_title(each.first_backbone)}, {each.first_recipe}"),
+                        Cell(str(len(each.first_seeds))),
+                        Cell(f"{backbone_title(each.second_backbone)}, {each.second_recipe}"),
+                        Cell(str(len(each.second_seeds))),
+                        Cell(each.format),
+                        Cell(each.engine),
+                        _interval(each.auc, signed=True),
+                        _interval(each.accuracy, signed=True),
+                        *map(_leaning, (each.different, each.first_as_accurate, each.second_as_accurate)),
+                    )
+                    for each in computed.networks
+                ),
+            ),
+            Paragraph(
+                "The model is that of Obuchowski and Rockette, with trainings nested in networks. The p-values are "
+                f"corrected for all {3 * len(computed.networks)} claims of this table (Holm); a claim is decided at "
+                f"{LEVEL:g}. As accurate: the AUC is lower by less than {ACCURACY_MARGIN:g}.",
+                minor=True,
+            ),
+        ),
+    )
+
+
+def _leaning(found: Leaning) -> Cell:
+    return Cell(found.outcome, p_value(found.p))
 
 
 def _pair_cells(group: SeedComparison) -> tuple[Cell, ...]:

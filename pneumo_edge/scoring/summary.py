@@ -7,6 +7,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from pneumo_edge._util.result_files import read_record
 from pneumo_edge.data import shortcuts
 from pneumo_edge.data.shortcuts import Direction
 from pneumo_edge.data.sources import SplitName
-from pneumo_edge.evaluation import metrics, reliability
+from pneumo_edge.evaluation import metrics, networks, outcomes, reliability
 from pneumo_edge.evaluation.bootstrap import (
     CLASS_STATISTICS,
     REPLICATES,
@@ -27,9 +28,10 @@ from pneumo_edge.evaluation.bootstrap import (
     bootstrap,
     bootstrap_difference,
 )
-from pneumo_edge.evaluation.comparison import AucDifference, McNemar, compare_auc, mcnemar
+from pneumo_edge.evaluation.comparison import AucDifference, McNemar, accuracy_shares, auc_shares, compare_auc, mcnemar
 from pneumo_edge.evaluation.metrics import Confusion, ConfusionMatrix, Interval, Labels
 from pneumo_edge.evaluation.metrics import Scores as Probabilities
+from pneumo_edge.evaluation.networks import Leaning
 from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN, Outcome, settle, too_few
 from pneumo_edge.evaluation.reliability import Bin
 from pneumo_edge.evaluation.seeds import OverSeeds, over_seeds
@@ -233,8 +235,46 @@ class SeedComparison:
 
 
 @dataclass(frozen=True)
+class NetworkComparison:
+    """Two networks with several trainings each, in one format on one engine: the first minus the second.
+
+    Attributes:
+        first_backbone: Backbone of the first.
+        first_recipe: Its recipe.
+        first_seeds: Seeds of its trainings.
+        second_backbone: Backbone of the second.
+        second_recipe: Its recipe.
+        second_seeds: Seeds of its trainings.
+        format: The format.
+        engine: The engine.
+        auc: The difference of mean AUC, with an interval over other trainings and other patients.
+        accuracy: The same of accuracy.
+        different: Whether the first has the higher AUC, with the p-value corrected for the number of claims.
+        first_as_accurate: Whether the AUC of the first is lower by less than the margin.
+        second_as_accurate: Whether that of the second is.
+    """
+
+    first_backbone: str
+    first_recipe: str
+    first_seeds: tuple[int, ...]
+    second_backbone: str
+    second_recipe: str
+    second_seeds: tuple[int, ...]
+    format: str
+    engine: str
+    auc: Interval
+    accuracy: Interval
+    different: Leaning
+    first_as_accurate: Leaning
+    second_as_accurate: Leaning
+
+
+@dataclass(frozen=True)
 class Metrics:
-    """The whole evaluation. ``notes`` says what was not computed, and why."""
+    """The whole evaluation. ``notes`` says what was not computed, and why.
+
+    ``networks`` compares every pair of networks with enough trainings; empty in files from before the field existed.
+    """
 
     data: Data
     majority: Majority
@@ -246,6 +286,7 @@ class Metrics:
     comparisons: tuple[ModelComparison, ...]
     comparisons_over_seeds: tuple[SeedComparison, ...]
     notes: tuple[str, ...]
+    networks: tuple[NetworkComparison, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
 
@@ -296,6 +337,7 @@ def compute(scores: EvaluationScores) -> Metrics:
         comparisons=comparisons,
         comparisons_over_seeds=tuple(_group_comparisons(comparisons)),
         notes=tuple(notes),
+        networks=images.compare_networks(ordered),
     )
 
 
@@ -441,6 +483,54 @@ class _Images:
             ),
             delong=compare_auc(self.labels, _probabilities(first), _probabilities(second)),
             mcnemar=mcnemar(*right),
+        )
+
+    def compare_networks(self, ordered: Sequence[FileScores]) -> tuple[NetworkComparison, ...]:
+        """Every pair of networks in one format on one engine, where each has enough trainings with a seed of its own.
+
+        Claims are corrected for the number of all of them. There are none where the images are too few.
+        """
+        groups: dict[tuple[str, str, str, str], list[FileScores]] = defaultdict(list)
+        for file in ordered:
+            model = file.model
+            groups[model.format, model.engine, model.backbone, model.recipe].append(file)
+        enough = [
+            (key, files)
+            for key, files in groups.items()
+            if len({file.model.seed for file in files}) == len(files) >= networks.LEAST_TRAININGS
+        ]
+        if outcomes.shortage(self.labels, self.patients):
+            return ()
+        pairs = [(one, two) for one, two in combinations(enough, 2) if one[0][:2] == two[0][:2]]
+        aucs = {key: [auc_shares(self.labels, file.scores, self.patients) for file in files] for key, files in enough}
+        accuracies = {
+            key: [accuracy_shares(_decisions(file) == self.labels, self.patients) for file in files]
+            for key, files in enough
+        }
+        estimates = [networks.compare(aucs[one], aucs[two]) for (one, _), (two, _) in pairs]
+        settled = iter(
+            networks.settle_all(
+                [
+                    networks.lean(one_way.value, one_way.p, least)
+                    for found in estimates
+                    for one_way, least in (
+                        (found, 0.0),
+                        (found, -ACCURACY_MARGIN),
+                        (found.reversed(), -ACCURACY_MARGIN),
+                    )
+                ]
+            )
+        )
+        return tuple(
+            NetworkComparison(
+                *(one[2], one[3], tuple(file.model.seed for file in first)),
+                *(two[2], two[3], tuple(file.model.seed for file in second)),
+                *one[:2],
+                found.interval(),
+                networks.compare(accuracies[one], accuracies[two]).interval(),
+                *(next(settled), next(settled), next(settled)),
+            )
+            for ((one, first), (two, second)), found in zip(pairs, estimates, strict=True)
         )
 
 

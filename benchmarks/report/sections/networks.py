@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pneumo_edge._util.document import Block, Cell, Paragraph, Points, Section, Table, Tone
-from pneumo_edge.benchmarks.networks import LEVEL, Network, NetworkClaim, NetworkVerdict, Standing, front
+from pneumo_edge.benchmarks.networks import Network, NetworkClaim, NetworkVerdict, Standing, front
 from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.runs import Run, Runs, engine_title
 from pneumo_edge.evaluation.comparison import p_value
+from pneumo_edge.evaluation.networks import LEVEL
 from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN, Outcome
 
 _TONES: dict[Outcome, Tone] = {"supported": "good", "refuted": "bad", "not separable": "open"}
