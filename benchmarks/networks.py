@@ -260,9 +260,18 @@ def _measured(summary: Summary, rows: Sequence[Row]) -> tuple[Answers, ...]:
 
     Results from before the seed was recorded do not tell trainings from other exports of one.
     """
-    engine = rows[0].result.unit.engine
-    found = {row.model.seed: row for row in rows if row.result.unit.engine == engine}
-    return tuple(Answers(seed, summary.scores(row), row.model.threshold) for seed, row in found.items())
+    model, engine = rows[0].model, rows[0].result.unit.engine
+    found = {
+        row.model.seed: Answers(row.model.seed, summary.scores(row), row.model.threshold)
+        for row in rows
+        if row.result.unit.engine == engine
+    }
+    kind = model.backbone, model.recipe, model.format, Path(model.file).suffix
+    for each in summary.results.retrained:
+        other = each.model
+        if (other.backbone, other.recipe, other.format, Path(other.file).suffix, each.engine) == (*kind, engine):
+            found.setdefault(other.seed, Answers(other.seed, each.scores(summary.names), other.threshold))
+    return tuple(found.values())
 
 
 def _network(

@@ -218,11 +218,32 @@ class UnitResult:
 
 
 @dataclass(frozen=True)
+class Retrained:
+    """A file that differs from a measured one in the seed of its training alone, and its answers on an engine.
+
+    Its time and memory were not measured, because they do not depend on the weights. The probabilities are as those of
+    :class:`UnitResult`.
+    """
+
+    model: Model
+    engine: str
+    engine_version: str
+    probabilities: dict[str, Share]
+    class_probabilities: dict[str, tuple[Share, ...]] | None = None
+
+    def scores(self, names: Iterable[str]) -> Scores:
+        """As those of :class:`UnitResult`."""
+        of_image = self.probabilities if self.class_probabilities is None else self.class_probabilities
+        return np.array([of_image[name] for name in names], dtype=np.float64)
+
+
+@dataclass(frozen=True)
 class Results:
     """A whole benchmark. ``started`` is ISO 8601 with its offset; ``versions`` are those of libraries.
 
     ``test_set`` is None where no data set was given: the units were only timed. ``twins`` has one A/A unit for each
     engine and number of threads. ``supplement`` has further measurements of the same files on the same machine.
+    ``retrained`` has the answers of further trainings of the measured files.
     """
 
     started: str
@@ -237,6 +258,7 @@ class Results:
     conditions: tuple[Conditions, ...]
     skipped: tuple[Skipped, ...]
     supplement: Supplement | None = None
+    retrained: tuple[Retrained, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -272,6 +294,19 @@ class Results:
                 )
             if not result.memory:
                 raise ValueError(f"the unit {name} has no memory samples")
+        for each in self.retrained:
+            labels = self.test_set.labels if self.test_set else {}
+            answers = each.probabilities if each.class_probabilities is None else each.class_probabilities
+            if self.test_set is None or answers.keys() != labels.keys():
+                raise ValueError(f"the training {each.model.file} has different images from the test set")
+            check_probabilities(
+                f"the training {each.model.file}",
+                list(each.probabilities.values()),
+                None if each.class_probabilities is None else list(each.class_probabilities.values()),
+                each.model.threshold,
+                self.test_set.task,
+                len(labels),
+            )
         if self.supplement and (unknown := self.supplement.models - models):
             raise ValueError(f"the supplement names {min(unknown)}, which is not among the models")
 

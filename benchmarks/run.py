@@ -27,6 +27,7 @@ from pneumo_edge.benchmarks.results import (
     Machine,
     MemorySample,
     Results,
+    Retrained,
     TestSet,
     UnitResult,
 )
@@ -89,7 +90,8 @@ def run(
 ) -> Results:
     """Measure model files on the test split of a data set.
 
-    Files and engines that cannot be measured are listed in ``skipped``; all others are measured.
+    Files and engines that cannot be measured are listed in ``skipped``; all others are measured. Of several trainings
+    of a network in a format the first is measured, and of the others the accuracy alone.
 
     Args:
         paths: Model files, and folders that are searched for them.
@@ -115,15 +117,20 @@ def run(
         tell(one)
 
     models = read_any(find_models(paths), skip, source.task if source else None)
-    units = _make_units(models, set(engines), sorted(set(threads)), skip)
+    measured, further = _one_training_each(models)
+    units = _make_units(measured, set(engines), sorted(set(threads)), skip)
     if not units:
         raise _nothing_measured()
+    # Answers do not depend on the number of threads.
+    again = _make_units(further, set(engines), [min(threads)], skip) if source else []
     with scratch() as place:
-        benchmark, jobs = _prepare(units, source, given or Given(), settings, measurements, place)
+        benchmark, jobs = _prepare([*units, *again], source, given or Given(), settings, measurements, place)
         measurements.begin(_identity(benchmark, here, models, jobs))
-        classified = _classify(jobs, benchmark, max(1, here.cores // min(threads)), skip)
+        at_once = max(1, here.cores // min(threads))
+        classified = _classify(jobs[: len(units)], benchmark, at_once, skip)
         if not classified:
             raise _nothing_measured()
+        retrained = _score(jobs[len(units) :], further, benchmark, at_once, skip)
         timed, conditions = _time(_group(classified), benchmark)
     return Results(
         started=measurements.started,
@@ -132,11 +139,12 @@ def run(
         versions=machine.library_versions(),
         settings=settings,
         test_set=benchmark.prepared.test_set,
-        models=_measured_models(models, classified),
+        models=_measured_models(measured, classified),
         units=tuple(_unit_results(timed, benchmark.prepared.test_set)),
         twins=tuple(AAUnit(group.units[-1].job.unit, group.latency[-1]) for group in timed),
         conditions=conditions,
         skipped=tuple(skipped),
+        retrained=retrained,
     )
 
 
@@ -144,6 +152,21 @@ def _nothing_measured() -> ResultsError:
     return ResultsError(
         "none of the model files can be measured here", "at least one that can", "See the reason given for each"
     )
+
+
+def _one_training_each(
+    models: Sequence[ModelFile | BareFile],
+) -> tuple[list[ModelFile | BareFile], list[ModelFile | BareFile]]:
+    """The files to measure, and those that differ from one of them in the seed of their training alone."""
+    first: dict[tuple[str, str, str, str], ModelFile | BareFile] = {}
+    further: list[ModelFile | BareFile] = []
+    measured: list[ModelFile | BareFile] = []
+    for file in models:
+        model = file.model
+        known = first.setdefault((model.backbone, model.recipe, model.format, file.path.suffix), file)
+        is_other = model.seed is not None and model.seed != known.model.seed
+        (further if is_other else measured).append(file)
+    return measured, further
 
 
 def _make_units(
@@ -227,6 +250,49 @@ def _classify(
             unit = same[0].unit
             skip(Skipped(unit.model, unit.engine, str(answer), failed=True))
     return [each for answer in answers if not isinstance(answer, ResultsError) for each in answer]
+
+
+def _score(
+    jobs: Sequence[Job],
+    files: Sequence[ModelFile | BareFile],
+    benchmark: _Benchmark,
+    at_once: int,
+    skip: Callable[[Skipped], None],
+) -> tuple[Retrained, ...]:
+    """Measure the accuracy alone of further trainings; several at once."""
+    if not jobs:
+        return ()
+    test_set, stop = benchmark.prepared.test_set, threading.Event()
+    assert test_set
+    models = {file.model.file: file.model for file in files}
+    found: list[Retrained] = []
+    with (
+        bar("Classifying with further trainings", len(jobs) * benchmark.prepared.count) as show,
+        ThreadPoolExecutor(at_once) as pool,
+    ):
+
+        def ask(job: Job) -> Message | ResultsError:
+            plan = Plan("accuracy", (job,), (), benchmark.settings, 0)
+            try:
+                return benchmark.measurements.work(plan, lambda steps: show(steps, job.unit.name), stop)
+            except ResultsError as error:
+                return error
+
+        try:
+            answers = list(pool.map(ask, jobs))
+        finally:
+            # The pool waits for its threads in any case, so they must stop.
+            stop.set()
+    for job, answer in zip(jobs, answers, strict=True):
+        unit = job.unit
+        if isinstance(answer, ResultsError):
+            skip(Skipped(unit.model, unit.engine, str(answer), failed=True))
+            continue
+        assert answer.accuracy
+        of_image, by_class = _by_image(answer.accuracy, test_set)
+        version_of_engine = answer.accuracy.engine_version
+        found.append(Retrained(models[unit.model], unit.engine, version_of_engine, of_image, by_class))
+    return tuple(found)
 
 
 def _classify_file(
@@ -348,18 +414,26 @@ def _unit_results(timed: Iterable[_Timed], test_set: TestSet | None) -> Iterator
     """The results of each unit, without the A/A units."""
     for group in timed:
         for each, latency in zip(group.units[:-1], group.latency[:-1], strict=True):
-            names = test_set.labels if test_set and each.job.given is None else {}
-            by_class = each.accuracy.class_probabilities if names else None
-            probabilities = each.accuracy.probabilities if names and by_class is None else ()
+            answered = test_set if each.job.given is None else None
+            probabilities, by_class = _by_image(each.accuracy, answered) if answered else ({}, None)
             yield UnitResult(
                 unit=each.job.unit,
                 engine_version=each.accuracy.engine_version,
                 delegate=each.accuracy.delegate,
                 partitions=each.accuracy.partitions,
-                probabilities=dict(zip(names if by_class is None else (), probabilities, strict=True)),
+                probabilities=probabilities,
                 memory=each.memory,
                 latency=latency,
                 operators=each.accuracy.operators,
                 delegated=each.accuracy.delegated,
-                class_probabilities=None if by_class is None else dict(zip(names, by_class, strict=True)),
+                class_probabilities=by_class,
             )
+
+
+def _by_image(
+    samples: AccuracySamples, test_set: TestSet
+) -> tuple[dict[str, float], dict[str, tuple[float, ...]] | None]:
+    """The probability of the positive class by image; without one it is empty, and every class by image."""
+    if samples.class_probabilities is None:
+        return dict(zip(test_set.labels, samples.probabilities, strict=True)), None
+    return {}, dict(zip(test_set.labels, samples.class_probabilities, strict=True))

@@ -217,7 +217,7 @@ class Summary:
         come from two trainings.
         """
         files: dict[str, dict[tuple[str, str], set[str]]] = {}
-        for model in self.results.models:
+        for model in (*self.results.models, *(each.model for each in self.results.retrained)):
             kind = model.format, Path(model.file).suffix
             files.setdefault(model.backbone, {}).setdefault(kind, set()).add(model.sha256)
         return {backbone: max(map(len, kinds.values())) for backbone, kinds in files.items()}

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from statsmodels.stats import multitest
 
+import pneumo_edge
 from pneumo_edge._util import markdown
 from pneumo_edge._util.document import Figure, Report
 from pneumo_edge.benchmarks import networks
+from pneumo_edge.benchmarks import results as results_file
 from pneumo_edge.benchmarks.networks import NetworkVerdict
 from pneumo_edge.benchmarks.report.compose import compose
 from pneumo_edge.benchmarks.report.figures import draw_networks
 from pneumo_edge.benchmarks.report.runs import gather
-from pneumo_edge.benchmarks.results import Results
+from pneumo_edge.benchmarks.results import Results, Retrained
 from pneumo_edge.benchmarks.summary import summarise
+from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.evaluation.bootstrap import Predictions, bootstrap_difference
+from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ImageSet, ScoredImage, ScoredModel
 from tests.present import present
 
@@ -187,26 +193,23 @@ def test_one_training_of_each_is_no_verdict_over_networks(results: Results) -> N
 
 
 def test_trainings_that_the_benchmark_scored_count_too(results: Results) -> None:
-    chosen = [
-        (model, unit)
-        for model, unit in zip(results.models, results.units, strict=True)
-        if model.format == "fp32" and model.backbone != "efficientnetlite0"
-    ]
-    again = [
-        (
+    models = tuple(replace(model, seed=0) for model in results.models)
+    retrained = tuple(
+        Retrained(
             replace(model, file=f"{seed}/{model.file}", sha256=str(seed) * 64, seed=seed),
-            replace(unit, unit=replace(unit.unit, model=f"{seed}/{model.file}")),
+            "litert",
+            "2.3.0",
+            unit.probabilities,
         )
-        for model, unit in chosen
+        for model, unit in zip(models, results.units, strict=True)
+        if model.format == "fp32" and model.backbone != "efficientnetlite0"
         for seed in (1, 2)
-    ]
-    both = replace(
-        results,
-        models=(*(replace(model, seed=0) for model in results.models), *(model for model, _ in again)),
-        units=(*results.units, *(unit for _, unit in again)),
     )
-    verdict = present(gather([summarise(both)])[0].networks)
-    assert {network.backbone for network in verdict.networks if network.is_several} == {"mobilenetv2", "efficientnetb0"}
+    (run,) = gather([summarise(replace(results, models=models, retrained=retrained))])
+    several = {network.backbone: network for network in present(run.networks).networks if network.is_several}
+    assert set(several) == {"mobilenetv2", "efficientnetb0"}
+    assert [answers.seed for answers in several["mobilenetv2"].trainings] == [0, 1, 2]
+    assert run.summary.trainings == {"efficientnetb0": 3, "efficientnetlite0": 1, "mobilenetv2": 3}
 
 
 def test_the_page_begins_with_networks_and_tells_claims_and_front(results: Results) -> None:
@@ -227,3 +230,33 @@ def test_the_picture_has_a_point_for_each_network_and_format(results: Results) -
     drawn = draw_networks(gather([summarise(results)], _scores(results, _ALIKE)), "wide")
     assert all(title in drawn for title in ("MobileNetV2", "EfficientNetB0", "EfficientNet-Lite0"))
     assert drawn.count(">int8<") == drawn.count(">fp32<") == 3
+
+
+@pytest.mark.slow
+def test_of_several_trainings_one_is_timed_and_all_are_scored(
+    two_backbones: Path, tiny_models: Path, phantom_folder: Path, tmp_path: Path
+) -> None:
+    models = Path(shutil.copytree(two_backbones, tmp_path / "models" / "0"))
+    raw = tiny_models / "bare" / "tiny-fp32.tflite"
+    spec = read_spec(models / "mobilenetv2-fp32.tflite")
+    for seed in (spec.training.seed + 1, spec.training.seed + 2):
+        (models.parent / str(seed)).mkdir()
+        another = replace(spec, training=replace(spec.training, seed=seed))
+        write_spec(raw, models.parent / str(seed) / "mobilenetv2-fp32.tflite", another)
+    measured = pneumo_edge.benchmark(
+        models.parent, phantom_folder, engines="litert", processes=1, queries=4, seconds=0, out=tmp_path / "out",
+        tell=lambda line: None,
+    )  # fmt: skip
+    assert {Path(unit.unit.model).name for unit in measured.results.units} == {
+        "mobilenetv2-fp32.tflite", "efficientnetb0-fp32.tflite",
+    }  # fmt: skip
+    assert len(measured.results.units) == 2
+    assert [each.model.seed for each in measured.results.retrained] == [
+        spec.training.seed + 1, spec.training.seed + 2,
+    ]  # fmt: skip
+    assert measured.summary.trainings == {"efficientnetb0": 1, "mobilenetv2": 3}
+    read_again = results_file.read(measured.results_file)
+    assert read_again.retrained == measured.results.retrained
+    # They are the same network, so they give the same answers.
+    (unit,) = (unit for unit in read_again.units if "mobilenetv2" in unit.unit.model)
+    assert all(each.probabilities == unit.probabilities for each in read_again.retrained)
