@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pneumo_edge.converters import interface, ranges
-from pneumo_edge.converters.isolated import child_process
+from pneumo_edge.converters import interface, isolated, ranges
 from pneumo_edge.formats import FORMATS
 from pneumo_edge.runtime import engines
 from pneumo_edge.task import PNEUMONIA
@@ -100,8 +99,9 @@ def _images(seed: int) -> Pixels:
 
 
 def _convert(model: Path, row: str, images: Pixels, target: Path, most_left: float) -> float:
-    ranges._MOST_LEFT = most_left
-    return interface.make(interface.Network(model, PNEUMONIA), FORMATS[row], images, target)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranges, "_MOST_LEFT", most_left)
+        return interface.make(interface.Network(model, PNEUMONIA), FORMATS[row], images, target)
 
 
 def _probabilities(path: Path, row: str, images: Pixels) -> Any:
@@ -116,21 +116,22 @@ def _log_odds(probabilities: Any) -> Any:
 
 
 @pytest.mark.slow
-def test_a_network_with_outliers_is_quantized_without_them_and_is_nearer_for_it(tmp_path: Path) -> None:
+def test_a_network_with_outliers_is_quantized_without_them_and_is_nearer_for_it(
+    converter: isolated.Child, tmp_path: Path
+) -> None:
     model, seen, unseen = tmp_path / "outliers.keras", _images(1), _images(2)
-    with child_process(tmp_path / "log") as child:
-        child.call(_save_network, model)
-        child.call(_convert, model, "tflite-fp32", seen, tmp_path / "float.tflite", 0.5)
-        for row in ("tflite-int8", "tflite-integer-only", "onnx-int8"):
-            made = {}
-            for most_left in (0.5, 0.0):
-                # What was chosen for the same images is kept.
-                child.call(forget)
-                path = tmp_path / f"{row}-{most_left}.{FORMATS[row].target}"
-                made[path] = child.call(_convert, model, row, seen, path, most_left)
-            narrowed, whole = made
-            assert made[narrowed] < made[whole] == 1
-            expected = _probabilities(tmp_path / "float.tflite", "tflite-fp32", unseen)
-            assert expected.mean(axis=0).min() > 0.1
-            found, worse = (np.abs(_log_odds(_probabilities(path, row, unseen)) - _log_odds(expected)) for path in made)
-            assert found.mean() < worse.mean() / 2, row
+    converter.call(_save_network, model)
+    converter.call(_convert, model, "tflite-fp32", seen, tmp_path / "float.tflite", 0.5)
+    for row in ("tflite-int8", "tflite-integer-only", "onnx-int8"):
+        made = {}
+        for most_left in (0.5, 0.0):
+            # What was chosen for the same images is kept.
+            converter.call(forget)
+            path = tmp_path / f"{row}-{most_left}.{FORMATS[row].target}"
+            made[path] = converter.call(_convert, model, row, seen, path, most_left)
+        narrowed, whole = made
+        assert made[narrowed] < made[whole] == 1
+        expected = _probabilities(tmp_path / "float.tflite", "tflite-fp32", unseen)
+        assert expected.mean(axis=0).min() > 0.1
+        found, worse = (np.abs(_log_odds(_probabilities(path, row, unseen)) - _log_odds(expected)) for path in made)
+        assert found.mean() < worse.mean() / 2, row

@@ -15,6 +15,7 @@ from pneumo_edge.errors import ResultsError
 from pneumo_edge.formats import FORMATS, Format
 from pneumo_edge.training.initial_weights import RANDOM
 from tests import tiny_backbone
+from tests.converting import forget
 from tools.matrix import measure, network_records, page
 from tools.matrix.network_records import Cell, FormatRecord, InFloat, NetworkRecord
 
@@ -27,7 +28,7 @@ def _failing(row: Format) -> Format:
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> NetworkRecord:
+def tiny(converter: isolated.Child, tmp_path_factory: pytest.TempPathFactory) -> NetworkRecord:
     """The record of a tiny network: one format passes, the others fail in a planted way."""
     for library in ("tensorflow", "onnx", "psutil"):
         if not extras.is_installed(library):
@@ -41,9 +42,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> NetworkRecord:
     ]
     settings = replace(measure.SETTINGS, processes=2, queries=4, seconds=0, most_seconds=1)
     data = make_phantom(folder / "data", seed=1, train_per_class=32, test_per_class=2)
-    with pytest.MonkeyPatch.context() as patch, isolated.child_process(folder / "log.txt") as child:
+    converter.call(forget)
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PNEUMO_EDGE_CACHE", str(folder / "cache"))
-        return measure.measure(tiny_backbone.ROW, RANDOM, data, folder, child, formats, settings)
+        return measure.measure(tiny_backbone.ROW, RANDOM, data, folder, converter, formats, settings)
 
 
 @pytest.mark.slow

@@ -287,26 +287,27 @@ def _interrupt(monkeypatch: pytest.MonkeyPatch, after: int) -> Callable[[], None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [0, 1, 3])
 def test_an_interrupted_run_ends_as_if_it_had_not_been(
-    after: int, dataset: Dataset, tmp_path: Path, built: list[_Built], monkeypatch: pytest.MonkeyPatch
+    dataset: Dataset, tmp_path: Path, built: list[_Built], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, expected = _run(_TWO_PHASES, dataset, tmp_path / "whole")
-    go_on = _interrupt(monkeypatch, after)
-    with pytest.raises(KeyboardInterrupt):
-        _run(_TWO_PHASES, dataset, tmp_path / "halves")
-    go_on()
-    assert len(reproduction.read_history(tmp_path / "halves")) == after
-    resumed, rows = _run(_TWO_PHASES, dataset, tmp_path / "halves")
+    for after in (0, 1, 3):
+        folder = tmp_path / f"after-{after}"
+        go_on = _interrupt(monkeypatch, after)
+        with pytest.raises(KeyboardInterrupt):
+            _run(_TWO_PHASES, dataset, folder)
+        go_on()
+        assert len(reproduction.read_history(folder)) == after
+        resumed, rows = _run(_TWO_PHASES, dataset, folder)
 
-    assert [(row.phase, row.epoch, row.learning_rate) for row in rows] == [
-        (row.phase, row.epoch, row.learning_rate) for row in expected
-    ]
-    for row, wanted in zip(rows, expected, strict=True):
-        assert (row.loss, row.val_loss) == (wanted.loss, wanted.val_loss)
-    assert (resumed.modes, resumed.reestimated) == (whole.modes, whole.reestimated)
-    for one, other in zip(built[0].network.base.get_weights(), built[-1].network.base.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
+        assert [(row.phase, row.epoch, row.learning_rate) for row in rows] == [
+            (row.phase, row.epoch, row.learning_rate) for row in expected
+        ]
+        for row, wanted in zip(rows, expected, strict=True):
+            assert (row.loss, row.val_loss) == (wanted.loss, wanted.val_loss)
+        assert (resumed.modes, resumed.reestimated) == (whole.modes, whole.reestimated)
+        for one, other in zip(built[0].network.base.get_weights(), built[-1].network.base.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.slow
