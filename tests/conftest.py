@@ -26,10 +26,12 @@ from PIL import Image
 
 from pneumo_edge import Classifier
 from pneumo_edge._util import extras
+from pneumo_edge.backbones import SIDE
 from pneumo_edge.converters import isolated
 from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.data import sample
-from pneumo_edge.data.sources import PHANTOM_MARKER
+from pneumo_edge.data.sources import PHANTOM_MARKER, open_source
+from pneumo_edge.data.tensors import prepare
 from pneumo_edge.runtime.classifier import read_spec
 from tests import pages, specs
 
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 os.environ.pop("COLUMNS", None)
 
 # How long an example takes says more of what else the machine does than of the code.
-settings.register_profile("pneumo-edge", deadline=None)
+settings.register_profile("pneumo-edge", deadline=None, max_examples=50)
 settings.load_profile("pneumo-edge")
 
 #: The only tests that import TensorFlow into the process: after that, tflite-runtime 2.14 loads no model.
@@ -115,6 +117,13 @@ def sample_pack() -> Path:
 @pytest.fixture(scope="session")
 def shared_data(shared: Path) -> Path:
     return shared / "data"
+
+
+@pytest.fixture(scope="session")
+def decoded(make_once: MakeOnce, shared_data: Path) -> Path:
+    """A cache folder with the whole data set at 224 pixels."""
+    source = shared_data / "chest_xray_224"
+    return make_once("decoded", lambda cache: prepare(open_source(source), cache, SIDE, SIDE))
 
 
 @pytest.fixture

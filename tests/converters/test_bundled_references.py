@@ -73,16 +73,10 @@ def test_the_probabilities_are_those_of_the_network_behind_the_file(name: str) -
     assert (stored["fingerprint"], stored["rule"]) == (spec.data.fingerprint, spec.decision.rule)
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The cache of those tests that decode the whole data set."""
-    return str(tmp_path_factory.mktemp("cache"))
-
-
 @pytest.mark.slow
-def test_the_command_makes_them_again(shared_data: Path, cache: str, tmp_path: Path) -> None:
+def test_the_command_makes_them_again(shared_data: Path, decoded: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tools.bundled_references"]
-    env = {**os.environ, "PNEUMO_EDGE_CACHE": cache}
+    env = {**os.environ, "PNEUMO_EDGE_CACHE": str(decoded)}
     made = tmp_path / "made"
     arguments = [str(shared_data / "chest_xray_224"), str(made)]
     subprocess.run([*command, *arguments], cwd=_REPOSITORY, env=env, check=True, capture_output=True)
@@ -131,9 +125,11 @@ def test_bundled_models_are_verified_by_their_names_alone(offline: Mapping[str, 
 
 @pytest.mark.slow
 def test_with_the_data_a_bundled_model_is_verified_on_the_whole_split(
-    shared_data: Path, cache: str, offline: Mapping[str, str]
+    shared_data: Path, decoded: Path, offline: Mapping[str, str]
 ) -> None:
-    done = _verify({**offline, "PNEUMO_EDGE_CACHE": cache}, bundled.DEFAULT, "--data", shared_data / "chest_xray_224")
+    done = _verify(
+        {**offline, "PNEUMO_EDGE_CACHE": str(decoded)}, bundled.DEFAULT, "--data", shared_data / "chest_xray_224"
+    )
     assert done.returncode == 0, done.stderr
     assert f"verified on the validation split, {_VALIDATION_IMAGES} images (not checked: " in done.stdout
     assert f"{_VALIDATION_IMAGES} images, same decision on" in done.stdout and "AUC loss" in done.stdout

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from pneumo_edge.backbones import SIDE
 from pneumo_edge.cli import app
 from pneumo_edge.data.audit import audit
 from pneumo_edge.data.likeness import NEAR_BITS, find_alike, perceptual_hash
@@ -110,9 +111,9 @@ def test_the_audit_counts_over_the_drawn_split(make_folder: MakeFolder, healthy:
 
 
 @pytest.mark.slow
-def test_the_split_of_the_kermany_data_is_what_it_was(shared_data: Path, tmp_path: Path) -> None:
+def test_the_split_of_the_kermany_data_is_what_it_was(shared_data: Path, decoded: Path) -> None:
     # That of every published model file; none of these images is a near duplicate of another.
     source = open_source(shared_data / "chest_xray_224")
-    manifest = prepare(source, tmp_path / "cache", 32, 32).manifest
+    manifest = prepare(source, decoded, SIDE, SIDE).manifest
     assert manifest.fingerprint == "abfdbe9520da41f6eea7a3240ed3e53091b2a16a72eb0dfa478a08b3faf2f862"
     assert source.passed_over == {}
