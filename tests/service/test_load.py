@@ -30,7 +30,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[load.Service]
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_honest_client_is_answered_beside_each_attack(attacked: load.Service, attack: str) -> None:
     # How fast depends on what else this machine does: here, that it is answered at all.
-    row = load.meet(attacked, attack, 3, allowed=math.inf)
+    row = load.meet(attacked, attack, 2, allowed=math.inf)
     assert list(row.faults()) == []
     assert row.counts["connections"] + sum(load.statuses(row.counts).values()) > 0
 
