@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pneumo_edge._util import records
+from pneumo_edge._util import extras, records
 from pneumo_edge.cli import app
 from pneumo_edge.data.audit import Alike, Audit, SharedPatient, WrongEnding, audit
 from pneumo_edge.data.sources import PHANTOM_MARKER, open_source
@@ -237,6 +237,17 @@ def test_a_strip_along_an_edge_of_one_class_is_told(make_folder: MakeFolder, pic
     told = {place.name for place in findings.places or () if place.auc.low > 0.8}
     assert told == {"border", *(f"row {row}, column 1" for row in range(1, 8))}
     assert any("Edges of the images (8 places)" in sentence for sentence in findings.advice)
+
+
+def test_without_scipy_groups_of_one_look_are_not_sought_and_the_rest_is_told(
+    make_folder: MakeFolder, healthy: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_installed = extras.is_installed
+    monkeypatch.setattr(extras, "is_installed", lambda module: module != "scipy" and is_installed(module))
+    result = CliRunner().invoke(app, ["data", "audit", str(make_folder(healthy))])
+    assert result.exit_code == 0, result.output
+    assert 'Not computed: needs SciPy. Run: pip install "pneumo-edge[data]"' in result.stdout
+    assert "border AUC" in result.stdout
 
 
 @pytest.mark.parametrize(
