@@ -39,7 +39,7 @@ IMAGES ?= 120000
 # Model files whose verdicts are compared between machines, beside the bundled ones.
 MODELS ?= models
 
-.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-shortcuts recipe-selection train-seeds training-table formats-table matrix own-networks mixed-precision sensitivity report-reproduction \
+.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-shortcuts recipe-selection counterfactual-files train-seeds training-table formats-table matrix own-networks mixed-precision sensitivity report-reproduction \
 	device-speed serve-load report-picture repeat benchmark-pages uncertain kill-training mutate-documents fuzz processors arm64 clean
 .DEFAULT_GOAL := help
 
@@ -116,6 +116,9 @@ planted-shortcuts: $(READY) ## Plant shortcuts in phantom images, and count how 
 
 recipe-selection: $(READY) ## Train shortened candidates for a recipe, compare them by counterfactual validation, and redraw docs/shortcuts.md (DATA=, WEIGHTS=)
 	$(BIN)/python -m tools.recipe_selection $(OPTIONS)
+
+counterfactual-files: $(READY) ## Measure counterfactual validation of model files for docs/shortcuts.md (DATA=, FILES=, by default the bundled ones)
+	$(BIN)/python -m tools.counterfactual_files $(FILES) $(if $(DATA),--data "$(DATA)")
 
 train-seeds: $(READY) ## Train SEEDS of BACKBONES by RECIPE into RUNS_IN/BACKBONE-RECIPE-SEED; resumes, and skips finished runs (DATA=, WEIGHTS=)
 	for backbone in $(BACKBONES); do for seed in $(SEEDS); do \
