@@ -31,7 +31,7 @@ KILLS ?= 10
 MUTATIONS ?= 2000
 # What train-seeds trains.
 BACKBONES ?= mobilenetv2 efficientnetlite0 efficientnetb0
-SEEDS ?= 0 1 2 3 4
+SEEDS ?= 0-4
 RECIPE ?= robust
 RUNS_IN ?= runs
 # How many phantom images large-data draws and trains on.
@@ -121,11 +121,10 @@ counterfactual-files: $(READY) ## Measure counterfactual validation of model fil
 	$(BIN)/python -m tools.counterfactual_files $(FILES) $(if $(DATA),--data "$(DATA)")
 
 train-seeds: $(READY) ## Train SEEDS of BACKBONES by RECIPE into RUNS_IN/BACKBONE-RECIPE-SEED; resumes, and skips finished runs (DATA=, WEIGHTS=)
-	for backbone in $(BACKBONES); do for seed in $(SEEDS); do \
-		run=$(RUNS_IN)/$$backbone-$(RECIPE)-$$seed; \
-		test -f $$run/run.json || $(BIN)/pneumo-edge train $(OPTIONS) --backbone $$backbone --recipe $(RECIPE) \
-			--seed $$seed --out $$run || exit; \
-	done; done
+	for backbone in $(BACKBONES); do \
+		$(BIN)/pneumo-edge train $(OPTIONS) --backbone $$backbone --recipe $(RECIPE) --seeds $(SEEDS) \
+			--out $(RUNS_IN)/$$backbone-$(RECIPE) || exit; \
+	done
 
 training-table: $(READY) ## Put the runs in results/training into docs/training-results.md
 	$(BIN)/python -m tools.training_table
