@@ -24,13 +24,13 @@ from pneumo_edge.spec import PROBABILITY
 _each_model = pytest.mark.parametrize("name", bundled.NAMES)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> list[Path]:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Images of many sizes, so that a small one overtakes a large one; the third is none."""
     rng = np.random.default_rng(0)
-    paths = []
+    place, paths = tmp_path_factory.mktemp("images"), []
     for index in range(24):
-        path = tmp_path / f"{index:02}.jpeg"
+        path = place / f"{index:02}.jpeg"
         side = int(rng.integers(40, 1600))
         Image.effect_noise((side, 40 + side // 2), 60).save(path)
         paths.append(path)
