@@ -39,7 +39,7 @@ IMAGES ?= 120000
 # Model files whose verdicts are compared between machines, beside the bundled ones.
 MODELS ?= models
 
-.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-shortcuts recipe-selection counterfactual-files train-seeds training-table formats-table matrix own-networks mixed-precision sensitivity report-reproduction \
+.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-shortcuts network-simulation recipe-selection counterfactual-files train-seeds training-table formats-table matrix own-networks mixed-precision sensitivity report-reproduction \
 	device-speed serve-load report-picture repeat benchmark-pages uncertain kill-training mutate-documents fuzz processors arm64 clean
 .DEFAULT_GOAL := help
 
@@ -125,6 +125,9 @@ train-seeds: $(READY) ## Train SEEDS of BACKBONES by RECIPE into RUNS_IN/BACKBON
 		$(BIN)/pneumo-edge train $(OPTIONS) --backbone $$backbone --recipe $(RECIPE) --seeds $(SEEDS) \
 			--out $(RUNS_IN)/$$backbone-$(RECIPE) || exit; \
 	done
+
+network-simulation: $(READY) ## Count how often intervals and claims about networks hold the truth; keep results/networks, and the table in docs/evaluation.md
+	$(BIN)/python -m tools.network_simulation
 
 training-table: $(READY) ## Put the runs in results/training into docs/training-results.md
 	$(BIN)/python -m tools.training_table
