@@ -132,8 +132,8 @@ network-simulation: $(READY) ## Count how often intervals and claims about netwo
 training-table: $(READY) ## Put the runs in results/training into docs/training-results.md
 	$(BIN)/python -m tools.training_table
 
-own-networks: $(READY) ## Export networks of keras.applications as users save them; keep results/own-networks and the table in docs/how-to/own-keras-model.md (WEIGHTS=)
-	CUDA_VISIBLE_DEVICES=-1 $(BIN)/python -m tools.own_networks $(if $(WEIGHTS),--weights "$(WEIGHTS)")
+own-networks: $(READY) ## Train and export networks of keras.applications as users do; keep results/own-networks and the table in docs/how-to/own-keras-model.md (DATA=, WEIGHTS=)
+	CUDA_VISIBLE_DEVICES=-1 $(BIN)/python -m tools.own_networks $(OPTIONS)
 
 matrix: $(READY) ## Export every network to every format, check and time each file; keep results/matrix, write docs/matrix.md (WEIGHTS=)
 	CUDA_VISIBLE_DEVICES=-1 $(BIN)/python -m tools.matrix $(if $(WEIGHTS),--weights "$(WEIGHTS)")
