@@ -197,7 +197,10 @@ class _Search:
         """Make a file and check it as :mod:`pneumo_edge.converters.export` does; or why it fails."""
         path = self._convert(self._float, in_float)
         try:
-            verified = self._verify(path, first_only)
+            prepared = self._prepared
+            verified = verify(
+                path, self._row, prepared.reference, self._positive, prepared.described, first_only=first_only
+            )
             agreement = None
             if self._other_float.exists() and not first_only:
                 other = self._convert(self._other_float, in_float)
@@ -205,26 +208,6 @@ class _Search:
         except GateError as error:
             return error
         return _Try(tuple(in_float), path, verified, agreement)
-
-    def _verify(self, path: Path, first_only: bool) -> Verified:
-        """Verify a file with a threshold of its own or, where it fails with that, with the Keras model's.
-
-        The rule's threshold may jump to another value that is as good, and with it many decisions, although
-        probabilities hardly change.
-        """
-        prepared = self._prepared
-        check = functools.partial(
-            verify, path, self._row, prepared.reference, self._positive, prepared.described, first_only=first_only
-        )
-        try:
-            return check()
-        except GateError as error:
-            if prepared.reference.threshold is None:
-                raise
-            try:
-                return check(threshold=prepared.reference.threshold)
-            except GateError:
-                raise error from None
 
     def _convert(self, with_ranges: Path, in_float: Sequence[Operator]) -> Path:
         # Engines map the files into memory, so none is written over another; and they have the name in messages.

@@ -7,6 +7,8 @@ fewer images and must agree with it, too. The checks are in :mod:`pneumo_edge.co
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +23,7 @@ from pneumo_edge.converters.acceptance import AT_EXPORT, Answers, Candidate, Com
 from pneumo_edge.converters.reference import Reference
 from pneumo_edge.data.sources import DataSource, open_source
 from pneumo_edge.data.tensors import prepare
-from pneumo_edge.errors import ConversionError
+from pneumo_edge.errors import ConversionError, GateError
 from pneumo_edge.evaluation.operating_point import choose_threshold
 from pneumo_edge.formats import FORMATS, Format
 from pneumo_edge.runtime import engines
@@ -69,7 +71,9 @@ def verify(
         positive: Index of the positive class in the file's output; None where there is none.
         described: A description of the images, for the record.
         threshold: The file's decision threshold. By default that of the Keras model; for a quantized format one is
-            chosen by the same rule on the file's own probabilities.
+            chosen by the same rule on the file's own probabilities. If the file fails with it, that of the Keras model
+            is used: the rule's choice may jump to another value that is as good, and with it many decisions, although
+            probabilities hardly change.
         remedy: What to do if a check fails.
         first_only: Run it on the first engine with one thread alone.
 
@@ -78,6 +82,26 @@ def verify(
         ModelFileError: An engine refused the file.
         MissingExtraError: None of the engines is installed.
     """
+    verify_with = functools.partial(_verify_with, path, row, reference, positive, described, remedy, first_only)
+    try:
+        return verify_with(threshold)
+    except GateError:
+        if threshold is None and row.quantized and reference.threshold is not None:
+            with contextlib.suppress(GateError):
+                return verify_with(reference.threshold)
+        raise
+
+
+def _verify_with(
+    path: Path,
+    row: Format,
+    reference: Reference,
+    positive: int | None,
+    described: str,
+    remedy: str,
+    first_only: bool,
+    threshold: float | None,
+) -> Verified:
     candidate = Candidate(path, row, positive, remedy)
     (info, threads), *further = [(info, threads) for info in installed_engines(row) for threads in _THREADS]
     first = acceptance.load(candidate, info, threads)

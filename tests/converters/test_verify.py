@@ -68,6 +68,16 @@ def test_the_gate_catches(fault: str, exported: Path, reference: Reference) -> N
             verify(exported / row.file_name("tiny"), row, reference, positive, "val", threshold)
 
 
+def test_a_file_that_fails_with_its_own_threshold_gets_that_of_keras(
+    exported: Path, reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, row = exported / "tiny-int8.tflite", FORMATS["tflite-int8"]
+    monkeypatch.setattr("pneumo_edge.converters.verify.choose_threshold", lambda *_: 0.0)
+    assert verify(path, row, reference, _POSITIVE, "val", first_only=True).threshold == reference.threshold
+    with pytest.raises(GateError, match="changed decisions"):
+        verify(path, row, reference, _POSITIVE, "val", threshold=0.0)
+
+
 def test_every_format_has_keras_heatmap(exported: Path, reference: Reference) -> None:
     assert reference.outputs["heatmap"].shape == (len(reference.labels), 14, 14)
     for row in _ROWS:
