@@ -274,7 +274,7 @@ def _print_marks(marks: Sequence[Mark]) -> None:
         for mark in marks
     ]
     _print_table(["seen in", "place", "class", "images of the class", "of others", "p"], rows, words=3)
-    typer.echo("Look at the images: --contact-sheet FILE.png.")
+    typer.echo("In small data sets a pattern may also be anatomy. Look at the images: --contact-sheet FILE.png.")
 
 
 def _print_places(places: Sequence[Place] | None) -> None:
