@@ -22,6 +22,7 @@ from pneumo_edge.data.run_records import data_spec
 from pneumo_edge.data.sources import Source
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import ConversionError
+from pneumo_edge.evaluation import drift
 from pneumo_edge.evaluation.operating_point import ThresholdRule, choose_threshold
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import SUM_TOLERANCE, as_probabilities
@@ -124,7 +125,10 @@ def adopt(adoption: Adoption, source: Source, target: Path, cache: Path, tell: C
     decision = DecisionSpec(task.positive_class, threshold, rule, f"validation, {len(labels)} images")
     metrics = runs.validation_metrics(labels, found, threshold)
     spec = _describe(adoption, file, dataset, file.input_spec(given), decision, metrics)
-    return attach(adoption.file, target, replace(spec, name=target.stem, scores=scores))
+    patients = [dataset.manifest.entries[index].patient for index in val]
+    distribution = drift.describe(drift.by_class(task, found), None, patients, decision.chosen_on)
+    spec = replace(spec, name=target.stem, scores=scores, validation_distribution=distribution)
+    return attach(adoption.file, target, spec)
 
 
 def _describe(

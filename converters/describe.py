@@ -10,7 +10,7 @@ from pneumo_edge import backbones
 from pneumo_edge.converters import convert, features, keras_model
 from pneumo_edge.converters.prepare import Prepared
 from pneumo_edge.converters.verify import Verified
-from pneumo_edge.evaluation import input_check
+from pneumo_edge.evaluation import drift, input_check
 from pneumo_edge.evaluation.conformal import COVERAGE, class_bounds, conformal_bounds, reachable
 from pneumo_edge.formats import Format
 from pneumo_edge.spec import (
@@ -22,6 +22,7 @@ from pneumo_edge.spec import (
     InputSpec,
     ModelSpec,
     OutputSpec,
+    ValidationDistributionSpec,
 )
 
 
@@ -34,7 +35,7 @@ def describe(prepared: Prepared, row: Format, verified: Verified, calibrated: Ca
         verified: The results of its verification.
         calibrated: Its calibration; None where it was not calibrated.
     """
-    run = prepared.opened.run
+    run, check = prepared.opened.run, _input_check(prepared, verified)
     return ModelSpec(
         name=f"{run.backbone}-{row.name}",
         backbone=run.backbone,
@@ -51,7 +52,8 @@ def describe(prepared: Prepared, row: Format, verified: Verified, calibrated: Ca
         calibration=calibrated,
         outputs=_outputs(prepared, verified),
         conformal=_conformal(prepared, verified),
-        input_check=_input_check(prepared, verified),
+        input_check=check,
+        validation_distribution=_distribution(prepared, verified, check),
     )
 
 
@@ -80,6 +82,16 @@ def _input_check(prepared: Prepared, verified: Verified) -> InputCheckSpec | Non
     components = answers.outputs[COMPONENTS].astype(np.float64)
     parts = features.parts(prepared.opened.model)
     return input_check.learn(components, parts, answers.patients.tolist(), prepared.described)
+
+
+def _distribution(prepared: Prepared, verified: Verified, check: InputCheckSpec | None) -> ValidationDistributionSpec:
+    """How the file's answers on the validation images are distributed, for :mod:`pneumo_edge.evaluation.drift`."""
+    answers, task = verified.file_answers, prepared.opened.run.task
+    patients, distances = answers.patients.tolist(), None
+    if check:
+        components = answers.outputs[COMPONENTS].astype(np.float64)
+        distances = input_check.held_out_distances(check, components, patients)
+    return drift.describe(drift.by_class(task, answers.scores), distances, patients, prepared.described)
 
 
 def _conformal(prepared: Prepared, verified: Verified) -> ConformalSpec:

@@ -20,8 +20,9 @@ class Origin:
 
     ``checkpoint``, ``calibration`` and ``reference`` are SHA-256 of the Keras file, of the calibration manifest
     (None where the format has none) and of the reference set; ``versions`` are those of converters and engines;
-    ``coverage`` is the coverage of its prediction sets (None in files without them), and ``processor`` the kind of
-    processor that it was verified on, where its answers depend on it.
+    ``coverage`` is the coverage of its prediction sets (None in files without them), ``processor`` the kind of
+    processor that it was verified on, where its answers depend on it, and ``bins`` the most intervals of its validation
+    distribution (None in files without it).
     """
 
     backbone: str
@@ -33,6 +34,7 @@ class Origin:
     versions: dict[str, str]
     coverage: float | None = None
     processor: str | None = None
+    bins: int | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pneumo_edge.converters.prepare import Prepared
 from pneumo_edge.converters.proof import Origin, Proof
 from pneumo_edge.converters.verify import Verified
 from pneumo_edge.evaluation.conformal import COVERAGE
+from pneumo_edge.evaluation.drift import BINS
 from pneumo_edge.formats import Format
 from pneumo_edge.runtime import engines
 from pneumo_edge.spec import ModelSpec
@@ -69,4 +70,5 @@ def _origin(prepared: Prepared, row: Format) -> Origin:
         {**convert.versions(), **versions},
         COVERAGE,
         processor.kind() if row.by_processor else None,
+        BINS,
     )

@@ -168,6 +168,17 @@ def test_a_spec_is_found_by_the_standard_library_alone(tiny_models: Path) -> Non
         assert json.loads(archive.read(SPEC_NAME))["input"]["dtype"] == "uint8"
 
 
+def _distribution(name: str = "PNEUMONIA", **changes: list[float]) -> dict[str, Any]:
+    histogram = {"edges": [0.25, 0.5], "counts": [1, 2, 3], **changes}
+    return {"probabilities": {name: histogram}, "distance": None, "independent": 4.0, "chosen_on": "nothing"}
+
+
+def test_a_spec_with_a_validation_distribution_is_read(example_spec: ModelSpec) -> None:
+    document = _document(example_spec) | {"validation_distribution": _distribution()}
+    found = spec.parse(json.dumps(document), Path("model.tflite")).validation_distribution
+    assert found and found.probabilities["PNEUMONIA"].counts == (1, 2, 3)
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
@@ -192,6 +203,20 @@ def test_a_spec_is_found_by_the_standard_library_alone(tiny_models: Path) -> Non
         (["input", "width"], 10**4000, "input.width is 1000"),
         (["data", "real"], "yes", 'data.real is "yes", not bool'),
         (["calibration"], {"images": 1, "manifest": "", "share": 0.5}, "share is 0.5, not above 0.5 and at most 1"),
+        (
+            ["validation_distribution"],
+            _distribution(edges=[0.5, 0.5]),
+            "probabilities.PNEUMONIA: the edges do not rise",
+        ),
+        (["validation_distribution"], _distribution(counts=[1, 2]), "there are 2 edges and 2 counts"),
+        (["validation_distribution"], _distribution(counts=[0, 0, 0]), "the counts sum to 0"),
+        (["validation_distribution"], _distribution(counts=[0, -1, 2]), "counts[1] is -1, not at least 0"),
+        (["validation_distribution"], _distribution("NORMAL"), "probabilities is not for the classes ['PNEUMONIA']"),
+        (
+            ["validation_distribution"],
+            _distribution() | {"distance": {"edges": [1.0], "counts": [1, 2]}},
+            "validation_distribution.distance is given, and there is no input_check",
+        ),
         (["schema_version"], 2, "schema_version is 2, newer than 1"),
     ],
 )
@@ -216,6 +241,7 @@ def test_every_required_field_is_named_where_it_is_missing(example_spec: ModelSp
         "outputs",
         "conformal",
         "input_check",
+        "validation_distribution",
         "model_sha256",
         "scores",
         "schema_version",

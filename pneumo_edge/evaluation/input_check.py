@@ -24,6 +24,8 @@ SHARE = 0.99
 #: The least standard deviation of a feature. One that varies by less than a quarter of what it did in the network was
 #: lost in quantization, and a single step of it would make an image out-of-distribution.
 _LEAST_SCALE = 0.25
+#: Parts of the patients for distances of images that the check has not seen.
+_PARTS = 20
 
 Features = npt.NDArray[np.float64]
 
@@ -62,3 +64,35 @@ def _limit(distances: Scores, patients: Sequence[object], share: float) -> float
 
 def _rounded(values: Features) -> tuple[float, ...]:
     return tuple(float(f"{value:.5g}") for value in values)
+
+
+def held_out_distances(check: InputCheckSpec, features: Features, patients: Sequence[object]) -> Scores:
+    """The distances that validation images would have if the input check had not seen their patients.
+
+    Mean and standard deviation follow the images that they are taken from, so those images are a little nearer than new
+    ones. The distances of each part of the patients are taken with mean and standard deviation of the others.
+
+    Args:
+        check: From :func:`learn`, on the same images.
+        features: Shape (images, features).
+        patients: Whose each image is, in a sequence of length images.
+
+    Returns:
+        The distances, shape (images,). With a single patient those of the check itself.
+    """
+    features = np.asarray(features, dtype=np.float64)
+    _, of_patient = np.unique(np.asarray(patients), return_inverse=True)
+    if of_patient.max() == 0:
+        return check.distances(features)
+    mean, scale = features.mean(axis=0), np.maximum(features.std(axis=0), _LEAST_SCALE)
+    distances, part = np.empty(len(features)), of_patient % _PARTS
+    for number in np.unique(part):
+        others = features[part != number]
+        change = np.maximum(others.std(axis=0), _LEAST_SCALE) / scale
+        moved = replace(
+            check,
+            mean=tuple(np.array(check.mean) + others.mean(axis=0) - mean),
+            scale=tuple(np.array(check.scale) * change),
+        )
+        distances[part == number] = moved.distances(features[part == number])
+    return distances

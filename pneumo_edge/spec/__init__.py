@@ -26,6 +26,7 @@ from pneumo_edge.spec.model_spec import (
     DataSpec,
     DecisionSpec,
     DecodingSpec,
+    HistogramSpec,
     InputCheckSpec,
     InputSpec,
     MixedPrecisionSpec,
@@ -34,6 +35,7 @@ from pneumo_edge.spec.model_spec import (
     ScalingSpec,
     Scores,
     TrainingSpec,
+    ValidationDistributionSpec,
     VerificationSpec,
 )
 from pneumo_edge.spec.onnx import ONNX
@@ -64,6 +66,7 @@ __all__ = [
     "DataSpec",
     "DecisionSpec",
     "DecodingSpec",
+    "HistogramSpec",
     "InputCheckSpec",
     "InputSpec",
     "MixedPrecisionSpec",
@@ -72,6 +75,7 @@ __all__ = [
     "ScalingSpec",
     "Scores",
     "TrainingSpec",
+    "ValidationDistributionSpec",
     "VerificationSpec",
     "model_sha256",
     "no_spec",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -29,6 +30,8 @@ _LEAST_SCALE_BEFORE = {"mobilenetv2": 1.1, "efficientnetb0": 1.25}
 MAX_SIDE = 2048
 #: Of one output beside the probabilities; those of our files have a few hundred.
 MAX_OUTPUT_VALUES = 2**24
+#: Of one histogram; those of our files have about a hundred.
+MAX_EDGES = 2**12
 #: A temperature that is fitted lies within 0.05 and 20.
 MAX_TEMPERATURE = 1e6
 #: A component's standard deviation is no less than this, and its distance from the mean no more than the other: beyond
@@ -227,6 +230,44 @@ class InputCheckSpec:
 
 
 @dataclass(frozen=True)
+class HistogramSpec:
+    """How many validation images have a value within each interval; ``edges`` rise and end the intervals.
+
+    ``counts[i]`` images have a value above ``edges[i - 1]`` and of at most ``edges[i]``. The first interval has no
+    lower end and the last one no upper end, so there is one count more than there are edges.
+    """
+
+    edges: tuple[_Component, ...]
+    counts: tuple[Count, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.edges) <= MAX_EDGES or len(self.counts) != len(self.edges) + 1:
+            raise ValueError(
+                f"there are {len(self.edges)} edges and {len(self.counts)} counts, not 1 to {MAX_EDGES} edges and one "
+                "count more"
+            )
+        if any(high <= low for low, high in itertools.pairwise(self.edges)):
+            raise ValueError("the edges do not rise")
+        if not 0 < sum(self.counts) < 2**53:
+            raise ValueError(f"the counts sum to {sum(self.counts)}, not to a number of images")
+
+
+@dataclass(frozen=True)
+class ValidationDistributionSpec:
+    """This file's own answers on the validation images, to compare with those on other images (drift).
+
+    ``probabilities`` has the distribution for the positive class, or for every class where none is positive, by class
+    name. ``distance`` is that of the input check; None where the file has no check. Images of one patient resemble each
+    other: if those of a patient were identical, all images would tell as much as ``independent`` different ones.
+    """
+
+    probabilities: dict[str, HistogramSpec]
+    distance: HistogramSpec | None
+    independent: Annotated[float, Within(1, 2**53)]
+    chosen_on: str
+
+
+@dataclass(frozen=True)
 class DataSpec:
     """The data a model was trained on.
 
@@ -324,6 +365,7 @@ class ModelSpec:
     validation and is already folded into the graph: a device does not apply it again. ``outputs`` are those
     that the model has beside the probabilities. ``conformal`` and ``input_check`` are None in a file that was made
     before there were such things, ``input_check`` also where the network has nothing to tell familiar images by.
+    ``validation_distribution`` is None in files from before it was written.
     ``scores`` is what the first output holds: every exported file holds probabilities.
     ``model_sha256`` is that of the rest of the file, see :func:`pneumo_edge.spec.model_sha256`; files from before it
     was written have none.
@@ -345,6 +387,7 @@ class ModelSpec:
     outputs: tuple[OutputSpec, ...] = ()
     conformal: ConformalSpec | None = None
     input_check: InputCheckSpec | None = None
+    validation_distribution: ValidationDistributionSpec | None = None
     model_sha256: str | None = None
     scores: Scores = "probabilities"
     schema_version: AtLeastOne = SCHEMA_VERSION
@@ -373,6 +416,12 @@ class ModelSpec:
             raise ValueError(f"conformal.least is not for the classes {list(self.class_names)}, decided by argmax")
         if self.conformal and (unknown := self.conformal.patients.keys() - set(self.class_names)):
             raise ValueError(f"conformal.patients counts {min(unknown)!r}, which is not in class_names")
+        described, positive = self.validation_distribution, self.decision.positive_class
+        classes = set(self.class_names) if positive is None else {positive}
+        if described and described.probabilities.keys() != classes:
+            raise ValueError(f"validation_distribution.probabilities is not for the classes {sorted(classes)}")
+        if described and described.distance and not self.input_check:
+            raise ValueError("validation_distribution.distance is given, and there is no input_check")
 
     @property
     def score_count(self) -> int:

@@ -78,6 +78,7 @@ def test_a_file_is_adopted_and_classifies_as_its_graph_computes(
     spec = read(path)
     assert (spec.input.layout, spec.scores, spec.format) == ("nchw", "logits", "adopted")
     assert spec.class_names == ("OFF", "ON")
+    assert spec.validation_distribution and spec.validation_distribution.probabilities.keys() == {"ON"}
     classifier = Classifier(path)
     for name in ("OFF", "ON"):
         for image in sorted((bright_and_dark / "test" / name).iterdir()):

@@ -22,6 +22,7 @@ from pneumo_edge.converters import features
 from pneumo_edge.converters.export import export
 from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.data.tensors import Dataset
+from pneumo_edge.evaluation import drift
 from pneumo_edge.formats import FORMATS
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import COMPONENTS
@@ -90,6 +91,25 @@ def test_the_spec_has_the_calibration(checked: dict[str, Path], name: str) -> No
     assert spec.conformal.coverage == min(patients.values()) / (min(patients.values()) + 1) < 0.95
     assert spec.conformal.least_positive is not None and spec.conformal.most_negative is not None
     assert spec.conformal.least_positive > 0 and spec.conformal.most_negative < 1
+
+
+@_each_format
+def test_the_spec_has_the_distribution_of_its_own_answers(
+    checked: dict[str, Path], familiar: list[Image.Image], name: str
+) -> None:
+    classifier = Classifier(checked[name])
+    described = classifier.spec.validation_distribution
+    assert described and described.distance and described.probabilities.keys() == {"PNEUMONIA"}
+    assert sum(described.distance.counts) == sum(described.probabilities["PNEUMONIA"].counts) == len(familiar)
+    assert 1 < described.independent <= len(familiar)
+    answers = [classifier.predict(image) for image in familiar]
+    probabilities = np.array([answer.probabilities["PNEUMONIA"] for answer in answers])
+    distances = np.array([answer.distance for answer in answers], dtype=np.float64)
+    counted = drift.count(described, {"PNEUMONIA": probabilities}, distances)
+    assert tuple(counted.probabilities["PNEUMONIA"]) == described.probabilities["PNEUMONIA"].counts
+    # The distances in the file are those of images that it has not seen.
+    distance, probability = drift.compare(described, {None: counted})
+    assert distance.statistic < distance.statistic_by_chance and probability.statistic == 0
 
 
 def test_predict_says_in_words_that_an_image_is_foreign(

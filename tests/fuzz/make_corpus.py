@@ -18,7 +18,14 @@ from PIL import Image
 from pneumo_edge._util import records
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.runtime.classifier import read_spec
-from pneumo_edge.spec import ConformalSpec, InputCheckSpec, ModelSpec, OutputSpec
+from pneumo_edge.spec import (
+    ConformalSpec,
+    HistogramSpec,
+    InputCheckSpec,
+    ModelSpec,
+    OutputSpec,
+    ValidationDistributionSpec,
+)
 
 CORPUS = Path(__file__).with_name("corpus")
 _SIDE = 40
@@ -109,6 +116,9 @@ def _checked(spec: ModelSpec) -> ModelSpec:
         spec,
         conformal=ConformalSpec(0.95, 0.4, 0.6, {"NORMAL": 3, "PNEUMONIA": 3}, "nothing"),
         input_check=InputCheckSpec((0.0, 1.0, 2.0), (1.0, 1.0, 0.5), (2, 1), 1.5, 0.99, "nothing"),
+        validation_distribution=ValidationDistributionSpec(
+            {"PNEUMONIA": HistogramSpec((0.25, 0.5), (2, 1, 3))}, HistogramSpec((1.0,), (5, 1)), 4.0, "nothing"
+        ),
         outputs=(
             OutputSpec("heatmap", (7, 7), "of a test"),
             OutputSpec("components", (3,), "of a test", faithful=False),
