@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +65,7 @@ class Comparison:
         statistic_by_chance: The same for the statistic.
         p: P-value of the statistic.
         p_corrected: The same, corrected for the number of all comparisons (Holm).
+        drift: Whether the two distributions differ by more than chance: ``p_corrected`` is at most :data:`LEVEL`.
     """
 
     number: str
@@ -76,11 +78,7 @@ class Comparison:
     statistic_by_chance: float
     p: float
     p_corrected: float = 1.0
-
-    @property
-    def drift(self) -> bool:
-        """Whether the two distributions differ by more than chance."""
-        return self.p_corrected <= LEVEL
+    drift: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,7 +197,7 @@ def compare(described: ValidationDistributionSpec, groups: Mapping[str | None, C
                 counts = counted.probabilities[class_name]
                 found.append(_compare("probability", class_name, name, of, counts, described))
     corrected = holm(each.p for each in found)
-    return tuple(replace(each, p_corrected=p) for each, p in zip(found, corrected, strict=True))
+    return tuple(replace(each, p_corrected=p, drift=p <= LEVEL) for each, p in zip(found, corrected, strict=True))
 
 
 def _compare(
@@ -224,7 +222,7 @@ def _compare(
         group,
         images,
         float(stability_index(np.add.reduceat(counts, starts) / images, ten)),
-        index_by_chance(ten, independent, others),
+        _by_chance(tuple(ten.tolist()), independent, float(f"{others:.1e}")),
         statistic,
         _SCALED_AT_LEVEL / _factor(size),
         kolmogorov(_factor(size) * statistic),
@@ -244,7 +242,7 @@ def stability_index(shares: Scores, expected: Scores) -> Scores:
     return np.asarray(((p - q) * np.log(p / q)).sum(axis=-1))
 
 
-def index_by_chance(expected: Scores, independent: float, others: float) -> float:
+def index_by_chance(expected: Sequence[float] | Scores, independent: float, others: float) -> float:
     """What the population stability index does not exceed in 95 % of cases where nothing has changed.
 
     The intervals end at values of the validation images, so the true shares of a new image are a draw of a Dirichlet
@@ -258,7 +256,11 @@ def index_by_chance(expected: Scores, independent: float, others: float) -> floa
     random = np.random.default_rng(_SEED)
     truth = random.dirichlet(np.maximum(expected, _LEAST_SHARE) * independent, _DRAWS)
     drawn = random.multinomial(round(others), truth) / round(others)
-    return float(np.quantile(stability_index(drawn, expected), 1 - LEVEL))
+    return float(np.quantile(stability_index(drawn, np.asarray(expected)), 1 - LEVEL))
+
+
+#: Of numbers of images with two digits there are few, so many groups take little time.
+_by_chance = lru_cache(maxsize=4096)(index_by_chance)
 
 
 def _factor(size: float) -> float:

@@ -94,7 +94,7 @@ def test_images_of_other_patients_raise_an_alarm_in_at_most_5_percent(
     alike: float, validation: int, others: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It takes most of the time and has no part in the rule.
-    monkeypatch.setattr(drift, "index_by_chance", lambda *_: 0.0)
+    monkeypatch.setattr(drift, "_by_chance", lambda *_: 0.0)
     random, alarms, trials = np.random.default_rng(1), 0, 200
     for _ in range(trials):
         probabilities, distances, patients = _clusters(random, validation, alike)

@@ -1,0 +1,285 @@
+"""What a scored data set shows as a whole: counts, shares, errors, speed, and drift from the validation images.
+
+It is computed from the files of the shards, so it can be made of any data set at any time. Memory does not grow with
+the number of images.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumo_edge._util import extras, records
+from pneumo_edge._util.records import Count
+from pneumo_edge.errors import printable
+from pneumo_edge.evaluation import drift
+from pneumo_edge.evaluation.comparison import p_value
+from pneumo_edge.evaluation.drift import Comparison, Counted
+from pneumo_edge.scale import rows
+from pneumo_edge.spec import ModelSpec, ValidationDistributionSpec
+
+#: What :attr:`Summary.without_drift` says of a file from before there were validation distributions.
+NO_DISTRIBUTION = (
+    "this file carries no validation distribution; export the model again with this version of pneumo-edge to measure "
+    "drift"
+)
+NO_ANSWER = "no image was classified"
+#: Groups at most; with more, names are shortened: by the last folder, or to the month, then to the year.
+MOST_GROUPS = 1000
+_BATCH = 16_384
+_COLUMNS = [
+    "folder", "day", "label", "probabilities", "uncertain", "out_of_distribution", "distance", "error_kind",
+]  # fmt: skip
+#: Groups with drift that are named in text.
+_NAMED = 5
+
+By = Literal["day", "folder"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The images of one day or folder; of each kind, how many."""
+
+    name: str
+    images: Count
+    labels: dict[str, Count]
+    uncertain: Count
+    out_of_distribution: Count
+    errors: Count
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a scored data set shows as a whole.
+
+    Attributes:
+        images: How many there are.
+        labels: How many have each label.
+        uncertain: How many answers are uncertain; None where the model file does not say.
+        out_of_distribution: How many images are unlike the training images; None as above.
+        out_of_distribution_expected: The share of images like the validation images that are called so.
+        errors: How many could not be classified, by the class of the error.
+        seconds: Wall time of all workers together.
+        images_per_core_second: Images divided by ``seconds``; None without workers' times.
+        grouped_by: What groups are: days where the source has them, else folders; None where there is one alone.
+        groups: In the order of their names.
+        drift: Comparisons with the validation images, of all images first, then of the groups.
+        without_drift: Why there are no comparisons; None where there are.
+        distance_counts: Images within each interval of the file's histogram of the distance; None without one.
+        probability_counts: The same for each class with a histogram.
+    """
+
+    images: Count
+    labels: dict[str, Count]
+    uncertain: Count | None
+    out_of_distribution: Count | None
+    out_of_distribution_expected: float | None
+    errors: dict[str, Count]
+    seconds: float
+    images_per_core_second: float | None
+    grouped_by: By | None
+    groups: tuple[Group, ...]
+    drift: tuple[Comparison, ...]
+    without_drift: str | None
+    distance_counts: tuple[Count, ...] | None
+    probability_counts: dict[str, tuple[Count, ...]]
+
+
+class _Tally:
+    """The counts of a group; they add up."""
+
+    def __init__(self) -> None:
+        self.images = self.uncertain = self.out_of_distribution = 0
+        self.labels: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.counted: Counted | None = None
+
+    def add(self, other: _Tally) -> None:
+        self.images += other.images
+        self.uncertain += other.uncertain
+        self.out_of_distribution += other.out_of_distribution
+        self.labels += other.labels
+        self.errors += other.errors
+        if self.counted is None:
+            self.counted = other.counted
+        elif other.counted is not None:
+            self.counted = self.counted + other.counted
+
+    def group(self, name: str) -> Group:
+        return Group(
+            name,
+            self.images,
+            dict(sorted(self.labels.items())),
+            self.uncertain,
+            self.out_of_distribution,
+            self.errors.total(),
+        )
+
+
+class _Groups:
+    """Counts by group, of at most :data:`MOST_GROUPS`: with more, the last part of the longest names is left out."""
+
+    def __init__(self, by: By) -> None:
+        self._separator = "-" if by == "day" else "/"
+        #: Parts of a name that are looked at; None for all.
+        self._parts: int | None = None
+        self.tallies: dict[str, _Tally] = {}
+
+    def add(self, name: str, tally: _Tally) -> None:
+        self.tallies.setdefault(self._key(name), _Tally()).add(tally)
+
+    def shorten(self) -> None:
+        while len(self.tallies) > MOST_GROUPS:
+            self._parts = max(name.count(self._separator) for name in self.tallies)
+            longer, self.tallies = self.tallies, {}
+            for name, tally in longer.items():
+                self.add(name, tally)
+
+    def _key(self, name: str) -> str:
+        return name if self._parts is None else self._separator.join(name.split(self._separator)[: self._parts])
+
+
+def summarise(shards: Iterable[Any], spec: ModelSpec) -> Summary:
+    """Summarise a scored data set.
+
+    Args:
+        shards: The files of its shards: paths, or binary files that can be read at any place.
+        spec: That of the model file that the images were scored with.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+        records.RecordError: A file is none of a shard.
+        OSError: A file cannot be read.
+    """
+    parquet = extras.need("pyarrow.parquet", "parquet")
+    by: By | None = None
+    groups, seconds = _Groups("folder"), 0.0
+    for shard in shards:
+        with parquet.ParquetFile(shard) as file:
+            found = (file.metadata.metadata or {}).get(rows.SHARD_KEY.encode(), b"")
+            seconds += records.loads(rows.ShardCounts, found).seconds
+            for batch in file.iter_batches(_BATCH, columns=_COLUMNS, use_threads=False):
+                if by is None:
+                    by = "day" if batch.column("day").null_count < len(batch) else "folder"
+                    groups = _Groups(by)
+                for name, tally in _tallies(batch, by, spec):
+                    groups.add(name, tally)
+                groups.shorten()
+    return _summary(groups.tallies, by, seconds, spec)
+
+
+def _tallies(batch: Any, by: By, spec: ModelSpec) -> Iterator[tuple[str, _Tally]]:
+    """Count the rows of each group of a batch."""
+    column = batch.column(by).fill_null("").dictionary_encode()
+    names, codes = column.dictionary.to_pylist(), column.indices.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    for positions in np.split(order, starts[1:]) if len(order) else []:
+        yield names[codes[positions[0]]], _tally(batch.take(positions), spec)
+
+
+def _tally(part: Any, spec: ModelSpec) -> _Tally:
+    tally = _Tally()
+    tally.images = len(part)
+    tally.labels.update(part.column("label").drop_null().to_pylist())
+    tally.errors.update(part.column("error_kind").drop_null().to_pylist())
+    tally.uncertain = int(part.column("uncertain").fill_null(False).to_numpy(zero_copy_only=False).sum())
+    tally.out_of_distribution = int(
+        part.column("out_of_distribution").fill_null(False).to_numpy(zero_copy_only=False).sum()
+    )
+    if spec.validation_distribution and tally.labels:
+        tally.counted = _count(part, spec, spec.validation_distribution)
+    return tally
+
+
+def _count(part: Any, spec: ModelSpec, described: ValidationDistributionSpec) -> Counted:
+    probabilities = part.column("probabilities").drop_null().flatten().to_numpy(zero_copy_only=False)
+    by_class = dict(zip(spec.class_names, probabilities.reshape(-1, len(spec.class_names)).T, strict=True))
+    distances: npt.NDArray[np.float64] = part.column("distance").drop_null().to_numpy(zero_copy_only=False)
+    return drift.count(described, by_class, distances)
+
+
+def _summary(tallies: Mapping[str, _Tally], by: By | None, seconds: float, spec: ModelSpec) -> Summary:
+    whole = _Tally()
+    for tally in tallies.values():
+        whole.add(tally)
+    grouped = dict(sorted(tallies.items())) if len(tallies) > 1 else {}
+    described = spec.validation_distribution
+    comparisons: tuple[Comparison, ...] = ()
+    if described and whole.counted:
+        counts: dict[str | None, Counted] = {None: whole.counted}
+        counts |= {name: tally.counted for name, tally in grouped.items() if tally.counted}
+        comparisons = drift.compare(described, counts)
+    counted = whole.counted
+    return Summary(
+        images=whole.images,
+        labels={name: whole.labels[name] for name in spec.class_names},
+        uncertain=whole.uncertain if spec.conformal else None,
+        out_of_distribution=whole.out_of_distribution if spec.input_check else None,
+        out_of_distribution_expected=round(1 - spec.input_check.share, 9) if spec.input_check else None,
+        errors=dict(sorted(whole.errors.items())),
+        seconds=seconds,
+        images_per_core_second=whole.images / seconds if seconds else None,
+        grouped_by=by if grouped else None,
+        groups=tuple(tally.group(name) for name, tally in grouped.items()),
+        drift=comparisons,
+        without_drift=None if comparisons else NO_ANSWER if described else NO_DISTRIBUTION,
+        distance_counts=tuple(counted.distance.tolist()) if counted and counted.distance is not None else None,
+        probability_counts={name: tuple(each.tolist()) for name, each in counted.probabilities.items()}
+        if counted
+        else {},
+    )
+
+
+def lines(summary: Summary) -> Iterator[tuple[str, str]]:
+    """The rows of a table for people: what, and its numbers."""
+    yield "images", f"{summary.images:,}"
+    for name, images in summary.labels.items():
+        yield printable(name), _share(images, summary.images)
+    if summary.uncertain is not None:
+        yield "uncertain", _share(summary.uncertain, summary.images)
+    if summary.out_of_distribution is not None:
+        yield (
+            "out-of-distribution",
+            f"{_share(summary.out_of_distribution, summary.images)}; of images like the validation images "
+            f"{summary.out_of_distribution_expected:.1%}",
+        )
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in summary.errors.items())
+    yield "errors", f"{_share(sum(summary.errors.values()), summary.images)}{f': {kinds}' if kinds else ''}"
+    if summary.images_per_core_second:
+        yield "speed", f"{summary.images_per_core_second:.1f} images a second and core"
+    yield from _drift_lines(summary)
+
+
+def _drift_lines(summary: Summary) -> Iterator[tuple[str, str]]:
+    if summary.without_drift:
+        yield "drift", f"not measured: {summary.without_drift}"
+        return
+    for each in summary.drift:
+        if each.group is None:
+            of = each.number if each.class_name is None else f"{each.number} of {printable(each.class_name)}"
+            yield (
+                "drift",
+                f"{of}: {'YES' if each.drift else 'no'}, {p_value(each.p_corrected)}; stability index {each.index:.3f} "
+                f"(by chance up to {each.index_by_chance:.3f}), Kolmogorov-Smirnov {each.statistic:.3f} (by chance up "
+                f"to {each.statistic_by_chance:.3f})",
+            )
+    if summary.grouped_by:
+        drifting = list(dict.fromkeys(each.group for each in summary.drift if each.group is not None and each.drift))
+        compared = len({each.group for each in summary.drift if each.group is not None})
+        names = ", ".join(printable(name or ".") for name in drifting[:_NAMED])
+        more = f" and {len(drifting) - _NAMED} more" if len(drifting) > _NAMED else ""
+        yield (
+            f"drift by {summary.grouped_by}",
+            f"{len(drifting)} of {compared} with at least {drift.LEAST_IMAGES} images"
+            f"{': ' if names else ''}{names}{more}",
+        )
+
+
+def _share(images: int, of: int) -> str:
+    return f"{images:,} ({images / of:.1%})" if of else f"{images:,}"
