@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,12 @@ from pneumo_edge.errors import GateError
 from pneumo_edge.evaluation.bootstrap import Predictions, bootstrap_difference
 from pneumo_edge.evaluation.metrics import Interval, Scores, decide, distances, margins, mean_distances
 from pneumo_edge.formats import Format
-from pneumo_edge.runtime import engines
+from pneumo_edge.imaging import images
+from pneumo_edge.runtime import engines, pixels
 from pneumo_edge.runtime.batch import side_by_side
-from pneumo_edge.spec import COMPONENTS, PROBABILITY
+from pneumo_edge.runtime.classifier import as_probabilities
+from pneumo_edge.runtime.engines.tensors import Given
+from pneumo_edge.spec import COMPONENTS, PROBABILITY, ModelSpec
 
 #: What to do about a file that fails at export.
 AT_EXPORT = "Use another format, or a model trained longer and from ImageNet weights"
@@ -40,17 +44,35 @@ class Candidate:
         row: Its format, with the bounds.
         positive: Index of the positive class in the file's output; None where there is none.
         remedy: What to do if it fails.
+        adopted: The ModelSpec of a file of another tool, which says how its pixels are scaled and what its scores are.
+            None for an exported file, which takes pixels and gives probabilities.
     """
 
     path: Path
     row: Format
     positive: int | None
     remedy: str = AT_EXPORT
+    adopted: ModelSpec | None = None
+
+    @property
+    def expected(self) -> str:
+        """What its answers are compared with, in words."""
+        return "its answers when it was adopted" if self.adopted else "the Keras model"
+
+    def tensor(self, rgb: images.Pixels) -> engines.Tensor:
+        """What the file takes for an image, uint8 of shape (height, width, 3)."""
+        if self.adopted:
+            return pixels.convert(self.adopted.input, rgb)
+        return rgb[np.newaxis].astype(self.row.input_dtype)
+
+    def probabilities(self, output: engines.Probabilities) -> npt.NDArray[Any]:
+        """The probability of each class, of an output of the file."""
+        return as_probabilities(output, self.adopted.scores) if self.adopted else output
 
     def failure(self, engine: engines.Engine, measured: str, bound: str) -> GateError:
         """The error with the measured and the expected value on an engine."""
         return GateError(
-            f"{self.path.name} on {describe(engine)} has {measured} against the Keras model", bound, self.remedy
+            f"{self.path.name} on {describe(engine)} has {measured} against {self.expected}", bound, self.remedy
         )
 
 
@@ -135,7 +157,8 @@ def load(candidate: Candidate, info: engines.EngineInfo, threads: int) -> Loaded
     """
     # Formats without fast kernels fall back to kernels that use one core.
     copies = max(1, cores.available() // threads)
-    return Loaded(candidate, [engines.load(candidate.path, info, threads) for _ in range(copies)])
+    given = Given({"": pixels.shape(candidate.adopted.input)}) if candidate.adopted else None
+    return Loaded(candidate, [engines.load(candidate.path, info, threads, given) for _ in range(copies)])
 
 
 def describe(engine: engines.Engine) -> str:
@@ -208,14 +231,14 @@ def compare(
     return Comparison(measured, differences, changed, frozenset(failed_outputs))
 
 
-def check(loaded: Loaded, comparison: Comparison, whole: Reference, images: Reference) -> None:
+def check(loaded: Loaded, comparison: Comparison, whole: Reference, compared: Reference) -> None:
     """Check a file against the bounds of its format.
 
     Args:
         loaded: The file on an engine.
         comparison: Its answers compared with those of the Keras model.
         whole: The reference.
-        images: The images of the reference that were compared.
+        compared: The images of the reference that were compared.
 
     Raises:
         GateError: A check failed.
@@ -226,22 +249,22 @@ def check(loaded: Loaded, comparison: Comparison, whole: Reference, images: Refe
     _check_outputs(loaded, comparison, whole)
     if len(whole.labels) == whole.of:
         # A device has only these images; a file that passes here then passes there.
-        travelling = np.isin(images.sha256, whole.sha256[whole.travelling])
+        travelling = np.isin(compared.sha256, whole.sha256[whole.travelling])
         _check_averages(loaded, differences[travelling], changed[travelling], whole.of)
 
 
 def _ask(
-    loaded: Loaded, reference: Reference, images: npt.NDArray[np.uint8], advance: Advance = lambda steps, note: None
+    loaded: Loaded, reference: Reference, rgb: npt.NDArray[np.uint8], advance: Advance = lambda steps, note: None
 ) -> Answers:
     candidate, engine = loaded.candidate, loaded.engine
-    tensors = (pixels[np.newaxis].astype(candidate.row.input_dtype) for pixels in images)
+    tensors = map(candidate.tensor, rgb)
     answers = []
     with engines.refusal(engine.name, candidate.path, "run"):
         for answer in side_by_side([each.run_all for each in loaded.copies], tensors):
             answers.append(answer)
             advance(1, "")
     chosen = slice(None) if candidate.positive is None else candidate.positive
-    scores = np.array([answer[PROBABILITY][chosen] for answer in answers], dtype=np.float64)
+    scores = np.array([candidate.probabilities(answer[PROBABILITY])[chosen] for answer in answers], dtype=np.float64)
     if not np.isfinite(scores).all():
         raise candidate.failure(engine, "probabilities that are not finite", "finite ones")
     shapes = {name: array.shape[1:] for name, array in reference.outputs.items()}
@@ -257,7 +280,7 @@ def _ask(
 
 def _colour_response(loaded: Loaded, reference: Reference) -> float:
     # Red against blue, because quantization with ranges of grey images shifts all coloured images alike.
-    red, blue = (_ask(loaded, reference, images).scores for images in (reference.red, reference.red[..., ::-1]))
+    red, blue = (_ask(loaded, reference, rgb).scores for rgb in (reference.red, reference.red[..., ::-1]))
     expected = (reference.red_scores - reference.blue_scores).ravel()
     scale = float(expected @ expected)
     # A network that ignores colour cannot be checked, and needs no check.

@@ -1,5 +1,8 @@
 """Gives a model file of another tool a ModelSpec: measured on labelled images, with a threshold chosen on them.
 
+There is no trained network to compare it with. So its proof and its reference set hold its own answers on this machine,
+and ``pneumo-edge verify`` compares the answers on another machine with them.
+
 The bytes of its graph and weights stay as they are. Scaling and layout go into the ModelSpec, and a device does them.
 """
 
@@ -17,13 +20,19 @@ import numpy.typing as npt
 
 from pneumo_edge import runs, scaling
 from pneumo_edge._util import files
+from pneumo_edge.converters import reference
+from pneumo_edge.converters.acceptance import Candidate
 from pneumo_edge.converters.own_model import Measured, check_scaling
+from pneumo_edge.converters.proof import Origin, Proof
+from pneumo_edge.converters.reference import Reference
+from pneumo_edge.converters.verify import Verified, verify
 from pneumo_edge.data.run_records import data_spec
 from pneumo_edge.data.sources import Source
 from pneumo_edge.data.tensors import Dataset, prepare
-from pneumo_edge.errors import ConversionError
+from pneumo_edge.errors import ConversionError, GateError, MissingExtraError, ModelFileError
 from pneumo_edge.evaluation import drift
 from pneumo_edge.evaluation.operating_point import ThresholdRule, choose_threshold
+from pneumo_edge.formats import ADOPTED, FormatRecord, adopted, of_another_tool
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import SUM_TOLERANCE, as_probabilities
 from pneumo_edge.runtime.engines.tensors import Given, TensorInfo
@@ -31,7 +40,6 @@ from pneumo_edge.runtime.pixels import convert
 from pneumo_edge.runtime.pixels import shape as shape_of
 from pneumo_edge.scaling import Scaling
 from pneumo_edge.spec import (
-    ADOPTED,
     DecisionSpec,
     DecodingSpec,
     InputSpec,
@@ -50,6 +58,7 @@ _AXES = 4
 #: Images by which it is told what the output gives.
 _PROBE = 64
 _DIGITS = 16
+_ANOTHER_FILE = "Convert the model again; its answers on this machine are not stable"
 
 Layout = Literal["nhwc", "nchw"]
 Output = Literal["probabilities", "logits"]
@@ -119,16 +128,81 @@ def adopt(adoption: Adoption, source: Source, target: Path, cache: Path, tell: C
     measured = Measured(adoption.file, adoption.file.stem, adoption.input_range, adoption.accept)
     check_scaling(measured, given, dataset, ask, tell)
     assert given is not None  # else it was refused
-    labels, found = task.targets(dataset.labels(val)), task.scores(ask(given, dataset.rgb(val)))
+    pixels, labels = dataset.rgb(val), task.targets(dataset.labels(val))
+    found = task.scores(ask(given, pixels))
     rule = ThresholdRule.ARGMAX if task.positive_class is None else ThresholdRule.YOUDEN
     threshold = choose_threshold(rule, labels, found)
     decision = DecisionSpec(task.positive_class, threshold, rule, f"validation, {len(labels)} images")
     metrics = runs.validation_metrics(labels, found, threshold)
     spec = _describe(adoption, file, dataset, file.input_spec(given), decision, metrics)
-    patients = [dataset.manifest.entries[index].patient for index in val]
+    entries = [dataset.manifest.entries[index] for index in val]
+    patients = [entry.patient for entry in entries]
     distribution = drift.describe(drift.by_class(task, found), None, patients, decision.chosen_on)
     spec = replace(spec, name=target.stem, scores=scores, validation_distribution=distribution)
-    return attach(adoption.file, target, spec)
+    told = Reference(
+        checkpoint=files.sha256(adoption.file),
+        fingerprint=dataset.manifest.fingerprint,
+        sha256=np.array([entry.sha256 for entry in entries]),
+        pixels=pixels,
+        labels=labels,
+        patients=np.unique(patients, return_inverse=True)[1],
+        scores=found,
+        threshold=threshold,
+        rule=rule,
+        red=pixels[:0],
+        red_scores=found[:0],
+        blue_scores=found[:0],
+    )
+    passed = _verify(adoption.file, spec, told, file.model.is_quantized, tell)
+    return _publish(adoption.file, target, spec, told, passed)
+
+
+@dataclass(frozen=True)
+class _Passed:
+    """The engines on which the file gives the same answers, and how close they are."""
+
+    format: FormatRecord
+    verified: Verified
+
+
+def _verify(path: Path, spec: ModelSpec, told: Reference, is_quantized: bool, tell: Callable[[str], None]) -> _Passed:
+    """Compare the file with itself, with one and more threads, on every engine that runs it as the first one does.
+
+    Raises:
+        GateError: It gives other answers with more threads.
+    """
+    first, *others = engines.installed_engines_for(path)
+    described = f"the validation split, {len(told.labels)} images"
+
+    def on(*rows: engines.EngineInfo) -> _Passed:
+        record = of_another_tool(path.suffix, tuple(row.name for row in rows), is_quantized)
+        candidate = Candidate(path, adopted(record), spec.task.positive_index, _ANOTHER_FILE, spec)
+        return _Passed(record, verify(candidate, told, described, spec.decision.threshold))
+
+    same = [first]
+    for row in others:
+        try:
+            on(*same, row)
+        except (GateError, ModelFileError, MissingExtraError) as error:
+            tell(f"note: {path.name} is adopted for {first.name} only: {error}")
+        else:
+            same.append(row)
+    return on(*same)
+
+
+def _publish(model: Path, target: Path, spec: ModelSpec, told: Reference, passed: _Passed) -> ModelSpec:
+    """Write the copy with its spec, its reference set and its proof, the copy last."""
+    beside = target.with_name(reference.file_name(target.name))
+    reference.save(told, beside)
+    with files.atomic(target) as temporary:
+        spec = attach(model, temporary, spec)
+        origin = Origin(
+            target.name, told.checkpoint, told.fingerprint, None, files.sha256(beside), passed.format, spec.versions
+        )
+        size, sha256 = temporary.stat().st_size, files.sha256(temporary)
+        verification = passed.verified.verification
+        Proof(target.name, size, sha256, origin, spec.decision.threshold, verification).save(target)
+    return spec
 
 
 def _describe(

@@ -18,7 +18,7 @@ from pathlib import Path
 from pneumo_edge import runs
 from pneumo_edge._util import jobs, scratch
 from pneumo_edge.converters import convert, isolated, mixed, publish, reference, stability
-from pneumo_edge.converters.acceptance import AT_EXPORT
+from pneumo_edge.converters.acceptance import AT_EXPORT, Candidate
 from pneumo_edge.converters.convert import Conversions
 from pneumo_edge.converters.describe import describe
 from pneumo_edge.converters.isolated import Child
@@ -123,7 +123,7 @@ def _verify(prepared: Prepared, conversions: Conversions) -> _Passed:
     row, path, positive = conversions.row, conversions.file.path, prepared.opened.run.task.positive_index
     share = convert.finish(conversions.file, path.name)
     remedy = mixed.INSTEAD if row == mixed.INT8 else AT_EXPORT
-    verified = verify(path, row, prepared.reference, positive, prepared.described, remedy=remedy)
+    verified = verify(Candidate(path, row, positive, remedy), prepared.reference, prepared.described)
     return _Passed(path, verified, stability.check(prepared, conversions, share, verified))
 
 

@@ -198,9 +198,8 @@ class _Search:
         path = self._convert(self._float, in_float)
         try:
             prepared = self._prepared
-            verified = verify(
-                path, self._row, prepared.reference, self._positive, prepared.described, first_only=first_only
-            )
+            candidate = Candidate(path, self._row, self._positive)
+            verified = verify(candidate, prepared.reference, prepared.described, first_only=first_only)
             agreement = None
             if self._other_float.exists() and not first_only:
                 other = self._convert(self._other_float, in_float)

@@ -74,8 +74,8 @@ def load(model: Path) -> Proof:
     except FileNotFoundError as error:
         raise ConversionError(
             f"there is no proof {path(model)}",
-            "the file that `pneumo-edge export` puts beside the model file",
-            "Copy it from where the model file comes from",
+            "the file that `pneumo-edge export` or `adopt` puts beside the model file",
+            "Copy it from where the model file comes from, or make the model file again",
         ) from error
     except (OSError, records.RecordError) as error:
         raise ConversionError(

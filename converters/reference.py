@@ -188,7 +188,7 @@ def load(path: Path, dataset: Dataset | None = None) -> Reference:
     except FileNotFoundError as error:
         raise ConversionError(
             f"there is no reference {path}",
-            "the reference set that `pneumo-edge export` puts beside its files",
+            "the reference set that `pneumo-edge export` or `adopt` puts beside its files",
             "Copy it from where the model file comes from",
         ) from error
     except Exception as error:  # numpy and zipfile have no common base class for a broken file

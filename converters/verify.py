@@ -19,16 +19,16 @@ import numpy.typing as npt
 from pneumo_edge import formats
 from pneumo_edge._util import extras, processor, subprocesses
 from pneumo_edge.converters import acceptance, proof, reference
-from pneumo_edge.converters.acceptance import AT_EXPORT, Answers, Candidate, Comparison, Loaded, Measured
+from pneumo_edge.converters.acceptance import Answers, Candidate, Comparison, Loaded, Measured
 from pneumo_edge.converters.reference import Reference
 from pneumo_edge.data.sources import DataSource, open_source
 from pneumo_edge.data.tensors import prepare
 from pneumo_edge.errors import ConversionError, GateError
 from pneumo_edge.evaluation.operating_point import choose_threshold
-from pneumo_edge.formats import FORMATS, Format
+from pneumo_edge.formats import ADOPTED, FORMATS, Format
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import Classifier
-from pneumo_edge.spec import ADOPTED, VerificationSpec
+from pneumo_edge.spec import VerificationSpec
 
 #: The first engine with one thread classifies every validation image; the others, some far slower, this many.
 IMAGES_FURTHER_ON = 100
@@ -53,28 +53,22 @@ class Verified:
 
 
 def verify(
-    path: Path,
-    row: Format,
+    candidate: Candidate,
     reference: Reference,
-    positive: int | None,
     described: str,
     threshold: float | None = None,
-    remedy: str = AT_EXPORT,
     first_only: bool = False,
 ) -> Verified:
     """Run a file on every installed engine of its format, and check it against its bounds.
 
     Args:
-        path: A model file; it needs no ModelSpec yet.
-        row: Its format.
-        reference: The answers of the Keras model.
-        positive: Index of the positive class in the file's output; None where there is none.
+        candidate: The file.
+        reference: The answers that it is compared with.
         described: A description of the images, for the record.
         threshold: The file's decision threshold. By default that of the Keras model; for a quantized format one is
             chosen by the same rule on the file's own probabilities. If the file fails with it, that of the Keras model
             is used: the rule's choice may jump to another value that is as good, and with it many decisions, although
             probabilities hardly change.
-        remedy: What to do if a check fails.
         first_only: Run it on the first engine with one thread alone.
 
     Raises:
@@ -82,27 +76,20 @@ def verify(
         ModelFileError: An engine refused the file.
         MissingExtraError: None of the engines is installed.
     """
-    verify_with = functools.partial(_verify_with, path, row, reference, positive, described, remedy, first_only)
+    verify_with = functools.partial(_verify_with, candidate, reference, described, first_only)
     try:
         return verify_with(threshold)
     except GateError:
-        if threshold is None and row.quantized and reference.threshold is not None:
+        if threshold is None and candidate.row.quantized and reference.threshold is not None:
             with contextlib.suppress(GateError):
                 return verify_with(reference.threshold)
         raise
 
 
 def _verify_with(
-    path: Path,
-    row: Format,
-    reference: Reference,
-    positive: int | None,
-    described: str,
-    remedy: str,
-    first_only: bool,
-    threshold: float | None,
+    candidate: Candidate, reference: Reference, described: str, first_only: bool, threshold: float | None
 ) -> Verified:
-    candidate = Candidate(path, row, positive, remedy)
+    row = candidate.row
     (info, threads), *further = [(info, threads) for info in installed_engines(row) for threads in _THREADS]
     first = acceptance.load(candidate, info, threads)
     answers = acceptance.ask(first, reference)
@@ -189,7 +176,10 @@ def _record(row: Format, reference: Reference, described: str, held: Sequence[_H
 
 
 def verify_again(model: Path, data: DataSource | None, cache: Path) -> Verified:
-    """Verify an exported file again on this machine's engines, without TensorFlow.
+    """Verify a file again on this machine's engines, without TensorFlow.
+
+    A file of an export is compared with the Keras model, an adopted one with its own answers on the machine that
+    adopted it.
 
     Args:
         model: A model file with its proof and its reference set beside it. If the reference lacks colour images or
@@ -207,14 +197,8 @@ def verify_again(model: Path, data: DataSource | None, cache: Path) -> Verified:
     """
     # Loaded as on a device, so that a wrong spec is refused with the same message.
     spec = Classifier(model).spec
-    row = formats.find(model.suffix, spec.format)
-    if spec.format == ADOPTED:
-        raise ConversionError(
-            f"{model} was adopted from another tool, so there is no trained network to verify it against",
-            "a file that `pneumo-edge export` made",
-            "Measure it with `pneumo-edge evaluate`",
-        )
-    if row is None:
+    is_adopted = spec.format == ADOPTED
+    if not is_adopted and formats.find(model.suffix, spec.format) is None:
         raise ConversionError(
             f"{model} has the format {spec.format!r}",
             "one of " + ", ".join(FORMATS),
@@ -222,12 +206,13 @@ def verify_again(model: Path, data: DataSource | None, cache: Path) -> Verified:
         )
     record = proof.load(model)
     proof.check(model, record)
+    row = formats.find(model.suffix, spec.format) or formats.adopted(record.origin.format)
     dataset = None
     if data:
         read = spec.data.options | {"patient_pattern": spec.data.patient_pattern}
         source = open_source(data.with_defaults(read), task=spec.task)
         dataset = prepare(source, cache, spec.input.height, spec.input.width)
-    held_against = reference.load(model.with_name(reference.file_name(spec.backbone)), dataset)
+    held_against = reference.load(model.with_name(reference.file_name(record.origin.backbone)), dataset)
     count = len(held_against.labels)
     described = f"the validation split, {count} images" if data else f"{count} images of the validation split"
     unchecked = [output.name for output in spec.outputs if output.name not in held_against.outputs]
@@ -235,15 +220,9 @@ def verify_again(model: Path, data: DataSource | None, cache: Path) -> Verified:
         unchecked.append("order of the colour channels")
     if unchecked:
         described += f" (not checked: {', '.join(unchecked)})"
-    return verify(
-        model,
-        row,
-        held_against,
-        spec.task.positive_index,
-        described,
-        spec.decision.threshold,
-        f"Do not use it here; it passed with {_passed_with(record.verification)}",
-    )
+    remedy = f"Do not use it here; it passed with {_passed_with(record.verification)}"
+    candidate = Candidate(model, row, spec.task.positive_index, remedy, spec if is_adopted else None)
+    return verify(candidate, held_against, described, spec.decision.threshold)
 
 
 def _passed_with(verification: VerificationSpec) -> str:

@@ -277,6 +277,36 @@ ON_REQUEST: dict[str, Format] = {
     _MIXED.id: _MIXED,
 }
 
+#: ``ModelSpec.format`` of a file of another tool that got its spec by ``pneumo-edge adopt``.
+ADOPTED = "adopted"
+
+
+def of_another_tool(suffix: str, engines: tuple[str, ...], quantized: bool) -> FormatRecord:
+    """The guarantees of an adopted file: on any machine it answers as on the one that adopted it, within these bounds.
+
+    Args:
+        suffix: The file's ending, for example ``".tflite"``.
+        engines: The engines on which it did so when it was adopted.
+        quantized: Whether it computes with integers, whose kernels differ between processors.
+    """
+    return FormatRecord(
+        "onnx" if suffix == ".onnx" else "tflite",
+        ADOPTED,
+        "as another tool made it",
+        "float32",
+        engines,
+        _QUANTIZED if quantized else _HALF,
+        quantized=quantized,
+        by_processor=quantized,
+    )
+
+
+def adopted(record: FormatRecord) -> Format:
+    """The row of an adopted file, which its proof records. Nothing converts to it."""
+    columns = {each.name: getattr(record, each.name) for each in fields(FormatRecord)}
+    return Format(**columns, converter="", arithmetic="int8" if record.quantized else "float32")
+
+
 #: Formats that are made by default: those that a device runs fast, and the float format of each target.
 USUAL = tuple(row.id for row in FORMATS.values() if row.usual)
 #: Name of the formats whose numbers are all float32; benchmarks compare the others with these.

@@ -44,11 +44,11 @@ def adopt(
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the file.")] = Path("models"),
 ) -> None:
-    """Make a model file of another tool usable with predict, evaluate, benchmark and serve.
+    """Make a model file of another tool usable with predict, verify, evaluate, benchmark and serve.
 
     It measures the file on the validation images of --data, chooses a
-    threshold, and writes a copy with a ModelSpec. Graph and weights stay
-    byte for byte. The classes of --data are in the order of the model's
+    threshold, and writes a copy with a ModelSpec, a proof and a reference
+    set. Graph and weights stay byte for byte. The classes of --data are in the order of the model's
     output; --classes sets it. If the file is right more often with another
     scaling than --input-range, the command ends with exit code 5.
     """

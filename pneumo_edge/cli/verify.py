@@ -35,8 +35,9 @@ def verify(
     """Re-run the acceptance checks of model files on this machine.
 
     This needs no TensorFlow: the answers of the Keras model are in the
-    reference set that `export` writes beside its files. The package has the
-    reference sets of the bundled models. Each file runs in its own process,
+    reference set that `export` writes beside its files. That of `adopt` has
+    the file's own answers on the machine that adopted it. The package has
+    the reference sets of the bundled models. Each file runs in its own process,
     so a file that crashes an engine is reported like any other error. The
     result of every file is printed. The exit code is 5 if a file fails a
     check, and 3 if a file cannot be verified.

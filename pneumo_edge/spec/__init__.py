@@ -11,7 +11,6 @@ from pneumo_edge.spec.container_type import SPEC_NAME, Container
 from pneumo_edge.spec.containers import CONTAINERS, MODEL_SUFFIXES, SUFFIXES_IN_WORDS
 from pneumo_edge.spec.metadata import read_metadata
 from pneumo_edge.spec.model_spec import (
-    ADOPTED,
     COMPONENTS,
     HEATMAP,
     MAX_OUTPUT_VALUES,
@@ -43,7 +42,6 @@ from pneumo_edge.spec.reading import MAX_BYTES, model_sha256, no_spec, parse, re
 from pneumo_edge.spec.tflite import TFLITE
 
 __all__ = [
-    "ADOPTED",
     "COMPONENTS",
     "CONTAINERS",
     "HEATMAP",

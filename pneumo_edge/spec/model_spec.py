@@ -17,8 +17,6 @@ from pneumo_edge.task import Task
 SCHEMA_VERSION = 1
 #: Names of a model's outputs. Every file has the first; which others it has, its ``ModelSpec.outputs`` says.
 PROBABILITY, HEATMAP, COMPONENTS = "probability", "heatmap", "components"
-#: ``ModelSpec.format`` of a file of another tool that got its spec by ``pneumo-edge adopt``.
-ADOPTED = "adopted"
 #: ``TrainingSpec.recipe`` of a file that was exported from a Keras model of another program.
 OWN_MODEL = "own-model"
 #: What ``TrainingSpec.initial_weights`` says where no pretrained weights were to be had.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from typer.testing import CliRunner, Result
 
 import pneumo_edge
 from pneumo_edge import Classifier, DataSource
+from pneumo_edge._util import files
 from pneumo_edge.cli import app
+from pneumo_edge.converters import proof, reference
 from pneumo_edge.errors import ArgumentError, ExitCode
 from pneumo_edge.spec import read
 
@@ -94,9 +97,34 @@ def test_a_file_is_adopted_and_classifies_as_its_graph_computes(
     assert scored.exit_code == 0, scored.stderr
     told = CliRunner().invoke(app, ["info", str(path)])
     assert told.exit_code == 0, told.stderr
-    verified = CliRunner().invoke(app, ["verify", str(path)])
-    assert verified.exit_code == ExitCode.FAILED
-    assert "was adopted from another tool" in verified.stderr
+
+
+def test_an_adopted_file_is_verified_against_its_answers_at_adoption(
+    network: Path, bright_and_dark: Path, tmp_path: Path
+) -> None:
+    assert _adopt(network, bright_and_dark, tmp_path, "--input-range", "imagenet").exit_code == 0
+    path = tmp_path / "lamp.onnx"
+    told = proof.load(path)
+    assert not told.origin.format.quantized
+    assert told.origin.checkpoint == files.sha256(network)
+    runner = CliRunner()
+    for options in ((), ("--data", str(bright_and_dark))):
+        verified = runner.invoke(app, ["verify", str(path), *options])
+        assert verified.exit_code == 0, verified.stderr
+        assert "onnxruntime, 2 threads" in verified.stdout
+
+    # As if this machine computed something else.
+    beside = tmp_path / reference.file_name(path.name)
+    with np.load(beside) as archive:
+        stored = dict(archive)
+    stored["scores"] = np.clip(stored["scores"] + 0.02, 0, 1)
+    np.savez(beside, **stored)
+    replace(told, origin=replace(told.origin, reference=files.sha256(beside))).save(path)
+    departed = runner.invoke(app, ["verify", str(path)])
+    assert departed.exit_code == ExitCode.GATE_MISSED
+    assert "against its answers when it was adopted" in departed.stderr
+    beside.unlink()
+    assert "there is no" in runner.invoke(app, ["verify", str(path)]).stderr
 
 
 def test_a_script_adopts_a_file_as_the_command_does(network: Path, bright_and_dark: Path, tmp_path: Path) -> None:

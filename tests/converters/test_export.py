@@ -18,6 +18,7 @@ from pneumo_edge._util import files
 from pneumo_edge.cli import app
 from pneumo_edge.converters import calibration, mixed, proof
 from pneumo_edge.converters import reference as references
+from pneumo_edge.converters.acceptance import Candidate
 from pneumo_edge.converters.export import export
 from pneumo_edge.converters.isolated import Child
 from pneumo_edge.converters.stability import compare_calibrations
@@ -105,7 +106,7 @@ def test_a_calibrated_file_is_compared_with_one_that_was_calibrated_on_other_ima
 
     strict = replace(row, bounds=replace(row.bounds, mean_difference=0.0))
     reference = references.load(tmp_path / "compared" / "tiny-reference.npz")
-    verified = verify(made.path, row, reference, 1, "val")
+    verified = verify(Candidate(made.path, row, 1), reference, "val")
     with pytest.raises(GateError, match="calibrated on other training images agree on"):
         compare_calibrations(made.path, alone.path, strict, verified, positive=1)
 

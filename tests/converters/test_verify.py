@@ -18,6 +18,7 @@ from pneumo_edge._util import files
 from pneumo_edge.cli import app
 from pneumo_edge.converters import calibration, interface, isolated, metadata, proof
 from pneumo_edge.converters import reference as references
+from pneumo_edge.converters.acceptance import Candidate
 from pneumo_edge.converters.reference import Reference
 from pneumo_edge.converters.verify import verify
 from pneumo_edge.data.tensors import Dataset
@@ -25,6 +26,7 @@ from pneumo_edge.errors import ConversionError, GateError, MissingExtraError
 from pneumo_edge.evaluation.operating_point import ThresholdRule
 from pneumo_edge.formats import FORMATS, Format
 from pneumo_edge.imaging.images import Pixels
+from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.task import PNEUMONIA
 
@@ -40,7 +42,7 @@ def reference(exported: Path, dataset: Dataset) -> Reference:
 
 
 def test_the_gate_passes_a_right_file(exported: Path, reference: Reference) -> None:
-    verified = verify(exported / "tiny-fp32.tflite", FORMATS["tflite-fp32"], reference, _POSITIVE, "val")
+    verified = verify(Candidate(exported / "tiny-fp32.tflite", FORMATS["tflite-fp32"], _POSITIVE), reference, "val")
     assert verified.threshold == reference.threshold
     measured = verified.verification.measured
     assert {"litert", "litert, 2 threads"} <= set(measured)
@@ -51,9 +53,9 @@ def test_the_gate_passes_a_right_file(exported: Path, reference: Reference) -> N
 def test_the_gate_catches_what_one_engine_alone_gets_wrong(exported: Path, reference: Reference) -> None:
     pytest.importorskip("tflite_runtime")
     path, row = exported / "tiny-dynamic.tflite", FORMATS["tflite-dynamic"]
-    verify(path, replace(row, engines=("litert",)), reference, _POSITIVE, "val")
+    verify(Candidate(path, replace(row, engines=("litert",)), _POSITIVE), reference, "val")
     with pytest.raises(GateError, match="on tflite-runtime has a"):
-        verify(path, row, reference, _POSITIVE, "val")
+        verify(Candidate(path, row, _POSITIVE), reference, "val")
 
 
 @pytest.mark.parametrize("fault", ["label order", "stale threshold", "another model"])
@@ -65,7 +67,7 @@ def test_the_gate_catches(fault: str, exported: Path, reference: Reference) -> N
         reference = replace(reference, scores=np.roll(reference.scores, 1) * 0.5)
     for row in _ROWS:
         with pytest.raises(GateError, match=rf"tiny-{row.name}\.{row.target} on "):
-            verify(exported / row.file_name("tiny"), row, reference, positive, "val", threshold)
+            verify(Candidate(exported / row.file_name("tiny"), row, positive), reference, "val", threshold)
 
 
 def test_a_file_that_fails_with_its_own_threshold_gets_that_of_keras(
@@ -73,15 +75,16 @@ def test_a_file_that_fails_with_its_own_threshold_gets_that_of_keras(
 ) -> None:
     path, row = exported / "tiny-int8.tflite", FORMATS["tflite-int8"]
     monkeypatch.setattr("pneumo_edge.converters.verify.choose_threshold", lambda *_: 0.0)
-    assert verify(path, row, reference, _POSITIVE, "val", first_only=True).threshold == reference.threshold
+    assert verify(Candidate(path, row, _POSITIVE), reference, "val", first_only=True).threshold == reference.threshold
     with pytest.raises(GateError, match="changed decisions"):
-        verify(path, row, reference, _POSITIVE, "val", threshold=0.0)
+        verify(Candidate(path, row, _POSITIVE), reference, "val", threshold=0.0)
 
 
 def test_every_format_has_keras_heatmap(exported: Path, reference: Reference) -> None:
     assert reference.outputs["heatmap"].shape == (len(reference.labels), 14, 14)
     for row in _ROWS:
         path = exported / row.file_name("tiny")
+        assert engines.load_any(path, engines.choose(path)).is_quantized == row.quantized
         spec = read_spec(path)
         assert [(output.name, output.shape) for output in spec.outputs] == [("heatmap", (14, 14))]
         assert spec.verification
@@ -111,24 +114,28 @@ def test_the_gate_catches_another_heatmap(
 ) -> None:
     row, other = FORMATS[name], fault(reference.outputs["heatmap"])
     with pytest.raises(GateError, match=message):
-        verify(exported / row.file_name("tiny"), row, replace(reference, outputs={"heatmap": other}), _POSITIVE, "val")
+        verify(
+            Candidate(exported / row.file_name("tiny"), row, _POSITIVE),
+            replace(reference, outputs={"heatmap": other}),
+            "val",
+        )
 
 
 def test_another_heatmap_costs_a_quantized_file_the_heatmap_alone(exported: Path, reference: Reference) -> None:
     path, row = exported / "tiny-int8.tflite", FORMATS["tflite-int8"]
-    assert not verify(path, row, reference, _POSITIVE, "val").failed_outputs
+    assert not verify(Candidate(path, row, _POSITIVE), reference, "val").failed_outputs
     other = {"heatmap": reference.outputs["heatmap"][:, ::-1]}
-    assert verify(path, row, replace(reference, outputs=other), _POSITIVE, "val").failed_outputs == {"heatmap"}
+    assert verify(Candidate(path, row, _POSITIVE), replace(reference, outputs=other), "val").failed_outputs == {
+        "heatmap"
+    }
 
 
 def test_the_gate_catches_an_output_that_is_missing(exported: Path, reference: Reference) -> None:
     outputs = {**reference.outputs, "features": reference.outputs["heatmap"]}
     with pytest.raises(GateError, match="has no output features"):
         verify(
-            exported / "tiny-fp32.tflite",
-            FORMATS["tflite-fp32"],
+            Candidate(exported / "tiny-fp32.tflite", FORMATS["tflite-fp32"], _POSITIVE),
             replace(reference, outputs=outputs),
-            _POSITIVE,
             "val",
         )
 
@@ -215,7 +222,7 @@ def test_the_gate_catches_a_broken_export(
         pixels = np.concatenate([pixels, reference.red, reference.red[..., ::-1]])
     converter.call(_break_and_convert, tiny_run / runs.MODEL_NAME, fault, row, pixels, target)
     with pytest.raises(GateError, match="red and blue" if fault is _channels_swapped else "of probability"):
-        verify(target, row, reference, _POSITIVE, "val")
+        verify(Candidate(target, row, _POSITIVE), reference, "val")
 
 
 def test_the_gate_catches_unfrozen_variables(
@@ -224,7 +231,7 @@ def test_the_gate_catches_unfrozen_variables(
     target = tmp_path / "tiny-fp32.tflite"
     converter.call(_leave_variables, tiny_run / runs.MODEL_NAME, target)
     with pytest.raises(GateError):
-        verify(target, FORMATS["tflite-fp32"], reference, _POSITIVE, "val")
+        verify(Candidate(target, FORMATS["tflite-fp32"], _POSITIVE), reference, "val")
 
 
 def test_a_loss_of_auc_that_cannot_be_ruled_out_is_a_miss(exported: Path) -> None:
@@ -250,17 +257,17 @@ def test_a_loss_of_auc_that_cannot_be_ruled_out_is_a_miss(exported: Path) -> Non
         red_scores=own[:1],
         blue_scores=own[:1],
     )
-    measured = verify(file, row, told, _POSITIVE, "made up").verification.measured["litert"]
+    measured = verify(Candidate(file, row, _POSITIVE), told, "made up").verification.measured["litert"]
     assert measured["auc_loss"] == 0 == measured["max_auc_loss"]
     better = replace(told, scores=np.clip(own + 0.05 * (2 * labels - 1), 0, 1))
     with pytest.raises(GateError, match="loss of AUC"):
-        verify(file, row, better, _POSITIVE, "made up")
+        verify(Candidate(file, row, _POSITIVE), better, "made up")
 
 
 def test_the_gate_takes_an_engine(exported: Path, reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pneumo_edge._util.extras.is_installed", lambda module: False)
     with pytest.raises(MissingExtraError, match=r"pneumo-edge\[onnx\]"):
-        verify(exported / "tiny-fp32.onnx", FORMATS["onnx-fp32"], reference, _POSITIVE, "val")
+        verify(Candidate(exported / "tiny-fp32.onnx", FORMATS["onnx-fp32"], _POSITIVE), reference, "val")
 
 
 def _run(*arguments: str | Path) -> tuple[int, str, str]:

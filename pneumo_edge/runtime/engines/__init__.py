@@ -101,6 +101,11 @@ class AnyModel(Protocol):
         """What the engine handed to a kernel library."""
         ...
 
+    @property
+    def is_quantized(self) -> bool:
+        """Whether integers stand for real numbers somewhere in the file."""
+        ...
+
     def call(self, feeds: Sequence[Tensor]) -> list[Tensor]:
         """Run inference once.
 

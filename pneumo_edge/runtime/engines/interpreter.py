@@ -81,6 +81,11 @@ class InterpreterModel:
         names = Counter(operator["op_name"] for each in partitions for operator in _inside(each, operators))
         return Delegation("XNNPACK" if partitions else "none", len(partitions), dict(names.most_common()))
 
+    @property
+    def is_quantized(self) -> bool:
+        """See :class:`pneumo_edge.runtime.engines.AnyModel`."""
+        return any(_quantization(tensor) for tensor in self._interpreter.get_tensor_details() if _is_scaled(tensor))
+
     def read_graph(self) -> graph.Graph:
         """Read the graph without running it; see :class:`pneumo_edge.runtime.engines.Engine`."""
         operators, _ = self._operators()
@@ -171,6 +176,10 @@ def _describe(details: Mapping[str, Any]) -> TensorInfo:
 def _quantization(tensor: Mapping[str, Any]) -> _Quantization | None:
     """Return scale and zero point of an integer tensor, None for other tensors."""
     return tensor["quantization"] if np.dtype(tensor["dtype"]).kind in "iu" else None
+
+
+def _is_scaled(tensor: Mapping[str, Any]) -> bool:
+    return len(tensor["quantization_parameters"]["scales"]) > 0
 
 
 def _inside(partition: _Operator, operators: list[_Operator]) -> Iterator[_Operator]:

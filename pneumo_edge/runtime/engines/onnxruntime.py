@@ -43,6 +43,8 @@ _LAYERS: dict[str, tuple[int, int | None, int]] = {
     "MatMulInteger": (1, None, -1),
     "QLinearMatMul": (3, None, -1),
 }
+#: In the names of operators that compute with integers which stand for real numbers, or turn one into the other.
+_QUANTIZED = ("quantize", "qlinear", "integer", "matmulnbits")
 #: Axes of the weights of a dense layer.
 _MATRIX = 2
 #: Numbers of these fields in onnx.proto's ModelProto, GraphProto and NodeProto.
@@ -74,6 +76,12 @@ class OnnxRuntimeModel:
         """Infer once; see :class:`pneumo_edge.runtime.engines.AnyModel`."""
         names = [each.name for each in self.inputs]
         return list(self._session.run(None, dict(zip(names, feeds, strict=True))))
+
+    @property
+    def is_quantized(self) -> bool:
+        """See :class:`pneumo_edge.runtime.engines.AnyModel`."""
+        operators = set(_operators(self._path.read_bytes()))
+        return any(word in operator.lower() for operator in operators for word in _QUANTIZED)
 
     def read_graph(self) -> graph.Graph:
         """Read the graph, and run it once on random values; see :class:`pneumo_edge.runtime.engines.Engine`."""

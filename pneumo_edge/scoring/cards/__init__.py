@@ -17,6 +17,7 @@ from pneumo_edge._util import extras, files, markdown
 from pneumo_edge.backbones import Pretrained, backbone_title
 from pneumo_edge.errors import ModelFileError, ResultsError, printable
 from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN
+from pneumo_edge.formats import ADOPTED
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.scoring.cards import tables
 from pneumo_edge.scoring.summary import (
@@ -29,7 +30,7 @@ from pneumo_edge.scoring.summary import (
     shortage,
     where,
 )
-from pneumo_edge.spec import ADOPTED, OWN_MODEL, RANDOM_WEIGHTS, ModelSpec
+from pneumo_edge.spec import OWN_MODEL, RANDOM_WEIGHTS, ModelSpec
 
 if TYPE_CHECKING:
     from jinja2 import Environment
