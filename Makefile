@@ -126,6 +126,11 @@ train-seeds: $(READY) ## Train SEEDS of BACKBONES by RECIPE into RUNS_IN/BACKBON
 			--out $(RUNS_IN)/$$backbone-$(RECIPE) || exit; \
 	done
 
+robust-scores: $(READY) ## Draw the preregistered scores of results/robust in docs/shortcuts.md; with DATA=, export RUNS_IN and score the test split first
+	$(if $(DATA),$(BIN)/pneumo-edge export $(RUNS_IN)/*-robust-*/ --format tflite-fp32 --format tflite-int8 --data "$(DATA)" --out models/robust)
+	$(if $(DATA),$(BIN)/pneumo-edge evaluate models/robust/*/ --split test --data "$(DATA)" --out out/robust && mkdir -p results/robust && cp out/robust/scores.json results/robust/)
+	$(BIN)/python -m tools.robust_scores
+
 network-simulation: $(READY) ## Count how often intervals and claims about networks hold the truth; keep results/networks, and the table in docs/evaluation.md
 	$(BIN)/python -m tools.network_simulation
 
