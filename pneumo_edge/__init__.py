@@ -4,8 +4,8 @@ The functions and classes below are imported when they are first used: importing
 :class:`Classifier` takes numpy, Pillow and an engine. What is where:
 
 =============  ========================================================================================
-``api``        the functions behind :func:`train`, :func:`export`, :func:`adopt`, :func:`evaluate`,
-               :func:`benchmark`
+``api``        the functions behind :func:`train`, :func:`train_study`, :func:`export`, :func:`adopt`,
+               :func:`evaluate`, :func:`benchmark`
 ``task``       what a network classifies: class names, which of them is positive
 ``backbones``  the table of networks
 ``scaling``    what is done to pixels before the first layer
@@ -18,6 +18,7 @@ The functions and classes below are imported when they are first used: importing
 ``data``       data sets, their audit, splits by patient
 ``training``   recipes, and the loop that runs them
 ``runs``       the record of a training run
+``studies``    the table of a study: several networks with several seeds
 ``converters`` how a run becomes model files, and how these are verified
 ``evaluation`` metrics, intervals, comparisons, prediction sets
 ``scoring``    model files scored on a split; model cards
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pneumo_edge.api.benchmark import benchmark
     from pneumo_edge.api.evaluate import evaluate
     from pneumo_edge.api.export import export
+    from pneumo_edge.api.study import train_study
     from pneumo_edge.api.train import train
     from pneumo_edge.data.datasource import DataSource
     from pneumo_edge.errors import PneumoEdgeError
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Classifier", "DataSource", "ModelSpec", "PneumoEdgeError", "Prediction", "__version__",
-    "adopt", "benchmark", "evaluate", "export", "train",
+    "adopt", "benchmark", "evaluate", "export", "train", "train_study",
 ]  # fmt: skip
 
 _MODULES = {
@@ -58,6 +60,7 @@ _MODULES = {
     "ModelSpec": "pneumo_edge.spec",
     "PneumoEdgeError": "pneumo_edge.errors",
     "Prediction": "pneumo_edge.runtime.classifier",
+    "train_study": "pneumo_edge.api.study",
     **{name: f"pneumo_edge.api.{name}" for name in ("adopt", "benchmark", "evaluate", "export", "train")},
 }
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from pneumo_edge._util import extras, files, native_output, records
 from pneumo_edge._util.cache import cache_folder
 from pneumo_edge.backbones import BACKBONES, SIDE
+from pneumo_edge.data.run_records import read_validation
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import prepare
 from pneumo_edge.errors import PneumoEdgeError
@@ -30,7 +31,7 @@ from pneumo_edge.training.exchange import Exchange
 from pneumo_edge.training.fit import TrainingSettings
 from pneumo_edge.training.recipes import RECIPES, Phase, Recipe
 from pneumo_edge.training.settings import SETTINGS_NAME
-from tools import pages, training_table
+from tools import pages
 
 RESULTS = Path("results/recipe-selection")
 PAGE = Path("docs/shortcuts.md")
@@ -71,7 +72,7 @@ def table(folder: Path) -> str:
     found = []
     for run in folder.glob(f"*/{SETTINGS_NAME}"):
         settings = records.loads(TrainingSettings, run.read_bytes())
-        labels, columns = training_table.read_validation(run.parent / VALIDATION_NAME)
+        labels, columns = read_validation(run.parent / VALIDATION_NAME)
         threshold = choose_threshold(settings.details.threshold_rule, labels, columns["probability"])
         measured = counterfactual_metrics(labels, columns, threshold)
         cells = (

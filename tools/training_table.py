@@ -10,11 +10,10 @@ import csv
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from pneumo_edge._util import records
+from pneumo_edge.data.run_records import read_validation
 from pneumo_edge.errors import PneumoEdgeError, TrainingError
-from pneumo_edge.evaluation.metrics import Labels, Scores, auc_interval, confusion
+from pneumo_edge.evaluation.metrics import auc_interval, confusion
 from pneumo_edge.evaluation.operating_point import choose_threshold, log_loss
 from pneumo_edge.runs import VALIDATION_NAME
 from pneumo_edge.training.counterfactuals import counterfactual_metrics
@@ -88,15 +87,6 @@ def _row(run: Path) -> tuple[str, ...]:
         f"{shifted['shifted_accuracy']:.3f}" if shifted else "",
         f"{counterfactual['counterfactual_auc']:.4f}" if counterfactual else "",
     )
-
-
-def read_validation(path: Path) -> tuple[Labels, dict[str, Scores]]:
-    """Read labels and columns of scores of a run with two classes, each of shape (images,)."""
-    with path.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    names = [name for name in rows[0] if name not in ("name", "label")]
-    labels = np.array([int(row["label"]) for row in rows], dtype=np.int64)
-    return labels, {name: np.array([float(row[name]) for row in rows]) for name in names}
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ class Child:
         return how_it_ended(self.process.wait())
 
     def last_words(self) -> str:
-        """The last line that it said on standard error, where that is kept; "" where there is none."""
+        """The last line that it said on standard error, where that is kept or in a file; "" where there is none."""
         if self._errors is None:
             return ""
         self._errors.seek(0)
@@ -107,7 +107,7 @@ def start(
             pass_fds=held.pass_fds,
             env={**os.environ, **held.environment, **(environment or {})},
         )
-        return Child(process, kept if errors == "kept" else None, resources.pop_all())
+        return Child(process, kept, resources.pop_all())
 
 
 def _open(errors: Errors) -> contextlib.AbstractContextManager[IO[bytes] | None]:
@@ -120,7 +120,8 @@ def _open(errors: Errors) -> contextlib.AbstractContextManager[IO[bytes] | None]
         case "shown":
             return contextlib.nullcontext()
         case path:
-            return path.open("ab")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("a+b")
 
 
 @contextlib.contextmanager

@@ -70,6 +70,11 @@ def bound_libraries() -> None:
             os.environ.setdefault(name, str(available()))
 
 
+def variables(count: int) -> dict[str, str]:
+    """The environment in which libraries of a child process start this many threads."""
+    return dict.fromkeys(_VARIABLES, str(count))
+
+
 def quota() -> float | None:
     """Cores' worth of processor time that the tightest cgroup of this process grants; None where none limits it."""
     limits = [limit for folder in _folders() if (limit := _limit(folder)) is not None]

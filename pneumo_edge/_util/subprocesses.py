@@ -2,7 +2,7 @@
 
 If that process crashes, this one continues and reports it: the native code of an engine crashes on many hostile model
 files, that of tflite-runtime on most. :func:`call` runs it as
-``python -m pneumo_edge._util.subprocesses MODULE FUNCTION MEMORY``.
+``python -m pneumo_edge._util.subprocesses MODULE FUNCTION MEMORY``. :func:`begin` does not wait for the answer.
 """
 
 from __future__ import annotations
@@ -36,6 +36,80 @@ class _Told:
     remedy: str
 
 
+@dataclass(frozen=True)
+class Begun(typing.Generic[Answer]):
+    """A function that is carried out in a fresh process; as a context, the process is ended with the block."""
+
+    _child: children.Child
+    _answer: type[Answer]
+    _crashed: Callable[[str], PneumoEdgeError]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended."""
+        return self._child.process.poll() is not None
+
+    def answer(self, seconds: float | None = None) -> Answer:
+        """Wait for the answer.
+
+        Args:
+            seconds: How long it may take; None for as long as it likes.
+
+        Raises:
+            PneumoEdgeError: As :func:`call`.
+        """
+        try:
+            output, _ = self._child.process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired as error:
+            raise self._crashed(f"no answer within {seconds:.0f} s") from error
+        code = self._child.process.returncode
+        last_words = [words] if code > 0 and (words := self._child.last_words()) else []
+        with contextlib.suppress(records.RecordError):
+            if code == ExitCode.OK:
+                return records.loads(self._answer, output)
+            if code == ExitCode.FAILED:
+                told = records.loads(_Told, output)
+                raise _known_errors().get(told.kind, PneumoEdgeError)(told.given, told.expected, told.remedy)
+        raise self._crashed(": ".join([children.how_it_ended(code), *last_words]))
+
+    def __enter__(self) -> Begun[Answer]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._child.close()
+
+
+def begin(
+    function: Callable[[Argument], Answer],
+    argument: Argument,
+    crashed: Callable[[str], PneumoEdgeError],
+    *,
+    memory: int = 0,
+    errors: children.Errors = "kept",
+    environment: Mapping[str, str] | None = None,
+) -> Begun[Answer]:
+    """Begin to carry out a function in a fresh process.
+
+    Args:
+        function: As for :func:`call`.
+        argument: As for :func:`call`.
+        crashed: As for :func:`call`.
+        memory: As for :func:`call`.
+        errors: Where its standard error goes.
+        environment: As for :func:`call`.
+    """
+    program = "-m", __name__, function.__module__, function.__name__, str(memory)
+    child = children.start(*program, errors=errors, environment=environment)
+    # A process that ends at once takes nothing; how it ended is told with its answer.
+    with contextlib.suppress(BrokenPipeError):
+        child.stdin.write(records.dumps(argument, indent=None).encode())
+        child.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):
+        child.stdin.close()
+    child.process.stdin = None
+    return Begun(child, typing.get_type_hints(function)["return"], crashed)
+
+
 def call(
     function: Callable[[Argument], Answer],
     argument: Argument,
@@ -60,24 +134,10 @@ def call(
     Raises:
         PneumoEdgeError: Of the class that the function raised, with the same words; or that of ``crashed``.
     """
-    program = "-m", __name__, function.__module__, function.__name__, str(memory)
     # What nobody sees is kept, for the last words of a crash.
     shown: children.Errors = "shown" if progress and sys.stderr.isatty() else "kept"
-    with children.start(*program, errors=shown, environment=environment) as child:
-        try:
-            output, _ = child.process.communicate(records.dumps(argument, indent=None).encode(), seconds)
-        except subprocess.TimeoutExpired as error:
-            raise crashed(f"no answer within {seconds:.0f} s") from error
-        code = child.process.returncode
-        last_words = [words] if code > 0 and (words := child.last_words()) else []
-    with contextlib.suppress(records.RecordError):
-        if code == ExitCode.OK:
-            answer: Answer = records.loads(typing.get_type_hints(function)["return"], output)
-            return answer
-        if code == ExitCode.FAILED:
-            told = records.loads(_Told, output)
-            raise _known_errors().get(told.kind, PneumoEdgeError)(told.given, told.expected, told.remedy)
-    raise crashed(": ".join([children.how_it_ended(code), *last_words]))
+    with begin(function, argument, crashed, memory=memory, errors=shown, environment=environment) as begun:
+        return begun.answer(seconds)
 
 
 def call_untrusted(function: Callable[[Argument], Answer], argument: Argument, blamed: str, seconds: float) -> Answer:

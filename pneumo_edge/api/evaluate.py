@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pneumo_edge import scoring
+from pneumo_edge import scoring, studies
 from pneumo_edge._util import cores, extras, jobs, outputs
 from pneumo_edge.api import arguments, datasets
 from pneumo_edge.api.arguments import DataArgument, Models, PathArgument, Tell
 from pneumo_edge.data.sources import SplitName
+from pneumo_edge.errors import ArgumentError
 from pneumo_edge.runtime.engines import ENGINES
 from pneumo_edge.scoring import Paths, run
 from pneumo_edge.scoring import scores as scores_file
@@ -41,7 +42,7 @@ class Evaluation:
 
 def evaluate(
     models: Models,
-    data: DataArgument,
+    data: DataArgument | None = None,
     *,
     split: SplitName = "val",
     external: bool = False,
@@ -57,8 +58,9 @@ def evaluate(
     Score the test split once for each final model, after all choices are made.
 
     Args:
-        models: Model files, folders with model files, or names of bundled models; one or several.
-        data: The data set, as for :func:`pneumo_edge.train`.
+        models: Model files, folders with model files, or names of bundled models; one or several. Or the folder of a
+            study, for the files that were exported from it.
+        data: The data set, as for :func:`pneumo_edge.train`; by default that of the study.
         split: ``"val"``, drawn from train by patient as ``train`` does, or ``"test"``.
         external: Score all images of the data set, of every split, as another population, and decide whether each
             file may be used there (:mod:`pneumo_edge.scoring.external`).
@@ -66,7 +68,7 @@ def evaluate(
         threads: Threads for one inference, 1 to 256.
         patient_pattern: As for :func:`pneumo_edge.train`; "" for none. By default the pattern in the models.
         out: Folder for ``scores.json``, ``metrics.json``, ``evaluation.md`` and figures; by default
-            ``reports/evaluation-SPLIT``, or ``reports/evaluation-external``.
+            ``reports/evaluation-SPLIT``, or ``reports/evaluation-external``; of a study, in its folder.
         tell: Called with each note, warning and skipped file, a line each; by default they are printed on standard
             error.
 
@@ -74,8 +76,8 @@ def evaluate(
         Metrics and scores. A file that failed is in ``skipped``; the others are scored.
 
     Raises:
-        ArgumentError: The split or engine is unknown, ``threads`` is out of range, ``out`` is a file, or a model was
-            trained on data that is to be another population.
+        ArgumentError: There is no data set, the split or engine is unknown, ``threads`` is out of range, ``out`` is a
+            file, or a model was trained on data that is to be another population.
         DataError: The data cannot be used.
         ResultsError: Nothing can be scored, or ``scores.json`` is damaged or was made on other images.
         BusyError: Another process writes the same files.
@@ -90,7 +92,12 @@ def evaluate(
     if engine is not None:
         arguments.check_name("engine", engine, ENGINES)
     threads = arguments.whole("threads", threads, 1, cores.MOST)
-    folder = Path(out) if out is not None else Path("reports", f"evaluation-{'external' if external else split}")
+    study = study_of(arguments.paths(models))
+    if data is None:
+        if study is None or external:
+            raise ArgumentError("no data set was given", "the images to score", "Give data (--data)")
+        data = studies.load(study).data_path
+    folder = Path(out) if out is not None else default_folder(study, "external" if external else split)
     skipped: list[Skipped] = []
 
     def skip(one: Skipped) -> None:
@@ -98,7 +105,7 @@ def evaluate(
         tell(describe_skipped(one))
 
     with _alone_in(folder):
-        files = arguments.model_paths(models)
+        files = arguments.model_paths(models) if study is None else [_exported(study)]
         scores = run.score(
             files,
             datasets.open_data(data, patient_pattern, files, needs_splits=not external, tell=tell),
@@ -111,6 +118,27 @@ def evaluate(
             warn=lambda text: tell(f"warning: {text}."),
         )
         return _write(scores, folder, skipped)
+
+
+def study_of(paths: Sequence[Path]) -> Path | None:
+    """The folder of a study, where it is given alone."""
+    return paths[0] if len(paths) == 1 and studies.is_study(paths[0]) else None
+
+
+def default_folder(study: Path | None, what: str) -> Path:
+    """The default folder of an evaluation of a split, or of another population."""
+    return (study or Path("reports")) / f"evaluation-{what}"
+
+
+def _exported(study: Path) -> Path:
+    folder = study / studies.MODELS
+    if not folder.is_dir():
+        raise ArgumentError(
+            f"no model files were exported from the study {study}",
+            f"model files in {folder}",
+            f"Run: pneumo-edge export {study}",
+        )
+    return folder
 
 
 def evaluate_scores(scores: Path, out: Path | None) -> Evaluation:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pneumo_edge import keras_file, runs, scaling
+from pneumo_edge import keras_file, runs, scaling, studies
 from pneumo_edge._util import outputs
 from pneumo_edge._util.cache import cache_folder
 from pneumo_edge.api import arguments, datasets
@@ -48,7 +48,7 @@ def export(
     runs: PathArgument | Sequence[PathArgument],
     formats: str | Sequence[str] = USUAL,
     *,
-    out: PathArgument = "models",
+    out: PathArgument | None = None,
     data: DataArgument | None = None,
     input_range: str | None = None,
     output: str | None = None,
@@ -61,14 +61,14 @@ def export(
     TensorFlow runs in a child process. Each file is verified on every installed engine of its format.
 
     Args:
-        runs: Finished runs, their folders, or Keras models that were trained elsewhere (``.keras``, ``.h5``, the folder
-            of a SavedModel); one or several.
+        runs: Finished runs, their folders, the folder of a study for its finished runs, or Keras models that were
+            trained elsewhere (``.keras``, ``.h5``, the folder of a SavedModel); one or several.
         formats: A format (``"tflite-int8"``), all formats of a target (``"tflite"``, ``"onnx"``) or of a name
             (``"int8"``), or ``"all"``; one or several. By default tflite-fp32, tflite-fp16, tflite-int8 and onnx-fp32.
             ``"tflite-mixed"``, by this name alone, searches the fewest operators that must stay in float32 where int8
             fails.
-        out: Folder for the model files. Several runs of the same network get a folder each inside it, with the name of
-            the run's folder.
+        out: Folder for the model files; by default ``models``, or ``models`` in the folder of a study. Several runs of
+            the same network get a folder each inside it, with the name of the run's folder.
         data: The data that the runs were trained on; by default at the path used for training. For a Keras model:
             labelled images of its classes.
         input_range: For a Keras model: what pixels were scaled to before they went into it. ``"0..255"``, ``"0..1"``,
@@ -99,7 +99,8 @@ def export(
     made: list[ExportedFile] = []
     missed: list[str] = []
     own = OwnOptions(input_range, output, image_size, accept_input_range)
-    for outcome in convert(runs, formats, Path(out), data, own, tell):
+    folder = default_folder(arguments.paths(runs)) if out is None else Path(out)
+    for outcome in convert(runs, formats, folder, data, own, tell):
         if outcome.spec is None:
             missed.append(str(outcome.missed))
         else:
@@ -108,9 +109,14 @@ def export(
         raise GateError(
             f"{len(missed)} of {len(missed) + len(made)} files failed ({' '.join(missed)})",
             "files that pass the acceptance checks of their format",
-            f"Omit those formats; the files that passed are in {out}",
+            f"Omit those formats; the files that passed are in {folder}",
         )
     return tuple(made)
+
+
+def default_folder(given: Sequence[Path]) -> Path:
+    """The default folder for model files: ``models``, in the folder of a study where one is given alone."""
+    return given[0] / studies.MODELS if len(given) == 1 and studies.is_study(given[0]) else Path(studies.MODELS)
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ def convert(
     rows = select(words)
     outputs.check_folder(out)
     source = None if data is None else DataSource.of(data)
-    paths = arguments.paths(runs)
+    paths = studies.expand(arguments.paths(runs))
     check_own(paths, source, own)
     for path, folder in _folders(paths, out, tell).items():
         run = path

@@ -13,6 +13,7 @@ from pneumo_edge._util.cache import cache_folder, keep_within_limit
 from pneumo_edge.api import arguments, datasets
 from pneumo_edge.api.arguments import DataArgument, PathArgument, Tell
 from pneumo_edge.backbones import BACKBONES, SIDE, Backbone
+from pneumo_edge.data.sources import Source
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import ArgumentError
 from pneumo_edge.runs import Run
@@ -165,7 +166,7 @@ def open_init(
         raise ArgumentError(
             f"{name} was given with a network of your own", "one of the two: its file says what it is", f"Omit {name}"
         )
-    _import_keras()
+    import_keras()
     return own_network.open_own(init, input_range, side)
 
 
@@ -184,14 +185,24 @@ def read_data(data: DataArgument, patient_pattern: str | None, folder: Path, tel
         DataError: The data cannot be used.
         MissingExtraError: The extra ``train`` is not installed.
     """
-    outputs.check_folder(folder)
-    extras.check("keras", "train")
-    source = datasets.open_data(data, patient_pattern, tell=tell)
-    _import_keras()
+    source = open_data(data, patient_pattern, folder, tell)
+    import_keras()
     return prepare(source, cache_folder(), side, side)
 
 
-def _import_keras() -> None:
+def open_data(data: DataArgument, patient_pattern: str | None, folder: Path, tell: Tell) -> Source:
+    """Open a data set for training, without TensorFlow; arguments and errors as of :func:`read_data`."""
+    outputs.check_folder(folder)
+    extras.check("keras", "train")
+    return datasets.open_data(data, patient_pattern, tell=tell)
+
+
+def import_keras() -> None:
+    """Import Keras with TensorFlow, quietly and with as many threads as there are cores.
+
+    Raises:
+        MissingExtraError: The extra ``train`` is not installed.
+    """
     extras.check("keras", "train")
     cores.bound_libraries()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -59,8 +59,9 @@ app = typer.Typer(
     help="Example: pneumo-edge predict x-ray.jpeg\n\n"
     "Train, convert, verify, run and benchmark chest X-ray classifiers for edge devices. "
     "Research software; not a medical device.",
-    epilog="Exit codes: 0 done; 2 wrong usage; 3 nothing could be done; 4 some images or files failed; 5 a converted "
-    "file failed its acceptance checks, or a benchmark got worse; 130 interrupted (Ctrl-C, SIGTERM, SIGHUP); 1 a bug.",
+    epilog="Exit codes: 0 done; 2 wrong usage; 3 nothing could be done; 4 some images, files or runs failed; "
+    "5 a converted file failed its acceptance checks, or a benchmark got worse; 130 interrupted (Ctrl-C, SIGTERM, "
+    "SIGHUP); 1 a bug.",
 )
 
 
@@ -80,6 +81,7 @@ SUMMARIES = {
     "info": "Print a model file's inputs, operators, size and metadata, and what each engine delegates.",
     "data": "Download, draw and audit data sets.",
     "train": "Train a network on labelled images.",
+    "study": "Show the runs of a study, and compare its networks.",
     "export": "Convert trained runs to model files and verify each file.",
     "adopt": "Make a model file of another tool usable with predict, evaluate, benchmark and serve.",
     "verify": "Re-run the acceptance checks of model files on this machine.",
@@ -103,6 +105,7 @@ EXAMPLES = {
     "data phantom": "data phantom phantom",
     "data audit": "data audit chest_xray --json audit.json",
     "train": "train --data chest_xray --backbone mobilenetv2 --recipe quick",
+    "study": "study runs/study-quick",
     "export": "export runs/mobilenetv2-quick",
     "adopt": "adopt model.onnx --input-range imagenet --data chest_xray",
     "verify": "verify models/mobilenetv2-int8.tflite",

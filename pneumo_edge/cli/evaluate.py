@@ -27,12 +27,16 @@ def evaluate(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="MODEL|DIR",
-            help=options.MODELS_HELP,
+            metavar="MODEL|DIR|STUDY",
+            help=f"{options.MODELS_HELP} Or a study, for the files that were exported from it.",
         ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(envvar="PNEUMO_EDGE_DATA", help="The data set, as for `train`; required to score.")
+        Path | None,
+        typer.Option(
+            envvar="PNEUMO_EDGE_DATA",
+            help="The data set, as for `train`; required to score, except for a study: by default that of the study.",
+        ),
     ] = None,
     split: Annotated[
         str,
@@ -62,7 +66,7 @@ def evaluate(
         typer.Option(
             show_default=False,
             help="Folder for scores.json, metrics.json, evaluation.md, roc.png and reliability.png; by default "
-            "reports/evaluation-SPLIT (or -external), or the folder of --scores.",
+            "reports/evaluation-SPLIT (or -external), in the folder of a study, or the folder of --scores.",
         ),
     ] = None,
 ) -> None:
@@ -81,18 +85,18 @@ def evaluate(
 
     if (scores is None) == (not models):
         raise typer.BadParameter(
-            "give either model files to score, or --scores to recompute from", param_hint="MODEL|DIR"
+            "give either model files to score, or --scores to recompute from", param_hint="MODEL|DIR|STUDY"
         )
     if out:
         options.check_folder(out)
     if scores is not None:
         evaluation = api.evaluate_scores(scores, out)
-    elif data is None:
+    elif data is None and api.study_of([Path(model) for model in models or ()]) is None:
         raise typer.BadParameter("required to score model files", param_hint="--data")
     else:
         evaluation = api.evaluate(
             models or (),
-            datasets.source(data, reading),
+            datasets.optional_source(data, reading),
             split=cast("SplitName", split),
             external=external,
             engine=engine,

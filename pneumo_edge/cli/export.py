@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 def export(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN|MODEL", help="Folders of finished runs, or Keras models: .keras, .h5, SavedModel."),
+        typer.Argument(
+            metavar="RUN|STUDY|MODEL",
+            help="Folders of finished runs, a study for its finished runs, or Keras models: .keras, .h5, SavedModel.",
+        ),
     ],
     formats: Annotated[
         list[str] | None,
@@ -36,9 +39,13 @@ def export(
         ),
     ] = None,
     out: Annotated[
-        Path,
-        typer.Option(help="Folder for the model files; several runs of the same network get a folder each inside it."),
-    ] = Path("models"),
+        Path | None,
+        typer.Option(
+            show_default=False,
+            help="Folder for the model files; several runs of the same network get a folder each inside it. By default "
+            "models, or models in the folder of a study.",
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -83,7 +90,7 @@ def export(
     inside the graph. If it is right more often with another scaling than
     with --input-range, the command ends with exit code 5.
     """
-    from pneumo_edge.api.export import OwnOptions, check_own, convert
+    from pneumo_edge.api.export import OwnOptions, check_own, convert, default_folder
 
     read = datasets.optional_source(data, reading)
     own = OwnOptions(input_range, output, image_size, accept_input_range)
@@ -97,8 +104,9 @@ def export(
         raise typer.BadParameter(str(error)) from error
     missed = 0
     absent: set[str] = set()
-    options.check_folder(out)
-    for outcome in convert(runs, formats or USUAL, out, read, own, options.tell):
+    folder = out or default_folder(runs)
+    options.check_folder(folder)
+    for outcome in convert(runs, formats or USUAL, folder, read, own, options.tell):
         _print(outcome)
         missed += outcome.missed is not None
         if outcome.spec and outcome.spec.verification:

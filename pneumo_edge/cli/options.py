@@ -47,17 +47,18 @@ def quantity(units: Mapping[str, float]) -> Callable[[str], float]:
 
 
 def choice(names: Collection[str], help_text: str, metavar: str | None = None) -> Any:
-    """Make an option that takes one of the given names, for a parameter of type str or ``str | None``.
+    """Make an option that takes one of the given names, for a parameter of type str, list[str], or one of them or None.
 
     Names are looked up when a value is given, so that a row which is added to a table later counts.
     """
 
-    def check(value: str | None) -> str | None:
-        if value is not None and value not in names:
-            raise typer.BadParameter(f"{value!r} is not one of {', '.join(names)}")
+    def check(value: str | list[str] | None) -> str | list[str] | None:
+        for each in [value] if isinstance(value, str) else value or ():
+            if each not in names:
+                raise typer.BadParameter(f"{each!r} is not one of {', '.join(names)}")
         return value
 
-    callback: Callable[[str | None], str | None] = check
+    callback: Callable[[str | list[str] | None], str | list[str] | None] = check
     return typer.Option(metavar=metavar or "|".join(names), callback=callback, help=help_text)
 
 

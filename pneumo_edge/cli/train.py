@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pneumo_edge import backbones
+from pneumo_edge._util.cores import MOST as CORES
 from pneumo_edge.backbones import BACKBONES, LEAST_SIDE, MOST_SIDE, SIDE, Backbone
 from pneumo_edge.cli import datasets, options
-from pneumo_edge.errors import ArgumentError
+from pneumo_edge.errors import ArgumentError, ExitCode
 from pneumo_edge.scaling import SCALINGS
 from pneumo_edge.training.recipes import RECIPES
 from pneumo_edge.training.report_recipes import REPRODUCTIONS
 
 if TYPE_CHECKING:
+    from pneumo_edge.api.study import StudyPlan
     from pneumo_edge.api.train import TrainedRun
     from pneumo_edge.data.tensors import Dataset
 
@@ -44,9 +46,12 @@ def _seeds(text: str) -> tuple[int, ...]:
 def train(
     data: options.Data,
     backbone: Annotated[
-        str | None,
+        list[str] | None,
         options.choice(
-            BACKBONES, f"The network to train: {', '.join(BACKBONES)}. A report-* recipe sets its own.", "NAME"
+            BACKBONES,
+            f"The network to train: {', '.join(BACKBONES)}. Repeatable: several are one study. A report-* recipe sets "
+            "its own.",
+            "NAME",
         ),
     ] = None,
     recipe: Annotated[
@@ -98,6 +103,33 @@ def train(
             "added to the name of each run's folder.",
         ),
     ] = None,
+    study: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            show_default=False,
+            help="Train as a study in this folder, which has a folder for each run: each in a process of its own, "
+            "several at a time. By default runs/study-RECIPE where several --backbone are given.",
+        ),
+    ] = None,
+    cores: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=CORES,
+            show_default=False,
+            help="In a study: cores of each run; by default those of the machine, at most 4.",
+        ),
+    ] = None,
+    memory: Annotated[
+        Any,
+        typer.Option(
+            parser=options.quantity(options.SIZES),
+            metavar="SIZE",
+            show_default=False,
+            help="In a study: memory that is set aside for each run, such as 6GB; by default 3GB.",
+        ),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Most epochs in each phase; only for report-* recipes.")
     ] = None,
@@ -111,20 +143,45 @@ def train(
     the last finished epoch. The validation split is drawn from the train
     split by patient. The test split is not used. With --seeds, one command
     trains several runs of a network, so that networks can be compared
-    (docs/evaluation.md). A report-* recipe repeats a run of the student
-    report instead: it trains on the whole train split, validates on the test
-    split, and writes no model to export.
+    (docs/evaluation.md).
+
+    Several --backbone are one study (docs/how-to/study.md): a run for each
+    network and seed. A run that fails does not stop the others; the command
+    then ends with exit code 4. Run it again to resume, and to try failed
+    runs again.
+
+    A report-* recipe repeats a run of the student report instead: it trains
+    on the whole train split, validates on the test split, and writes no model
+    to export.
     """
     from pneumo_edge import runs
+    from pneumo_edge.api import study as api_study
     from pneumo_edge.api import train as api
 
     if seeds is not None and seed:
         raise typer.BadParameter("--seed and --seeds were both given; give one of them")
+    if study is not None or (backbone and len(backbone) > 1):
+        _check_study(recipe, init is not None or input_range is not None, out, epochs, images)
+        _train_study(
+            api_study.StudyPlan(
+                data=datasets.source(data, reading),
+                backbones=api_study.networks(backbone or (), alpha, SIDE if image_size is None else image_size),
+                recipe=recipe,
+                seeds=seeds or (seed,),
+                weights=weights,
+                folder=study or api_study.default_folder(recipe),
+                cores=cores,
+                memory_bytes=None if memory is None else int(memory),
+            )
+        )
+        return
+    if cores is not None or memory is not None:
+        raise typer.BadParameter("--cores and --memory are only for a study; give --study")
     initial = None
     if init is not None or input_range is not None:
         _check_init(recipe, epochs, images)
         given = {
-            "--backbone": backbone is not None,
+            "--backbone": bool(backbone),
             "--alpha": alpha != 1,
             # A variable of the environment may name them, for other networks.
             "--weights": weights is not None and str(weights) != os.environ.get("PNEUMO_EDGE_WEIGHTS"),
@@ -134,7 +191,7 @@ def train(
         except ArgumentError as error:
             raise typer.BadParameter(str(error)) from error
     else:
-        row = _settle(backbone, recipe, image_size, alpha, epochs, images)
+        row = _settle(backbone[0] if backbone else None, recipe, image_size, alpha, epochs, images)
     is_report = recipe in REPRODUCTIONS
     folder = out or (Path("runs", recipe) if is_report else api.default_folder(row, recipe))
     folders = {seed: folder} if seeds is None else api.seed_folders(folder, seeds)
@@ -156,16 +213,40 @@ def train(
         typer.echo(f"All runs: pneumo-edge export {' '.join(map(str, folders.values()))}")
 
 
+def _check_study(recipe: str, is_own: bool, out: Path | None, epochs: int | None, images: int | None) -> None:
+    """Refuse options that a study does not take."""
+    if recipe in REPRODUCTIONS or is_own:
+        raise typer.BadParameter(
+            f"a study trains networks of the table; omit {'--init and --input-range' if is_own else recipe}"
+        )
+    if out is not None:
+        raise typer.BadParameter("--out is for a run; give the folder of a study with --study")
+    _check_extent(recipe, epochs, images)
+
+
+def _train_study(plan: StudyPlan) -> None:
+    from pneumo_edge.api import study as api
+    from pneumo_edge.api.train import TrainedRun
+
+    options.check_folder(plan.folder)
+    failed = finished = 0
+    for row, outcome in api.carry_out(plan, options.tell):
+        if isinstance(outcome, TrainedRun):
+            finished += 1
+            typer.echo(f"{row.name}: validation {_found(outcome)} after {outcome.record.training.epochs} epochs")
+        else:
+            failed += 1
+            options.tell(f"error: {row.name} failed: {outcome}")
+    typer.echo(f"Study: {finished} of {finished + failed} runs are finished. Next: pneumo-edge study {plan.folder}")
+    if failed:
+        options.tell("Run the same command again to try the failed runs again")
+        raise typer.Exit(ExitCode.SOME_UNJUDGED if finished else ExitCode.FAILED)
+
+
 def _print(run: TrainedRun) -> None:
     training = run.record.training
-    metrics, threshold = training.validation, run.record.decision.threshold
-    if threshold is None:
-        found = (
-            f"AUC {metrics['auc']:.4f} (the mean of each class against the rest), accuracy {metrics['accuracy']:.4f}"
-        )
-    else:
-        found = f"AUC {metrics['auc']:.4f}, accuracy {metrics['accuracy']:.4f} at threshold {threshold:.4f}"
-    typer.echo(f"{run.folder}: validation {found} after {training.epochs} epochs")
+    metrics = training.validation
+    typer.echo(f"{run.folder}: validation {_found(run)} after {training.epochs} epochs")
     if "counterfactual_auc" in metrics:
         flips = metrics["counterfactual_flips_all"]
         typer.echo(
@@ -174,6 +255,14 @@ def _print(run: TrainedRun) -> None:
         )
     typer.echo(f"Initial weights: {training.initial_weights}")
     typer.echo(f"Next: pneumo-edge export {run.folder}")
+
+
+def _found(run: TrainedRun) -> str:
+    """AUC and accuracy on validation, in words."""
+    metrics, threshold = run.record.training.validation, run.record.decision.threshold
+    if threshold is None:
+        return f"AUC {metrics['auc']:.4f} (the mean of each class against the rest), accuracy {metrics['accuracy']:.4f}"
+    return f"AUC {metrics['auc']:.4f}, accuracy {metrics['accuracy']:.4f} at threshold {threshold:.4f}"
 
 
 def _check_init(recipe: str, epochs: int | None, images: int | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from pneumo_edge import runs
 from pneumo_edge._util import files, tabular
 from pneumo_edge.data.splits import Manifest
 from pneumo_edge.data.tensors import Dataset
-from pneumo_edge.evaluation.metrics import Scores
+from pneumo_edge.evaluation.metrics import Labels, Scores
 from pneumo_edge.spec import DataSpec
 
 
@@ -49,3 +50,22 @@ def save_validation(dataset: Dataset, indices: npt.NDArray[np.intp], columns: di
         lines.append(tabular.row([entry.name, entry.label, *numbers], end="\r\n"))
     with files.atomic(path) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8", newline="")
+
+
+def read_validation(path: Path) -> tuple[Labels, dict[str, Scores]]:
+    """Read what :func:`save_validation` wrote.
+
+    Returns:
+        The label of each image, int64 of shape (images,), and the columns of scores by name, each of that shape.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It has no rows, or a cell is no number.
+    """
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows:
+        raise ValueError("it has no rows")
+    names = [name for name in rows[0] if name not in ("name", "label")]
+    labels = np.array([int(row["label"]) for row in rows], dtype=np.int64)
+    return labels, {name: np.array([float(row[name]) for row in rows]) for name in names}

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from pneumo_edge._util import markdown
 from pneumo_edge._util.document import Cell, Code, Paragraph, Points, Report, Section, Table
 from pneumo_edge.backbones import backbone_title
-from pneumo_edge.evaluation.comparison import p_value
 from pneumo_edge.evaluation.metrics import Interval
-from pneumo_edge.evaluation.networks import LEVEL, Leaning
+from pneumo_edge.evaluation.networks import LEVEL
 from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN, LEAST_IMAGES, LEAST_PATIENTS
 from pneumo_edge.evaluation.seeds import OverSeeds
+from pneumo_edge.scoring import cells
 from pneumo_edge.scoring.external import DECIDING, DECIDING_OF_CLASSES, MARGIN
 from pneumo_edge.scoring.scores import EvaluationScores, ScoredModel
 from pneumo_edge.scoring.summary import (
@@ -117,7 +117,7 @@ def _external(computed: Metrics) -> Section | None:
             continue
         inside, unlike = found.in_distribution, found.out_of_distribution
         promised = (Cell(f"{found.promised[name]:.3f}") if name in found.promised else _NONE for name in names)
-        share = _interval(unlike) if unlike else Cell("no input check")
+        share = cells.interval(unlike) if unlike else Cell("no input check")
         rows.append((*_model_cells(each.model), Cell("validation"), _NONE, _NONE, *promised))
         rows.append(
             (
@@ -130,7 +130,7 @@ def _external(computed: Metrics) -> Section | None:
         )
         if inside:
             images = Cell(str(sum(inside.classes.values())))
-            metrics = (_interval(inside.metrics.get(name)) for name in names)
+            metrics = (cells.interval(inside.metrics.get(name)) for name in names)
             rows.append((*_model_cells(each.model), Cell("of these, in distribution"), images, _NONE, *metrics))
     return Section(
         "Another population",
@@ -183,10 +183,10 @@ def _decisions(computed: Metrics) -> Section:
     blank = (_NONE,) * (len(_MODEL_COLUMNS) - 1)
     for baseline in computed.baselines:
         label = Cell(f"{baseline.measure} alone ({baseline.direction} in {_positive(computed)})")
-        rows.append((label, *blank, _interval(baseline.auc), *(_NONE,) * (len(names) - 1)))
-    majority = {"accuracy": _interval(computed.majority.accuracy)}
-    cells = (majority.get(name, _NONE) for name in names)
-    rows.append((Cell(f"always {computed.majority.class_name}"), *blank, *cells))
+        rows.append((label, *blank, cells.interval(baseline.auc), *(_NONE,) * (len(names) - 1)))
+    majority = {"accuracy": cells.interval(computed.majority.accuracy)}
+    of_majority = (majority.get(name, _NONE) for name in names)
+    rows.append((Cell(f"always {computed.majority.class_name}"), *blank, *of_majority))
     if computed.baselines:
         beaten = (
             "Compare each model with the rows without a format. They are baselines: a single number of the image that "
@@ -236,7 +236,7 @@ def _kinds(computed: Metrics) -> Section:
         tuple(
             (
                 *_model_cells(each.model),
-                *(_interval(each.sensitivity_by_kind[kind].sensitivity) for kind in kinds),
+                *(cells.interval(each.sensitivity_by_kind[kind].sensitivity) for kind in kinds),
                 Cell(str(each.confusion.true_positives)),
                 Cell(str(each.confusion.false_negatives)),
                 Cell(str(each.confusion.true_negatives)),
@@ -303,9 +303,9 @@ def _calibration(computed: Metrics) -> Section:
                 tuple(
                     (
                         *_model_cells(each.model),
-                        _interval(each.metrics["brier"]),
+                        cells.interval(each.metrics["brier"]),
                         Cell(f"{each.calibration.ece:.3f}"),
-                        _interval(each.calibration.by_chance),
+                        cells.interval(each.calibration.by_chance),
                         Cell(f"{each.model.temperature:.2f}"),
                     )
                     for each in computed.models
@@ -396,9 +396,9 @@ def _comparison_cells(each: ModelComparison, names: tuple[str, ...]) -> tuple[Ce
         Cell(each.format),
         Cell(each.engine),
         Cell(str(each.seed)),
-        _interval(each.delong.difference, signed=True),
+        cells.interval(each.delong.difference, signed=True),
         _p(each.delong.p),
-        *(_interval(each.differences[name], signed=True) for name in names),
+        *(cells.interval(each.differences[name], signed=True) for name in names),
         Cell(str(each.mcnemar.only_first_right)),
         Cell(str(each.mcnemar.only_second_right)),
         _p(each.mcnemar.p),
@@ -467,9 +467,9 @@ def _networks(computed: Metrics) -> Section | None:
                         Cell(str(len(each.second_seeds))),
                         Cell(each.format),
                         Cell(each.engine),
-                        _interval(each.auc, signed=True),
-                        _interval(each.accuracy, signed=True),
-                        *map(_leaning, (each.different, each.first_as_accurate, each.second_as_accurate)),
+                        cells.interval(each.auc, signed=True),
+                        cells.interval(each.accuracy, signed=True),
+                        *map(cells.claim, (each.different, each.first_as_accurate, each.second_as_accurate)),
                     )
                     for each in computed.networks
                 ),
@@ -482,10 +482,6 @@ def _networks(computed: Metrics) -> Section | None:
             ),
         ),
     )
-
-
-def _leaning(found: Leaning) -> Cell:
-    return Cell(found.outcome, p_value(found.p))
 
 
 def _pair_cells(group: SeedComparison) -> tuple[Cell, ...]:
@@ -611,28 +607,13 @@ def _group_cells(group: SeedGroup) -> tuple[Cell, ...]:
 
 
 def _metric_cells(metrics: Mapping[str, Interval | None], names: tuple[str, ...]) -> tuple[Cell, ...]:
-    return tuple(_interval(metrics[name]) for name in names)
-
-
-def _interval(interval: Interval | None, *, signed: bool = False) -> Cell:
-    if interval is None:
-        return Cell("not defined")
-    number = "{:+.3f}" if signed else "{:.3f}"
-    value, low, high = (number.format(end) for end in (interval.value, interval.low, interval.high))
-    return Cell(value, f"[{low}, {high}]")
+    return tuple(cells.interval(metrics[name]) for name in names)
 
 
 def _spread_cells(
     metrics: Mapping[str, OverSeeds], names: list[str] | tuple[str, ...], *, signed: bool = False
 ) -> tuple[Cell, ...]:
-    return tuple(_spread(metrics.get(name), signed=signed) for name in names)
-
-
-def _spread(spread: OverSeeds | None, *, signed: bool) -> Cell:
-    if spread is None:
-        return Cell("not defined")
-    cell = _interval(spread.mean, signed=signed)
-    return Cell(f"{cell.text} ± {spread.sd:.3f}", cell.detail)
+    return tuple(cells.spread(metrics.get(name), signed=signed) for name in names)
 
 
 def _p(p: float | None) -> Cell:

@@ -341,6 +341,11 @@ def compute(scores: EvaluationScores) -> Metrics:
     )
 
 
+def compare_networks(scores: EvaluationScores) -> tuple[NetworkComparison, ...]:
+    """Every pair of networks with enough trainings in one format on one engine; none where the images are too few."""
+    return _Images(scores).compare_networks(sorted(scores.files, key=_order))
+
+
 def _judge(scores: EvaluationScores, file: FileScores, measured: ModelMetrics) -> External:
     unlike, inside = file.out_of_distribution, None
     if unlike is not None:
