@@ -40,7 +40,7 @@ IMAGES ?= 120000
 MODELS ?= models
 
 .PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-shortcuts network-simulation recipe-selection counterfactual-files train-seeds training-table formats-table matrix own-networks mixed-precision sensitivity report-reproduction \
-	device-speed serve-load report-picture repeat benchmark-pages uncertain kill-training mutate-documents fuzz processors arm64 clean
+	device-speed serve-load report-picture repeat benchmark-pages uncertain kill-training kill-study mutate-documents fuzz processors arm64 clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets
@@ -166,6 +166,9 @@ report-reproduction: $(READY) ## Train what is missing of docs/report-reproducti
 
 kill-training: $(READY) ## Kill training ten times in each recipe, and hold what it leaves against a run that was not killed (KILLS=)
 	PNEUMO_EDGE_KILLS=$(KILLS) $(BIN)/pytest tests/training/test_interruption.py -q -s
+
+kill-study: $(READY) ## Kill a study of three networks and three seeds twice, and compare its runs with undisturbed ones
+	PNEUMO_EDGE_STUDY_SIZE=3 $(BIN)/pytest tests/training/test_study.py -q -s
 
 mutate-documents: $(READY) ## Change each JSON document that is read in 2,000 ways, and look for tracebacks (MUTATIONS=)
 	PNEUMO_EDGE_MUTATIONS=$(MUTATIONS) $(BIN)/pytest tests/benchmarks/test_documents.py -q --timeout=0

@@ -5,21 +5,25 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pneumo_edge import runs
 from pneumo_edge.benchmarks import results
 from pneumo_edge.evaluation.metrics import auc
 from pneumo_edge.formats import USUAL, select
+from pneumo_edge.scoring import summary
+from pneumo_edge.studies import Study, StudyRun
 from tests import pages
 from tests.present import present
 
 _OWN = f"tests/{Path(__file__).name}"
-_STEPS, _PYTHON = (
+_STEPS, _PYTHON, _STUDY = (
     [block for block in pages.blocks(pages.REPOSITORY / "docs" / page) if block.reason == _OWN]
-    for page in ("how-to/train.md", "python.md")
+    for page in ("how-to/train.md", "python.md", "how-to/study.md")
 )
 
 
@@ -46,6 +50,24 @@ def test_the_steps_work_as_written_without_a_network(workplace: Path, offline: M
     again = results.read(workplace / "reports" / "results.json")
     assert {model.file for model in again.models} == {"mobilenetv2-int8.tflite"}
     assert {model.sha256 for model in again.models} <= {model.sha256 for model in measured.models}
+
+
+@pytest.mark.slow
+def test_a_study_is_exported_and_evaluated(workplace: Path, offline: Mapping[str, str]) -> None:
+    folder = workplace / "runs" / "study-best"
+    run = runs.load(workplace / "runs" / "mobilenetv2-quick")
+    row = StudyRun("mobilenetv2-quick-0", run.backbone, run.training.recipe, run.training.seed, 1, 10**9)
+    Study(run.data_path, run.data.fingerprint, (row, replace(row, name="mobilenetv2-quick-1", seed=1))).save(folder)
+    (workplace / "runs" / "mobilenetv2-quick").rename(folder / row.name)
+    (workplace / "models").rename(folder / "models")
+    for path in [*folder.glob("models/*.onnx"), *folder.glob("models/*fp*.tflite")]:
+        path.unlink()
+    (block,) = (
+        block for block in pages.blocks(pages.REPOSITORY / "docs" / "how-to" / "study.md") if block.reason == _OWN
+    )
+    assert "(made before)" in pages.run(block, workplace, offline)
+    (measured,) = summary.read(folder / "evaluation-test" / "metrics.json").models
+    assert (measured.model.file, measured.model.seed) == ("mobilenetv2-int8.tflite", run.training.seed)
 
 
 @pytest.fixture

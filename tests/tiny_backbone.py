@@ -26,13 +26,13 @@ COMMAND = (
 )
 
 
-def build(include_top: bool, weights: None, input_shape: tuple[int, int, int]) -> Any:
-    """A network of two convolutions, from (side, side, 3) to 32 features a place."""
+def build(include_top: bool, weights: None, input_shape: tuple[int, int, int], features: int = 32) -> Any:
+    """A network of two convolutions, from (side, side, 3) to so many features a place."""
     import keras
 
     image = keras.Input(input_shape)
     patches = keras.layers.Conv2D(16, 8, strides=8, activation="relu")(image)
-    return keras.Model(image, keras.layers.Conv2D(32, 1, activation="relu")(patches))
+    return keras.Model(image, keras.layers.Conv2D(features, 1, activation="relu")(patches))
 
 
 def build_with_dropout(include_top: bool, weights: None, input_shape: tuple[int, int, int]) -> Any:

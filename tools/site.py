@@ -26,6 +26,7 @@ from pneumo_edge.converters.proof import Proof
 from pneumo_edge.runs import Run
 from pneumo_edge.scoring import scores
 from pneumo_edge.spec import ModelSpec
+from pneumo_edge.studies import Study
 from tools.benchmark_pages import FULL, SCORES
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ COPIES = {
 DOCUMENTS: dict[str, tuple[type, str]] = {
     "model-spec": (ModelSpec, "is inside every model file; `pneumo-edge info FILE --json` prints it"),
     "run": (Run, "is `run.json` in the folder of a training run"),
+    "study": (Study, "is `study.json` in the folder of a study"),
     "proof": (Proof, "is `FILE.proof.json` beside an exported model file"),
     "benchmark-results": (results.Results, "is `results.json`, which `pneumo-edge benchmark` writes"),
     "verdict": (verdict_file.VerdictRecord, "is `verdict.json`, which `pneumo-edge benchmark` writes"),

@@ -63,7 +63,7 @@ def read_validation(path: Path) -> tuple[Labels, dict[str, Scores]]:
         ValueError: It has no rows, or a cell is no number.
     """
     with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+        rows = list(csv.DictReader(stream, restval=""))
     if not rows:
         raise ValueError("it has no rows")
     names = [name for name in rows[0] if name not in ("name", "label")]

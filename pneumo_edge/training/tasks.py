@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -47,7 +47,7 @@ Outcome = tuple[Task[Argument, Answer], Answer | PneumoEdgeError]
 Runner = Callable[[Sequence[Task[Argument, Answer]]], Iterator[Outcome[Argument, Answer]]]
 
 
-def here(tasks: Sequence[Task[Argument, Answer]]) -> Iterator[Outcome[Argument, Answer]]:
+def here(tasks: Sequence[Task[Argument, Answer]]) -> Generator[Outcome[Argument, Answer], None, None]:
     """Carry out tasks on this machine, in their order, as many at a time as cores and memory allow; at least one.
 
     The processes end with this one, and with the iterator.

@@ -23,7 +23,8 @@ from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.errors import ArgumentError, ConversionError, DataError, ExitCode, ModelFileError
 
 _FUNCTIONS: list[Callable[..., Any]] = [
-    pneumo_edge.train, pneumo_edge.export, pneumo_edge.adopt, pneumo_edge.evaluate, pneumo_edge.benchmark,
+    pneumo_edge.train, pneumo_edge.train_study, pneumo_edge.export, pneumo_edge.adopt, pneumo_edge.evaluate,
+    pneumo_edge.benchmark,
 ]  # fmt: skip
 
 
@@ -49,7 +50,7 @@ _PLURALS = {"engine": "engines", "input_shape": "input_shapes", "input_value": "
 @pytest.mark.parametrize(
     ("name", "of_the_command_alone"),
     [
-        ("train", {"epochs", "images", "seeds"}),
+        ("train", {"epochs", "images", "seeds", "study", "cores", "memory"}),
         ("export", set()),
         ("adopt", set()),
         ("evaluate", {"scores"}),
