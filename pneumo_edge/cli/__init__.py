@@ -83,7 +83,7 @@ SUMMARIES = {
     "train": "Train a network on labelled images.",
     "study": "Show the runs of a study, and compare its networks.",
     "export": "Convert trained runs to model files and verify each file.",
-    "adopt": "Make a model file of another tool usable with predict, evaluate, benchmark and serve.",
+    "adopt": "Make a model file of another tool usable with predict, verify, evaluate, benchmark and serve.",
     "verify": "Re-run the acceptance checks of model files on this machine.",
     "evaluate": "Score model files on a split and report every metric with its interval.",
     "card": "Write a model card for each model file from its ModelSpec and its metrics.",
