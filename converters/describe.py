@@ -9,9 +9,20 @@ import numpy as np
 from pneumo_edge import backbones
 from pneumo_edge.converters import convert, features, keras_model
 from pneumo_edge.converters.prepare import Prepared
+from pneumo_edge.converters.reference import Reference
 from pneumo_edge.converters.verify import Verified
 from pneumo_edge.evaluation import drift, input_check
-from pneumo_edge.evaluation.conformal import COVERAGE, class_bounds, conformal_bounds, reachable
+from pneumo_edge.evaluation.conformal import (
+    COUNTERFACTUAL_COVERAGE,
+    COVERAGE,
+    NEAREST,
+    carry_over,
+    class_bounds,
+    conformal_bounds,
+    reachable,
+    widen,
+)
+from pneumo_edge.evaluation.metrics import Scores
 from pneumo_edge.formats import Format
 from pneumo_edge.spec import (
     COMPONENTS,
@@ -106,5 +117,28 @@ def _conformal(prepared: Prepared, verified: Verified) -> ConformalSpec:
         least = class_bounds(answers.labels, answers.scores, answers.patients.tolist(), coverage)
         by_class = dict(zip(task.class_names, least, strict=True))
         return ConformalSpec(coverage, None, None, patients, prepared.described, by_class)
-    bounds = conformal_bounds(answers.labels, answers.scores, answers.patients.tolist(), coverage)
-    return ConformalSpec(coverage, bounds.least_positive, bounds.most_negative, patients, prepared.described)
+    patients_of = answers.patients.tolist()
+    changed = _changed(prepared, answers)
+    bounds = conformal_bounds(answers.labels, answers.scores, patients_of, coverage)
+    if verified.threshold is not None:
+        bounds = widen(bounds, answers.labels, answers.scores, changed, patients_of, verified.threshold)
+    return ConformalSpec(
+        coverage,
+        bounds.least_positive,
+        bounds.most_negative,
+        patients,
+        prepared.described,
+        nearest=NEAREST,
+        counterfactual_coverage=reachable(COUNTERFACTUAL_COVERAGE, min(patients.values())) if changed else None,
+    )
+
+
+def _changed(prepared: Prepared, answers: Reference) -> dict[str, Scores]:
+    """What the file would make of the images of counterfactual validation, by kind."""
+    validation = prepared.opened.validation
+    place_of = {digest: place for place, digest in enumerate(validation.sha256)}
+    places = [place_of[digest] for digest in answers.sha256.tolist()]
+    return {
+        kind: carry_over(answers.scores, prepared.reference.scores, scores[places])
+        for kind, scores in validation.changed.items()
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,12 +30,14 @@ _AS_LEFT = "Copy the whole folder of the run again, or train again"
 class Validation:
     """``validation.csv``: target and score of each validation image, and the image's SHA-256.
 
-    See :meth:`pneumo_edge.task.Task.targets` and :meth:`~pneumo_edge.task.Task.scores`.
+    See :meth:`pneumo_edge.task.Task.targets` and :meth:`~pneumo_edge.task.Task.scores`. ``changed`` has the scores of
+    counterfactual validation by the name of their column, where there are two classes and training made any.
     """
 
     sha256: tuple[str, ...]
     labels: Labels
     scores: Scores
+    changed: Mapping[str, Scores] = field(default_factory=dict)
 
 
 def check(folder: Path, run: Run) -> Validation:
@@ -106,10 +108,10 @@ def _read(folder: Path, run: Run) -> Validation:
     images, columns = _images(folder, run), runs.score_columns("probability", run.task)
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
-            rows = {
-                row["name"]: (int(row["label"]), [float(row[column]) for column in columns])
-                for row in csv.DictReader(stream)
-            }
+            table = csv.DictReader(stream)
+            kinds = [each for each in table.fieldnames or () if each.startswith(runs.COUNTERFACTUAL)]
+            columns += tuple(kinds if run.task.positive_class else ())
+            rows = {row["name"]: (int(row["label"]), [float(row[column]) for column in columns]) for row in table}
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise ConversionError(
             f"{path} cannot be read ({error})", "what training wrote of the validation images", _AS_LEFT
@@ -123,6 +125,7 @@ def _read(folder: Path, run: Run) -> Validation:
         tuple(images[name][0] for name in rows),
         run.task.targets(np.array([label for label, _ in rows.values()])),
         scores if run.task.positive_class is None else scores[:, 0],
+        {column: scores[:, place] for place, column in enumerate(columns) if column in kinds},
     )
 
 

@@ -10,7 +10,7 @@ from pneumo_edge.converters import convert, metadata, proof
 from pneumo_edge.converters.prepare import Prepared
 from pneumo_edge.converters.proof import Origin, Proof
 from pneumo_edge.converters.verify import Verified
-from pneumo_edge.evaluation.conformal import COVERAGE
+from pneumo_edge.evaluation.conformal import COVERAGE, NEAREST
 from pneumo_edge.evaluation.drift import BINS
 from pneumo_edge.formats import Format
 from pneumo_edge.runtime import engines
@@ -71,4 +71,5 @@ def _origin(prepared: Prepared, row: Format) -> Origin:
         COVERAGE,
         processor.kind() if row.by_processor else None,
         BINS,
+        NEAREST,
     )

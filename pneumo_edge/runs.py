@@ -20,6 +20,8 @@ RECORD_NAME = "run.json"
 MODEL_NAME = "model.keras"
 MANIFEST_NAME = "split.json"
 VALIDATION_NAME = "validation.csv"
+#: What the names of columns and metrics of counterfactual validation begin with.
+COUNTERFACTUAL = "counterfactual_"
 #: What is not part of the record's own hash: the hash, and what changes when the data is moved.
 _UNHASHED = frozenset({"record_sha256", "data_path", "data_paths"})
 

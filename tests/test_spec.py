@@ -54,6 +54,8 @@ def model_specs(draw: st.DrawFn) -> ModelSpec:
         least_positive=share,
         most_negative=share,
         patients=st.dictionaries(st.sampled_from(class_names), _counts),
+        nearest=st.none() | st.floats(0.01, 0.99),
+        counterfactual_coverage=st.none() | st.floats(0.01, 0.99),
     )
     # More than two classes may have no positive one.
     by_argmax = len(class_names) > 2 and draw(st.booleans())

@@ -220,10 +220,15 @@ def _uncertain_text(spec: ModelSpec) -> str:
         ends = (
             f"{positive} at probabilities from {bounds.least_positive:.4f}, {negative} up to {bounds.most_negative:.4f}"
         )
-    return (
+    text = (
         f"if the prediction set is not just the label. It contains {ends}. It contains the true class for "
         f"{bounds.coverage:.0%} of the images of each class ({bounds.chosen_on}; patients: {patients})"
     )
+    if bounds.counterfactual_coverage is not None:
+        text += f", and for {bounds.counterfactual_coverage:.0%} of those changed as in counterfactual validation"
+    if bounds.nearest is not None:
+        text += f". It contains both classes for the {bounds.nearest:.0%} of these images nearest to the threshold"
+    return text
 
 
 def _input_check_text(spec: ModelSpec) -> str:

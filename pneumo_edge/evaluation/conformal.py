@@ -10,21 +10,30 @@ same, shared out among the patient's images, and the patient to come weighs as m
 worst (Lee, Barber and Willett, Distribution-free inference with hierarchical data, 2023; Dunn, Wasserman and Ramdas,
 JASA 2023). With one image a patient that is the usual split-conformal quantile. The share is kept for an image of a new
 patient from where the validation patients come from; of other places nothing is promised.
+
+Two classes get wider sets than that where it helps to flag errors. Images that are changed to look as if they came from
+other machines count as groups of their own, each with its own coverage. And an answer near the decision threshold is
+never certain: errors are most frequent there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge.evaluation.metrics import Interval, Labels, Scores, decide, wilson
+from pneumo_edge.evaluation.operating_point import logits
 
 #: Share of each class's images whose prediction set has the true class. With as many as 19 patients of a class the
 #: quantile is not yet the worst of them; more would hang on single ones.
 COVERAGE = 0.95
+#: The same for images of each kind of counterfactual validation.
+COUNTERFACTUAL_COVERAGE = 0.9
+#: Share of the calibration images that are uncertain because their logits are the nearest to the threshold.
+NEAREST = 0.08
 _ROUNDING = 1e-12
 
 
@@ -100,6 +109,67 @@ def class_bounds(
         for place in range(probabilities.shape[1])
     )
     return tuple(each.least_positive for each in bounds)
+
+
+def widen(
+    bounds: ConformalBounds,
+    labels: Labels,
+    scores: Scores,
+    changed: Mapping[str, Scores],
+    patients: Sequence[object],
+    threshold: float,
+) -> ConformalBounds:
+    """Widen prediction sets: for changed images, and for probabilities near the threshold.
+
+    A class stays in the set for at least :data:`COUNTERFACTUAL_COVERAGE` of its images of each kind of change. Both
+    classes are in it for probabilities around the threshold: as far from it on either side, in logits, as the nearest
+    :data:`NEAREST` of all images, changed and unchanged.
+
+    Args:
+        bounds: From :func:`conformal_bounds`, on the unchanged images.
+        labels: 0 or 1, shape (images,).
+        scores: Probabilities of class 1, shape (images,).
+        changed: Those of the same images after a change, by its kind; may be empty.
+        patients: As of :func:`conformal_bounds`.
+        threshold: The decision threshold.
+
+    Returns:
+        Bounds of sets that contain those of ``bounds``.
+    """
+    labels = np.asarray(labels)
+    whose = np.asarray(patients)
+    fewest = min(len(np.unique(whose[labels == place])) for place in (0, 1))
+    coverage = reachable(COUNTERFACTUAL_COVERAGE, fewest)
+    groups = [bounds, *(conformal_bounds(labels, each, patients, coverage) for each in changed.values())]
+    width = _nearest(logits(np.concatenate([scores, *changed.values()])) - logits(threshold))
+    low, high = (float(1 / (1 + np.exp(-(logits(threshold) + side)))) for side in (-width, width))
+    # Where no image is near, rounding must not move the threshold into the set of both.
+    near = ConformalBounds(low, high) if width else ConformalBounds(1.0, 0.0)
+    return ConformalBounds(
+        least_positive=min(each.least_positive for each in (*groups, near)),
+        most_negative=max(each.most_negative for each in (*groups, near)),
+    )
+
+
+def _nearest(differences: Scores) -> float:
+    """The largest distance that at most :data:`NEAREST` of all images do not exceed; 0 where that is none."""
+    values, counts = np.unique(np.abs(differences), return_counts=True)
+    within = np.cumsum(counts) <= NEAREST * len(differences) + _ROUNDING
+    return float(values[within][-1]) if within.any() else 0.0
+
+
+def carry_over(scores: Scores, reference: Scores, changed: Scores) -> Scores:
+    """Estimate a file's probabilities of changed images from those of the network that it was made from.
+
+    The change moves the logit of an image as far as it moves the network's. So a file needs no second pass over
+    validation, and its own rounding, which its probabilities of the unchanged images show, is kept.
+
+    Args:
+        scores: The file's probabilities of the unchanged images, shape (images,).
+        reference: The network's of the same, likewise.
+        changed: The network's of the changed images, likewise.
+    """
+    return np.asarray(1 / (1 + np.exp(-(logits(scores) + logits(changed) - logits(reference)))))
 
 
 def conformal_quantile(strangeness: Scores, patients: npt.NDArray[np.generic], coverage: float) -> float:

@@ -112,12 +112,16 @@ def fit_temperature(labels: Labels, scores: Scores) -> float:
 def rescale(scores: Scores, temperature: float) -> Scores:
     """Probabilities after their logits were divided by a temperature: of class 1, or of every class."""
     if np.ndim(scores) == 2:
-        logits = np.log(np.clip(np.asarray(scores, dtype=np.float64), _TINY, 1)) / temperature
-        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        of_class = np.log(np.clip(np.asarray(scores, dtype=np.float64), _TINY, 1)) / temperature
+        shares = np.exp(of_class - of_class.max(axis=1, keepdims=True))
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+    return np.asarray(1 / (1 + np.exp(-logits(scores) / temperature)), dtype=np.float64)
+
+
+def logits(scores: Scores | float) -> Scores:
+    """The logits of probabilities of class 1, float64 of the same shape; finite also where these are 0 or 1."""
     clipped = np.clip(np.asarray(scores, dtype=np.float64), _TINY, 1 - _TINY)
-    logits = np.log(clipped / (1 - clipped)) / temperature
-    return np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float64)
+    return np.asarray(np.log(clipped / (1 - clipped)))
 
 
 def log_loss(labels: Labels, scores: Scores) -> float:

@@ -162,7 +162,9 @@ class ConformalSpec:
     is at most ``most_negative``; so it has one class, both or none. Of more than two classes it has those whose
     probability is at least that of ``least``, by name, and the other two are None. They were calibrated on this file's
     own probabilities, for each class apart, so that a set has the true class for a share ``coverage`` of the images of
-    each class; ``patients`` is how many there were of each.
+    each class; ``patients`` is how many there were of each. ``nearest`` is the share of calibration images whose sets
+    have both classes because they are the nearest to the threshold, and ``counterfactual_coverage`` the coverage for
+    each kind of counterfactual validation; both are None where the bounds were chosen without.
     """
 
     coverage: _Part
@@ -171,6 +173,8 @@ class ConformalSpec:
     patients: dict[str, Count]
     chosen_on: str
     least: dict[str, Share] | None = None
+    nearest: _Part | None = None
+    counterfactual_coverage: _Part | None = None
 
     def __post_init__(self) -> None:
         for name in ("coverage", "least_positive", "most_negative"):

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.evaluation.metrics import Labels, Scores, auc, decide
+from pneumo_edge.runs import COUNTERFACTUAL
 from pneumo_edge.training.exchange import Donors, Grey, erase, match_sharpness, match_tone, paste, take_border
 
 #: Width of the ring that is exchanged, share of the side.
@@ -70,12 +71,11 @@ KINDS: dict[str, _Change] = {
     "sharpness": _sharpness,
     "all": _all,
 }
-_PREFIX = "counterfactual_"
 
 
 def column(kind: str) -> str:
     """The column of ``validation.csv`` that holds the scores of a kind."""
-    return _PREFIX + kind
+    return COUNTERFACTUAL + kind
 
 
 def change(dataset: Dataset, indices: npt.NDArray[np.intp], donors: Donors, kind: str) -> Grey:
@@ -114,11 +114,13 @@ def counterfactual_metrics(labels: Labels, columns: dict[str, Scores], threshold
     if not kinds:
         return {}
     found = {
-        _PREFIX + "auc": auc(np.tile(labels, len(kinds)), np.concatenate([columns[column(kind)] for kind in kinds]))
+        COUNTERFACTUAL + "auc": auc(
+            np.tile(labels, len(kinds)), np.concatenate([columns[column(kind)] for kind in kinds])
+        )
     }
     plain = decide(columns["probability"], threshold)
     for kind in kinds:
         scores = columns[column(kind)]
-        found[f"{_PREFIX}auc_{kind}"] = auc(labels, scores)
-        found[f"{_PREFIX}flips_{kind}"] = float(np.mean(decide(scores, threshold) != plain))
+        found[f"{COUNTERFACTUAL}auc_{kind}"] = auc(labels, scores)
+        found[f"{COUNTERFACTUAL}flips_{kind}"] = float(np.mean(decide(scores, threshold) != plain))
     return found

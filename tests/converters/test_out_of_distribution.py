@@ -23,6 +23,7 @@ from pneumo_edge.converters.export import export
 from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.evaluation import drift
+from pneumo_edge.evaluation.conformal import COUNTERFACTUAL_COVERAGE, NEAREST
 from pneumo_edge.formats import FORMATS
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import COMPONENTS
@@ -41,8 +42,11 @@ def checked(
     """Model files, by format, of a network whose middle can be tapped."""
     run, out = tmp_path_factory.mktemp("tapped-run"), tmp_path_factory.mktemp("tapped")
     shutil.copy(tiny_models / "tapped.keras", run / runs.MODEL_NAME)
-    for name in (runs.MANIFEST_NAME, runs.VALIDATION_NAME):
-        shutil.copy(tiny_run / name, run)
+    shutil.copy(tiny_run / runs.MANIFEST_NAME, run)
+    # As a recipe with counterfactual validation leaves it; every changed image looks normal.
+    first, *rows = (tiny_run / runs.VALIDATION_NAME).read_text().splitlines()
+    lines = [f"{first},{runs.COUNTERFACTUAL}all", *(f"{row},0.001" for row in rows)]
+    (run / runs.VALIDATION_NAME).write_text("\n".join(lines))
     replace(runs.load(tiny_run), backbone="tapped", model_sha256=files.sha256(run / runs.MODEL_NAME)).save(run)
     outcomes = list(export(run, [FORMATS[name] for name in _FORMATS], out, phantom / "cache"))
     assert not [outcome.missed for outcome in outcomes if outcome.missed]
@@ -91,6 +95,10 @@ def test_the_spec_has_the_calibration(checked: dict[str, Path], name: str) -> No
     assert spec.conformal.coverage == min(patients.values()) / (min(patients.values()) + 1) < 0.95
     assert spec.conformal.least_positive is not None and spec.conformal.most_negative is not None
     assert spec.conformal.least_positive > 0 and spec.conformal.most_negative < 1
+    assert spec.conformal.nearest == NEAREST
+    # Of nine in ten changed images of PNEUMONIA the class is in the set.
+    assert spec.conformal.counterfactual_coverage == min(COUNTERFACTUAL_COVERAGE, spec.conformal.coverage)
+    assert spec.conformal.least_positive < 0.01
 
 
 @_each_format

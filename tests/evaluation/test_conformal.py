@@ -10,13 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pneumo_edge.evaluation.conformal import (
+    COUNTERFACTUAL_COVERAGE,
+    NEAREST,
     ConformalBounds,
+    carry_over,
     conformal_bounds,
     conformal_quantile,
     evaluate_class_sets,
     evaluate_sets,
+    widen,
 )
-from pneumo_edge.evaluation.metrics import Scores
+from pneumo_edge.evaluation.metrics import Labels, Scores
 
 #: The values of each patient's images, often tied within and between patients.
 Patients = list[list[float]]
@@ -152,3 +156,53 @@ def test_what_does_not_belong_together_is_refused() -> None:
         conformal_bounds(np.array([0, 1]), np.array([0.5, 0.5]), ["a"], 0.9)
     with pytest.raises(ValueError, match="coverage is 1"):
         conformal_bounds(np.array([0, 1]), np.array([0.5, 0.5]), ["a", "b"], 1)
+
+
+def _drawn(images: int = 2000) -> tuple[Labels, Scores]:
+    """Labels, and logits whose classes overlap."""
+    random = np.random.default_rng(4)
+    labels = np.arange(images) % 2
+    return labels, random.normal(4.0 * labels - 2, 1.5)
+
+
+def _probability(logit: Scores | float) -> Scores:
+    return np.asarray(1 / (1 + np.exp(-np.asarray(logit))))
+
+
+def test_answers_near_the_threshold_are_uncertain_and_no_more_than_their_share() -> None:
+    labels, logit = _drawn()
+    scores, threshold = _probability(logit), 0.6
+    # No set of these bounds has more than one class.
+    narrow = ConformalBounds(least_positive=0.7, most_negative=0.5)
+    found = widen(narrow, labels, scores, {}, range(len(labels)), threshold)
+    both = (scores >= found.least_positive) & (scores <= found.most_negative)
+    assert both.mean() == pytest.approx(NEAREST, abs=0.002)
+    # As far on either side, in logits.
+    ends = (math.log(end / (1 - end)) for end in (found.least_positive, found.most_negative, threshold))
+    low, high, middle = ends
+    assert high - middle == pytest.approx(middle - low)
+    # Wider sets stay as they are, and no image is near where all are as far.
+    wide = ConformalBounds(0.01, 0.99)
+    assert widen(wide, labels, scores, {}, range(len(labels)), threshold) == wide
+    assert widen(narrow, labels, np.where(labels == 1, 0.9, 0.1), {}, range(len(labels)), 0.5) == narrow
+
+
+def test_each_kind_of_changed_images_is_covered() -> None:
+    labels, logit = _drawn()
+    patients = range(len(labels))
+    plain = conformal_bounds(labels, _probability(logit), patients, 0.95)
+    changed = {"brighter": _probability(logit + 1.5), "darker": _probability(logit - 1.5)}
+    found = widen(plain, labels, _probability(logit), changed, patients, 0.5)
+    for scores in changed.values():
+        kept = np.where(labels == 1, scores >= found.least_positive, scores <= found.most_negative)
+        for place in (0, 1):
+            assert kept[labels == place].mean() >= COUNTERFACTUAL_COVERAGE
+    assert found.least_positive <= plain.least_positive and found.most_negative >= plain.most_negative
+
+
+def test_a_change_moves_the_logit_of_a_file_as_far_as_that_of_the_network() -> None:
+    reference, changed, scores = (np.array([value]) for value in (0.5, 0.9, 0.1))
+    # The logit rises by log 9: the odds of 1 to 9 become 1 to 1.
+    assert carry_over(scores, reference, changed) == pytest.approx(0.5)
+    assert carry_over(reference, reference, changed) == pytest.approx(0.9)
+    assert np.isfinite(carry_over(np.array([1.0]), np.array([0.0]), np.array([1.0]))).all()

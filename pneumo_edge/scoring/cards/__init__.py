@@ -18,6 +18,7 @@ from pneumo_edge.backbones import Pretrained, backbone_title
 from pneumo_edge.errors import ModelFileError, ResultsError, printable
 from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN
 from pneumo_edge.formats import ADOPTED
+from pneumo_edge.runs import COUNTERFACTUAL
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.scoring.cards import tables
 from pneumo_edge.scoring.summary import (
@@ -34,9 +35,6 @@ from pneumo_edge.spec import OWN_MODEL, RANDOM_WEIGHTS, ModelSpec
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-#: What the names of the metrics of counterfactual validation begin with.
-_COUNTERFACTUAL = "counterfactual_"
 
 
 @dataclass(frozen=True)
@@ -117,11 +115,11 @@ def render(card: Card) -> str:
         spec=card.spec,
         data=card.evaluation.data,
         metrics=card.measured.metrics,
-        validation={name: value for name, value in validation.items() if not name.startswith(_COUNTERFACTUAL)},
+        validation={name: value for name, value in validation.items() if not name.startswith(COUNTERFACTUAL)},
         counterfactual={
-            name.removeprefix(_COUNTERFACTUAL): value
+            name.removeprefix(COUNTERFACTUAL): value
             for name, value in validation.items()
-            if name.startswith(_COUNTERFACTUAL)
+            if name.startswith(COUNTERFACTUAL)
         },
         pretrained=_pretrained(card.spec),
         few=shortage(card.evaluation.data),
