@@ -40,7 +40,11 @@ IMAGES ?= 120000
 MODELS ?= models
 
 .PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-shortcuts network-simulation recipe-selection counterfactual-files train-seeds training-table formats-table matrix own-networks mixed-precision sensitivity report-reproduction \
+<<<<<<< HEAD
 	device-speed serve-load report-picture repeat benchmark-pages uncertain kill-training kill-study mutate-documents fuzz processors arm64 clean
+=======
+	device-speed serve-load report-picture repeat benchmark-pages uncertain uncertain-rule kill-training mutate-documents fuzz processors arm64 clean
+>>>>>>> 23d158a (Show the cross-validation of the rule for uncertain answers)
 .DEFAULT_GOAL := help
 
 help: ## List these targets
@@ -101,6 +105,9 @@ benchmark-pages: $(READY) ## Write docs/benchmark-report.md and docs/backbones.m
 
 uncertain: $(READY) ## Measure prediction sets and input check of the bundled models for docs/uncertain-answers.md (DATA=)
 	$(BIN)/python -m tools.abstention $(if $(DATA),--data "$(DATA)")
+
+uncertain-rule: $(READY) ## Put the cross-validation of the rule for uncertain answers into docs/uncertain-answers.md
+	$(BIN)/python -m tools.abstention.rule
 
 bench-training: $(READY) ## Compare the speed of training with data in memory and with the report's pipeline (DATA=, WEIGHTS=)
 	$(BIN)/python -m tools.training_speed $(OPTIONS)

@@ -22,8 +22,8 @@ class Origin:
     (None where the format has none) and of the reference set; ``versions`` are those of converters and engines;
     ``coverage`` is the coverage of its prediction sets (None in files without them), ``processor`` the kind of
     processor that it was verified on, where its answers depend on it, and ``bins`` the most intervals of its validation
-    distribution (None in files without it). ``nearest`` is the share of answers that are uncertain because they are near
-    the threshold (None in files from before it).
+    distribution (None in files without it). ``nearest`` is the share of answers that are uncertain because they are
+    near the threshold (None in files from before it).
     """
 
     backbone: str

@@ -44,17 +44,19 @@ def test_the_distance_is_the_standardized_one_of_scipy_in_the_part_where_it_is_l
     assert [float(check.distances(other)) for other in others] == pytest.approx(check.distances(others).tolist())
 
 
-@given(st.integers(0, 2**32 - 1))
-def test_new_patients_from_the_same_place_pass_and_those_from_elsewhere_do_not(seed: int) -> None:
-    random = np.random.default_rng(seed)
+def test_new_patients_from_the_same_place_pass_and_those_from_elsewhere_do_not() -> None:
+    false_alarms = []
+    for seed in range(20):
+        random = np.random.default_rng(seed)
 
-    def images(patients: int, shift: float) -> Features:
-        of_patient = np.repeat(random.normal(0, 0.8, (patients, 16)), 3, axis=0)
-        return np.asarray(of_patient + random.normal(0, 0.6, (3 * patients, 16)) + shift)
+        def images(patients: int, shift: float, random: np.random.Generator = random) -> Features:
+            of_patient = np.repeat(random.normal(0, 0.8, (patients, 16)), 3, axis=0)
+            return np.asarray(of_patient + random.normal(0, 0.6, (3 * patients, 16)) + shift)
 
-    check = _learn(images(400, 0), np.repeat(np.arange(400), 3).tolist(), (12, 4))
-    assert np.mean(check.distances(images(1000, 0)) > check.limit) < 0.03
-    assert np.mean(check.distances(images(100, 2.5)) > check.limit) > 0.95
+        check = _learn(images(400, 0), np.repeat(np.arange(400), 3).tolist(), (12, 4))
+        false_alarms.append(np.mean(check.distances(images(1000, 0)) > check.limit))
+        assert np.mean(check.distances(images(100, 2.5)) > check.limit) > 0.95
+    assert 0.005 < np.mean(false_alarms) < 0.015
 
 
 def test_what_strikes_a_small_part_is_not_lost_among_the_others() -> None:

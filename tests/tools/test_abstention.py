@@ -9,7 +9,7 @@ from PIL import Image
 
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.spec import ConformalSpec, InputCheckSpec
-from tools.abstention import out_of_distribution, results
+from tools.abstention import out_of_distribution, results, rule
 from tools.abstention.__main__ import PAGES
 from tools.abstention.page import tables
 from tools.abstention.results import FileResults, OutOfDistributionImages, PredictedImages
@@ -113,3 +113,7 @@ def test_every_kind_is_made_the_same_again_of_grey_images(kind: out_of_distribut
         assert all(image.size == (50, 60) or image.size == (60, 50) for image in first)
         originals = {image.tobytes() for image in x_rays}
         assert not originals & {image.tobytes() for image in first}
+
+
+def test_the_page_shows_the_cross_validation_of_the_rule() -> None:
+    assert rule.table(_REPOSITORY / rule.RUN) in (_REPOSITORY / rule.PAGE).read_text(encoding="utf-8")
