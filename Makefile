@@ -40,11 +40,7 @@ IMAGES ?= 120000
 MODELS ?= models
 
 .PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-shortcuts network-simulation recipe-selection counterfactual-files train-seeds training-table formats-table matrix own-networks mixed-precision sensitivity report-reproduction \
-<<<<<<< HEAD
-	device-speed serve-load report-picture repeat benchmark-pages uncertain kill-training kill-study mutate-documents fuzz processors arm64 clean
-=======
-	device-speed serve-load report-picture repeat benchmark-pages uncertain uncertain-rule kill-training mutate-documents fuzz processors arm64 clean
->>>>>>> 23d158a (Show the cross-validation of the rule for uncertain answers)
+	device-speed serve-load report-picture repeat benchmark-pages uncertain uncertain-rule kill-training kill-study mutate-documents fuzz processors arm64 clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets
