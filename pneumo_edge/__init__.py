@@ -5,7 +5,7 @@ The functions and classes below are imported when they are first used: importing
 
 =============  ========================================================================================
 ``api``        the functions behind :func:`train`, :func:`train_study`, :func:`export`, :func:`adopt`,
-               :func:`evaluate`, :func:`benchmark`
+               :func:`evaluate`, :func:`benchmark`, :func:`score`
 ``task``       what a network classifies: class names, which of them is positive
 ``backbones``  the table of networks
 ``scaling``    what is done to pixels before the first layer
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pneumo_edge.api.benchmark import benchmark
     from pneumo_edge.api.evaluate import evaluate
     from pneumo_edge.api.export import export
+    from pneumo_edge.api.score import score
     from pneumo_edge.api.study import train_study
     from pneumo_edge.api.train import train
     from pneumo_edge.data.datasource import DataSource
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Classifier", "DataSource", "ModelSpec", "PneumoEdgeError", "Prediction", "__version__",
-    "adopt", "benchmark", "evaluate", "export", "train", "train_study",
+    "adopt", "benchmark", "evaluate", "export", "score", "train", "train_study",
 ]  # fmt: skip
 
 _MODULES = {
@@ -61,7 +62,7 @@ _MODULES = {
     "PneumoEdgeError": "pneumo_edge.errors",
     "Prediction": "pneumo_edge.runtime.classifier",
     "train_study": "pneumo_edge.api.study",
-    **{name: f"pneumo_edge.api.{name}" for name in ("adopt", "benchmark", "evaluate", "export", "train")},
+    **{name: f"pneumo_edge.api.{name}" for name in ("adopt", "benchmark", "evaluate", "export", "score", "train")},
 }
 
 

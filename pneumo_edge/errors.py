@@ -66,6 +66,14 @@ class NotAnImageError(ImageError):
     """Bytes that are not an image of a supported kind."""
 
 
+class ChangedError(ImageError):
+    """An image that has changed since its source was listed."""
+
+
+class CrashError(ImageError):
+    """An image that ends the process which reads it."""
+
+
 class ModelFileError(PneumoEdgeError):
     """A model file that cannot be read, or does not match its ModelSpec."""
 
@@ -104,6 +112,14 @@ class GateError(PneumoEdgeError):
 
 class ResultsError(PneumoEdgeError):
     """A benchmark that cannot be run, or a results file that cannot be read."""
+
+
+class StoreError(PneumoEdgeError):
+    """An object store that cannot be reached, or a part of it that is not there."""
+
+
+class WorkerError(PneumoEdgeError):
+    """A process of a cluster, or the cluster, that cannot be used."""
 
 
 class BusyError(PneumoEdgeError):

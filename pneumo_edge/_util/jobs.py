@@ -50,10 +50,8 @@ def alone(target: Path, job: str, resume: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _acquire(path, target, _Owner(job, os.getpid(), platform.node(), processes.name(os.getpid())))
     try:
-        yield
-    except KeyboardInterrupt as error:
-        error.add_note(resume)
-        raise
+        with resumable(resume):
+            yield
     finally:
         # Removed while still locked, so that a process that opened it meanwhile sees that it is gone.
         with contextlib.suppress(OSError):
@@ -63,6 +61,20 @@ def alone(target: Path, job: str, resume: str) -> Iterator[None]:
             # Remove a new folder if the job left it empty.
             with contextlib.suppress(OSError):
                 path.parent.rmdir()
+
+
+@contextlib.contextmanager
+def resumable(resume: str) -> Iterator[None]:
+    """Say how a job is resumed where it is interrupted.
+
+    Args:
+        resume: As for :func:`alone`.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        error.add_note(resume)
+        raise
 
 
 def _acquire(path: Path, target: Path, owner: _Owner) -> int:

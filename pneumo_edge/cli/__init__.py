@@ -77,6 +77,7 @@ def _options(
 #: Each verb and its line in the program's help. The verb's own help is the docstring in its file.
 SUMMARIES = {
     "predict": "Classify chest X-rays.",
+    "score": "Classify an archive of images into a Parquet data set.",
     "serve": "Classify chest X-rays over HTTP, with a web page that takes images.",
     "info": "Print a model file's inputs, operators, size and metadata, and what each engine delegates.",
     "data": "Download, draw and audit data sets.",
@@ -98,6 +99,7 @@ SUMMARIES = {
 #: What a newcomer types: the first line of the help of each verb, and of each verb inside a verb.
 EXAMPLES = {
     "predict": "predict x-ray.jpeg",
+    "score": "score archive --out scores",
     "serve": "serve --port 8000",
     "info": "info models/mobilenetv2-int8.tflite",
     "data": "data audit chest_xray",

@@ -72,10 +72,8 @@ def read(path: Path) -> bytes:
             raise ImageError("this is a folder", expected, "Give the files in it, or give the folder to `predict`")
         if not stat.S_ISREG(status.st_mode):
             raise ImageError("this is a device or a pipe", expected, "Save the image to a file first")
-        if status.st_size > MAX_BYTES:
-            raise ImageTooLargeError(
-                f"the file has {status.st_size:,} bytes", f"at most {MAX_BYTES:,}", "Save it at a lower resolution"
-            )
+        if status.st_size:
+            check_bytes(status.st_size)
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise ImageError("there is no such file", expected, "Check the path") from error
@@ -84,9 +82,25 @@ def read(path: Path) -> bytes:
         raise ImageError(
             f"the file cannot be read ({reason})", expected, "Check the path and its permissions"
         ) from error
-    if not data:
-        raise ImageError("the file is empty", "an image", "Copy the file again from its source")
+    check_bytes(len(data))
     return data
+
+
+def check_bytes(size: int) -> None:
+    """Check the size of an image file.
+
+    Args:
+        size: Its bytes.
+
+    Raises:
+        ImageError: It is empty, or larger than :data:`MAX_BYTES`.
+    """
+    if not size:
+        raise ImageError("the file is empty", "an image", "Copy the file again from its source")
+    if size > MAX_BYTES:
+        raise ImageTooLargeError(
+            f"the file has {size:,} bytes", f"at most {MAX_BYTES:,}", "Save it at a lower resolution"
+        )
 
 
 def decode(data: bytes, smallest: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:

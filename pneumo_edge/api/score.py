@@ -1,0 +1,157 @@
+"""``pneumo_edge.score``: from an archive of images to a data set of results."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pneumo_edge import bundled
+from pneumo_edge._util import cores, extras, outputs, progress
+from pneumo_edge.api import arguments
+from pneumo_edge.api.arguments import PathArgument, Tell
+from pneumo_edge.runtime.classifier import Classifier
+from pneumo_edge.runtime.engines import ENGINES
+from pneumo_edge.runtime.identity import PredictorIdentity
+from pneumo_edge.scale import listing, plan, run, stores
+from pneumo_edge.scale.rows import ShardCounts
+from pneumo_edge.scale.run import Job, Manifest, ShardWorker
+from pneumo_edge.scale.shards import Scorer
+from pneumo_edge.scale.workers import LocalWorker
+
+#: Images of a shard by default, and the most.
+SHARD_SIZE, MOST_SHARD_SIZE = 1000, 1_000_000
+#: Seconds between two lines of progress where there is no terminal.
+_LOG_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A scored archive.
+
+    Attributes:
+        folder: The folder with the Parquet files, a path or URL.
+        manifest: Counts and hashes, which the folder's ``_manifest.json`` holds.
+        images: Images that this call scored; the others were scored before.
+        seconds: Wall time of this call.
+    """
+
+    folder: str
+    manifest: Manifest
+    images: int
+    seconds: float
+
+
+def score(
+    source: PathArgument,
+    out: PathArgument,
+    *,
+    model: PathArgument = bundled.DEFAULT,
+    engine: str | None = None,
+    workers: int | None = None,
+    shard_size: int = SHARD_SIZE,
+    column: str = "",
+    day: str = "",
+    tell: Tell = arguments.print_line,
+) -> Scored:
+    """Classify every image of an archive, and write a Parquet data set.
+
+    The source is listed once. Then each shard is scored by one of several processes, and its file is written when it is
+    complete. The same call resumes an interrupted one, and scores nothing twice.
+
+    Args:
+        source: A folder, a pattern (``*``, ``**``, ``?``), a list of paths (``.txt``), a tar or Parquet file, or the
+            same as a URL that fsspec opens (``s3://``).
+        out: A folder for the data set, a path or URL: new, or that of an earlier call with this source.
+        model: The name of a bundled model, or the path of a model file.
+        engine: As for :class:`pneumo_edge.Classifier`.
+        workers: Processes, from 1 to :data:`pneumo_edge._util.cores.MOST`; by default one for each core.
+        shard_size: Images of a shard, from 1 to :data:`MOST_SHARD_SIZE`.
+        column: The column of Parquet files with the images or their paths; by default chosen by its name.
+        day: A column of Parquet files that gives the day of an image.
+        tell: Called with each note, one line.
+
+    Raises:
+        ArgumentError: An argument is out of range.
+        DataError: The source has no images, or cannot be read.
+        ResultsError: ``out`` holds something else, or the data set of another source.
+        ModelFileError: As :class:`pneumo_edge.Classifier`.
+        MissingExtraError: pyarrow, fsspec, or an engine is not installed.
+        StoreError: An object store failed. What was scored stays.
+        WorkerError: Processes that end again and again.
+        OSError: A file cannot be read or written.
+    """
+    began = time.monotonic()
+    extras.need("pyarrow", "parquet")
+    shard_size = arguments.whole("shard_size", shard_size, 1, MOST_SHARD_SIZE)
+    workers = cores.workers(1) if workers is None else arguments.whole("workers", workers, 1, cores.MOST)
+    if engine is not None:
+        arguments.check_name("engine", engine, ENGINES)
+    classifier = Classifier(model, engine=engine)
+    place = _place(out)
+    opened = listing.open_source(str(source), column, day)
+    with _listing(tell) as listed:
+        planned = plan.make(place, opened, shard_size, listed)
+    job = Job(place, planned, PredictorIdentity.of(classifier))
+    done = run.finished(job)
+    pending = [shard.rows for _, shard in job.tasks(done)]
+    if not pending and run.MANIFEST in done:
+        return Scored(job.folder, run.read_manifest(job), 0, time.monotonic() - began)
+    counts: dict[int, ShardCounts] = {}
+    if pending:
+        setup = job.setup(str(classifier.path.absolute()))
+        started: list[ShardWorker] = [LocalWorker(Scorer, setup) for _ in range(min(workers, len(pending)))]
+        with _progress(planned.images, planned.images - sum(pending), tell) as scored:
+            counts = run.score(job, done, started, scored)
+    manifest = run.close(job, done, counts)
+    return Scored(job.folder, manifest, sum(each.rows for each in counts.values()), time.monotonic() - began)
+
+
+def _place(out: PathArgument) -> str:
+    given = os.fspath(out)
+    if stores.is_url(given):
+        return given.rstrip("/")
+    outputs.check_folder(Path(given))
+    return str(Path(given).absolute())
+
+
+@contextmanager
+def _listing(tell: Tell) -> Iterator[Callable[[int], None]]:
+    """Tell how far a long listing is."""
+    last = time.monotonic()
+
+    def listed(images: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _LOG_SECONDS:
+            last = time.monotonic()
+            tell(f"listed {images:,} images")
+
+    yield listed
+
+
+@contextmanager
+def _progress(total: int, done: int, tell: Tell) -> Iterator[Callable[[ShardCounts], None]]:
+    """Show progress as a bar on a terminal, or in lines where there is none."""
+    if done:
+        tell(f"note: {done:,} of {total:,} images are scored already")
+    with progress.bar("Scoring", total, done) as advance:
+        began = last = time.monotonic()
+        scored = 0
+        is_shown = bool(sys.stderr and sys.stderr.isatty())
+
+        def show(counts: ShardCounts) -> None:
+            nonlocal last, scored
+            now = time.monotonic()
+            scored += counts.rows
+            speed = scored / max(now - began, 1e-9)
+            advance(counts.rows, f"{speed:,.0f} images/s")
+            if not is_shown and now - last >= _LOG_SECONDS:
+                last = now
+                left = (total - done - scored) / speed
+                tell(f"scored {done + scored:,} of {total:,} images, {speed:,.0f} images/s, {left / 60:,.0f} min left")
+
+        yield show

@@ -1,0 +1,90 @@
+"""``pneumo-edge score``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pneumo_edge import bundled
+from pneumo_edge._util import cores
+from pneumo_edge.cli import options
+from pneumo_edge.errors import ExitCode, printable
+
+if TYPE_CHECKING:
+    from pneumo_edge.api.score import Scored
+
+
+def score(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A folder, a pattern, a list of paths (.txt), a tar or Parquet file, or an address such as "
+            "s3://bucket/prefix.",
+        ),
+    ],
+    out: Annotated[
+        str, typer.Option(metavar="PLACE", help="Folder for the Parquet data set, or an address; resumes one there.")
+    ],
+    model: Annotated[str, typer.Option(help=options.MODEL_HELP)] = bundled.DEFAULT,
+    engine: options.Engine = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=cores.MOST, show_default=False, help="Processes, each with one core; by default one per core."
+        ),
+    ] = None,
+    shard_size: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Images of a shard, which is one file of the data set.")
+    ] = 1000,
+    column: Annotated[
+        str,
+        typer.Option(
+            show_default=False,
+            help="Column of Parquet files with the images or their paths; by default chosen by its name.",
+        ),
+    ] = "",
+    day: Annotated[
+        str,
+        typer.Option(metavar="COLUMN", show_default=False, help="Column of Parquet files with the day of an image."),
+    ] = "",
+) -> None:
+    """Classify an archive of images into a Parquet data set.
+
+    The source is listed once and divided into shards. Each shard becomes one
+    file when it is complete. Run the same command again after an interruption:
+    it scores what is missing. Another model writes beside the first.
+
+    The exit code is 0 if every image was classified, and 4 if some could not
+    be; their rows have the reason.
+    """
+    from pneumo_edge._util import jobs
+    from pneumo_edge.api import score as api
+
+    with options.usage(), jobs.resumable(jobs.SAME_COMMAND):
+        scored = api.score(
+            source, out, model=model, engine=engine, workers=workers, shard_size=shard_size, column=column, day=day,
+            tell=options.tell,
+        )  # fmt: skip
+    _print(scored)
+    if scored.manifest.errors:
+        raise typer.Exit(ExitCode.SOME_UNJUDGED)
+
+
+def _print(scored: Scored) -> None:
+    found = scored.manifest
+    labels = ", ".join(f"{count:,} {printable(label)}" for label, count in found.labels.items())
+    remarks = f"{found.uncertain:,} uncertain, {found.out_of_distribution:,} out-of-distribution"
+    typer.echo(
+        f"{printable(scored.folder)}: {found.images:,} images: {labels or 'none classified'}; of these {remarks}"
+    )
+    if found.errors:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.errors.items())
+        typer.echo(f"warning: {sum(found.errors.values()):,} images were not classified: {kinds}", err=True)
+    if scored.images:
+        speed = scored.images / max(scored.seconds, 1e-9)
+        core = found.images / max(found.worker_seconds, 1e-9)
+        typer.echo(
+            f"{scored.images:,} images in {scored.seconds:,.1f} s: {speed:,.1f} images/s, {core:,.1f} per worker"
+        )

@@ -1,0 +1,314 @@
+"""Scores an archive: the plan, then each shard that has no file yet, then the manifest that closes the data set.
+
+A data set is a folder with the plan and, for each model file and engine, a folder ``model=NAME-KEY`` with a file for
+each shard. The name of that file holds a hash of the shard's images, the model file and the engine. So a file that is
+there is not made again, and another model writes beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+
+from pneumo_edge._util import records
+from pneumo_edge._util.records import Count
+from pneumo_edge.errors import ResultsError, StoreError, WorkerError
+from pneumo_edge.runtime.batch import Workers
+from pneumo_edge.runtime.identity import PredictorIdentity
+from pneumo_edge.scale import rows, stores
+from pneumo_edge.scale.plan import Plan, PlannedShard
+from pneumo_edge.scale.rows import ShardCounts
+from pneumo_edge.scale.shards import Setup, Task
+from pneumo_edge.scale.workers import EndedError, Worker
+
+MANIFEST = "_manifest.json"
+_SCHEMA_VERSION = 1
+#: Times that a worker may end on a shard before the images that end it are looked for, and in all.
+_ENDED, _MOST_ENDED = 2, 8
+#: Shards in a row that a store may fail before the others are not tried.
+_FAILED = 10
+#: Files that are read at a time.
+_READERS = 16
+
+ShardWorker = Worker[Task, ShardCounts]
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """A shard of a finished data set: its file, and what the hash of its rows is (:class:`rows.ShardCounts`)."""
+
+    file: str
+    rows: Count
+    rows_sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Closes a data set: what was scored by what, with counts.
+
+    Attributes:
+        schema_version: Of this document.
+        source: The source, as it was given.
+        predictor: The model file and the engine.
+        images: Images of the source.
+        labels: Images of each label.
+        uncertain: Images with an uncertain answer.
+        out_of_distribution: Images unlike the training images.
+        errors: Images that could not be classified, by the class of the error.
+        worker_seconds: Wall time of all workers together.
+        rows_sha256: Hash of the hashes of all shards; two runs of the same work agree on it.
+        shards: The files.
+    """
+
+    schema_version: int
+    source: str
+    predictor: PredictorIdentity
+    images: Count
+    labels: dict[str, int]
+    uncertain: Count
+    out_of_distribution: Count
+    errors: dict[str, int]
+    worker_seconds: float
+    rows_sha256: str
+    shards: tuple[ShardFile, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """The work that a plan and a model file make.
+
+    Attributes:
+        place: The folder of the data set, a path or URL.
+        plan: The plan.
+        predictor: The model file and the engine.
+    """
+
+    place: str
+    plan: Plan
+    predictor: PredictorIdentity
+
+    @property
+    def key(self) -> str:
+        """Hash of what decides the answers."""
+        return hashlib.sha256(records.dumps(self.predictor).encode()).hexdigest()[:16]
+
+    @property
+    def folder(self) -> str:
+        """Where the files of the shards are."""
+        # Readers of such folders take the name for the value of a column; a slash in it would be a folder.
+        name = re.sub(r"[^\w.-]", "_", self.predictor.model)
+        return stores.join(self.place, f"model={name}-{self.key}")
+
+    def file(self, number: int, shard: PlannedShard) -> str:
+        """The name of a shard's file."""
+        return f"{number:07d}-{hashlib.sha256(f'{shard.inputs_sha256} {self.key}'.encode()).hexdigest()[:16]}.parquet"
+
+    def tasks(self, done: set[str]) -> Iterator[tuple[Task, PlannedShard]]:
+        """The shards whose files are not among those that are done."""
+        for number, part, shard in self.plan.shards():
+            if (file := self.file(number, shard)) not in done:
+                yield Task(number, part.file, number - part.first, file), shard
+
+    def setup(self, model: str, content: bytes | None = None) -> Setup:
+        """What workers get."""
+        source = self.plan.source
+        return Setup(self.place, source.root, source.column, model, self.predictor, self.folder, content)
+
+
+def finished(job: Job) -> set[str]:
+    """The names of the files that are there.
+
+    Raises:
+        StoreError: The store fails.
+    """
+    with stores.explained(job.folder):
+        return stores.of(job.folder).names(job.folder)
+
+
+def score(
+    job: Job, done: set[str], workers: Sequence[ShardWorker], scored: Callable[[ShardCounts], None]
+) -> dict[int, ShardCounts]:
+    """Score the shards that are not done.
+
+    Args:
+        job: The work.
+        done: Files that are there.
+        workers: The workers, at least one; they are stopped and closed.
+        scored: Called after each shard.
+
+    Returns:
+        The counts of each shard that was scored, by its number.
+
+    Raises:
+        StoreError: The store of the source or of the data set failed for some shards. The others were scored.
+        WorkerError: No worker can be started, or they end on a shard for no image's sake.
+        OSError: A file cannot be read or written.
+    """
+    stopped = threading.Event()
+    pool: Workers[tuple[Task, PlannedShard], ShardCounts] = Workers(
+        [partial(_persist, worker, stopped) for worker in workers]
+    )
+    tasks = job.tasks(done)
+    counts: dict[int, ShardCounts] = {}
+    failures: list[StoreError] = []
+    in_a_row = 0
+    waiting: set[Future[ShardCounts]] = set()
+    try:
+        while True:
+            waiting |= {pool.submit(task) for task in islice(tasks, 2 * len(workers) - len(waiting))}
+            if not waiting:
+                break
+            ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in ended:
+                try:
+                    found = future.result()
+                except StoreError as error:
+                    failures.append(error)
+                    in_a_row += 1
+                    if in_a_row >= _FAILED:
+                        raise
+                    continue
+                in_a_row = 0
+                counts[found.shard] = found
+                scored(found)
+    finally:
+        stopped.set()
+        for worker in workers:
+            worker.stop()
+        pool.close()
+        for worker in workers:
+            worker.close()
+    if failures:
+        raise StoreError(
+            f"{len(failures):,} shards could not be scored, the first because {failures[0].given}",
+            failures[0].expected,
+            "Run the same command again to score them",
+        )
+    return counts
+
+
+def _persist(worker: ShardWorker, stopped: threading.Event, work: tuple[Task, PlannedShard]) -> ShardCounts:
+    """Score a shard even where the worker ends; images that end it are left out and named."""
+    task, shard = work
+    ended = 0
+    while not stopped.is_set():
+        try:
+            return worker(task)
+        except EndedError as error:
+            ended += 1
+            if ended >= _MOST_ENDED:
+                raise WorkerError(
+                    f"workers ended {ended} times on shard {task.shard} ({error}), and no single image is the reason",
+                    "workers that finish a shard",
+                    "Check memory and nodes, and run the same command again",
+                ) from error
+        if ended >= _ENDED:
+            crashing = dict(_find(worker, stopped, task, 0, shard.rows))
+            task = replace(task, crashing={**(task.crashing or {}), **crashing})
+    raise EndedError("it was stopped")
+
+
+def _find(
+    worker: ShardWorker, stopped: threading.Event, task: Task, start: int, stop: int
+) -> Iterator[tuple[int, str]]:
+    """The images that end a worker, by dividing the shard again and again, with how they end it."""
+    how = _ends(worker, stopped, replace(task, file="", images=(start, stop)))
+    if not how:
+        return
+    if stop - start > 1:
+        middle = (start + stop) // 2
+        yield from _find(worker, stopped, task, start, middle)
+        yield from _find(worker, stopped, task, middle, stop)
+    # Something else may have ended the worker just then.
+    elif _ends(worker, stopped, replace(task, file="", images=(start, stop))):
+        yield start, how
+
+
+def _ends(worker: ShardWorker, stopped: threading.Event, task: Task) -> str:
+    """How a task ends the worker; "" where it does not."""
+    if stopped.is_set():
+        return ""
+    try:
+        worker(task)
+    except EndedError as error:
+        return str(error)
+    return ""
+
+
+def close(job: Job, done: set[str], counts: dict[int, ShardCounts]) -> Manifest:
+    """Write the manifest of a data set of which every shard is scored.
+
+    Args:
+        job: The work.
+        done: Files that were there before.
+        counts: Of the shards that were scored since; those of the others are read.
+
+    Raises:
+        StoreError: The store fails.
+        OSError: A file cannot be read or written.
+    """
+    store = stores.of(job.folder)
+    planned = [(number, job.file(number, shard)) for number, _, shard in job.plan.shards()]
+
+    def read(file: str) -> ShardCounts:
+        with store.open(stores.join(job.folder, file)) as stream:
+            return rows.read_counts(stream)
+
+    before = [(number, file) for number, file in planned if number not in counts]
+    with ThreadPoolExecutor(_READERS) as readers:
+        found = readers.map(read, (file for _, file in before))
+        counts = {**counts, **{number: each for (number, _), each in zip(before, found, strict=True)}}
+    manifest = _manifest(job, [(file, counts[number]) for number, file in planned])
+    store.write(stores.join(job.folder, MANIFEST), records.document(manifest).encode())
+    return manifest
+
+
+def read_manifest(job: Job) -> Manifest:
+    """Read the manifest of a finished data set.
+
+    Raises:
+        ResultsError: It is damaged.
+        StoreError: The store fails.
+    """
+    path = stores.join(job.folder, MANIFEST)
+    try:
+        return records.loads(Manifest, stores.of(path).read(path))
+    except records.RecordError as error:
+        raise ResultsError(f"{path} is not valid: {error}", "a manifest of `pneumo-edge score`", "Delete it") from error
+
+
+def _manifest(job: Job, found: Iterable[tuple[str, ShardCounts]]) -> Manifest:
+    labels: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
+    uncertain = out_of_distribution = images = 0
+    seconds = 0.0
+    shards, digest = [], hashlib.sha256()
+    for file, counts in found:
+        labels.update(counts.labels)
+        errors.update(counts.errors)
+        uncertain += counts.uncertain
+        out_of_distribution += counts.out_of_distribution
+        images += counts.rows
+        seconds += counts.seconds
+        digest.update(counts.rows_sha256.encode())
+        shards.append(ShardFile(file, counts.rows, counts.rows_sha256))
+    return Manifest(
+        schema_version=_SCHEMA_VERSION,
+        source=job.plan.source.given,
+        predictor=job.predictor,
+        images=images,
+        labels=dict(sorted(labels.items())),
+        uncertain=uncertain,
+        out_of_distribution=out_of_distribution,
+        errors=dict(sorted(errors.items())),
+        worker_seconds=seconds,
+        rows_sha256=digest.hexdigest(),
+        shards=tuple(shards),
+    )

@@ -1,0 +1,140 @@
+"""Scores one shard: reads its images, classifies them and writes its file. This is what a worker does."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pneumo_edge.errors import CrashError, ImageError, ModelFileError
+from pneumo_edge.runtime.classifier import Classifier
+from pneumo_edge.runtime.identity import PredictorIdentity
+from pneumo_edge.scale import entries, plan, rows, stores
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker does with all its shards.
+
+    Attributes:
+        place: The folder of the data set, a path or URL.
+        root: Where the names of images begin.
+        column: The column of Parquet files with the images; "" to choose by its name.
+        model: The model file.
+        predictor: What it is, and the engine.
+        folder: Where the files of the shards are written, a path or URL.
+        content: The bytes of the model file, for a machine that does not have it; else None.
+    """
+
+    place: str
+    root: str
+    column: str
+    model: str
+    predictor: PredictorIdentity
+    folder: str
+    content: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A shard, or a part of one.
+
+    Attributes:
+        shard: Its number.
+        part: The Parquet file of the plan that has its images.
+        group: The row group of that file.
+        file: The name of the file that is written; "" to write none, which shows whether the images can be classified.
+        images: The first image and the one after the last; None for all.
+        crashing: Images that are not read, by their number in the shard, with the way in which they end a process.
+    """
+
+    shard: int
+    part: str
+    group: int
+    file: str
+    images: tuple[int, int] | None = None
+    crashing: Mapping[int, str] | None = None
+
+
+class Scorer:
+    """Scores one shard after the other.
+
+    Args:
+        setup: What is the same for all.
+
+    Raises:
+        ModelFileError: The model file or the engine is not the one of the setup.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._classifier = _load(setup)
+        found = PredictorIdentity.of(self._classifier)
+        if found != setup.predictor:
+            raise ModelFileError(
+                f"a worker has {found.model} ({found.sha256[:12]}) on {found.engine} {found.version}",
+                f"{setup.predictor.model} ({setup.predictor.sha256[:12]}) on {found.engine} {setup.predictor.version}",
+                "Install the same versions on all nodes",
+            )
+        self._plan = plan.Reader(setup.place)
+        self._store = stores.of(setup.folder)
+
+    def __call__(self, task: Task) -> rows.ShardCounts:
+        """Score a shard and write its file.
+
+        Raises:
+            StoreError: A store fails, again and again.
+            OSError: A file cannot be read or written; the disk is full, for one.
+        """
+        began = time.perf_counter()
+        found = self._score(task)
+        counts = rows.count(task.shard, found, time.perf_counter() - began)
+        if task.file:
+            content = rows.to_parquet(found, counts, self._setup.predictor)
+            self._store.write(stores.join(self._setup.folder, task.file), content)
+        return counts
+
+    def _score(self, task: Task) -> list[rows.Row]:
+        listed = self._plan.read(task.part, task.group)
+        start, stop = task.images or (0, len(listed))
+        crashing = task.crashing or {}
+        wanted = [entry for number, entry in enumerate(listed) if start <= number < stop and number not in crashing]
+        reads = entries.read_each(self._setup.root, self._setup.column, wanted)
+        found = []
+        for number, entry in enumerate(listed[start:stop], start):
+            if number in crashing:
+                data: bytes | ImageError = _crash(crashing[number])
+                read_ms = 0.0
+            else:
+                data, read_ms = next(reads)
+            found.append(self._classify(task.shard, entry, data, read_ms))
+        return found
+
+    def _classify(self, shard: int, entry: entries.Entry, data: bytes | ImageError, read_ms: float) -> rows.Row:
+        try:
+            if isinstance(data, ImageError):
+                raise data
+            prediction = self._classifier.predict(data)
+        except ImageError as error:
+            return rows.failed(entry.name, shard, entry.day, type(error).__name__, str(error))
+        return rows.classified(entry.name, shard, entry.day, read_ms, prediction)
+
+
+def _load(setup: Setup) -> Classifier:
+    if setup.content is None:
+        return Classifier(setup.model, engine=setup.predictor.engine)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, Path(setup.model).name)
+        path.write_bytes(setup.content)
+        # The file is not needed again: an engine has mapped it.
+        return Classifier(path, engine=setup.predictor.engine)
+
+
+def _crash(how: str) -> CrashError:
+    return CrashError(
+        f"reading or classifying this image ended its process ({how})",
+        "an image that does no harm",
+        "Copy it again from its source, or leave it out",
+    )

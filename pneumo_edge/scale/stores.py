@@ -1,0 +1,234 @@
+"""Folders, on this machine or in an object store, to read images from and to write results into.
+
+A local folder needs no other library. Everything else is opened by fsspec, by the protocol before ``://``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pneumo_edge._util import extras, files
+from pneumo_edge.errors import ImageError, StoreError
+from pneumo_edge.imaging import images
+
+Answer = TypeVar("Answer")
+#: Seconds before each further attempt where a store fails.
+_WAITS = (0.2, 1.0, 5.0)
+
+
+class Store(Protocol):
+    """A place that holds files by their paths: absolute, or of the whole URL."""
+
+    def read(self, path: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            StoreError: The store fails, again and again.
+            OSError: The file cannot be read.
+        """
+
+    def read_image(self, path: str, start: int | None = None, size: int | None = None) -> bytes:
+        """The bytes of an image file, or a part of a larger file.
+
+        Raises:
+            ImageError: The file is missing, empty or too large; or, on this machine, it cannot be read.
+            StoreError: The store fails, again and again.
+        """
+
+    def version(self, path: str) -> int | None:
+        """What changes with a file, where it costs next to nothing to ask; None where it does not."""
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file, whole: a reader sees it complete or not at all.
+
+        Raises:
+            StoreError: The store fails, again and again.
+            OSError: It cannot be written; the error names the path.
+        """
+
+    def names(self, folder: str) -> set[str]:
+        """The names in a folder; none where it does not exist."""
+
+    def open(self, path: str) -> contextlib.AbstractContextManager[Any]:
+        """Open a file for reading; it can be read at any place.
+
+        Raises:
+            OSError: It cannot be opened.
+        """
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is that of an object store, or of anything else but the local disk."""
+    return "://" in path
+
+
+def join(folder: str, name: str) -> str:
+    """The path of a file in a folder."""
+    return f"{folder.rstrip('/')}/{name}" if folder else name
+
+
+def of(path: str) -> Store:
+    """The store of a path.
+
+    Raises:
+        MissingExtraError: fsspec, or the library that it takes for the protocol, is not installed.
+        StoreError: There is no such protocol.
+    """
+    return _Remote(path.partition("://")[0]) if is_url(path) else _Local()
+
+
+class _Local:
+    def read(self, path: str) -> bytes:
+        return Path(path).read_bytes()
+
+    def read_image(self, path: str, start: int | None = None, size: int | None = None) -> bytes:
+        if start is None or size is None:
+            return images.read(Path(path))
+        images.check_bytes(size)
+        with Path(path).open("rb") as stream:
+            stream.seek(start)
+            return stream.read(size)
+
+    def version(self, path: str) -> int | None:
+        try:
+            return Path(path).stat().st_mtime_ns
+        except OSError:
+            return -1
+
+    def write(self, path: str, content: bytes) -> None:
+        with files.atomic(Path(path)) as temporary:
+            temporary.write_bytes(content)
+
+    def names(self, folder: str) -> set[str]:
+        try:
+            return set(os.listdir(folder))  # noqa: PTH208 (names, of which there may be very many)
+        except FileNotFoundError:
+            return set()
+
+    def open(self, path: str) -> contextlib.AbstractContextManager[Any]:
+        return Path(path).open("rb")
+
+
+@dataclass(frozen=True)
+class _Remote:
+    """What fsspec opens; each operation is tried again where the store fails."""
+
+    protocol: str
+
+    @cached_property
+    def system(self) -> Any:
+        return file_system(self.protocol)
+
+    def read(self, path: str) -> bytes:
+        return bytes(_persist(path, lambda: self.system.cat_file(path)))
+
+    def read_image(self, path: str, start: int | None = None, size: int | None = None) -> bytes:
+        end = None
+        if size is not None:
+            images.check_bytes(size)
+            end = (start or 0) + size
+        try:
+            # Of a file whose size is not known, no more is read than an image may have.
+            data = bytes(_persist(path, lambda: self.system.cat_file(path, start, end)))
+        except FileNotFoundError as error:
+            raise ImageError("there is no such file", "the path of an image file", "Check the path") from error
+        images.check_bytes(len(data))
+        return data
+
+    def version(self, path: str) -> int | None:
+        return None
+
+    def write(self, path: str, content: bytes) -> None:
+        _persist(path, lambda: self.system.pipe_file(path, content))
+
+    def names(self, folder: str) -> set[str]:
+        self.system.invalidate_cache()
+        try:
+            found = _persist(folder, lambda: self.system.ls(folder, detail=False))
+        except FileNotFoundError:
+            return set()
+        return {name.rstrip("/").rpartition("/")[2] for name in found}
+
+    def open(self, path: str) -> contextlib.AbstractContextManager[Any]:
+        opened: contextlib.AbstractContextManager[Any] = _persist(path, lambda: self.system.open(path, "rb"))
+        return opened
+
+
+def file_system(protocol: str) -> Any:
+    """The fsspec file system of a protocol.
+
+    Raises:
+        MissingExtraError: fsspec, or the library that it takes for the protocol, is not installed.
+        StoreError: There is no such protocol.
+    """
+    fsspec = extras.need("fsspec", "scale")
+    try:
+        return fsspec.filesystem(protocol)
+    except ImportError as error:
+        raise StoreError(
+            f"{protocol}:// cannot be opened ({error})",
+            "the fsspec library of this protocol",
+            'Install it, or for s3:// the extra: pip install "pneumo-edge[scale]"',
+        ) from error
+    except ValueError as error:
+        raise StoreError(
+            f"{protocol}:// is no protocol that fsspec knows", "s3://, gs://, az:// or another", "Check the address"
+        ) from error
+
+
+def listing_errors(path: str, error: Exception) -> StoreError:
+    """What to tell of a store that cannot be listed or opened at all."""
+    if isinstance(error, FileNotFoundError):
+        return StoreError(f"{path} does not exist", "a bucket or prefix that exists", "Check the address")
+    if isinstance(error, PermissionError):
+        return StoreError(
+            f"{path} is not open to this user ({_first_line(error)})", "permission to list and read it",
+            "Check the credentials",
+        )  # fmt: skip
+    return StoreError(f"{path} cannot be read ({_first_line(error)})", "a store that answers", "Run it again later")
+
+
+def _persist(path: str, operation: Callable[[], Answer]) -> Answer:
+    """Carry out an operation, several times where the store fails."""
+    for wait in (*_WAITS, None):
+        try:
+            return operation()
+        except (FileNotFoundError, PermissionError):
+            raise
+        except Exception as error:  # of the libraries of any store
+            if wait is None:
+                raise StoreError(
+                    f"{path} cannot be reached ({_first_line(error)})",
+                    "a store that answers",
+                    "Run the same command again to continue",
+                ) from error
+            time.sleep(wait)
+    raise AssertionError
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines() or [""]
+    return lines[0].strip() or type(error).__name__
+
+
+@contextlib.contextmanager
+def explained(path: str) -> Iterator[None]:
+    """Turn what goes wrong with a store as a whole into one line.
+
+    Raises:
+        StoreError: The block raised an error of a remote store.
+    """
+    try:
+        yield
+    except (OSError, StoreError) as error:
+        if not is_url(path) or isinstance(error, StoreError):
+            raise
+        raise listing_errors(path, error) from error

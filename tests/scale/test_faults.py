@@ -1,0 +1,220 @@
+"""What ends, breaks or fills up while an archive is scored: nothing is lost, and nothing is there twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pneumo_edge import Classifier, score
+from pneumo_edge.api.score import Scored
+from pneumo_edge.errors import StoreError
+from pneumo_edge.runtime.identity import PredictorIdentity
+from pneumo_edge.scale import listing, plan, run, stores
+from pneumo_edge.scale.run import Job, Manifest
+from pneumo_edge.scale.shards import Scorer
+from pneumo_edge.scale.workers import EndedError, LocalWorker
+from tests.scale import archives
+
+pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
+
+_NAMES = [f"{number // 8}/{number:02d}.png" for number in range(24)]
+_SIZE = 8
+#: A module that Python imports as it starts: an image with this in it ends the process that decodes it.
+_POISON = b"POISON"
+_SITECUSTOMIZE = f"""
+import os, signal
+from pneumo_edge.imaging import images
+decode = images.decode
+def decode_or_die(data, *arguments):
+    if {_POISON!r} in data:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return decode(data, *arguments)
+images.decode = decode_or_die
+"""
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return archives.draw(tmp_path_factory.mktemp("archive") / "images", _NAMES)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(classifier: Classifier, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    place = tmp_path_factory.mktemp("undisturbed") / "out"
+    planned = plan.make(str(place), listing.open_source(str(archive)), _SIZE, lambda images: None)
+    job = Job(str(place), planned, PredictorIdentity.of(classifier))
+    counts = run.score(job, set(), [archives.Here(Scorer(job.setup(str(classifier.path))))], lambda counts: None)
+    return run.close(job, set(), counts)
+
+
+def _rows(scored: Scored) -> list[dict[str, Any]]:
+    return archives.answers(archives.read_rows(scored.folder, scored.manifest))
+
+
+@pytest.mark.slow
+def test_image_that_ends_its_process_costs_its_own_row(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Manifest
+) -> None:
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python" / "sitecustomize.py").write_text(_SITECUSTOMIZE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "python"))
+    poisoned = archives.draw(tmp_path / "in", _NAMES)
+    for name in ("1/09.png", "1/14.png"):
+        (poisoned / name).write_bytes(_POISON)
+    found = score(poisoned, tmp_path / "out", workers=1, shard_size=_SIZE)
+    assert found.manifest.errors == {"CrashError": 2}
+    rows = _rows(found)
+    assert [row["name"] for row in rows] == _NAMES
+    assert [row["name"] for row in rows if row["error"]] == ["1/09.png", "1/14.png"]
+    assert "ended its process (signal SIGSEGV)" in str(rows[9]["error"])
+    # The other shards are as if there were no such images.
+    assert [found.manifest.shards[number].rows_sha256 for number in (0, 2)] == [
+        undisturbed.shards[number].rows_sha256 for number in (0, 2)
+    ]
+
+
+@pytest.mark.slow
+def test_killed_workers_are_replaced(archive: Path, tmp_path: Path, undisturbed: Manifest) -> None:
+    killed = []
+
+    def kill() -> None:
+        import psutil
+
+        for _ in range(3):
+            time.sleep(0.4)
+            if children := psutil.Process().children():
+                killed.append(children[0].pid)
+                children[0].kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    found = score(archive, tmp_path / "out", workers=2, shard_size=_SIZE)
+    killer.join()
+    assert killed
+    assert found.manifest.rows_sha256 == undisturbed.rows_sha256
+
+
+@pytest.mark.slow
+def test_killed_run_is_continued(archive: Path, tmp_path: Path, undisturbed: Manifest) -> None:
+    import psutil
+
+    place = tmp_path / "out"
+    command = [sys.executable, "-m", "pneumo_edge", "score", str(archive), "--out", str(place), "--shard-size", "2"]
+    for number, ending in enumerate((signal.SIGKILL, signal.SIGTERM)):
+        with subprocess.Popen([*command, "--workers", "1"], stderr=subprocess.PIPE, text=True) as process:
+            # Until there are results, and still some to come.
+            while process.poll() is None and len(list(place.glob("model=*/0*.parquet"))) <= 2 * number:
+                time.sleep(0.01)
+            children = psutil.Process(process.pid).children()
+            process.send_signal(ending)
+            _, told = process.communicate()
+        # Its workers end with it.
+        psutil.wait_procs(children, timeout=30)
+        assert not any(child.is_running() for child in children)
+    assert process.returncode == 130
+    assert "interrupted; finished work is saved. Run the same command again to continue" in told
+    done = len(list(place.glob("model=*/0*.parquet")))
+    assert 2 < done < 12
+    found = score(archive, place, shard_size=2, workers=1)
+    assert found.images == 24 - 2 * done
+    whole = score(archive, tmp_path / "whole", shard_size=2, workers=1)
+    assert _rows(found) == _rows(whole)
+    assert not list(Path(found.folder).glob(".partial-*"))
+
+
+def test_full_disk_is_told_and_the_finished_shards_stay(
+    classifier: Classifier, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Manifest
+) -> None:
+    planned = plan.make(str(tmp_path), listing.open_source(str(archive)), _SIZE, lambda images: None)
+    job = Job(str(tmp_path), planned, PredictorIdentity.of(classifier))
+    scorer = Scorer(job.setup(str(classifier.path)))
+    full = tmp_path / "full"
+    full.symlink_to("/dev/full")
+    write = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", lambda path, data: write(full if "0000001-" in path.name else path, data))
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        run.score(job, set(), [archives.Here(scorer)], lambda counts: None)
+    assert str(caught.value.filename).endswith(".parquet")
+    monkeypatch.undo()
+    done = run.finished(job)
+    assert len(done) < 3 and not any(name.startswith(".partial") for name in done)
+    counts = run.score(job, done, [archives.Here(scorer)], lambda counts: None)
+    assert run.close(job, done, counts).rows_sha256 == undisturbed.rows_sha256
+
+
+def test_store_that_fails_for_a_shard_is_asked_again_by_the_next_run(
+    classifier: Classifier, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Manifest
+) -> None:
+    fsspec = pytest.importorskip("fsspec", reason="the extra 'scale' is not installed")
+    monkeypatch.setattr(stores, "_WAITS", (0.0,))
+    system = fsspec.filesystem("memory")
+    for name in _NAMES:
+        system.pipe_file(f"/archive/{name}", (archive / name).read_bytes())
+    fails = {"1/09.png": 2, "2/20.png": 1}
+    read = type(system).cat_file
+
+    def cat_file(self: Any, path: str, *arguments: Any, **more: Any) -> Any:
+        name = path.rpartition("archive/")[2]
+        if fails.get(name, 0) > 0:
+            fails[name] -= 1
+            raise OSError("500 Internal Error")
+        return read(self, path, *arguments, **more)
+
+    monkeypatch.setattr(type(system), "cat_file", cat_file)
+    place = "memory://scored"
+    planned = plan.make(place, listing.open_source("memory://archive"), _SIZE, lambda images: None)
+    job = Job(place, planned, PredictorIdentity.of(classifier))
+    scorer = Scorer(job.setup(str(classifier.path)))
+    with pytest.raises(StoreError, match=r"1 shards could not be scored, the first because .*500 Internal"):
+        run.score(job, set(), [archives.Here(scorer)], lambda counts: None)
+    done = run.finished(job)
+    assert len(done) == 2
+    counts = run.score(job, done, [archives.Here(scorer)], lambda counts: None)
+    assert sorted(counts) == [1]
+    assert run.close(job, done, counts).rows_sha256 == undisturbed.rows_sha256
+
+
+class _Doubled:
+    """A function for a worker."""
+
+    def __init__(self, setup: Mapping[str, int]) -> None:
+        if setup["factor"] == 0:
+            raise ValueError("no factor")
+        self._factor = setup["factor"]
+
+    def __call__(self, number: int) -> int:
+        if number < 0:
+            raise ValueError("negative")
+        if number == 13:
+            os.kill(os.getpid(), signal.SIGKILL)
+        print("libraries may print")
+        return self._factor * number
+
+
+def test_worker_returns_raises_ends_and_starts_again() -> None:
+    worker: LocalWorker[int, int] = LocalWorker(_Doubled, {"factor": 2})
+    try:
+        assert worker(2) == 4
+        with pytest.raises(ValueError, match="negative"):
+            worker(-1)
+        with pytest.raises(EndedError, match="signal SIGKILL"):
+            worker(13)
+        assert worker(3) == 6
+    finally:
+        worker.stop()
+        worker.close()
+    with pytest.raises(EndedError, match="it was closed"):
+        worker(1)
+    broken: LocalWorker[int, int] = LocalWorker(_Doubled, {"factor": 0})
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no factor"):
+            broken(1)

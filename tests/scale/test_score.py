@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from pneumo_edge import Classifier, PneumoEdgeError, score
+from pneumo_edge.cli import app
+from pneumo_edge.scale import listing, plan, rows
+from pneumo_edge.scale.run import Manifest
+from tests.scale import archives
+
+pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return archives.draw(tmp_path_factory.mktemp("archive") / "images")
+
+
+@pytest.fixture(scope="module")
+def scored(classifier: Classifier, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Manifest]:
+    return archives.score_here(classifier, archive, tmp_path_factory.mktemp("scored") / "out")
+
+
+def test_rows_are_those_of_predict(classifier: Classifier, archive: Path, scored: tuple[Any, Manifest]) -> None:
+    found, _ = scored
+    assert [row["name"] for row in found] == list(archives.NAMES)
+    for row in found:
+        try:
+            expected = classifier.predict(archive / row["name"])
+        except PneumoEdgeError as error:
+            assert (row["error"], row["error_kind"]) == (str(error), type(error).__name__)
+            assert row["label"] is row["probabilities"] is row["distance"] is None
+            continue
+        assert row["label"] == expected.label
+        assert row["probabilities"] == list(expected.probabilities.values())
+        assert row["distance"] == expected.distance
+        assert (row["uncertain"], row["out_of_distribution"]) == (expected.uncertain, expected.out_of_distribution)
+        assert row["error"] is row["error_kind"] is None
+        assert min(row[name] for name in rows.TIMES) > 0
+    assert [row["folder"] for row in found] == ["a-b", "a", "a", "a/deep", "b", "b", "c"]
+    assert [row["shard"] for row in found] == [0, 0, 0, 1, 1, 1, 2]
+
+
+def test_manifest_counts_the_rows(scored: tuple[Any, Manifest]) -> None:
+    found, manifest = scored
+    labels = [row["label"] for row in found if row["label"]]
+    assert manifest.images == len(found) == 7
+    assert manifest.labels == {label: labels.count(label) for label in sorted(set(labels))}
+    assert manifest.errors == {"NotAnImageError": 1}
+    assert manifest.out_of_distribution == sum(bool(row["out_of_distribution"]) for row in found)
+    assert [shard.rows for shard in manifest.shards] == [3, 3, 1]
+
+
+def test_processes_give_the_same_rows_and_a_second_call_scores_what_is_missing(
+    archive: Path, tmp_path: Path, scored: tuple[Any, Manifest]
+) -> None:
+    place = tmp_path / "out"
+    first = score(archive, place, workers=2, shard_size=archives.SHARD_SIZE)
+    assert first.images == 7
+    assert first.manifest.rows_sha256 == scored[1].rows_sha256
+    assert archives.answers(archives.read_rows(first.folder, first.manifest)) == archives.answers(scored[0])
+    # Nothing is left to do; then one file is lost.
+    assert score(archive, place, shard_size=archives.SHARD_SIZE).images == 0
+    folder = Path(first.folder)
+    lost = folder / first.manifest.shards[1].file
+    lost.unlink()
+    kept = folder / first.manifest.shards[0].file
+    written = kept.stat().st_mtime_ns
+    told: list[str] = []
+    again = score(archive, place, shard_size=archives.SHARD_SIZE, tell=told.append)
+    assert again.images == 3 and lost.exists() and kept.stat().st_mtime_ns == written
+    assert again.manifest.rows_sha256 == first.manifest.rows_sha256
+    assert "note: 4 of 7 images are scored already" in told
+
+
+def test_another_model_writes_beside(archive: Path, tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    folders = {
+        score(archive / "b", place, model=model, workers=1).folder for model in ("mobilenetv2", "efficientnetb0")
+    }
+    assert {Path(folder) for folder in folders} == set(place.glob("model=*"))
+    assert len(folders) == 2
+
+
+@pytest.mark.parametrize("kind", ["tar", "bytes", "struct", "paths", "list", "pattern"])
+def test_every_form_of_an_archive_gives_the_same_answers(
+    classifier: Classifier, archive: Path, tmp_path: Path, scored: tuple[Any, Manifest], kind: str
+) -> None:
+    contents = [(archive / name).read_bytes() for name in archives.NAMES]
+    days = [f"2024-01-0{number + 1}" for number in range(7)]
+    column = day = ""
+    match kind:
+        case "tar":
+            source = archives.tar(archive, tmp_path / "shard.tar")
+        case "bytes":
+            source = archives.table(tmp_path / "t.parquet", {"n": range(7), "x": contents, "when": days})
+            day = "when"
+        case "struct":
+            pictures = [{"bytes": each, "path": name} for name, each in zip(archives.NAMES, contents, strict=True)]
+            source, column = archives.table(tmp_path / "t.parquet", {"image": pictures, "other": contents}), "image"
+        case "paths":
+            paths = [str(archive / name) for name in archives.NAMES]
+            source = archives.table(tmp_path / "t.parquet", {"path": paths, "when": days})
+            day = "when"
+        case "list":
+            source = tmp_path / "list.txt"
+            source.write_text("".join(f"{archive / name}\n" for name in archives.NAMES))
+        case _:
+            source = archive / "**/*.png"
+    found, _ = archives.score_here(classifier, source, tmp_path / "out", column=column, day=day)
+    same = ("shard", "label", "probabilities", "distance", "uncertain", "error", "error_kind")
+    assert [[row[name] for name in same] for row in found] == [[row[name] for name in same] for row in scored[0]]
+    assert [row["day"] for row in found] == (days if day else [None] * 7)
+
+
+def test_file_that_changes_or_goes_after_the_listing_costs_its_row(classifier: Classifier, tmp_path: Path) -> None:
+    archive = archives.draw(tmp_path / "in", ["0.png", "1.png", "2.png", "3.png"])
+    plan.make(str(tmp_path / "out"), listing.open_source(str(archive)), archives.SHARD_SIZE, lambda images: None)
+    (archive / "1.png").write_bytes(archives.content(9))
+    (archive / "3.png").unlink()
+    found, manifest = archives.score_here(classifier, archive, tmp_path / "out")
+    assert manifest.errors == {"ChangedError": 1, "ImageError": 1}
+    assert found[1]["error"].startswith("the file has changed since the source was listed")
+    assert found[3]["error"].startswith("there is no such file")
+
+
+def _refused(*words: object) -> str:
+    result = CliRunner().invoke(app, ["score", *map(str, words)])
+    assert result.exit_code == 3, result.output
+    (line,) = result.stderr.strip().splitlines()
+    return line
+
+
+def test_bad_input_is_told_in_one_line_before_work_begins(archive: Path, tmp_path: Path) -> None:
+    empty, place = tmp_path / "empty", tmp_path / "out"
+    empty.mkdir()
+    (empty / "notes.txt").write_text("no image")
+    assert "has no images" in _refused(empty, "--out", place)
+    assert not place.exists()
+    assert "does not exist" in _refused(tmp_path / "nothing", "--out", place)
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine.txt").write_text("mine")
+    assert f"{full} holds other files (such as mine.txt)" in _refused(archive, "--out", full)
+    paths = tmp_path / "list.txt"
+    paths.write_text(f"{archive}/a/0.png\n")
+    assert CliRunner().invoke(app, ["score", str(paths), "--out", str(place)]).exit_code == 0
+    assert f"holds the results of another source, {paths}" in _refused(archive, "--out", place)
+    assert "has shards of 1,000 images, not of 5" in _refused(paths, "--out", place, "--shard-size", 5)
+    paths.write_text(f"{archive}/a/1.png\n")
+    assert f"has changed since {place} was begun" in _refused(paths, "--out", place)
+
+
+def test_usage() -> None:
+    result = CliRunner().invoke(app, ["score", "x", "--out", "y", "--shard-size", "0"])
+    assert result.exit_code == 2
