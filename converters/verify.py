@@ -76,24 +76,31 @@ def verify(
         ModelFileError: An engine refused the file.
         MissingExtraError: None of the engines is installed.
     """
-    verify_with = functools.partial(_verify_with, candidate, reference, described, first_only)
+    row = candidate.row
+    info, threads = installed_engines(row)[0], _THREADS[0]
+    answers = acceptance.ask(acceptance.load(candidate, info, threads), reference)
+    decide = functools.partial(_verify_with, candidate, reference, answers, described, first_only)
     try:
-        return verify_with(threshold)
+        return decide(_decide_threshold(row, reference, answers, threshold))
     except GateError:
-        if threshold is None and candidate.row.quantized and reference.threshold is not None:
+        if threshold is None and row.quantized and reference.threshold is not None:
             with contextlib.suppress(GateError):
-                return verify_with(reference.threshold)
+                return decide(reference.threshold)
         raise
 
 
 def _verify_with(
-    candidate: Candidate, reference: Reference, described: str, first_only: bool, threshold: float | None
+    candidate: Candidate,
+    reference: Reference,
+    answers: Answers,
+    described: str,
+    first_only: bool,
+    threshold: float | None,
 ) -> Verified:
+    """Check a file with a threshold; ``answers`` are those on its first engine with one thread."""
     row = candidate.row
     (info, threads), *further = [(info, threads) for info in installed_engines(row) for threads in _THREADS]
     first = acceptance.load(candidate, info, threads)
-    answers = acceptance.ask(first, reference)
-    threshold = _decide_threshold(row, reference, answers, threshold)
     held = [_hold_first(first, reference, answers, threshold)]
     # Free the memory for the next engine.
     del first
