@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge.data.patients import parse_patient
+from pneumo_edge.data.run_records import read_validation
 from pneumo_edge.evaluation.conformal import COVERAGE, ConformalBounds, conformal_bounds, widen
 from pneumo_edge.evaluation.metrics import Labels, Scores, decide
 from pneumo_edge.evaluation.operating_point import sensitivity_threshold
 from pneumo_edge.runs import COUNTERFACTUAL
 from pneumo_edge.training.shifts import SHIFTS
 from tools import pages
-from tools.training_table import read_validation
 
 RUN = Path("results", "training", "mobilenetv2-robust-0")
 PAGE = Path("docs", "uncertain-answers.md")
