@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from pneumo_edge.api.arguments import PathArgument, Tell
 from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.runtime.engines import ENGINES
 from pneumo_edge.runtime.identity import PredictorIdentity
-from pneumo_edge.scale import listing, plan, run, stores
+from pneumo_edge.scale import cluster, listing, plan, run, stores
 from pneumo_edge.scale.rows import ShardCounts
 from pneumo_edge.scale.run import Job, Manifest, ShardWorker
 from pneumo_edge.scale.shards import Scorer
@@ -25,6 +25,8 @@ from pneumo_edge.scale.workers import LocalWorker
 
 #: Images of a shard by default, and the most.
 SHARD_SIZE, MOST_SHARD_SIZE = 1000, 1_000_000
+#: Workers of a cluster at most.
+MOST_WORKERS = 10_000
 #: Seconds between two lines of progress where there is no terminal.
 _LOG_SECONDS = 60.0
 
@@ -56,6 +58,7 @@ def score(
     shard_size: int = SHARD_SIZE,
     column: str = "",
     day: str = "",
+    address: str | None = None,
     tell: Tell = arguments.print_line,
 ) -> Scored:
     """Classify every image of an archive, and write a Parquet data set.
@@ -69,10 +72,13 @@ def score(
         out: A folder for the data set, a path or URL: new, or that of an earlier call with this source.
         model: The name of a bundled model, or the path of a model file.
         engine: As for :class:`pneumo_edge.Classifier`.
-        workers: Processes, from 1 to :data:`pneumo_edge._util.cores.MOST`; by default one for each core.
+        workers: Processes, from 1 to :data:`pneumo_edge._util.cores.MOST` (of a cluster, :data:`MOST_WORKERS`); by
+            default one for each core of the machine or cluster.
         shard_size: Images of a shard, from 1 to :data:`MOST_SHARD_SIZE`.
         column: The column of Parquet files with the images or their paths; by default chosen by its name.
         day: A column of Parquet files that gives the day of an image.
+        address: Use a Ray cluster: ``"auto"``, ``"local"``, ``"ray://HOST:PORT"`` or ``"HOST:PORT"``. All nodes must
+            reach ``source`` and ``out``, and have this version of pneumo-edge. By default, processes of this machine.
         tell: Called with each note, one line.
 
     Raises:
@@ -82,13 +88,14 @@ def score(
         ModelFileError: As :class:`pneumo_edge.Classifier`.
         MissingExtraError: pyarrow, fsspec, or an engine is not installed.
         StoreError: An object store failed. What was scored stays.
-        WorkerError: Processes that end again and again.
+        WorkerError: The cluster cannot be reached, or processes end again and again.
         OSError: A file cannot be read or written.
     """
     began = time.monotonic()
     extras.need("pyarrow", "parquet")
     shard_size = arguments.whole("shard_size", shard_size, 1, MOST_SHARD_SIZE)
-    workers = cores.workers(1) if workers is None else arguments.whole("workers", workers, 1, cores.MOST)
+    if workers is not None:
+        workers = arguments.whole("workers", workers, 1, MOST_WORKERS if address else cores.MOST)
     if engine is not None:
         arguments.check_name("engine", engine, ENGINES)
     classifier = Classifier(model, engine=engine)
@@ -103,12 +110,28 @@ def score(
         return Scored(job.folder, run.read_manifest(job), 0, time.monotonic() - began)
     counts: dict[int, ShardCounts] = {}
     if pending:
-        setup = job.setup(str(classifier.path.absolute()))
-        started: list[ShardWorker] = [LocalWorker(Scorer, setup) for _ in range(min(workers, len(pending)))]
-        with _progress(planned.images, planned.images - sum(pending), tell) as scored:
+        with (
+            _workers(job, classifier, workers, address, len(pending)) as started,
+            _progress(planned.images, planned.images - sum(pending), tell) as scored,
+        ):
             counts = run.score(job, done, started, scored)
     manifest = run.close(job, done, counts)
     return Scored(job.folder, manifest, sum(each.rows for each in counts.values()), time.monotonic() - began)
+
+
+@contextmanager
+def _workers(
+    job: Job, classifier: Classifier, number: int | None, address: str | None, most: int
+) -> Iterator[Sequence[ShardWorker]]:
+    """Workers on this machine or, with an address, on a cluster; no more than there are shards."""
+    path = classifier.path.absolute()
+    if address is None:
+        count = min(number or cores.workers(1), most)
+        yield [LocalWorker(Scorer, job.setup(str(path))) for _ in range(count)]
+        return
+    with cluster.connected(address) as available:
+        setup = cluster.shared(job.setup(str(path), path.read_bytes()))
+        yield [cluster.ActorWorker(Scorer, setup) for _ in range(min(number or available, most))]
 
 
 def _place(out: PathArgument) -> str:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pneumo_edge import bundled
-from pneumo_edge._util import cores
 from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode, printable
 
@@ -31,9 +30,7 @@ def score(
     engine: options.Engine = None,
     workers: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=cores.MOST, show_default=False, help="Processes, each with one core; by default one per core."
-        ),
+        typer.Option(min=1, show_default=False, help="Processes, each with one core; by default one per core."),
     ] = None,
     shard_size: Annotated[
         int, typer.Option(min=1, max=1_000_000, help="Images of a shard, which is one file of the data set.")
@@ -49,6 +46,12 @@ def score(
         str,
         typer.Option(metavar="COLUMN", show_default=False, help="Column of Parquet files with the day of an image."),
     ] = "",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|local|ray://HOST:PORT", show_default=False, help="Use a Ray cluster (the extra 'scale')."
+        ),
+    ] = None,
 ) -> None:
     """Classify an archive of images into a Parquet data set.
 
@@ -62,10 +65,10 @@ def score(
     from pneumo_edge._util import jobs
     from pneumo_edge.api import score as api
 
-    with options.usage(), jobs.resumable(jobs.SAME_COMMAND):
+    with jobs.resumable(jobs.SAME_COMMAND):
         scored = api.score(
             source, out, model=model, engine=engine, workers=workers, shard_size=shard_size, column=column, day=day,
-            tell=options.tell,
+            address=address, tell=options.tell,
         )  # fmt: skip
     _print(scored)
     if scored.manifest.errors:

@@ -220,7 +220,7 @@ def _remote_tree(root: str, last: str) -> Iterator[_File]:
     protocol, _, prefix = root.partition("://")
     system = stores.file_system(protocol)
     system.invalidate_cache()
-    listed = _s3_tree(system, prefix, last) if protocol in ("s3", "s3a") else _other_tree(system, prefix, "", last)
+    listed = _s3_tree(system, prefix, last) if protocol in stores.S3 else _other_tree(system, prefix, "", last)
     try:
         yield from (file for file in listed if _is_image_by_name(file.name))
     except StoreError:

@@ -70,8 +70,7 @@ class Scorer:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._classifier = _load(setup)
-        found = PredictorIdentity.of(self._classifier)
+        self._classifier, found = _load(setup)
         if found != setup.predictor:
             raise ModelFileError(
                 f"a worker has {found.model} ({found.sha256[:12]}) on {found.engine} {found.version}",
@@ -122,14 +121,16 @@ class Scorer:
         return rows.classified(entry.name, shard, entry.day, read_ms, prediction)
 
 
-def _load(setup: Setup) -> Classifier:
+def _load(setup: Setup) -> tuple[Classifier, PredictorIdentity]:
     if setup.content is None:
-        return Classifier(setup.model, engine=setup.predictor.engine)
+        classifier = Classifier(setup.model, engine=setup.predictor.engine)
+        return classifier, PredictorIdentity.of(classifier)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, Path(setup.model).name)
         path.write_bytes(setup.content)
-        # The file is not needed again: an engine has mapped it.
-        return Classifier(path, engine=setup.predictor.engine)
+        classifier = Classifier(path, engine=setup.predictor.engine)
+        # After that the file is not needed: the engine has mapped it.
+        return classifier, PredictorIdentity.of(classifier)
 
 
 def _crash(how: str) -> CrashError:

@@ -19,6 +19,8 @@ from pneumo_edge.errors import ImageError, StoreError
 from pneumo_edge.imaging import images
 
 Answer = TypeVar("Answer")
+#: Protocols of s3fs.
+S3 = ("s3", "s3a")
 #: Seconds before each further attempt where a store fails.
 _WAITS = (0.2, 1.0, 5.0)
 
@@ -137,7 +139,7 @@ class _Remote:
             end = (start or 0) + size
         try:
             # Of a file whose size is not known, no more is read than an image may have.
-            data = bytes(_persist(path, lambda: self.system.cat_file(path, start, end)))
+            data = bytes(_persist(path, lambda: self.system.cat_file(path, start=start, end=end)))
         except FileNotFoundError as error:
             raise ImageError("there is no such file", "the path of an image file", "Check the path") from error
         images.check_bytes(len(data))
@@ -147,7 +149,10 @@ class _Remote:
         return None
 
     def write(self, path: str, content: bytes) -> None:
-        _persist(path, lambda: self.system.pipe_file(path, content))
+        try:
+            _persist(path, lambda: self.system.pipe_file(path, content))
+        except FileNotFoundError as error:  # of the bucket
+            raise listing_errors(path, error) from error
 
     def names(self, folder: str) -> set[str]:
         self.system.invalidate_cache()
@@ -171,7 +176,8 @@ def file_system(protocol: str) -> Any:
     """
     fsspec = extras.need("fsspec", "scale")
     try:
-        return fsspec.filesystem(protocol)
+        # One request for a file, without one for its size before.
+        return fsspec.filesystem(protocol, **({"max_concurrency": 1} if protocol in S3 else {}))
     except ImportError as error:
         raise StoreError(
             f"{protocol}:// cannot be opened ({error})",
@@ -201,8 +207,11 @@ def _persist(path: str, operation: Callable[[], Answer]) -> Answer:
     for wait in (*_WAITS, None):
         try:
             return operation()
-        except (FileNotFoundError, PermissionError):
+        except FileNotFoundError:
             raise
+        except PermissionError as error:
+            # Also of an image: with credentials that have run out, all that follow would fail alike.
+            raise listing_errors(path, error) from error
         except Exception as error:  # of the libraries of any store
             if wait is None:
                 raise StoreError(

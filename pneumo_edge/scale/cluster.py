@@ -1,0 +1,136 @@
+"""Workers on a Ray cluster: actors of one core each, on any of its nodes.
+
+This package's other modules do not know Ray. An actor holds the same function as a worker of this machine, and this
+process does no more than hand out shards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Generic
+
+from pneumo_edge._util import extras, library_warnings
+from pneumo_edge.errors import WorkerError
+from pneumo_edge.scale.workers import Answer, Argument, EndedError
+
+#: An address that starts Ray in this process, on this machine alone.
+LOCAL = "local"
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[int]:
+    """Use a Ray cluster while the block runs; one that this process uses already stays as it is.
+
+    Args:
+        address: ``"auto"``, ``"local"``, ``"ray://HOST:PORT"``, or ``"HOST:PORT"``.
+
+    Yields:
+        The cores of the cluster, at least 1.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        WorkerError: There is no cluster at the address.
+    """
+    ray = extras.need("ray", "scale")
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        # Ray sends statistics of its use to its makers unless it is told not to.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            with library_warnings.Unheard():
+                ray.init(address=address, log_to_driver=False, logging_level="error")
+        except Exception as error:  # Ray raises what its connection does
+            first = next(iter(str(error).splitlines()), "") or type(error).__name__
+            raise WorkerError(
+                f"the Ray cluster {address!r} cannot be reached ({first})",
+                "the address of a running cluster, auto or local",
+                "Start one with `ray start --head`, or omit --address",
+            ) from error
+    try:
+        yield max(1, int(ray.cluster_resources().get("CPU", 1)))
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+class ActorWorker(Generic[Argument, Answer]):
+    """A worker on a node of the cluster; see :class:`pneumo_edge.scale.workers.Worker`.
+
+    Args:
+        function: A class at the top of a module that all nodes have; an instance of it is the function.
+        setup: The argument of the class, as :func:`shared` gives it.
+    """
+
+    def __init__(self, function: Callable[[Any], Callable[[Argument], Answer]], setup: Any) -> None:
+        self._ray = extras.need("ray", "scale")
+        self._function, self._setup = function, setup
+        self._actor: Any = None
+        #: The node that the actor runs on, by its identifier; "" where there is none.
+        self.node = ""
+        self._stopped = False
+        self._lock = threading.Lock()
+
+    def __call__(self, argument: Argument) -> Answer:
+        """Apply the function; see :class:`pneumo_edge.scale.workers.Worker`."""
+        exceptions = self._ray.exceptions
+        try:
+            if self._actor is None:
+                self._start()
+            answer: Answer = self._ray.get(self._actor.call.remote(argument))
+        except exceptions.RayTaskError as error:
+            raise error.cause from error
+        except (exceptions.RayActorError, exceptions.ObjectLostError) as error:
+            self._actor, node, self.node = None, self.node, ""
+            where = f" on node {node[:8]}" if node else ""
+            raise EndedError(f"a process of the cluster ended{where}") from error
+        return answer
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._stopped:
+                raise EndedError("it was closed")
+            # A new one is started here and not by Ray, so that what ended it is counted.
+            self._actor = self._ray.remote(num_cpus=1, max_restarts=0)(Actor).remote()
+        try:
+            self.node = self._ray.get(self._actor.begin.remote(self._function, self._setup))
+        except self._ray.exceptions.RayTaskError:
+            self._ray.kill(self._actor)
+            self._actor = None
+            raise
+
+    def stop(self) -> None:
+        """End the actor, from any thread."""
+        with self._lock:
+            self._stopped = True
+            actor = self._actor
+        if actor is not None:
+            # The cluster may be gone.
+            with contextlib.suppress(Exception):
+                self._ray.kill(actor)
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
+class Actor:
+    """What runs on a node: the function."""
+
+    def __init__(self) -> None:
+        self._function: Any = None
+
+    def begin(self, function: Callable[[Any], Any], setup: object) -> str:
+        """Make the function; the node that this is."""
+        self._function = function(setup)
+        return str(extras.need("ray", "scale").get_runtime_context().get_node_id())
+
+    def call(self, argument: object) -> Any:
+        """Apply it."""
+        return self._function(argument)
+
+
+def shared(setup: object) -> Any:
+    """Put an object where all nodes can get it."""
+    return extras.need("ray", "scale").put(setup)
