@@ -111,11 +111,12 @@ def test_cluster_of_four_nodes_gives_the_same_rows_though_one_is_lost(
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         nodes = {node.node_id: node for node in [cluster.add_node(num_cpus=1) for _ in range(3)]}
         cluster.wait_for_nodes()
-        call, lock, lost = ActorWorker.__call__, threading.Lock(), []
+        call, lock = ActorWorker.__call__, threading.Lock()
+        lost: list[str] = []
 
         def call_and_lose_a_node(self: Any, task: Any) -> Any:
             if self._actor is None and not lost:
