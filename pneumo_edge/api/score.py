@@ -19,7 +19,7 @@ from pneumo_edge.runtime.engines import ENGINES
 from pneumo_edge.runtime.identity import PredictorIdentity
 from pneumo_edge.scale import cluster, listing, plan, run, stores
 from pneumo_edge.scale.rows import ShardCounts
-from pneumo_edge.scale.run import Job, Manifest, ShardWorker
+from pneumo_edge.scale.run import Job, ScoreManifest, ShardWorker
 from pneumo_edge.scale.shards import Scorer
 from pneumo_edge.scale.workers import LocalWorker
 
@@ -43,7 +43,7 @@ class Scored:
     """
 
     folder: str
-    manifest: Manifest
+    manifest: ScoreManifest
     images: int
     seconds: float
 

@@ -50,7 +50,7 @@ class ShardFile:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class ScoreManifest:
     """Closes a data set: what was scored by what, with counts.
 
     Attributes:
@@ -242,7 +242,7 @@ def _ends(worker: ShardWorker, stopped: threading.Event, task: Task) -> str:
     return ""
 
 
-def close(job: Job, done: set[str], counts: dict[int, ShardCounts]) -> Manifest:
+def close(job: Job, done: set[str], counts: dict[int, ShardCounts]) -> ScoreManifest:
     """Write the manifest of a data set of which every shard is scored.
 
     Args:
@@ -270,7 +270,7 @@ def close(job: Job, done: set[str], counts: dict[int, ShardCounts]) -> Manifest:
     return manifest
 
 
-def read_manifest(job: Job) -> Manifest:
+def read_manifest(job: Job) -> ScoreManifest:
     """Read the manifest of a finished data set.
 
     Raises:
@@ -279,12 +279,12 @@ def read_manifest(job: Job) -> Manifest:
     """
     path = stores.join(job.folder, MANIFEST)
     try:
-        return records.loads(Manifest, stores.of(path).read(path))
+        return records.loads(ScoreManifest, stores.of(path).read(path))
     except records.RecordError as error:
         raise ResultsError(f"{path} is not valid: {error}", "a manifest of `pneumo-edge score`", "Delete it") from error
 
 
-def _manifest(job: Job, found: Iterable[tuple[str, ShardCounts]]) -> Manifest:
+def _manifest(job: Job, found: Iterable[tuple[str, ShardCounts]]) -> ScoreManifest:
     labels: Counter[str] = Counter()
     errors: Counter[str] = Counter()
     uncertain = out_of_distribution = images = 0
@@ -299,7 +299,7 @@ def _manifest(job: Job, found: Iterable[tuple[str, ShardCounts]]) -> Manifest:
         seconds += counts.seconds
         digest.update(counts.rows_sha256.encode())
         shards.append(ShardFile(file, counts.rows, counts.rows_sha256))
-    return Manifest(
+    return ScoreManifest(
         schema_version=_SCHEMA_VERSION,
         source=job.plan.source.given,
         predictor=job.predictor,

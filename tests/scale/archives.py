@@ -17,7 +17,7 @@ from pneumo_edge import Classifier
 from pneumo_edge.runtime.identity import PredictorIdentity
 from pneumo_edge.scale import listing, plan, rows, run
 from pneumo_edge.scale.rows import ShardCounts
-from pneumo_edge.scale.run import Job, Manifest
+from pneumo_edge.scale.run import Job, ScoreManifest
 from pneumo_edge.scale.shards import Scorer, Task
 
 #: Images, by name; the last one is no image.
@@ -79,7 +79,7 @@ class Here:
 
 def score_here(
     classifier: Classifier, source: object, place: Path | str, *, column: str = "", day: str = ""
-) -> tuple[list[dict[str, Any]], Manifest]:
+) -> tuple[list[dict[str, Any]], ScoreManifest]:
     """Score a source in this process; the rows of the data set, and its manifest."""
     planned = plan.make(str(place), listing.open_source(str(source), column, day), SHARD_SIZE, lambda images: None)
     job = Job(str(place), planned, PredictorIdentity.of(classifier))
@@ -88,7 +88,7 @@ def score_here(
     return read_rows(job.folder, manifest), manifest
 
 
-def read_rows(folder: str, manifest: Manifest) -> list[dict[str, Any]]:
+def read_rows(folder: str, manifest: ScoreManifest) -> list[dict[str, Any]]:
     """The rows of the shards of a data set, in order."""
     parquet = pytest.importorskip("pyarrow.parquet")
     tables = (parquet.read_table(f"{folder}/{shard.file}", partitioning=None) for shard in manifest.shards)

@@ -19,7 +19,7 @@ from pneumo_edge.api.score import Scored
 from pneumo_edge.errors import StoreError
 from pneumo_edge.runtime.identity import PredictorIdentity
 from pneumo_edge.scale import listing, plan, run, stores
-from pneumo_edge.scale.run import Job, Manifest
+from pneumo_edge.scale.run import Job, ScoreManifest
 from pneumo_edge.scale.shards import Scorer
 from pneumo_edge.scale.workers import EndedError, LocalWorker
 from tests.scale import archives
@@ -48,7 +48,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(classifier: Classifier, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+def undisturbed(classifier: Classifier, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> ScoreManifest:
     place = tmp_path_factory.mktemp("undisturbed") / "out"
     planned = plan.make(str(place), listing.open_source(str(archive)), _SIZE, lambda images: None)
     job = Job(str(place), planned, PredictorIdentity.of(classifier))
@@ -62,7 +62,7 @@ def _rows(scored: Scored) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_image_that_ends_its_process_costs_its_own_row(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Manifest
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: ScoreManifest
 ) -> None:
     (tmp_path / "python").mkdir()
     (tmp_path / "python" / "sitecustomize.py").write_text(_SITECUSTOMIZE)
@@ -83,7 +83,7 @@ def test_image_that_ends_its_process_costs_its_own_row(
 
 
 @pytest.mark.slow
-def test_killed_workers_are_replaced(archive: Path, tmp_path: Path, undisturbed: Manifest) -> None:
+def test_killed_workers_are_replaced(archive: Path, tmp_path: Path, undisturbed: ScoreManifest) -> None:
     killed = []
 
     def kill() -> None:
@@ -104,7 +104,7 @@ def test_killed_workers_are_replaced(archive: Path, tmp_path: Path, undisturbed:
 
 
 @pytest.mark.slow
-def test_killed_run_is_continued(archive: Path, tmp_path: Path, undisturbed: Manifest) -> None:
+def test_killed_run_is_continued(archive: Path, tmp_path: Path, undisturbed: ScoreManifest) -> None:
     import psutil
 
     place = tmp_path / "out"
@@ -132,7 +132,7 @@ def test_killed_run_is_continued(archive: Path, tmp_path: Path, undisturbed: Man
 
 
 def test_full_disk_is_told_and_the_finished_shards_stay(
-    classifier: Classifier, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Manifest
+    classifier: Classifier, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: ScoreManifest
 ) -> None:
     planned = plan.make(str(tmp_path), listing.open_source(str(archive)), _SIZE, lambda images: None)
     job = Job(str(tmp_path), planned, PredictorIdentity.of(classifier))
@@ -152,7 +152,7 @@ def test_full_disk_is_told_and_the_finished_shards_stay(
 
 
 def test_store_that_fails_for_a_shard_is_asked_again_by_the_next_run(
-    classifier: Classifier, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Manifest
+    classifier: Classifier, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: ScoreManifest
 ) -> None:
     fsspec = pytest.importorskip("fsspec", reason="the extra 'scale' is not installed")
     monkeypatch.setattr(stores, "_WAITS", (0.0,))

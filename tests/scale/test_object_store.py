@@ -14,7 +14,7 @@ from pneumo_edge import Classifier, score
 from pneumo_edge.cli import app
 from pneumo_edge.scale import listing
 from pneumo_edge.scale.cluster import ActorWorker
-from pneumo_edge.scale.run import MANIFEST, Manifest
+from pneumo_edge.scale.run import MANIFEST, ScoreManifest
 from tests.scale import archives
 
 pytest.importorskip("s3fs", reason="the extra 'scale' is not installed")
@@ -31,7 +31,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def local(classifier: Classifier, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+def local(classifier: Classifier, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> ScoreManifest:
     return archives.score_here(classifier, archive, tmp_path_factory.mktemp("local") / "out")[1]
 
 
@@ -62,7 +62,12 @@ def store(archive: Path) -> Iterator[Any]:
 
 
 def test_results_from_and_to_a_store_are_those_of_a_folder(
-    classifier: Classifier, archive: Path, store: Any, local: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    classifier: Classifier,
+    archive: Path,
+    store: Any,
+    local: ScoreManifest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source = f"s3://{_BUCKET}/archive"
     _, to_disk = archives.score_here(classifier, source, tmp_path / "out")
@@ -105,7 +110,7 @@ def test_address_that_is_not_there_is_told_in_one_line(
 
 
 def test_cluster_of_four_nodes_gives_the_same_rows_though_one_is_lost(
-    store: Any, local: Manifest, monkeypatch: pytest.MonkeyPatch
+    store: Any, local: ScoreManifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray", reason="the extra 'scale' is not installed")
     from ray.cluster_utils import Cluster

@@ -9,10 +9,13 @@ from typer.testing import CliRunner
 from pneumo_edge import Classifier, PneumoEdgeError, score
 from pneumo_edge.cli import app
 from pneumo_edge.scale import listing, plan, rows
-from pneumo_edge.scale.run import Manifest
+from pneumo_edge.scale.run import ScoreManifest
 from tests.scale import archives
 
 pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
+
+#: The rows, and the manifest.
+_Scored = tuple[list[dict[str, Any]], ScoreManifest]
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +24,11 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def scored(classifier: Classifier, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Manifest]:
+def scored(classifier: Classifier, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> _Scored:
     return archives.score_here(classifier, archive, tmp_path_factory.mktemp("scored") / "out")
 
 
-def test_rows_are_those_of_predict(classifier: Classifier, archive: Path, scored: tuple[Any, Manifest]) -> None:
+def test_rows_are_those_of_predict(classifier: Classifier, archive: Path, scored: _Scored) -> None:
     found, _ = scored
     assert [row["name"] for row in found] == list(archives.NAMES)
     for row in found:
@@ -45,7 +48,7 @@ def test_rows_are_those_of_predict(classifier: Classifier, archive: Path, scored
     assert [row["shard"] for row in found] == [0, 0, 0, 1, 1, 1, 2]
 
 
-def test_manifest_counts_the_rows(scored: tuple[Any, Manifest]) -> None:
+def test_manifest_counts_the_rows(scored: _Scored) -> None:
     found, manifest = scored
     labels = [row["label"] for row in found if row["label"]]
     assert manifest.images == len(found) == 7
@@ -56,7 +59,7 @@ def test_manifest_counts_the_rows(scored: tuple[Any, Manifest]) -> None:
 
 
 def test_processes_give_the_same_rows_and_a_second_call_scores_what_is_missing(
-    archive: Path, tmp_path: Path, scored: tuple[Any, Manifest]
+    archive: Path, tmp_path: Path, scored: _Scored
 ) -> None:
     place = tmp_path / "out"
     first = score(archive, place, workers=2, shard_size=archives.SHARD_SIZE)
@@ -88,7 +91,7 @@ def test_another_model_writes_beside(archive: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["tar", "bytes", "struct", "paths", "list", "pattern"])
 def test_every_form_of_an_archive_gives_the_same_answers(
-    classifier: Classifier, archive: Path, tmp_path: Path, scored: tuple[Any, Manifest], kind: str
+    classifier: Classifier, archive: Path, tmp_path: Path, scored: _Scored, kind: str
 ) -> None:
     contents = [(archive / name).read_bytes() for name in archives.NAMES]
     days = [f"2024-01-0{number + 1}" for number in range(7)]

@@ -22,6 +22,8 @@ from pneumo_edge.benchmarks.summary import summarise
 from pneumo_edge.cli import SUMMARIES
 from pneumo_edge.converters import proof
 from pneumo_edge.runtime.classifier import read_spec
+from pneumo_edge.runtime.identity import PredictorIdentity
+from pneumo_edge.scale.run import ScoreManifest, ShardFile
 from pneumo_edge.scoring import scores
 from tools import benchmark_pages, site
 
@@ -96,6 +98,12 @@ def _documents() -> Iterator[tuple[str, str]]:
     model = bundled.path(bundled.DEFAULT)
     yield "model-spec", records.dumps(read_spec(model))
     yield "proof", proof.path(model).read_text(encoding="utf-8")
+    of = PredictorIdentity(
+        "mobilenetv2-int8", "0" * 64, "litert", "2", ("NORMAL", "PNEUMONIA"), "PNEUMONIA", True, False
+    )
+    shards = (ShardFile("0000000-0.parquet", 2, "0" * 64),)
+    scored = ScoreManifest(1, "archive", of, 2, {"NORMAL": 1}, 0, 1, {"ImageError": 1}, 0.5, "0" * 64, shards)
+    yield "score-manifest", records.dumps(scored)
     yield "scores", records.dumps(scores.read(_ROOT / benchmark_pages.SCORES))
     measured = _ROOT / benchmark_pages.FULL
     yield "benchmark-results", records.dumps(results.read(measured))
