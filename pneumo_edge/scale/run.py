@@ -8,6 +8,7 @@ there is not made again, and another model writes beside it.
 from __future__ import annotations
 
 import hashlib
+import random
 import re
 import threading
 from collections import Counter
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 
 from pneumo_edge._util import records
 from pneumo_edge._util.records import Count
@@ -137,6 +138,9 @@ def score(
 ) -> dict[int, ShardCounts]:
     """Score the shards that are not done.
 
+    Several runs may score one data set at the same time. Each begins somewhere else, and leaves out what another has
+    written meanwhile.
+
     Args:
         job: The work.
         done: Files that are there.
@@ -144,7 +148,7 @@ def score(
         scored: Called after each shard.
 
     Returns:
-        The counts of each shard that was scored, by its number.
+        The counts of each shard that this run scored, by its number.
 
     Raises:
         StoreError: The store of the source or of the data set failed for some shards. The others were scored.
@@ -152,14 +156,14 @@ def score(
         OSError: A file cannot be read or written.
     """
     stopped = threading.Event()
-    pool: Workers[tuple[Task, PlannedShard], ShardCounts] = Workers(
-        [partial(_persist, worker, stopped) for worker in workers]
+    pool: Workers[tuple[Task, PlannedShard], ShardCounts | None] = Workers(
+        [partial(_unless_there, job, partial(_persist, worker, stopped)) for worker in workers]
     )
-    tasks = job.tasks(done)
+    tasks = _from_somewhere(job, done)
     counts: dict[int, ShardCounts] = {}
     failures: list[StoreError] = []
     in_a_row = 0
-    waiting: set[Future[ShardCounts]] = set()
+    waiting: set[Future[ShardCounts | None]] = set()
     try:
         while True:
             waiting |= {pool.submit(task) for task in islice(tasks, 2 * len(workers) - len(waiting))}
@@ -176,6 +180,8 @@ def score(
                         raise
                     continue
                 in_a_row = 0
+                if found is None:
+                    continue
                 counts[found.shard] = found
                 scored(found)
     finally:
@@ -192,6 +198,21 @@ def score(
             "Run the same command again to score them",
         )
     return counts
+
+
+def _from_somewhere(job: Job, done: set[str]) -> Iterator[tuple[Task, PlannedShard]]:
+    """The shards that are not done; where some are, another run may be at work on the first of the others."""
+    start = random.randrange(max(1, sum(1 for _ in job.tasks(done)))) if done else 0
+    return chain(islice(job.tasks(done), start, None), islice(job.tasks(done), start))
+
+
+def _unless_there(
+    job: Job, scored: Callable[[tuple[Task, PlannedShard]], ShardCounts], work: tuple[Task, PlannedShard]
+) -> ShardCounts | None:
+    """Score a shard whose file another run has not written meanwhile."""
+    if stores.of(job.folder).exists(stores.join(job.folder, work[0].file)):
+        return None
+    return scored(work)
 
 
 def _persist(worker: ShardWorker, stopped: threading.Event, work: tuple[Task, PlannedShard]) -> ShardCounts:

@@ -56,6 +56,9 @@ class Store(Protocol):
             OSError: It cannot be written; the error names the path.
         """
 
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file now."""
+
     def names(self, folder: str) -> set[str]:
         """The names in a folder; none where it does not exist."""
 
@@ -109,6 +112,9 @@ class _Local:
         with files.atomic(Path(path)) as temporary:
             temporary.write_bytes(content)
 
+    def exists(self, path: str) -> bool:
+        return Path(path).exists()
+
     def names(self, folder: str) -> set[str]:
         try:
             return set(os.listdir(folder))  # noqa: PTH208 (names, of which there may be very many)
@@ -153,6 +159,11 @@ class _Remote:
             _persist(path, lambda: self.system.pipe_file(path, content))
         except FileNotFoundError as error:  # of the bucket
             raise listing_errors(path, error) from error
+
+    def exists(self, path: str) -> bool:
+        # Another run may have written it since the folder was listed.
+        self.system.invalidate_cache()
+        return bool(_persist(path, lambda: self.system.exists(path)))
 
     def names(self, folder: str) -> set[str]:
         self.system.invalidate_cache()

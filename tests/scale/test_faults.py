@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -18,9 +19,9 @@ from pneumo_edge import Classifier, score
 from pneumo_edge.api.score import Scored
 from pneumo_edge.errors import StoreError
 from pneumo_edge.runtime.identity import PredictorIdentity
-from pneumo_edge.scale import listing, plan, run, stores
+from pneumo_edge.scale import listing, plan, rows, run, stores, workers
 from pneumo_edge.scale.run import Job, ScoreManifest
-from pneumo_edge.scale.shards import Scorer
+from pneumo_edge.scale.shards import Scorer, Task
 from pneumo_edge.scale.workers import EndedError, LocalWorker
 from tests.scale import archives
 
@@ -28,18 +29,30 @@ pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
 
 _NAMES = [f"{number // 8}/{number:02d}.png" for number in range(24)]
 _SIZE = 8
-#: A module that Python imports as it starts: an image with this in it ends the process that decodes it.
-_POISON = b"POISON"
+#: In an image: the process that decodes it ends, or waits for ever and says so by a file.
+_POISON, _WAIT = b"POISON", b"WAIT"
+#: A module that Python imports as it starts.
 _SITECUSTOMIZE = f"""
-import os, signal
+import os, pathlib, signal, time
 from pneumo_edge.imaging import images
 decode = images.decode
-def decode_or_die(data, *arguments):
+def disturbed(data, *arguments):
     if {_POISON!r} in data:
         os.kill(os.getpid(), signal.SIGSEGV)
+    if {_WAIT!r} in data:
+        pathlib.Path(os.environ["WAITS"]).touch()
+        time.sleep(3600)
     return decode(data, *arguments)
-images.decode = decode_or_die
+images.decode = disturbed
 """
+
+
+@pytest.fixture
+def disturbing(tmp_path: Path) -> dict[str, str]:
+    """Variables for processes that mind :data:`_POISON` and :data:`_WAIT`."""
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python" / "sitecustomize.py").write_text(_SITECUSTOMIZE)
+    return {"PYTHONPATH": str(tmp_path / "python"), "WAITS": str(tmp_path / "waits")}
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +75,10 @@ def _rows(scored: Scored) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_image_that_ends_its_process_costs_its_own_row(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: ScoreManifest
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disturbing: dict[str, str], undisturbed: ScoreManifest
 ) -> None:
-    (tmp_path / "python").mkdir()
-    (tmp_path / "python" / "sitecustomize.py").write_text(_SITECUSTOMIZE)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "python"))
+    for name, value in disturbing.items():
+        monkeypatch.setenv(name, value)
     poisoned = archives.draw(tmp_path / "in", _NAMES)
     for name in ("1/09.png", "1/14.png"):
         (poisoned / name).write_bytes(_POISON)
@@ -84,47 +96,59 @@ def test_image_that_ends_its_process_costs_its_own_row(
 
 @pytest.mark.slow
 def test_killed_workers_are_replaced(archive: Path, tmp_path: Path, undisturbed: ScoreManifest) -> None:
-    killed = []
+    import psutil
+
+    killed: set[int] = set()
+    over = threading.Event()
 
     def kill() -> None:
-        import psutil
-
-        for _ in range(3):
-            time.sleep(0.4)
-            if children := psutil.Process().children():
-                killed.append(children[0].pid)
-                children[0].kill()
+        while not over.wait(0.02) and len(killed) < 3:
+            for child in psutil.Process().children():
+                with contextlib.suppress(psutil.Error):
+                    # This process may have other children.
+                    if workers.__name__ in child.cmdline() and child.pid not in killed:
+                        child.kill()
+                        killed.add(child.pid)
 
     killer = threading.Thread(target=kill)
     killer.start()
-    found = score(archive, tmp_path / "out", workers=2, shard_size=_SIZE)
-    killer.join()
+    try:
+        found = score(archive, tmp_path / "out", workers=2, shard_size=_SIZE)
+    finally:
+        over.set()
+        killer.join()
     assert killed
     assert found.manifest.rows_sha256 == undisturbed.rows_sha256
 
 
 @pytest.mark.slow
-def test_killed_run_is_continued(archive: Path, tmp_path: Path, undisturbed: ScoreManifest) -> None:
+def test_killed_run_is_continued(archive: Path, tmp_path: Path, disturbing: dict[str, str]) -> None:
     import psutil
 
-    place = tmp_path / "out"
-    command = [sys.executable, "-m", "pneumo_edge", "score", str(archive), "--out", str(place), "--shard-size", "2"]
-    for number, ending in enumerate((signal.SIGKILL, signal.SIGTERM)):
-        with subprocess.Popen([*command, "--workers", "1"], stderr=subprocess.PIPE, text=True) as process:
-            # Until there are results, and still some to come.
-            while process.poll() is None and len(list(place.glob("model=*/0*.parquet"))) <= 2 * number:
+    place, waits = tmp_path / "out", Path(disturbing["WAITS"])
+    # No run comes to its end before it is killed.
+    waiting = archives.draw(tmp_path / "in", _NAMES)
+    with (waiting / _NAMES[20]).open("ab") as stream:
+        stream.write(_WAIT)
+    command = [sys.executable, "-m", "pneumo_edge", "score", str(waiting), "--out", str(place), "--shard-size", "2"]
+    done = 0
+    for ending in (signal.SIGKILL, signal.SIGTERM):
+        with subprocess.Popen(
+            [*command, "--workers", "1"], stderr=subprocess.PIPE, text=True, env={**os.environ, **disturbing}
+        ) as process:
+            while process.poll() is None and len(list(place.glob("model=*/0*.parquet"))) == done and not waits.exists():
                 time.sleep(0.01)
             children = psutil.Process(process.pid).children()
             process.send_signal(ending)
             _, told = process.communicate()
         # Its workers end with it.
-        psutil.wait_procs(children, timeout=30)
-        assert not any(child.is_running() for child in children)
+        psutil.wait_procs(children, timeout=60)
+        assert children and not any(child.is_running() for child in children)
+        done = len(list(place.glob("model=*/0*.parquet")))
     assert process.returncode == 130
     assert "interrupted; finished work is saved. Run the same command again to continue" in told
-    done = len(list(place.glob("model=*/0*.parquet")))
-    assert 2 < done < 12
-    found = score(archive, place, shard_size=2, workers=1)
+    assert 0 < done < 12
+    found = score(waiting, place, shard_size=2, workers=1)
     assert found.images == 24 - 2 * done
     whole = score(archive, tmp_path / "whole", shard_size=2, workers=1)
     assert _rows(found) == _rows(whole)
@@ -181,6 +205,26 @@ def test_store_that_fails_for_a_shard_is_asked_again_by_the_next_run(
     counts = run.score(job, done, [archives.Here(scorer)], lambda counts: None)
     assert sorted(counts) == [1]
     assert run.close(job, done, counts).rows_sha256 == undisturbed.rows_sha256
+
+
+def test_two_runs_at_the_same_time_share_the_work(
+    classifier: Classifier, archive: Path, tmp_path: Path, undisturbed: ScoreManifest
+) -> None:
+    planned = plan.make(str(tmp_path), listing.open_source(str(archive)), _SIZE, lambda images: None)
+    job = Job(str(tmp_path), planned, PredictorIdentity.of(classifier))
+    scorer = Scorer(job.setup(str(classifier.path)))
+    others: list[dict[int, rows.ShardCounts]] = []
+
+    def after_another(task: Task) -> rows.ShardCounts:
+        if not others:
+            others.append({})
+            others[0] = run.score(job, set(), [archives.Here(scorer)], lambda counts: None)
+        return scorer(task)
+
+    counts = run.score(job, set(), [archives.Here(after_another)], lambda counts: None)
+    # Both scored the shard that one was at, and nothing else is done twice.
+    assert (sorted(counts), sorted(others[0])) == ([0], [0, 1, 2])
+    assert run.close(job, set(), counts).rows_sha256 == undisturbed.rows_sha256
 
 
 class _Doubled:
