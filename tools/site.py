@@ -25,6 +25,7 @@ from pneumo_edge.benchmarks.summary import summarise
 from pneumo_edge.converters.proof import Proof
 from pneumo_edge.runs import Run
 from pneumo_edge.scale.run import ScoreManifest
+from pneumo_edge.scale.summary import Summary
 from pneumo_edge.scoring import scores
 from pneumo_edge.spec import ModelSpec
 from pneumo_edge.studies import Study
@@ -55,6 +56,7 @@ DOCUMENTS: dict[str, tuple[type, str]] = {
     "benchmark-results": (results.Results, "is `results.json`, which `pneumo-edge benchmark` writes"),
     "verdict": (verdict_file.VerdictRecord, "is `verdict.json`, which `pneumo-edge benchmark` writes"),
     "score-manifest": (ScoreManifest, "is `_manifest.json` in a data set that `pneumo-edge score` writes"),
+    "score-summary": (Summary, "is `_summary.json` in a data set that `pneumo-edge score` writes"),
     "scores": (scores.EvaluationScores, "is `scores.json`, which `pneumo-edge evaluate` writes"),
 }
 #: A role of Sphinx, as docstrings use them, after Markdown has made code of its name.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def save(figure: Figure, target: Path | IO[str], **options: Any) -> None:
+def save(figure: Figure, target: Path | IO[str] | IO[bytes], **options: Any) -> None:
     """Save a ``matplotlib.figure.Figure``.
 
     matplotlib sets what stands between dollar signs as mathematics, and fails where it is none; its fonts take no lone

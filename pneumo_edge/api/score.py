@@ -17,10 +17,11 @@ from pneumo_edge.api.arguments import PathArgument, Tell
 from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.runtime.engines import ENGINES
 from pneumo_edge.runtime.identity import PredictorIdentity
-from pneumo_edge.scale import cluster, listing, plan, run, stores
+from pneumo_edge.scale import cluster, listing, plan, run, stores, summary
 from pneumo_edge.scale.rows import ShardCounts
 from pneumo_edge.scale.run import Job, ScoreManifest, ShardWorker
 from pneumo_edge.scale.shards import Scorer
+from pneumo_edge.scale.summary import Summary
 from pneumo_edge.scale.workers import LocalWorker
 
 #: Images of a shard by default, and the most.
@@ -38,12 +39,14 @@ class Scored:
     Attributes:
         folder: The folder with the Parquet files, a path or URL.
         manifest: Counts and hashes, which the folder's ``_manifest.json`` holds.
+        summary: Groups, speed and drift, which the folder's ``_summary.json`` holds.
         images: Images that this call scored; the others were scored before.
         seconds: Wall time of this call.
     """
 
     folder: str
     manifest: ScoreManifest
+    summary: Summary
     images: int
     seconds: float
 
@@ -107,7 +110,9 @@ def score(
     done = run.finished(job)
     pending = [shard.rows for _, shard in job.tasks(done)]
     if not pending and run.MANIFEST in done:
-        return Scored(job.folder, run.read_manifest(job), 0, time.monotonic() - began)
+        manifest = run.read_manifest(job)
+        summarised = summary.read(job.folder) if summary.SUMMARY in done else _summarise(job, manifest, classifier)
+        return Scored(job.folder, manifest, summarised, 0, time.monotonic() - began)
     counts: dict[int, ShardCounts] = {}
     if pending:
         with (
@@ -116,7 +121,13 @@ def score(
         ):
             counts = run.score(job, done, started, scored)
     manifest = run.close(job, done, counts)
-    return Scored(job.folder, manifest, sum(each.rows for each in counts.values()), time.monotonic() - began)
+    summarised = _summarise(job, manifest, classifier)
+    scored_now = sum(each.rows for each in counts.values())
+    return Scored(job.folder, manifest, summarised, scored_now, time.monotonic() - began)
+
+
+def _summarise(job: Job, manifest: ScoreManifest, classifier: Classifier) -> Summary:
+    return summary.write(job.folder, (shard.file for shard in manifest.shards), classifier.spec)
 
 
 @contextmanager

@@ -76,6 +76,8 @@ def score(
 
 
 def _print(scored: Scored) -> None:
+    from pneumo_edge.scale import summary
+
     found = scored.manifest
     labels = ", ".join(f"{count:,} {printable(label)}" for label, count in found.labels.items())
     remarks = f"{found.uncertain:,} uncertain, {found.out_of_distribution:,} out-of-distribution"
@@ -85,6 +87,8 @@ def _print(scored: Scored) -> None:
     if found.errors:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.errors.items())
         typer.echo(f"warning: {sum(found.errors.values()):,} images were not classified: {kinds}", err=True)
+    for line in summary.lines(scored.summary):
+        typer.echo(line)
     if scored.images:
         speed = scored.images / max(scored.seconds, 1e-9)
         core = found.images / max(found.worker_seconds, 1e-9)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pneumo_edge._util import drawing, extras, files
+from pneumo_edge._util import drawing, extras
 from pneumo_edge.evaluation.drift import Comparison
-from pneumo_edge.scale.summary import Summary
 from pneumo_edge.spec import HistogramSpec, ValidationDistributionSpec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from pneumo_edge.scale.summary import Summary
 
 _SCORED, _VALIDATION, _MUTED, _RULE = "#D55E00", "#0072B2", "#62656b", "#dcdcd7"
 _STYLE: dict[Any, Any] = {
@@ -34,17 +35,18 @@ _MOST_TICKS, _MOST_NAME = 20, 18
 _MOST_CLASSES = 4
 
 
-def draw_drift(summary: Summary, described: ValidationDistributionSpec, path: Path) -> None:
+def drift_figure(summary: Summary, described: ValidationDistributionSpec) -> bytes:
     """Draw distributions beside those on the validation images, and the stability index of each group.
 
     Args:
         summary: A summary with comparisons.
         described: The validation distribution that it was compared with.
-        path: The PNG file.
+
+    Returns:
+        The bytes of a PNG file.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        OSError: The file cannot be written.
     """
     extras.need("matplotlib", "report")
     from matplotlib import rc_context
@@ -58,14 +60,11 @@ def draw_drift(summary: Summary, described: ValidationDistributionSpec, path: Pa
         for each, beside in zip(whole, panels, strict=True):
             _draw_distribution(beside[0], each, summary, described)
             if summary.grouped_by:
-                same = (each.number, each.class_name)
-                groups = [other for other in summary.drift if other.group is not None]
-                _draw_groups(
-                    beside[1], [other for other in groups if (other.number, other.class_name) == same], summary
-                )
+                _draw_groups(beside[1], [other for other in summary.drift if _is_group_of(other, each)], summary)
         panels[0][0].legend(frameon=False, loc="lower right")
-        with files.atomic(path) as temporary:
-            drawing.save(figure, temporary, format="png", dpi=110)
+        stream = io.BytesIO()
+        drawing.save(figure, stream, format="png", dpi=110)
+    return stream.getvalue()
 
 
 def _is_group_of(other: Comparison, whole: Comparison) -> bool:

@@ -16,13 +16,15 @@ import numpy.typing as npt
 
 from pneumo_edge._util import extras, records
 from pneumo_edge._util.records import Count
-from pneumo_edge.errors import printable
+from pneumo_edge.errors import ResultsError, printable
 from pneumo_edge.evaluation import drift
 from pneumo_edge.evaluation.comparison import p_value
 from pneumo_edge.evaluation.drift import Comparison, Counted
-from pneumo_edge.scale import rows
+from pneumo_edge.scale import figures, rows, stores
 from pneumo_edge.spec import ModelSpec, ValidationDistributionSpec
 
+#: Files beside those of the shards; readers of Parquet folders pass over names that begin like this.
+SUMMARY, FIGURE = "_summary.json", "_drift.png"
 #: What :attr:`Summary.without_drift` says of a file from before there were validation distributions.
 NO_DISTRIBUTION = (
     "this file carries no validation distribution; export the model again with this version of pneumo-edge to measure "
@@ -204,6 +206,50 @@ def _count(part: Any, spec: ModelSpec, described: ValidationDistributionSpec) ->
     return drift.count(described, by_class, distances)
 
 
+def write(folder: str, files: Iterable[str], spec: ModelSpec) -> Summary:
+    """Summarise a finished data set into :data:`SUMMARY`, and draw :data:`FIGURE` where drift was measured.
+
+    The figure is left out where matplotlib is not installed.
+
+    Args:
+        folder: The folder of the shards, a path or URL.
+        files: The names of their files.
+        spec: As for :func:`summarise`.
+
+    Raises:
+        MissingExtraError: As :func:`summarise`.
+        StoreError: The store fails.
+        OSError: A file cannot be read or written.
+    """
+    store = stores.of(folder)
+
+    def opened() -> Iterator[Any]:
+        for file in files:
+            with store.open(stores.join(folder, file)) as stream:
+                yield stream
+
+    found = summarise(opened(), spec)
+    if spec.validation_distribution and found.drift and extras.is_installed("matplotlib"):
+        store.write(stores.join(folder, FIGURE), figures.drift_figure(found, spec.validation_distribution))
+    store.write(stores.join(folder, SUMMARY), records.document(found).encode())
+    return found
+
+
+def read(folder: str) -> Summary:
+    """Read the summary of a data set.
+
+    Raises:
+        ResultsError: It is damaged.
+        StoreError: The store fails.
+        OSError: It cannot be read.
+    """
+    path = stores.join(folder, SUMMARY)
+    try:
+        return records.loads(Summary, stores.of(path).read(path))
+    except records.RecordError as error:
+        raise ResultsError(f"{path} is not valid: {error}", "a summary of `pneumo-edge score`", "Delete it") from error
+
+
 def _summary(tallies: Mapping[str, _Tally], by: By | None, seconds: float, spec: ModelSpec) -> Summary:
     whole = _Tally()
     for tally in tallies.values():
@@ -236,38 +282,23 @@ def _summary(tallies: Mapping[str, _Tally], by: By | None, seconds: float, spec:
     )
 
 
-def lines(summary: Summary) -> Iterator[tuple[str, str]]:
-    """The rows of a table for people: what, and its numbers."""
-    yield "images", f"{summary.images:,}"
-    for name, images in summary.labels.items():
-        yield printable(name), _share(images, summary.images)
-    if summary.uncertain is not None:
-        yield "uncertain", _share(summary.uncertain, summary.images)
-    if summary.out_of_distribution is not None:
+def lines(summary: Summary) -> Iterator[str]:
+    """What a summary says beyond the counts of a manifest, in words: one line each."""
+    if summary.out_of_distribution and summary.out_of_distribution_expected is not None:
         yield (
-            "out-of-distribution",
-            f"{_share(summary.out_of_distribution, summary.images)}; of images like the validation images "
-            f"{summary.out_of_distribution_expected:.1%}",
+            f"out-of-distribution: {summary.out_of_distribution / summary.images:.1%}; of images like the validation "
+            f"images {summary.out_of_distribution_expected:.1%}"
         )
-    kinds = ", ".join(f"{kind} {count:,}" for kind, count in summary.errors.items())
-    yield "errors", f"{_share(sum(summary.errors.values()), summary.images)}{f': {kinds}' if kinds else ''}"
-    if summary.images_per_core_second:
-        yield "speed", f"{summary.images_per_core_second:.1f} images a second and core"
-    yield from _drift_lines(summary)
-
-
-def _drift_lines(summary: Summary) -> Iterator[tuple[str, str]]:
     if summary.without_drift:
-        yield "drift", f"not measured: {summary.without_drift}"
+        yield f"drift: not measured: {summary.without_drift}"
         return
     for each in summary.drift:
         if each.group is None:
             of = each.number if each.class_name is None else f"{each.number} of {printable(each.class_name)}"
             yield (
-                "drift",
-                f"{of}: {'YES' if each.drift else 'no'}, {p_value(each.p_corrected)}; stability index {each.index:.3f} "
-                f"(by chance up to {each.index_by_chance:.3f}), Kolmogorov-Smirnov {each.statistic:.3f} (by chance up "
-                f"to {each.statistic_by_chance:.3f})",
+                f"{'drift' if each.drift else 'no drift'} of the {of}: {p_value(each.p_corrected)}; stability index "
+                f"{each.index:.3f} (by chance up to {each.index_by_chance:.3f}), Kolmogorov-Smirnov "
+                f"{each.statistic:.3f} (by chance up to {each.statistic_by_chance:.3f})"
             )
     if summary.grouped_by:
         drifting = list(dict.fromkeys(each.group for each in summary.drift if each.group is not None and each.drift))
@@ -275,11 +306,6 @@ def _drift_lines(summary: Summary) -> Iterator[tuple[str, str]]:
         names = ", ".join(printable(name or ".") for name in drifting[:_NAMED])
         more = f" and {len(drifting) - _NAMED} more" if len(drifting) > _NAMED else ""
         yield (
-            f"drift by {summary.grouped_by}",
-            f"{len(drifting)} of {compared} with at least {drift.LEAST_IMAGES} images"
-            f"{': ' if names else ''}{names}{more}",
+            f"drift by {summary.grouped_by}: {len(drifting)} of {compared} with at least {drift.LEAST_IMAGES} images"
+            f"{': ' if names else ''}{names}{more}"
         )
-
-
-def _share(images: int, of: int) -> str:
-    return f"{images:,} ({images / of:.1%})" if of else f"{images:,}"

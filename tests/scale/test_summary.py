@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from pneumo_edge import Classifier
 from pneumo_edge._util import records
+from pneumo_edge.cli import app
 from pneumo_edge.evaluation import drift
 from pneumo_edge.runtime.classifier import Prediction, Timings
 from pneumo_edge.runtime.identity import PredictorIdentity
 from pneumo_edge.scale import figures, rows, summary
 from pneumo_edge.scale.summary import NO_ANSWER, NO_DISTRIBUTION, Summary, summarise
 from pneumo_edge.spec import ConformalSpec, InputCheckSpec, ModelSpec, OutputSpec
+from pneumo_edge.spec.attaching import attach
+from tests.scale import archives
 from tests.specs import make_spec
 
 pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
@@ -76,26 +82,22 @@ def test_counts_shares_and_speed_are_those_of_the_rows() -> None:
     assert found.grouped_by == "folder"
     assert [(each.name, each.images, each.errors) for each in found.groups] == [("a", 120, 0), ("b", 61, 1)]
     assert found.distance_counts and sum(found.distance_counts) == 180
-    text = dict(summary.lines(found))
-    assert text["images"] == "181" and text["errors"] == "1 (0.6%): ImageError 1"
-    assert text["speed"] == "45.2 images a second and core"
-    assert text["drift by folder"] == "0 of 2 with at least 50 images"
+    assert list(summary.lines(found))[-1] == "drift by folder: 0 of 2 with at least 50 images"
     assert records.loads(Summary, records.document(found)) == found
 
 
-def test_drift_is_found_on_the_day_that_has_it(tmp_path: Path) -> None:
+def test_drift_is_found_on_the_day_that_has_it() -> None:
     days = [_rows("a", 150, day, shift=0.2 * (day == 2), day=f"2024-05-0{day}") for day in (1, 2, 3)]
     spec = _spec()
     found = summarise(_shards(*days), spec)
     drifting = [(each.number, each.group) for each in found.drift if each.drift]
     assert found.grouped_by == "day" and ("distance", "2024-05-02") in drifting
     assert {group for _, group in drifting} <= {None, "2024-05-02"}
-    text = dict(summary.lines(found))
-    assert text["drift by day"] == "1 of 3 with at least 50 images: 2024-05-02"
-    assert text["drift"].startswith("probability of PNEUMONIA: no, p")
+    *_, probability, by_day = summary.lines(found)
+    assert by_day == "drift by day: 1 of 3 with at least 50 images: 2024-05-02"
+    assert probability.startswith("no drift of the probability of PNEUMONIA: p = ")
     assert spec.validation_distribution
-    figures.draw_drift(found, spec.validation_distribution, tmp_path / "drift.png")
-    with Image.open(tmp_path / "drift.png") as figure:
+    with Image.open(io.BytesIO(figures.drift_figure(found, spec.validation_distribution))) as figure:
         assert figure.width > 900 and len(np.unique(np.asarray(figure.convert("L")))) > 50
 
 
@@ -112,11 +114,39 @@ def test_a_file_from_before_validation_distributions_says_so() -> None:
     found = summarise(_shards(_rows("a", 60, 1)), _spec(described=False))
     assert (found.drift, found.without_drift, found.out_of_distribution_expected) == ((), NO_DISTRIBUTION, 0.01)
     assert found.grouped_by is None and found.probability_counts == {}
-    assert "this file carries no validation distribution" in dict(summary.lines(found))["drift"]
+    assert "drift: not measured: this file carries no validation distribution" in list(summary.lines(found))[-1]
 
 
 def test_images_that_all_failed_have_no_drift() -> None:
     broken = [rows.failed(f"b/{number}.png", 0, None, "ImageError", "it is no image") for number in range(3)]
     found = summarise(_shards(broken), _spec())
     assert (found.without_drift, found.labels) == (NO_ANSWER, {"NORMAL": 0, "PNEUMONIA": 0})
-    assert dict(summary.lines(found))["errors"] == "3 (100.0%): ImageError 3"
+    assert list(summary.lines(found)) == ["drift: not measured: no image was classified"]
+
+
+def test_score_writes_the_summary_and_draws_the_drift(classifier: Classifier, tmp_path: Path) -> None:
+    model = tmp_path / "drifting.tflite"
+    random = np.random.default_rng(7)
+    described = drift.describe({"PNEUMONIA": random.beta(1, 2, 400)}, random.normal(9, 0.2, 400), range(400), "a test")
+    with zipfile.ZipFile(classifier.path) as packed:
+        end = min(info.header_offset for info in packed.infolist())
+    (tmp_path / "bare.tflite").write_bytes(classifier.path.read_bytes()[:end])
+    attach(tmp_path / "bare.tflite", model, replace(classifier.spec, validation_distribution=described))
+    archive = archives.draw(tmp_path / "images")
+    command = ["score", str(archive), "--out", str(tmp_path / "out"), "--model", str(model), "--workers", "1"]
+    first = CliRunner().invoke(app, command)
+    assert "drift of the distance: p < 0.001; stability index" in first.stdout, first.stderr
+    (folder,) = (tmp_path / "out").glob("model=*")
+    found = summary.read(str(folder))
+    assert (found.images, found.errors) == (7, {"NotAnImageError": 1})
+    assert [each.name for each in found.groups] == ["a", "a-b", "a/deep", "b", "c"]
+    with Image.open(folder / summary.FIGURE) as figure:
+        assert figure.format == "PNG"
+    # It is made again where it is missing, and else read.
+    (folder / summary.SUMMARY).unlink()
+    again = CliRunner().invoke(app, command)
+    assert again.stdout.splitlines()[1:] == first.stdout.splitlines()[1:-1]
+    assert summary.read(str(folder)) == found
+    (folder / summary.SUMMARY).write_text("{}")
+    damaged = CliRunner().invoke(app, command)
+    assert damaged.exit_code == 3 and "_summary.json is not valid: the field images is missing" in damaged.stderr
