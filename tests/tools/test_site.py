@@ -21,9 +21,11 @@ from pneumo_edge.benchmarks.report.runs import gather
 from pneumo_edge.benchmarks.summary import summarise
 from pneumo_edge.cli import SUMMARIES
 from pneumo_edge.converters import proof
+from pneumo_edge.evaluation.drift import Comparison
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.runtime.identity import PredictorIdentity
 from pneumo_edge.scale.run import ScoreManifest, ShardFile
+from pneumo_edge.scale.summary import Group, Summary
 from pneumo_edge.scoring import scores
 from tools import benchmark_pages, site
 
@@ -104,6 +106,12 @@ def _documents() -> Iterator[tuple[str, str]]:
     shards = (ShardFile("0000000-0.parquet", 2, "0" * 64),)
     scored = ScoreManifest(1, "archive", of, 2, {"NORMAL": 1}, 0, 1, {"ImageError": 1}, 0.5, "0" * 64, shards)
     yield "score-manifest", records.dumps(scored)
+    compared = Comparison("distance", None, None, 5, 0.1, 0.2, 0.1, 0.2, 0.5)
+    group = Group("a", 5, {"NORMAL": 5}, 1, 1, 0)
+    summary = Summary(
+        5, {"NORMAL": 5}, 1, 1, 0.01, {}, 2.0, 2.5, "folder", (group,), (compared,), None, (5, 0), {"PNEUMONIA": (4, 1)}
+    )
+    yield "score-summary", records.dumps(summary)
     yield "scores", records.dumps(scores.read(_ROOT / benchmark_pages.SCORES))
     measured = _ROOT / benchmark_pages.FULL
     yield "benchmark-results", records.dumps(results.read(measured))
