@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pneumo_edge.backbones import BACKBONES, SIDE, Backbone
 from pneumo_edge.data.datasource import DataSource
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import ArgumentError, PneumoEdgeError, TrainingError
+from pneumo_edge.scale import cluster
 from pneumo_edge.scoring import trainings
 from pneumo_edge.scoring.trainings import TrainingsCompared
 from pneumo_edge.studies import State, Study, StudyRun
@@ -82,6 +84,7 @@ class StudyPlan:
         folder: The folder of the study.
         cores: Cores of each run; None for those that the study has for it already, or a default.
         memory_bytes: Memory that is set aside for each run; None likewise.
+        address: Address of a Ray cluster that trains; None for this machine.
     """
 
     data: DataSource
@@ -92,6 +95,7 @@ class StudyPlan:
     folder: Path
     cores: int | None = None
     memory_bytes: int | None = None
+    address: str | None = None
 
 
 def train_study(
@@ -107,6 +111,7 @@ def train_study(
     out: PathArgument | None = None,
     cores: int | None = None,
     memory_bytes: int | None = None,
+    address: str | None = None,
     tell: Tell = arguments.print_line,
 ) -> TrainedStudy:
     """Train several networks, each with several seeds, as one study.
@@ -129,6 +134,8 @@ def train_study(
         cores: Cores of each run, 1 to 256; by default those of the machine, at most 4. A run that was started keeps its
             number, because sums depend on it.
         memory_bytes: Memory that is set aside for each run; by default 3 GB.
+        address: Train on a Ray cluster: ``"auto"``, ``"local"``, ``"ray://HOST:PORT"`` or ``"HOST:PORT"``. All nodes
+            must have pneumo-edge, and this machine's paths of the data, of the weights and of ``out``.
         tell: As for :func:`pneumo_edge.train`.
 
     Returns:
@@ -139,7 +146,8 @@ def train_study(
         DataError: The data cannot be used.
         TrainingError: The folder contains a study of other images, or the weights of a network cannot be used.
         BusyError: Another process trains the study.
-        MissingExtraError: The extra ``train`` is not installed.
+        WorkerError: There is no Ray cluster at the address.
+        MissingExtraError: The extra ``train`` is not installed; or ``scale``, for a cluster.
 
     Example:
         >>> study = pneumo_edge.train_study("chest_xray", ["mobilenetv2", "efficientnetb0"], range(5))
@@ -160,6 +168,7 @@ def train_study(
         folder=Path(out) if out is not None else default_folder(recipe),
         cores=None if cores is None else arguments.whole("cores", cores, 1),
         memory_bytes=None if memory_bytes is None else arguments.whole("memory_bytes", memory_bytes, 1),
+        address=address,
     )
     for _ in carry_out(plan, tell):
         pass
@@ -272,14 +281,29 @@ def carry_out(plan: StudyPlan, tell: Tell) -> Iterator[tuple[StudyRun, TrainedRu
             if name not in missing:
                 yield run, _trained(plan, run)
         weights = _find_weights(plan, {run.backbone for run in missing.values()})
-        with bar("Training the study", len(rows), len(rows) - len(missing)) as advance:
-            for task, outcome in tasks.here([_task(plan, run, weights[run.backbone]) for run in missing.values()]):
+        given = [_task(plan, run, weights[run.backbone]) for run in missing.values()]
+        with (
+            bar("Training the study", len(rows), len(rows) - len(missing)) as advance,
+            contextlib.closing(_outcomes(plan, given)) as outcomes,
+        ):
+            for task, outcome in outcomes:
                 run, failed = rows[task.name], isinstance(outcome, PneumoEdgeError)
                 run = replace(run, error=str(outcome) if failed else "")
                 study = study.with_run(run)
                 study.save(plan.folder)
                 advance(1, f"{run.name} failed" if failed else run.name)
                 yield run, outcome if isinstance(outcome, PneumoEdgeError) else _trained(plan, run)
+
+
+def _outcomes(
+    plan: StudyPlan, given: Sequence[_Run]
+) -> Generator[tuple[_Run, _Training | PneumoEdgeError], None, None]:
+    """Carry out tasks here, or on the cluster of the plan."""
+    if plan.address is None or not given:
+        yield from tasks.here(given)
+        return
+    with cluster.connected(plan.address):
+        yield from tasks.on_ray(given)
 
 
 def _read(plan: StudyPlan, tell: Tell) -> Dataset:
@@ -412,7 +436,10 @@ class _Training:
     folder: str
 
 
-def _task(plan: StudyPlan, run: StudyRun, weights: _Weights) -> Task[_Training, _Training]:
+_Run = Task[_Training, _Training]
+
+
+def _task(plan: StudyPlan, run: StudyRun, weights: _Weights) -> _Run:
     return Task(
         name=run.name,
         function=train_run,

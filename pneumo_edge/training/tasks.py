@@ -1,4 +1,8 @@
-"""Carries out trainings in processes of their own, as many at a time as there are cores and memory for."""
+"""Carries out trainings in processes of their own, as many at a time as there are cores and memory for.
+
+On this machine, or on a Ray cluster that this process is connected to: a node's Ray worker then starts the process, so
+that a training is the same everywhere.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,9 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from pneumo_edge._util import cores, memory, subprocesses
+from pneumo_edge._util import cores, extras, memory, subprocesses
 from pneumo_edge._util.subprocesses import Begun
 from pneumo_edge.errors import PneumoEdgeError, TrainingError
 
@@ -18,6 +22,8 @@ Answer = TypeVar("Answer")
 
 #: Seconds between two looks at the processes.
 _PAUSE = 0.1
+#: Times that Ray starts a task again because its node was lost.
+_RETRIES = 10
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,58 @@ def here(tasks: Sequence[Task[Argument, Answer]]) -> Generator[Outcome[Argument,
                 yield task, found
             if not ended:
                 time.sleep(_PAUSE)
+
+
+def on_ray(tasks: Sequence[Task[Argument, Answer]]) -> Generator[Outcome[Argument, Answer], None, None]:
+    """Carry out tasks on the Ray cluster that this process is connected to.
+
+    All nodes have pneumo-edge and the paths of the tasks. A task whose node is lost is started again on another one.
+    The processes end with this one, and with the iterator.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        TrainingError: No node has the cores and the memory of a task.
+    """
+    ray = extras.need("ray", "scale")
+    _check_nodes(ray, tasks)
+    carried_out = ray.remote(_carry_out)
+    pending: dict[Any, Task[Argument, Answer]] = {}
+    try:
+        for task in tasks:
+            needs = {"num_cpus": task.cores, "memory": task.memory_bytes, "max_retries": _RETRIES, "name": task.name}
+            pending[carried_out.options(**needs).remote(task)] = task
+        while pending:
+            (ended, *_), _ = ray.wait(list(pending))
+            task = pending.pop(ended)
+            try:
+                found = ray.get(ended)
+            except ray.exceptions.RayError as error:
+                first = str(error).strip().partition("\n")[0] or type(error).__name__
+                found = TrainingError(
+                    f"{task.name} ended on the cluster ({first})", "nodes that stay", "Run the same command again"
+                )
+            yield task, found
+    finally:
+        for each in pending:
+            ray.cancel(each, force=True)
+
+
+def _carry_out(task: Task[Argument, Answer]) -> Answer | PneumoEdgeError:
+    """On a node: carry out a task."""
+    return outcome(start(task))
+
+
+def _check_nodes(ray: Any, tasks: Sequence[Task[Argument, Answer]]) -> None:
+    """Refuse a task that no node can ever take: Ray would wait for one."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for task in tasks:
+        if not any(node.get("CPU", 0) >= task.cores and node.get("memory", 0) >= task.memory_bytes for node in nodes):
+            most = max((node.get("CPU", 0), node.get("memory", 0)) for node in nodes)
+            raise TrainingError(
+                f"no node of the cluster has {task.cores} cores and {task.memory_bytes / 1e9:.1f} GB of memory",
+                f"no more than a node has: the largest has {most[0]:.0f} cores and {most[1] / 1e9:.1f} GB for Ray",
+                "Give --cores and --memory",
+            )
 
 
 def start(task: Task[Argument, Answer]) -> Begun[Answer]:

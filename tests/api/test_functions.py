@@ -50,7 +50,7 @@ _PLURALS = {"engine": "engines", "input_shape": "input_shapes", "input_value": "
 @pytest.mark.parametrize(
     ("name", "of_the_command_alone"),
     [
-        ("train", {"epochs", "images", "seeds", "study", "cores", "memory"}),
+        ("train", {"epochs", "images", "seeds", "study", "cores", "memory", "address"}),
         ("export", set()),
         ("adopt", set()),
         ("evaluate", {"scores"}),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 import textwrap
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from pneumo_edge._util import cores, memory
 from pneumo_edge.errors import DataError, PneumoEdgeError, TrainingError
 from pneumo_edge.training import tasks
 from pneumo_edge.training.tasks import Task
+
+_BEGUN = tuple(f"begin {name} 1" for name in "abcde")
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,6 @@ class Work:
 
 def work(given: Work) -> Work:
     """Note when it begins and ends, and do what ``words`` say."""
-    import sys
-    import time
-
-    from pneumo_edge.errors import DataError
-
     journal = Path(given.folder) / "journal"
     name, _, what = given.words.partition(" ")
     with journal.open("a") as stream:
@@ -42,6 +41,8 @@ def work(given: Work) -> Work:
     if what == "crash":
         print("the reason", file=sys.stderr, flush=True)
         os._exit(7)
+    while what == "wait" and not journal.with_name("go").exists():
+        time.sleep(0.05)
     time.sleep(0.2)
     with journal.open("a") as stream:
         stream.write(f"end {name}\n")
@@ -110,7 +111,7 @@ def test_processes_end_with_the_iterator(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     body = """
         import os, pathlib, time
-        from dataclasses import dataclass
+        from dataclasses import dataclass, replace
         @dataclass(frozen=True)
         class Place:
             path: str
@@ -136,3 +137,38 @@ def test_processes_end_with_the_iterator(tmp_path: Path, monkeypatch: pytest.Mon
     outcomes.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.slow
+def test_on_a_cluster_the_tasks_of_a_lost_node_are_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray", reason="the extra 'scale' is not installed")
+    cluster_utils: Any = importlib.import_module("ray.cluster_utils")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "memory": 10**9})
+    try:
+        lost = cluster.add_node(num_cpus=1, memory=10**9)
+        ray.init(address=cluster.address, log_to_driver=False)
+        words = ("a", "b refuse", "c crash", "d wait", "e wait")
+        given = [Task(each.split()[0], work, Work(each, str(tmp_path)), 1, 10**8, tmp_path / "log") for each in words]
+        with pytest.raises(TrainingError, match=r"no node of the cluster has 8 cores .* Give --cores and --memory"):
+            next(tasks.on_ray([replace(given[0], cores=8)]))
+        found: dict[str, Work | PneumoEdgeError] = {}
+        for task, outcome in tasks.on_ray(given):
+            found[task.name] = outcome
+            if len(found) == 3:
+                # Each node has one of those that wait.
+                while not {"begin d 1", "begin e 1"} <= set((tmp_path / "journal").read_text().splitlines()):
+                    time.sleep(0.1)
+                cluster.remove_node(lost)
+                (tmp_path / "go").touch()
+        assert found["a"] == Work("a", str(tmp_path))
+        assert isinstance(found["b"], DataError) and found["b"].args == ("a", "b", "Do c")
+        assert isinstance(found["c"], TrainingError) and "exit code 7: the reason" in str(found["c"])
+        assert found["d"] == Work("d wait", str(tmp_path)) and found["e"] == Work("e wait", str(tmp_path))
+        begun = [line for line in (tmp_path / "journal").read_text().splitlines() if line.startswith("begin")]
+        assert sorted(begun) in (sorted(["begin d 1", *_BEGUN]), sorted(["begin e 1", *_BEGUN]))
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
