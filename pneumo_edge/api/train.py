@@ -17,6 +17,7 @@ from pneumo_edge.data.sources import Source
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import ArgumentError
 from pneumo_edge.runs import Run
+from pneumo_edge.training import devices as distribution
 from pneumo_edge.training import fit, initial_weights, own_network
 from pneumo_edge.training.initial_weights import InitialWeights
 from pneumo_edge.training.recipes import RECIPES
@@ -54,6 +55,7 @@ def train(
     patient_pattern: str | None = None,
     out: PathArgument | None = None,
     seed: int = 0,
+    devices: int = 1,
     tell: Tell = arguments.print_line,
 ) -> TrainedRun:
     """Train a network on labelled images, and choose temperature and threshold on validation images.
@@ -82,6 +84,8 @@ def train(
         out: Folder for the run; by default ``runs/BACKBONE-RECIPE``, or ``runs/FILE-RECIPE`` with ``init``. An unusual
             alpha or image size follows the name of the backbone.
         seed: Seed of the initialization and of the order of images, 0 or more.
+        devices: GPUs that fit the network together, 1 to 64, each with a part of every batch. Batch and learning rate
+            are scaled (docs/training.md). Without a GPU, TensorFlow divides the processor, which is not faster.
         tell: Called with each note and warning, a line each; by default they are printed on standard error.
 
     Returns:
@@ -104,6 +108,7 @@ def train(
     arguments.check_name("recipe", recipe, RECIPES)
     side = None if image_size is None else arguments.whole("image_size", image_size, 1)
     seed = arguments.whole("seed", seed, 0)
+    check_devices(arguments.whole("devices", devices, 1, distribution.MOST), recipe)
     path = None if weights is None else Path(weights)
     initial: InitialWeights | None = None
     if init is not None or input_range is not None:
@@ -128,7 +133,7 @@ def train(
         tell(line)
     if not dataset.manifest.real:
         tell(PHANTOM)
-    return train_on(dataset, Path(data), row, recipe, initial or path, folder, seed)
+    return train_on(dataset, Path(data), row, recipe, initial or path, folder, seed, devices)
 
 
 def open_init(
@@ -168,6 +173,20 @@ def open_init(
         )
     import_keras()
     return own_network.open_own(init, input_range, side)
+
+
+def check_devices(devices: int, recipe: str) -> None:
+    """Refuse several devices for a recipe that trains only the head.
+
+    Raises:
+        ArgumentError: It does.
+    """
+    if devices > 1 and not RECIPES[recipe].fine_tune:
+        raise ArgumentError(
+            f"{devices} devices were given with the recipe {recipe}, which trains only the last layer",
+            f"several devices with {', '.join(name for name, row in RECIPES.items() if row.fine_tune)}",
+            "Omit devices (--devices), or give another recipe",
+        )
 
 
 def default_folder(backbone: Backbone, recipe: str) -> Path:
@@ -230,6 +249,7 @@ def train_on(
     weights: InitialWeights | Path | None,
     folder: Path,
     seed: int,
+    devices: int = 1,
 ) -> TrainedRun:
     """Train on a data set that has been read, under the lock of the run's folder.
 
@@ -241,6 +261,7 @@ def train_on(
         weights: Its initial weights, or the path that the user gave for them.
         folder: The run's folder.
         seed: Seed of the run.
+        devices: Devices that fit the network together.
 
     Raises:
         TrainingError: The folder contains a run with other settings, or the weights do not fit.
@@ -248,7 +269,7 @@ def train_on(
     """
     initial = weights if isinstance(weights, InitialWeights) else initial_weights.find(backbone, weights)
     with jobs.alone(folder / runs.RECORD_NAME, "training", jobs.SAME_COMMAND):
-        record = fit.train(backbone, RECIPES[recipe], initial, dataset, data, folder, cache_folder(), seed)
+        record = fit.train(backbone, RECIPES[recipe], initial, dataset, data, folder, cache_folder(), seed, devices)
     keep_within_limit(cache_folder())
     return TrainedRun(folder, record)
 
@@ -265,6 +286,7 @@ def train_seeds(
     recipe: str,
     weights: InitialWeights | Path | None,
     folders: Mapping[int, Path],
+    devices: int = 1,
 ) -> Iterator[TrainedRun]:
     """Train a network once with each seed, one run after the other; arguments as of :func:`train_on`.
 
@@ -278,6 +300,7 @@ def train_seeds(
         recipe: As there.
         weights: As there.
         folders: The folder of each seed's run.
+        devices: As there.
 
     Yields:
         Each run as soon as it is finished.
@@ -289,4 +312,4 @@ def train_seeds(
     for seed, folder in folders.items():
         # Otherwise the names of layers would count on from run to run.
         extras.need("keras", "train").utils.clear_session()
-        yield train_on(dataset, data, backbone, recipe, weights, folder, seed)
+        yield train_on(dataset, data, backbone, recipe, weights, folder, seed, devices)

@@ -15,6 +15,7 @@ from pneumo_edge.backbones import BACKBONES, LEAST_SIDE, MOST_SIDE, SIDE, Backbo
 from pneumo_edge.cli import datasets, options
 from pneumo_edge.errors import ArgumentError, ExitCode
 from pneumo_edge.scaling import SCALINGS
+from pneumo_edge.training.devices import MOST as DEVICES
 from pneumo_edge.training.recipes import RECIPES
 from pneumo_edge.training.report_recipes import REPRODUCTIONS
 
@@ -130,6 +131,24 @@ def train(
             help="In a study: memory that is set aside for each run, such as 6GB; by default 3GB.",
         ),
     ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            show_default=False,
+            help="In a study: train on a Ray cluster: auto, local, ray://HOST:PORT or HOST:PORT. All nodes must have "
+            "pneumo-edge and the same paths. It needs the extra scale.",
+        ),
+    ] = None,
+    devices: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=DEVICES,
+            help="GPUs that train the network together, each with a part of every batch; batch and learning rate are "
+            "scaled (docs/training.md). Without a GPU the processor is divided, which is not faster.",
+        ),
+    ] = 1,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Most epochs in each phase; only for report-* recipes.")
     ] = None,
@@ -161,6 +180,8 @@ def train(
     if seeds is not None and seed:
         raise typer.BadParameter("--seed and --seeds were both given; give one of them")
     if study is not None or (backbone and len(backbone) > 1):
+        if devices > 1:
+            raise typer.BadParameter("--devices is for one network; a study trains several at a time, see --cores")
         _check_study(recipe, init is not None or input_range is not None, out, epochs, images)
         _train_study(
             api_study.StudyPlan(
@@ -172,11 +193,16 @@ def train(
                 folder=study or api_study.default_folder(recipe),
                 cores=cores,
                 memory_bytes=None if memory is None else int(memory),
+                address=address,
             )
         )
         return
-    if cores is not None or memory is not None:
-        raise typer.BadParameter("--cores and --memory are only for a study; give --study")
+    if (cores, memory, address) != (None, None, None):
+        raise typer.BadParameter("--cores, --memory and --address are only for a study; give --study")
+    if devices > 1:
+        if recipe in REPRODUCTIONS:
+            raise typer.BadParameter(f"{recipe} trains on one device; omit --devices")
+        api.check_devices(devices, recipe)
     initial = None
     if init is not None or input_range is not None:
         _check_init(recipe, epochs, images)
@@ -207,7 +233,7 @@ def train(
         for number, each in folders.items():
             _reproduce(recipe, row, weights, dataset, each, number, epochs, images)
         return
-    for run in api.train_seeds(dataset, data, row, recipe, initial or weights, folders):
+    for run in api.train_seeds(dataset, data, row, recipe, initial or weights, folders, devices):
         _print(run)
     if len(folders) > 1:
         typer.echo(f"All runs: pneumo-edge export {' '.join(map(str, folders.values()))}")

@@ -28,6 +28,7 @@ from pneumo_edge.runs import Run
 from pneumo_edge.spec import DecisionSpec, TrainingSpec
 from pneumo_edge.task import Task
 from pneumo_edge.training import counterfactuals, curves
+from pneumo_edge.training import devices as distribution
 from pneumo_edge.training.augmentation import augment, resize
 from pneumo_edge.training.exchange import Donors, exchange
 from pneumo_edge.training.initial_weights import InitialWeights
@@ -43,7 +44,10 @@ _PREDICT_BATCH = 64
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """The settings of a run; an interrupted run resumes only with the same settings."""
+    """The settings of a run; an interrupted run resumes only with the same settings.
+
+    ``details`` is the recipe for one device; :func:`pneumo_edge.training.devices.scaled` makes it one for several.
+    """
 
     backbone: str
     recipe: str
@@ -51,6 +55,7 @@ class TrainingSettings:
     weights: str
     fingerprint: str
     details: Recipe
+    devices: int = 1
 
 
 def train(
@@ -62,6 +67,7 @@ def train(
     folder: Path,
     cache: Path,
     seed: int,
+    devices: int = 1,
 ) -> Run:
     """Train, choose temperature and threshold on validation, and write a finished run to ``folder``.
 
@@ -79,12 +85,14 @@ def train(
         folder: The run's folder.
         cache: Folder for features, shared by runs with the same backbone and data, and for the marks of the data.
         seed: Seed of the initialization and of the order of images.
+        devices: Devices that fit the whole network together, with a recipe that does; the head is fitted on one.
 
     Raises:
-        TrainingError: The folder contains a run with other settings, or the weights do not fit.
+        TrainingError: The folder contains a run with other settings, the weights do not fit, or there are not so many
+            devices.
     """
     settings = TrainingSettings(
-        backbone.name, recipe.name, seed, weights.description, dataset.manifest.fingerprint, recipe
+        backbone.name, recipe.name, seed, weights.description, dataset.manifest.fingerprint, recipe, devices
     )
     check_settings(folder, settings)
     if (folder / runs.RECORD_NAME).exists():
@@ -92,6 +100,8 @@ def train(
         _tidy(folder)
         return run
     keras = extras.need("keras", "train")
+    # Before anything else starts TensorFlow's devices.
+    strategy = distribution.strategy(devices) if devices > 1 else None
     keras.utils.set_random_seed(seed)
     train_indices = dataset.indices("train")
     classes = len(dataset.manifest.task.class_names)
@@ -102,7 +112,7 @@ def train(
         donors = Donors.of(dataset, cache)
     rows = _fit_head(model, recipe, dataset, cache / "features", folder / _CHECKPOINT_NAME / "head", seed)
     for number in range(len(recipe.fine_tune)):
-        rows += _fine_tune(model, backbone, recipe, number, dataset, donors, folder / _CHECKPOINT_NAME, seed)
+        rows += _fine_tune(model, backbone, recipe, number, dataset, donors, folder / _CHECKPOINT_NAME, seed, strategy)
 
     run = _finish(model, recipe, settings, dataset, donors, data_path, len(rows), folder)
     dataset.manifest.save(folder / runs.MANIFEST_NAME)
@@ -179,18 +189,36 @@ def _fine_tune(
     donors: Donors | None,
     folder: Path,
     seed: int,
+    strategy: Any,
 ) -> tuple[Epoch, ...]:
-    """Fit the whole network for one phase, at the phase's image size, and set the weights that the phase keeps."""
+    """Fit the whole network for one phase, at the phase's image size, and set the weights that the phase keeps.
+
+    With a ``tf.distribute`` strategy a copy of the network on all of its devices is fitted; the network itself, on one
+    device, has the copy's weights where it is validated.
+    """
     phase, name = recipe.fine_tune[number], f"fine-tune-{number + 1}"
     side = _side(phase, backbone.side)
-    fitted = model if side == backbone.side else at_side(model, backbone, recipe.dropout, side)
+    validated = model if side == backbone.side else at_side(model, backbone, recipe.dropout, side)
     val_indices = dataset.indices("val")
+    if strategy is None:
+        fitted, to_fit = validated, trainer(validated, side)
+    else:
+        phase = distribution.scaled(phase, strategy.num_replicas_in_sync)
+        with strategy.scope():
+            fitted = at_side(validated, backbone, recipe.dropout, side)
+            to_fit = trainer(fitted, side)
+
+    def validate() -> Scores:
+        if fitted is not validated:
+            validated.set_weights(fitted.get_weights())
+        return _scores(validated, resize(dataset.grey[val_indices], side), dataset.manifest.task)
+
     rows = fit_phase(
         name,
-        trainer(fitted, side),
+        to_fit,
         phase,
         training_images(dataset, phase, donors),
-        lambda: _scores(fitted, resize(dataset.grey[val_indices], side), dataset.manifest.task),
+        validate,
         dataset.manifest.task.targets(dataset.labels(val_indices)),
         folder / name,
         seed,

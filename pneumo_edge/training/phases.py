@@ -96,7 +96,7 @@ def fit_phase(
     Returns:
         The history, including the epochs before an interruption.
     """
-    steps = math.ceil(len(epoch_order(images.labels, phase.balanced, seed, 0)) / phase.batch_size)
+    steps = math.ceil(len(_order(model, phase, images, seed, 0)) / phase.batch_size)
     compile_model(model, phase, steps)
     state = _restore(model, folder)
     rows = state.rows if state else ()
@@ -123,12 +123,19 @@ def compile_model(model: Any, phase: Phase, steps: int) -> None:
         warmup_target=phase.learning_rate if phase.warmup_epochs else None,
         warmup_steps=phase.warmup_epochs * steps,
     )
-    optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=phase.weight_decay, use_ema=phase.ema is not None, ema_momentum=phase.ema or 0.99
-    )
-    # On a CPU, XLA doubles the time of the first step and does not shorten the others.
-    model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
-    optimizer.build(model.trainable_variables)
+    # The scope in which the model was built: the state of the optimizer is on the devices of the model.
+    with model.distribute_strategy.scope():
+        optimizer = keras.optimizers.AdamW(
+            schedule,
+            weight_decay=phase.weight_decay,
+            beta_1=phase.beta_1,
+            beta_2=phase.beta_2,
+            use_ema=phase.ema is not None,
+            ema_momentum=phase.ema or 0.99,
+        )
+        # On a CPU, XLA doubles the time of the first step and does not shorten the others.
+        model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
+        optimizer.build(model.trainable_variables)
 
 
 def _fit_epoch(
@@ -141,7 +148,7 @@ def _fit_epoch(
         time in seconds.
     """
     started = time.monotonic()
-    order = epoch_order(images.labels, phase.balanced, seed, epoch)
+    order = _order(model, phase, images, seed, epoch)
     fitted: list[npt.NDArray[np.float32]] = []
     logs = model.fit(
         batches(images, order, phase.batch_size, (seed, epoch)),
@@ -187,6 +194,12 @@ def epoch_order(labels: Labels, balanced: bool, seed: int, epoch: int) -> npt.ND
     fewest = int(np.bincount(labels).min())
     drawn = [rng.choice(np.flatnonzero(labels == label), fewest, replace=False) for label in np.unique(labels)]
     return rng.permutation(np.concatenate(drawn))
+
+
+def _order(model: Any, phase: Phase, images: TrainingImages, seed: int, epoch: int) -> npt.NDArray[np.intp]:
+    """As :func:`epoch_order`, without the last images where they are no whole number for each device of the model."""
+    order = epoch_order(images.labels, phase.balanced, seed, epoch)
+    return order[: len(order) - len(order) % model.distribute_strategy.num_replicas_in_sync]
 
 
 def class_weights(labels: Labels) -> dict[int, float]:

@@ -25,6 +25,8 @@ class Phase:
             the inputs are features.
         balanced: Whether an epoch draws the same number of images of each class, that of the rarest; otherwise it uses
             all images, with class weights.
+        beta_1: Decay per step of AdamW's average of the gradient.
+        beta_2: Decay per step of its average of the squared gradient.
         ema: Momentum per step of the exponential moving average of the weights, which is validated and kept; None for
             the weights themselves.
         augmentation: Augmentation of the images, or None.
@@ -40,6 +42,8 @@ class Phase:
     side: int = 224
     balanced: bool = False
     ema: float | None = None
+    beta_1: float = 0.9
+    beta_2: float = 0.999
     augmentation: Augmentation | None = None
     exchange: Exchange | None = None
 
