@@ -96,7 +96,7 @@ def test_image_that_ends_its_process_costs_its_own_row(
 
 @pytest.mark.slow
 def test_killed_workers_are_replaced(archive: Path, tmp_path: Path, undisturbed: ScoreManifest) -> None:
-    import psutil
+    psutil = pytest.importorskip("psutil", reason="the extra 'bench' is not installed")
 
     killed: set[int] = set()
     over = threading.Event()
@@ -123,7 +123,7 @@ def test_killed_workers_are_replaced(archive: Path, tmp_path: Path, undisturbed:
 
 @pytest.mark.slow
 def test_killed_run_is_continued(archive: Path, tmp_path: Path, disturbing: dict[str, str]) -> None:
-    import psutil
+    psutil = pytest.importorskip("psutil", reason="the extra 'bench' is not installed")
 
     place, waits = tmp_path / "out", Path(disturbing["WAITS"])
     # No run comes to its end before it is killed.
