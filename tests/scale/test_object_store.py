@@ -14,7 +14,7 @@ from pneumo_edge import Classifier, score
 from pneumo_edge.cli import app
 from pneumo_edge.scale import listing
 from pneumo_edge.scale.cluster import ActorWorker
-from pneumo_edge.scale.run import MANIFEST, ScoreManifest
+from pneumo_edge.scale.run import ScoreManifest
 from tests.scale import archives
 
 pytest.importorskip("s3fs", reason="the extra 'scale' is not installed")
@@ -138,7 +138,7 @@ def test_cluster_of_four_nodes_gives_the_same_rows_though_one_is_lost(
         assert len(lost) == 1
         assert found.manifest.rows_sha256 == local.rows_sha256
         store.invalidate_cache()
-        written = {path.rpartition("/")[2] for path in store.glob(f"{found.folder}/*")}
-        assert written == {MANIFEST, *(shard.file for shard in found.manifest.shards)}
+        written = {path.rpartition("/")[2] for path in store.glob(f"{found.folder}/*.parquet")}
+        assert written == {shard.file for shard in found.manifest.shards}
     finally:
         cluster.shutdown()
