@@ -85,10 +85,14 @@ def make(place: str, source: Source, shard_size: int, listed: Callable[[int], No
 
     Raises:
         DataError: The source has no images, or cannot be listed.
-        ResultsError: The folder holds something else, or the data set of another source.
+        ResultsError: The folder holds something else, or the data set of another source; or it lies within the source.
         StoreError: A store fails.
         OSError: A file cannot be read or written.
     """
+    if source.kind == "tree" and f"{place}/".startswith(f"{source.root.rstrip('/')}/") and place != source.root:
+        raise ResultsError(
+            f"{place} lies within the source {source.root}", "a folder outside of the source", "Give another --out"
+        )
     store, folder = stores.of(place), stores.join(place, _FOLDER)
     with stores.explained(place):
         names = store.names(place)

@@ -68,6 +68,8 @@ class LocalWorker(Generic[Argument, Answer]):
         if self._closed:
             raise EndedError("it was closed")
         self._child = children.start("-m", __name__)
+        if self._closed:  # while it was started
+            self._child.process.kill()
         try:
             self._ask(sys.path, self._setup)
         except EndedError:

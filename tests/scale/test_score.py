@@ -145,6 +145,7 @@ def test_bad_input_is_told_in_one_line_before_work_begins(archive: Path, tmp_pat
     assert "has no images" in _refused(empty, "--out", place)
     assert not place.exists()
     assert "does not exist" in _refused(tmp_path / "nothing", "--out", place)
+    assert f"lies within the source {archive}" in _refused(archive, "--out", archive / "scores")
     full = tmp_path / "full"
     full.mkdir()
     (full / "mine.txt").write_text("mine")
