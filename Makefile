@@ -39,7 +39,7 @@ IMAGES ?= 120000
 # Model files whose verdicts are compared between machines, beside the bundled ones.
 MODELS ?= models
 
-.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-shortcuts score-faults drift-trials network-simulation recipe-selection counterfactual-files train-seeds training-table formats-table matrix own-networks mixed-precision sensitivity report-reproduction \
+.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-shortcuts score-faults drift-trials network-simulation recipe-selection counterfactual-files train-seeds several-devices training-table formats-table matrix own-networks mixed-precision sensitivity report-reproduction \
 	device-speed serve-load report-picture repeat benchmark-pages uncertain uncertain-rule kill-training kill-study mutate-documents fuzz processors arm64 clean
 .DEFAULT_GOAL := help
 
@@ -142,6 +142,9 @@ drift-trials: $(READY) ## Compare phantom images, as they are and changed, with 
 
 network-simulation: $(READY) ## Count how often intervals and claims about networks hold the truth; keep results/networks, and the table in docs/evaluation.md
 	$(BIN)/python -m tools.network_simulation
+
+several-devices: $(READY) ## Train a small network with ten seeds on one device and on two; keep results/devices and the table in docs/training.md
+	$(BIN)/python -m tools.several_devices
 
 training-table: $(READY) ## Put the runs in results/training into docs/training-results.md
 	$(BIN)/python -m tools.training_table
