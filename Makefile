@@ -39,7 +39,7 @@ IMAGES ?= 120000
 # Model files whose verdicts are compared between machines, beside the bundled ones.
 MODELS ?= models
 
-.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-shortcuts score-faults drift-trials network-simulation recipe-selection counterfactual-files train-seeds several-devices training-table formats-table matrix own-networks mixed-precision sensitivity report-reproduction \
+.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-shortcuts score-faults drift-trials scale-benchmark network-simulation recipe-selection counterfactual-files train-seeds several-devices training-table formats-table matrix own-networks mixed-precision sensitivity report-reproduction \
 	device-speed serve-load report-picture repeat benchmark-pages uncertain uncertain-rule kill-training kill-study mutate-documents fuzz processors arm64 clean
 .DEFAULT_GOAL := help
 
@@ -136,6 +136,9 @@ robust-scores: $(READY) ## Draw the preregistered scores of results/robust in do
 
 score-faults: $(READY) ## Kill runs and workers of score, lose a node, fail a store; compare the rows, keep results/scale/faults.json (IMAGES=)
 	CUDA_VISIBLE_DEVICES=-1 $(BIN)/python -m tools.score_faults --images $(IMAGES)
+
+scale-benchmark: $(READY) ## Measure what scoring an archive costs, as ratios; keep results/scale and the tables in docs/archive-cost.md
+	$(BIN)/python -m tools.scale_benchmark
 
 drift-trials: $(READY) ## Compare phantom images, as they are and changed, with a file's validation images; keep results/drift and the table in docs/drift.md
 	CUDA_VISIBLE_DEVICES=-1 $(BIN)/python -m tools.drift_trials out/drift --per-class 60
