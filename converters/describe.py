@@ -91,8 +91,10 @@ def _input_check(prepared: Prepared, verified: Verified) -> InputCheckSpec | Non
     if COMPONENTS not in answers.outputs or COMPONENTS in verified.failed_outputs:
         return None
     components = answers.outputs[COMPONENTS].astype(np.float64)
-    parts = features.parts(prepared.opened.model)
-    return input_check.learn(components, parts, answers.patients.tolist(), prepared.described)
+    # Treatment moves an image's components as far as it moves those of the Keras model.
+    treated = components + features.changes(prepared.opened.model)
+    parts, patients = features.parts(prepared.opened.model), answers.patients.tolist()
+    return input_check.learn(np.concatenate([components, treated]), parts, patients * 2, prepared.described)
 
 
 def _distribution(prepared: Prepared, verified: Verified, check: InputCheckSpec | None) -> ValidationDistributionSpec:

@@ -9,7 +9,7 @@ quantization harms least.
 
 How an image was compressed, scaled or windowed on its way says nothing of what it shows. So the training images come
 along a second time, each treated at random as such a way might; directions in which that moves an image have a large
-variance, and count for less.
+variance, and count for less. For the same reason the input check is calibrated on treated validation images, too.
 
 TensorFlow is imported where it is used: in the child process.
 """
@@ -38,7 +38,7 @@ _OF_MAP, _OF_IMAGE = 48, 16
 #: Cells along each side of the grid over the image; of each, a patch of half its side is looked at.
 _CELLS = 8
 #: Raise it when the same network and images would give other components.
-_VERSION = 3
+_VERSION = 4
 #: Side of the image over that of a feature map; and how far the side may be from that, because convolutions without
 #: padding leave less, and others round up.
 _STRIDES = (8, 16)
@@ -46,6 +46,23 @@ _LEAST_SIDE, _MOST_SIDE = 0.7, 1.1
 _BATCH = 64
 _SEED = 1
 _LEAST_DEVIATION = 1e-6
+#: Of a JPEG: the side of a block, its discrete cosine transform, and the steps of the coefficients at quality 75.
+_BLOCK = 8
+_DCT = np.cos(np.pi / 8 * np.outer(np.arange(8), np.arange(8) + 0.5))
+_DCT *= np.sqrt(np.where(np.arange(8), 2, 1) / 8)[:, np.newaxis]
+_ROUNDING = np.array(
+    [
+        [8, 6, 5, 8, 12, 20, 26, 31],
+        [6, 6, 7, 10, 13, 29, 30, 28],
+        [7, 7, 8, 12, 20, 29, 35, 28],
+        [7, 9, 11, 15, 26, 44, 40, 31],
+        [9, 11, 19, 28, 34, 55, 52, 39],
+        [12, 18, 28, 32, 41, 52, 57, 46],
+        [25, 32, 39, 44, 52, 61, 60, 51],
+        [36, 46, 48, 49, 56, 50, 52, 50],
+    ],
+    np.float64,
+)
 
 
 def choose(dataset: Dataset) -> npt.NDArray[np.intp]:
@@ -150,6 +167,12 @@ def parts(model: Path) -> tuple[int, ...]:
     return sum(maps), image
 
 
+def changes(model: Path) -> npt.NDArray[np.float32]:
+    """How far treatment moves the components of each validation image, shape (images, components)."""
+    with np.load(file_name(model), allow_pickle=False) as stored:
+        return np.asarray(stored["changes"])
+
+
 def _values(image: Any, maps: list[Any]) -> list[Any]:
     """What components are made of, tensors of shape (batch, values): of each map, then of the image."""
     return [*(_quarters(tensor) for tensor in maps), _brightness(image)]
@@ -192,19 +215,43 @@ def treat(image: npt.NDArray[np.uint8], random: np.random.Generator) -> npt.NDAr
         picture = picture.filter(ImageFilter.UnsharpMask(1, int(random.uniform(0, 80)), 0))
     grey = 128 + (np.arange(256.0) - 128) * random.uniform(0.85, 1.2) + random.uniform(-18, 18)
     picture = picture.point(np.clip(np.rint(grey), 0, 255).astype(int).tolist())
-    if random.random() < 0.6:
+    chance = random.random()
+    if chance < 0.4:
         stream = io.BytesIO()
         picture.save(stream, "JPEG", quality=int(random.integers(40, 96)))
         picture = Image.open(stream)
-    return np.asarray(picture, dtype=np.uint8)
+    treated = np.asarray(picture, dtype=np.uint8)
+    return add_detail(treated, random) if chance >= 0.6 else treated
 
 
-def fit(model: Path, grey: npt.NDArray[np.uint8], wanted: str) -> None:
+def add_detail(image: npt.NDArray[np.uint8], random: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Add at random what the rounding of a JPEG of quality 75 takes away: fine detail, more where there is some.
+
+    An image that was reduced on the device still has that detail, and a data set of small JPEG files has not.
+
+    Args:
+        image: uint8 of shape (height, width).
+        random: Random generator.
+    """
+    height, width = (side - side % _BLOCK for side in image.shape)
+    blocks = image[:height, :width].reshape(height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK).swapaxes(1, 2)
+    coefficients = _DCT @ blocks.astype(np.float64) @ _DCT.T
+    activity = np.abs(coefficients[..., 1:4, 1:4]).mean(axis=(-2, -1), keepdims=True)
+    strength = random.uniform(0.1, 0.35) * np.minimum(1.5, (activity + 2) / 12)
+    added = random.uniform(-0.5, 0.5, coefficients.shape) * _ROUNDING * strength
+    added[..., 0, 0] = 0
+    changed = image.astype(np.float64)
+    changed[:height, :width] += (_DCT.T @ added @ _DCT).swapaxes(1, 2).reshape(height, width)
+    return np.clip(np.rint(changed), 0, 255).astype(np.uint8)
+
+
+def fit(model: Path, grey: npt.NDArray[np.uint8], familiar: npt.NDArray[np.uint8], wanted: str) -> None:
     """Fit the components of a trained network to training images, and keep them beside it as linear maps.
 
     Args:
         model: A ``.keras`` file.
         grey: Training images, uint8 of shape (images, height, width).
+        familiar: Validation images, likewise, whose :func:`changes` are kept.
         wanted: The :func:`key` of the components.
     """
     keras = extras.need("keras", "convert")
@@ -213,14 +260,21 @@ def fit(model: Path, grey: npt.NDArray[np.uint8], wanted: str) -> None:
     if maps:
         network = keras.Model(trained.inputs, _values(trained.inputs[0], maps))
         random = np.random.default_rng(_SEED)
-        treated = np.stack([treat(image, random) for image in grey])
-        both = zip(_predict(network, grey), _predict(network, treated), strict=True)
+        both = zip(*(_predict(network, images) for images in (grey, _treated(grey, random))), strict=True)
         most = [*[_OF_MAP] * len(maps), _OF_IMAGE]
-        for index, (values, count) in enumerate(zip(both, most, strict=True)):
+        moved = zip(*(_predict(network, images) for images in (familiar, _treated(familiar, random))), strict=True)
+        changes = []
+        for index, (values, count, (plain, treated)) in enumerate(zip(both, most, moved, strict=True)):
             weights, bias = components(np.concatenate(values), count)
             found |= {f"weights{index}": weights.astype(np.float32), f"bias{index}": bias.astype(np.float32)}
+            changes.append((treated - plain) @ weights)
+        found["changes"] = np.concatenate(changes, axis=1).astype(np.float32)
     with files.atomic(file_name(model)) as temporary, temporary.open("wb") as stream:
         np.savez(stream, key=np.array(wanted), **found)
+
+
+def _treated(grey: npt.NDArray[np.uint8], random: np.random.Generator) -> npt.NDArray[np.uint8]:
+    return np.stack([treat(image, random) for image in grey])
 
 
 def _predict(network: Any, grey: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float64]]:

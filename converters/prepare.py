@@ -139,11 +139,12 @@ def prepare(opened: Opened, out: Path, child: Child) -> Prepared:
 
 def _fit_components(opened: Opened, checkpoint: str, child: Child) -> str:
     """Fit the components beside the checkpoint, unless they exist; return the key of their inputs."""
-    chosen = features.choose(opened.dataset)
-    key = features.key(checkpoint, opened.dataset, chosen)
+    chosen, familiar = features.choose(opened.dataset), opened.dataset.indices("val")
+    key = features.key(checkpoint, opened.dataset, np.concatenate([chosen, familiar]))
     if not features.is_fitted(opened.model, key):
         with bar(f"Exporting {opened.run.backbone}: components of training images", 1) as advance:
-            child.call(features.fit, opened.model, opened.dataset.grey[chosen], key)
+            grey = opened.dataset.grey
+            child.call(features.fit, opened.model, grey[chosen], grey[familiar], key)
             advance(1, "")
     return key
 

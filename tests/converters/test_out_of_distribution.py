@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +74,15 @@ def test_familiar_images_pass_and_foreign_ones_are_told(
         assert result.distance is not None and result.limit is not None
         assert result.distance > result.limit
         assert result.probabilities["PNEUMONIA"] > 0, "the numbers are given all the same"
+
+
+@_each_format
+def test_familiar_images_that_were_treated_on_their_way_pass(
+    checked: dict[str, Path], familiar: list[Image.Image], name: str
+) -> None:
+    classifier, random = Classifier(checked[name]), np.random.default_rng(1)
+    treated = [Image.fromarray(features.treat(np.asarray(image), random)) for image in familiar]
+    assert np.mean([bool(classifier.predict(image).out_of_distribution) for image in treated]) <= 0.15
 
 
 @_each_format
@@ -195,3 +206,17 @@ def test_a_treated_image_is_the_same_picture(dataset: Dataset) -> None:
     assert all(each.shape == image.shape and each.dtype == np.uint8 for each in treated)
     assert min(np.corrcoef(each.ravel(), image.ravel())[0, 1] for each in treated) > 0.95
     assert len({each.tobytes() for each in treated}) == 20
+
+
+def test_added_detail_is_what_a_jpeg_takes_away(dataset: Dataset) -> None:
+    def compressed(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        stream = io.BytesIO()
+        Image.fromarray(image).save(stream, "JPEG", quality=75)
+        return np.asarray(Image.open(stream))
+
+    # Sides that blocks of 8 pixels do not fill.
+    image = compressed(np.asarray(dataset.grey[0])[:100, :90])
+    detailed = features.add_detail(image, np.random.default_rng(0))
+    assert detailed.shape == image.shape and detailed.dtype == np.uint8
+    added, left = ((each.astype(float) - image).std() for each in (detailed, compressed(detailed)))
+    assert added > 0.5 and left < added / 2
