@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge.backbones import backbone_title
-from pneumo_edge.errors import PneumoEdgeError
+from pneumo_edge.errors import PneumoEdgeError, ResultsError
+from pneumo_edge.evaluation.conformal import Answered, ConformalBounds, evaluate_sets
 from pneumo_edge.evaluation.intervals import Interval
 from pneumo_edge.evaluation.metrics import Confusion, auc, confusion, wilson
 from pneumo_edge.evaluation.seeds import over_seeds
@@ -154,6 +155,35 @@ def _share(right: npt.NDArray[np.bool_]) -> str:
     return f"{int(right.sum())} of {len(right)}: {wilson(int(right.sum()), len(right))}"
 
 
+def uncertain(scores: EvaluationScores) -> str:
+    """A Markdown table of uncertain answers: of each network and format the means over its seeds."""
+    of_class = (f"coverage, {name}" for name in scores.data.class_names)
+    heading = ("network", "format", "uncertain", "errors that are uncertain", *of_class)
+    lines = []
+    for backbone, of_network in _by_network(scores):
+        for name in _FORMATS:
+            answered = [_answered(scores, file) for file in of_network if file.model.format == name]
+            values = (
+                [1 - each.share.value for each in answered],
+                [each.errors_flagged.value for each in answered],
+                *zip(*([covered.value for covered in each.by_class] for each in answered), strict=True),
+            )
+            lines.append((backbone_title(backbone), f"`{name}`", *(str(over_seeds(each).mean) for each in values)))
+    return _table(heading, lines)
+
+
+def _answered(scores: EvaluationScores, file: FileScores) -> Answered:
+    conformal = file.conformal
+    if conformal is None or conformal.least_positive is None or conformal.most_negative is None:
+        raise ResultsError(
+            f"{file.model.file} in {RESULTS} has no prediction sets",
+            "scores of files that say when they are uncertain",
+            "Export the runs again with this version, and score the files",
+        )
+    bounds = ConformalBounds(conformal.least_positive, conformal.most_negative)
+    return evaluate_sets(scores.data.targets, file.scores, _threshold(file), bounds)
+
+
 def predictors(scores: EvaluationScores) -> str:
     """A Markdown table of how each validation AUC ranks the float files beside the test AUC."""
     ranked = [file for file in scores.files if file.model.format == "fp32"]
@@ -216,6 +246,7 @@ def text(before: EvaluationScores, after: EvaluationScores) -> str:
             means(after),
             quantization(after),
             block(before, after),
+            uncertain(after),
             predictors(after),
             seeds(after),
         )

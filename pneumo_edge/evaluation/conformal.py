@@ -196,7 +196,8 @@ class Answered:
 
     ``coverage`` is the share of images whose set has the true class, and ``by_class`` that of each class, in the order
     of labels. An image is answered where its set is the decided class alone; ``share`` is that of the answered images,
-    ``accuracy`` theirs, and ``accuracy_of_all`` that of every image. Each has its Wilson interval.
+    ``accuracy`` theirs, and ``accuracy_of_all`` that of every image; ``errors_flagged`` is the share of wrong decisions
+    that are not answered. Each has its Wilson interval.
     """
 
     coverage: Interval
@@ -204,6 +205,7 @@ class Answered:
     share: Interval
     accuracy: Interval
     accuracy_of_all: Interval
+    errors_flagged: Interval
 
 
 def evaluate_sets(labels: Labels, scores: Scores, threshold: float, bounds: ConformalBounds) -> Answered:
@@ -246,4 +248,5 @@ def _answered(labels: Labels, kept: npt.NDArray[np.bool_], decided: Labels) -> A
         share=share(answered),
         accuracy=share(right, answered),
         accuracy_of_all=share(right),
+        errors_flagged=share(~answered, ~right),
     )

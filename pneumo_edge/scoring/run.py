@@ -255,7 +255,13 @@ def _score(
             return found
     grey = np.load(decoded.pixels[InputSize.of(file.spec)], mmap_mode="r")
     measured = classify(classifier, grey, lambda: show(1, model.file))
-    scored = FileScores(model, measured.probabilities, measured.class_probabilities, measured.out_of_distribution)
+    scored = FileScores(
+        model,
+        measured.probabilities,
+        measured.class_probabilities,
+        measured.out_of_distribution,
+        file.spec.conformal,
+    )
     return replace(found, files=(*others, scored))
 
 

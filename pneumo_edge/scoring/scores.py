@@ -16,7 +16,7 @@ from pneumo_edge.data.sources import SplitName
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.evaluation.metrics import Labels, Scores
 from pneumo_edge.scoring.classes import check_classes, check_probabilities, task_of
-from pneumo_edge.spec import MAX_TEMPERATURE
+from pneumo_edge.spec import MAX_TEMPERATURE, ConformalSpec
 from pneumo_edge.task import Task
 
 SCHEMA_VERSION = 1
@@ -114,13 +114,14 @@ class FileScores:
 
     Without a positive class it is empty, and ``class_probabilities`` has those of every class in order.
     ``out_of_distribution`` says it of each image; None where the file does not check, and in files from before the
-    field existed.
+    field existed. ``conformal`` is what the file's prediction sets follow from, None likewise.
     """
 
     model: ScoredModel
     probabilities: tuple[Share, ...]
     class_probabilities: tuple[tuple[Share, ...], ...] | None = None
     out_of_distribution: tuple[bool, ...] | None = None
+    conformal: ConformalSpec | None = None
 
     @property
     def scores(self) -> Scores:

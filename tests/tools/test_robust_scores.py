@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ImageSet, ScoredImage, ScoredModel
+from pneumo_edge.spec import ConformalSpec
 from tools import robust_scores
 
 _SEEDS = 4
@@ -37,7 +38,8 @@ def _scores(recipe: str) -> EvaluationScores:
                     f"{backbone}-{form}.tflite", f"{len(files):064x}", 1000, backbone, form, recipe, seed, "random",
                     "x", True, 0.4 + 0.05 * seed, "rule", "validation", 1.0, "litert", "1", validation,
                 )  # fmt: skip
-                files.append(FileScores(model, tuple(map(float, probabilities))))
+                sets = ConformalSpec(0.95, 0.4, 0.7, {}, "validation")
+                files.append(FileScores(model, tuple(map(float, probabilities)), conformal=sets))
     return EvaluationScores(data, (), tuple(files))
 
 
@@ -65,6 +67,26 @@ def test_means_are_those_of_independent_implementations() -> None:
         right = [metrics.accuracy_score(labels, np.array(file.probabilities) >= file.model.threshold) for file in files]
         assert row["accuracy"].startswith(f"{np.mean(right):.3f} [")
         assert row["aim"] == "missed: AUC and accuracy"
+
+
+def test_uncertain_answers_are_counted_at_the_bounds_of_each_file() -> None:
+    scores = _scores("robust")
+    labels = scores.data.targets
+    row = _cells(robust_scores.uncertain(scores))[-1]
+    files = [file for file in scores.files if (file.model.backbone, file.model.format) == ("mobilenetv2", "int8")]
+    of_file = [np.array(file.probabilities) for file in files]
+    thresholds = [file.model.threshold or 0.0 for file in files]
+    # From 0.4 to 0.7, where the thresholds are, the sets have both classes.
+    flagged = [(values >= 0.4) & (values <= 0.7) for values in of_file]
+    wrong = [(values >= limit) != labels for values, limit in zip(of_file, thresholds, strict=True)]
+    assert row["uncertain"].startswith(f"{np.mean(flagged):.3f} [")
+    errors = [uncertain[of].mean() for uncertain, of in zip(flagged, wrong, strict=True)]
+    assert row["errors that are uncertain"].startswith(f"{np.mean(errors):.3f} [")
+    normal, ill = (np.mean([kept.mean() for kept in each]) for each in (
+        [values[labels == 0] <= 0.7 for values in of_file], [values[labels == 1] >= 0.4 for values in of_file],
+    ))  # fmt: skip
+    assert row["coverage, NORMAL"].startswith(f"{normal:.3f} [")
+    assert row["coverage, PNEUMONIA"].startswith(f"{ill:.3f} [")
 
 
 def test_the_block_is_told_by_the_names_and_the_bundled_seed_by_validation() -> None:
