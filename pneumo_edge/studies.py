@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -58,12 +58,14 @@ class Study:
         fingerprint: SHA-256 of the images, their labels and their splits.
         runs: The runs, in the order in which they are started.
         schema_version: Version of this record.
+        data_paths: Where a table of labels and separate test images lay, by the names of their options.
     """
 
     data_path: str
     fingerprint: str
     runs: tuple[StudyRun, ...]
     schema_version: int = SCHEMA_VERSION
+    data_paths: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len({run.name for run in self.runs}) != len(self.runs):

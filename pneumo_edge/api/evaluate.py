@@ -11,6 +11,7 @@ from pneumo_edge import scoring, studies
 from pneumo_edge._util import cores, extras, jobs, outputs
 from pneumo_edge.api import arguments, datasets
 from pneumo_edge.api.arguments import DataArgument, Models, PathArgument, Tell
+from pneumo_edge.data.datasource import DataSource
 from pneumo_edge.data.sources import SplitName
 from pneumo_edge.errors import ArgumentError
 from pneumo_edge.runtime.engines import ENGINES
@@ -96,7 +97,7 @@ def evaluate(
     if data is None:
         if study is None or external:
             raise ArgumentError("no data set was given", "the images to score", "Give data (--data)")
-        data = studies.load(study).data_path
+        data = data_of(study)
     folder = Path(out) if out is not None else default_folder(study, "external" if external else split)
     skipped: list[Skipped] = []
 
@@ -123,6 +124,16 @@ def evaluate(
 def study_of(paths: Sequence[Path]) -> Path | None:
     """The folder of a study, where it is given alone."""
     return paths[0] if len(paths) == 1 and studies.is_study(paths[0]) else None
+
+
+def data_of(study: Path) -> DataSource:
+    """Where the data of a study lies; how it is read is in its model files.
+
+    Raises:
+        ResultsError: The table of the study is damaged.
+    """
+    found = studies.load(study)
+    return DataSource(found.data_path, labels=found.data_paths.get("labels"), test=found.data_paths.get("test"))
 
 
 def default_folder(study: Path | None, what: str) -> Path:

@@ -334,7 +334,7 @@ def _table(plan: StudyPlan, dataset: Dataset) -> Study:
         TrainingError: The folder contains a study of other images.
     """
     manifest = dataset.manifest
-    study = Study(str(Path(plan.data).resolve()), manifest.fingerprint, ())
+    study = Study(str(Path(plan.data).resolve()), manifest.fingerprint, (), data_paths=plan.data.paths)
     if studies.is_study(plan.folder):
         study = studies.load(plan.folder)
         if study.fingerprint != manifest.fingerprint:

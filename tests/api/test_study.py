@@ -16,8 +16,10 @@ from typer.testing import CliRunner
 import pneumo_edge
 from pneumo_edge import runs, studies
 from pneumo_edge._util import tabular
+from pneumo_edge.api import evaluate
 from pneumo_edge.api import study as api
 from pneumo_edge.cli import app
+from pneumo_edge.data.datasource import DataSource
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.data.run_records import data_spec
 from pneumo_edge.data.splits import Entry, Manifest
@@ -266,6 +268,19 @@ def test_a_run_that_fails_is_named_and_tried_again(
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 3
     assert f"{tmp_path / 'study'} contains a study of other images" in done.stderr
+
+
+def test_a_study_is_evaluated_on_its_data_with_separate_test_images(
+    without_training: Callable[[str], list[str]], tmp_path: Path
+) -> None:
+    make_phantom(tmp_path / "data", seed=1, train_per_class=12, test_per_class=2)
+    (tmp_path / "data" / "test").rename(tmp_path / "apart")
+    without_training("")
+    data = DataSource(str(tmp_path / "data"), test=str(tmp_path / "apart"))
+    study = pneumo_edge.train_study(data, ["resnet50"], [0], recipe="quick", out=tmp_path / "study")
+    assert [run.record.training.seed for run in study.runs] == [0] and not study.failed
+    found = evaluate.data_of(tmp_path / "study")
+    assert (found.path, found.test, found.labels) == (str(tmp_path / "data"), str(tmp_path / "apart"), None)
 
 
 @pytest.mark.parametrize(
