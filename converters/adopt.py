@@ -35,7 +35,7 @@ from pneumo_edge.evaluation.operating_point import ThresholdRule, choose_thresho
 from pneumo_edge.formats import ADOPTED, FormatRecord, adopted, of_another_tool
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import SUM_TOLERANCE, as_probabilities
-from pneumo_edge.runtime.engines.tensors import Given, TensorInfo
+from pneumo_edge.runtime.engines.tensors import Given, OpenShape, TensorInfo
 from pneumo_edge.runtime.pixels import convert
 from pneumo_edge.runtime.pixels import shape as shape_of
 from pneumo_edge.scaling import Scaling
@@ -114,6 +114,11 @@ def adopt(adoption: Adoption, source: Source, target: Path, cache: Path, tell: C
         )
     given = scaling.parse(adoption.input_range) if adoption.input_range is not None else None
     file = _File(adoption, engines.choose(adoption.file))
+    if file.takes_any_size and adoption.image_size is None:
+        tell(
+            f"note: {adoption.file} takes images of any size ({file.info.shape_text}); adopted for "
+            f"{file.size[0]} x {file.size[1]} pixels. Give --image-size for another"
+        )
     dataset = prepare(source, cache, *file.size)
     val, task = dataset.indices("val"), dataset.manifest.task
     if not len(val):
@@ -247,7 +252,9 @@ class _File:
         self._path, self._engine = adoption.file, row
         self.info = _image_input(adoption.file, engines.load_any(adoption.file, row))
         self.layout = adoption.layout or _find_layout(adoption.file, self.info)
-        self.size = _size(adoption, self.info, self.layout)
+        sides = self.info.shape[2:] if self.layout == "nchw" else self.info.shape[1:3]
+        self.takes_any_size = None in sides
+        self.size = _size(adoption, self.info, self.layout, sides)
         shape = shape_of(self.input_spec(Scaling()))
         self.model = engines.load_any(adoption.file, row, given=Given({self.info.name: shape}))
 
@@ -298,8 +305,7 @@ def _find_layout(file: Path, info: TensorInfo) -> Layout:
     return "nchw" if first else "nhwc"
 
 
-def _size(adoption: Adoption, info: TensorInfo, layout: Layout) -> tuple[int, int]:
-    sides = info.shape[2:] if layout == "nchw" else info.shape[1:3]
+def _size(adoption: Adoption, info: TensorInfo, layout: Layout, sides: OpenShape) -> tuple[int, int]:
     channels = info.shape[1 if layout == "nchw" else 3]
     if channels not in (1, 3):
         raise ConversionError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +11,7 @@ import typer
 from pneumo_edge import bundled
 from pneumo_edge.cli import options
 from pneumo_edge.errors import ModelFileError, printable
+from pneumo_edge.formats import ADOPTED
 from pneumo_edge.runtime.engines import engines_for
 
 #: Characters of a text from a file's metadata that are printed.
@@ -38,12 +39,17 @@ def info(
     pneumo-edge it also prints classes, threshold, training and verification.
     """
     from pneumo_edge.runtime.engines.inspection import inspect
+    from pneumo_edge.runtime.pixels import shape
     from pneumo_edge.spec import read_metadata
     from pneumo_edge.spec.reading import find
 
     path = bundled.find(model)
     spec = find(path)
-    inspection = inspect(path, options.given_inputs(input_shape, input_value))
+    given = options.given_inputs(input_shape, input_value)
+    if spec and spec.format == ADOPTED:
+        # Its graph may take images of any size; it was adopted for one.
+        given = replace(given, shapes={spec.input.name: shape(spec.input)} | given.shapes)
+    inspection = inspect(path, given)
     if not spec:
         _check_loads(path, inspection)
     metadata = {} if spec else read_metadata(path)

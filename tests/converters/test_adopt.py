@@ -36,8 +36,7 @@ def bright_and_dark(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _lamp(path: Path, side: int | None) -> Path:
     """An ONNX file as PyTorch exports one: NCHW, ImageNet's normalization outside, logits, any batch."""
     onnx = pytest.importorskip("onnx")
     helper, number = onnx.helper, onnx.TensorProto.FLOAT
@@ -52,13 +51,18 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
             helper.make_node("Gemm", ["vector", "weights", "bias"], ["scores"]),
         ],
         "graph",
-        [helper.make_tensor_value_info("image", number, ["batch", 3, 32, 32])],
+        [helper.make_tensor_value_info("image", number, ["batch", 3, side, side])],
         [helper.make_tensor_value_info("scores", number, ["batch", 2])],
         [onnx.numpy_helper.from_array(weights, "weights"), onnx.numpy_helper.from_array(bias, "bias")],
     )
-    path = tmp_path_factory.mktemp("network") / "lamp.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
     return path
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For images of 32 x 32 pixels."""
+    return _lamp(tmp_path_factory.mktemp("network") / "lamp.onnx", 32)
 
 
 @pytest.fixture(autouse=True)
@@ -148,6 +152,20 @@ def test_a_wrong_scaling_is_refused_with_the_right_one(network: Path, bright_and
     missing = _adopt(network, bright_and_dark, tmp_path)
     assert missing.exit_code == ExitCode.GATE_MISSED
     assert "needs --input-range" in missing.stderr
+
+
+def test_a_file_for_images_of_any_size_is_adopted_for_one(bright_and_dark: Path, tmp_path: Path) -> None:
+    network, out = _lamp(tmp_path / "lamp.onnx", None), tmp_path / "models"
+    usual = _adopt(network, bright_and_dark, out, "--input-range", "imagenet")
+    assert usual.exit_code == 0, usual.stderr
+    assert "any size (?x3x?x?); adopted for 224 x 224 pixels. Give --image-size for another" in usual.stderr
+    given = _adopt(network, bright_and_dark, out, "--input-range", "imagenet", "--image-size", "96")
+    assert given.exit_code == 0, given.stderr
+    assert "any size" not in given.stderr
+    assert read(out / "lamp.onnx").input.height == 96
+    # The graph is read at that size.
+    told = CliRunner().invoke(app, ["info", str(out / "lamp.onnx")])
+    assert "not read" not in told.stdout and "GlobalAveragePool 1" in told.stdout
 
 
 @pytest.mark.parametrize(
