@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,7 @@ from pneumo_edge import backbones, keras_file, runs, scaling
 from pneumo_edge._util import files, jobs, records
 from pneumo_edge._util.progress import bar
 from pneumo_edge.converters import features, isolated
+from pneumo_edge.data.classes import option
 from pneumo_edge.data.datasource import DataSource
 from pneumo_edge.data.run_records import data_spec, save_validation
 from pneumo_edge.data.sources import Source
@@ -217,32 +219,38 @@ def check_scaling(
     trials = dict(SCALINGS)
     if given is not None:
         trials = {name: each for name, each in trials.items() if each != given}
-    right: dict[str, npt.NDArray[np.bool_]] = {}
+    answers: dict[str, npt.NDArray[np.float32]] = {}
     with bar(f"Exporting {model.name}: measuring scalings of pixels", len(trials) + 1) as advance:
-        first = _is_right(ask(given, pixels), labels) if given is not None else None
+        own = ask(given, pixels) if given is not None else None
         advance(1, "")
         for name, each in trials.items():
-            right[name] = _is_right(ask(each, pixels), labels)
+            answers[name] = ask(each, pixels)
             advance(1, name)
+    first = None if own is None else _is_right(own, labels)
+    right = {name: _is_right(each, labels) for name, each in answers.items()}
     best = max(right, key=lambda name: float(right[name].mean()))
     count = f"{len(labels)} images"
-    if first is None:
+    classes = dataset.manifest.task.class_names
+    if first is None or own is None:
         shares = ", ".join(f"{name} {each.mean():.0%}" for name, each in right.items())
         raise GateError(
             f"{model.file} needs --input-range: what pixels were scaled to before they went into it. On {count} it is "
             f"right on {shares}",
             f"one of {', '.join(SCALINGS)}, LOW..HIGH, or mean=M;std=S",
-            f"Look it up where the model was trained, and give it; most images are right with {best}",
+            f"Look it up where the model was trained, and give it; {_advise(answers, right, best, labels, classes)}",
         )
-    share, classes = float(first.mean()), dataset.manifest.task.class_names
+    share = float(first.mean())
     gain = float(right[best].mean()) - share
     said, expected, remedy = "", "", ""
-    if len(classes) == 2 and _is_better(~first, first) and 1 - share > share + gain:
+    order = _other_order(own, labels, first)
+    if order is not None and order.share > share + gain:
+        names = order.names(classes)
         said = (
-            f"{model.file} is right {share:.0%} of the time, and with its classes exchanged {1 - share:.0%}, on {count}"
+            f"{model.file} is right {share:.0%} of the time, and with its classes in the order {', '.join(names)} "
+            f"{order.share:.0%}, on {count}"
         )
-        expected = f"outputs in the order {', '.join(classes)}; a sigmoid gives the probability of {classes[1]}"
-        remedy = f"Give --classes {classes[1]},{classes[0]}, or --accept-input-range to keep the order"
+        expected = f"outputs in the order {', '.join(classes)}; a sigmoid gives the probability of the second class"
+        remedy = f"Give {option(names)}, or --accept-input-range to keep the order"
     elif _is_better(right[best], first):
         said = (
             f"with --input-range {best} {model.file} would be right {right[best].mean():.0%} of the time, with "
@@ -267,6 +275,53 @@ def check_scaling(
         )
 
 
+@dataclass(frozen=True)
+class _Order:
+    """Another order of a model's outputs: the place of each output's class, and the share of images right with it."""
+
+    places: tuple[int, ...]
+    share: float
+
+    def names(self, classes: Sequence[str]) -> list[str]:
+        return [classes[place] for place in self.places]
+
+
+def _other_order(
+    probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], right: npt.NDArray[np.bool_]
+) -> _Order | None:
+    """The order in which each output stands for the class that most of its images have, if more are right then.
+
+    It has to be better than the given one by more than chance, corrected for the number of orders.
+    """
+    count = probabilities.shape[1]
+    answers = probabilities.argmax(axis=1)
+    table = np.zeros((count, count), dtype=np.int64)
+    np.add.at(table, (answers, labels), 1)
+    places = table.argmax(axis=1)
+    if len(np.unique(places)) < count:
+        return None
+    found = np.asarray(places[answers] == labels)
+    if not _is_better(found, right, max(1, math.factorial(count) - 1)):
+        return None
+    return _Order(tuple(places.tolist()), float(found.mean()))
+
+
+def _advise(
+    answers: Mapping[str, npt.NDArray[np.float32]],
+    right: Mapping[str, npt.NDArray[np.bool_]],
+    best: str,
+    labels: npt.NDArray[np.int64],
+    classes: Sequence[str],
+) -> str:
+    """What to give where no scaling was given."""
+    orders = {name: _other_order(each, labels, right[best]) for name, each in answers.items()}
+    found = {name: order for name, order in orders.items() if order is not None}
+    if not found:
+        return f"most images are right with {best}"
+    name, order = max(found.items(), key=lambda item: item[1].share)
+    return f"most images ({order.share:.0%}) are right with {name} and {option(order.names(classes))}"
+
+
 def _choose(dataset: Dataset) -> npt.NDArray[np.intp]:
     """Images to measure scalings on: of validation and, because a few of them would show little, of training."""
     val, train = dataset.indices("val"), dataset.indices("train")
@@ -278,9 +333,9 @@ def _spread(indices: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.intp]:
     return np.asarray(indices[np.linspace(0, len(indices) - 1, max(0, min(len(indices), count))).astype(int)])
 
 
-def _is_better(other: npt.NDArray[np.bool_], first: npt.NDArray[np.bool_]) -> bool:
-    """Whether so many more images are right that it is hardly chance."""
-    return float(other.mean() - first.mean()) >= _LEAST_GAIN and mcnemar(other, first).p <= _MOST_P
+def _is_better(other: npt.NDArray[np.bool_], first: npt.NDArray[np.bool_], tried: int = 1) -> bool:
+    """Whether so many more images are right that it is hardly chance, where the other is the best of so many."""
+    return float(other.mean() - first.mean()) >= _LEAST_GAIN and mcnemar(other, first).p <= _MOST_P / tried
 
 
 def _is_right(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

@@ -189,8 +189,13 @@ def _check_present(
             raise DataError(
                 f"{title} has no images of the class {old!r}",
                 f"classes that it has: {_listed(names)}",
-                "Name them with --classes " + _typed(",".join(escape(name) for name in names[:_SHOWN])),
+                f"Name them with {option(names[:_SHOWN])}",
             )
+
+
+def option(names: Sequence[str]) -> str:
+    """``--classes`` with these names, as it is typed in a shell."""
+    return f"--classes {_typed(','.join(map(escape, names)))}"
 
 
 def _against_others(

@@ -92,8 +92,35 @@ def test_without_a_scaling_all_are_measured(dataset: Dataset) -> None:
 
 
 def test_classes_in_another_order_are_noticed(dataset: Dataset) -> None:
-    with pytest.raises(GateError, match=r"right 0% of the time, and with its classes exchanged 100%.*--classes PNEUM"):
+    said = r"right 0% of the time, and with .* order PNEUMONIA, NORMAL 100%.*--classes PNEUMONIA,NORMAL"
+    with pytest.raises(GateError, match=said):
         _check("0..255", _network(SCALINGS["0..255"], flipped=True), dataset)
+
+
+def test_the_order_is_found_where_no_scaling_is_given(dataset: Dataset) -> None:
+    with pytest.raises(GateError, match=r"\(100%\) are right with 0\.\.255 and --classes PNEUMONIA,NORMAL"):
+        _check(None, _network(SCALINGS["0..255"], flipped=True), dataset)
+
+
+@pytest.mark.parametrize("places", [(1, 2, 0), (2, 0, 1), (0, 2, 1)])
+def test_the_order_of_more_classes_is_found(places: tuple[int, ...]) -> None:
+    labels = np.repeat(np.arange(3), 30)
+    random = np.random.default_rng(0)
+    # The output that stands for a class is where that class is in `places`.
+    answers = np.eye(3, dtype=np.float32)[np.argsort(places)[labels]] + random.uniform(0, 0.4, (90, 3))
+    found = own_model._other_order(answers.astype(np.float32), labels, answers.argmax(axis=1) == labels)
+    assert found is not None
+    assert found.places == places and found.share == 1.0
+    assert found.names("abc") == ["abc"[place] for place in places]
+
+
+def test_an_order_is_found_by_chance_in_at_most_one_of_a_hundred() -> None:
+    found = 0
+    for seed in range(400):
+        random = np.random.default_rng(seed)
+        labels, answers = random.integers(0, 3, 60), random.uniform(0, 1, (60, 3)).astype(np.float32)
+        found += own_model._other_order(answers, labels, answers.argmax(axis=1) == labels) is not None
+    assert found <= 4
 
 
 def test_a_known_network_keeps_its_name_to_itself() -> None:
