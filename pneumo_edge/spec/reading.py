@@ -147,6 +147,6 @@ def no_spec(path: Path) -> ModelFileError:
     """The error for a model file without a ModelSpec."""
     return ModelFileError(
         f"{path} has no ModelSpec: it was made by another tool or is truncated",
-        "a file made by `pneumo-edge export`",
-        "Copy it again, or export the model with pneumo-edge",
+        "a file made by `pneumo-edge export` or `pneumo-edge adopt`",
+        "Copy it again, export the model with pneumo-edge, or adopt a classifier of another tool",
     )
