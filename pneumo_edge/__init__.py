@@ -33,8 +33,13 @@ The functions and classes below are imported when they are first used: importing
 Research software; not a medical device.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# Before they are imported: onnxruntime and Ray send data about their use to their makers unless they are told not to.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 if TYPE_CHECKING:
     from pneumo_edge.api.adopt import adopt

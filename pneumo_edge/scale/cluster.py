@@ -7,7 +7,6 @@ process does no more than hand out shards.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Generic
@@ -37,8 +36,6 @@ def connected(address: str) -> Iterator[int]:
     ray = extras.need("ray", "scale")
     is_ours = not ray.is_initialized()
     if is_ours:
-        # Ray sends statistics of its use to its makers unless it is told not to.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             with library_warnings.Unheard():
                 ray.init(address=address, log_to_driver=False, logging_level="error")
