@@ -25,7 +25,7 @@ from pneumo_edge.data.sources import DataSource, open_source
 from pneumo_edge.data.tensors import prepare
 from pneumo_edge.errors import ConversionError, GateError
 from pneumo_edge.evaluation.operating_point import choose_threshold
-from pneumo_edge.formats import ADOPTED, FORMATS, Format
+from pneumo_edge.formats import FORMATS, Format
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.spec import VerificationSpec
@@ -204,8 +204,7 @@ def verify_again(model: Path, data: DataSource | None, cache: Path) -> Verified:
     """
     # Loaded as on a device, so that a wrong spec is refused with the same message.
     spec = Classifier(model).spec
-    is_adopted = spec.format == ADOPTED
-    if not is_adopted and formats.find(model.suffix, spec.format) is None:
+    if not spec.is_adopted and formats.find(model.suffix, spec.format) is None:
         raise ConversionError(
             f"{model} has the format {spec.format!r}",
             "one of " + ", ".join(FORMATS),
@@ -228,7 +227,7 @@ def verify_again(model: Path, data: DataSource | None, cache: Path) -> Verified:
     if unchecked:
         described += f" (not checked: {', '.join(unchecked)})"
     remedy = f"Do not use it here; it passed with {_passed_with(record.verification)}"
-    candidate = Candidate(model, row, spec.task.positive_index, remedy, spec if is_adopted else None)
+    candidate = Candidate(model, row, spec.task.positive_index, remedy, spec if spec.is_adopted else None)
     return verify(candidate, held_against, described, spec.decision.threshold)
 
 

@@ -11,7 +11,6 @@ import typer
 from pneumo_edge import bundled
 from pneumo_edge.cli import options
 from pneumo_edge.errors import ModelFileError, printable
-from pneumo_edge.formats import ADOPTED
 from pneumo_edge.runtime.engines import engines_for
 
 #: Characters of a text from a file's metadata that are printed.
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from pneumo_edge.runtime.engines.graph import Graph
     from pneumo_edge.runtime.engines.inspection import EngineReport, Inspection
     from pneumo_edge.runtime.engines.tensors import TensorInfo
-    from pneumo_edge.spec import MixedPrecisionSpec, ModelSpec
+    from pneumo_edge.spec import InputSpec, MixedPrecisionSpec, ModelSpec
 
 
 def info(
@@ -46,7 +45,7 @@ def info(
     path = bundled.find(model)
     spec = find(path)
     given = options.given_inputs(input_shape, input_value)
-    if spec and spec.format == ADOPTED:
+    if spec and spec.is_adopted:
         # Its graph may take images of any size; it was adopted for one.
         given = replace(given, shapes={spec.input.name: shape(spec.input)} | given.shapes)
     inspection = inspect(path, given)
@@ -89,7 +88,8 @@ def _spec_rows(path: Path, spec: ModelSpec, inspection: Inspection) -> dict[str,
         "versions": ", ".join(f"{name} {version}" for name, version in spec.versions.items()),
     }
     if not spec.data.real:
-        rows["NOTE"] = "trained on PHANTOM images, not X-rays; do not use it on patients"
+        what = "measured" if spec.is_trained_elsewhere else "trained"
+        rows["NOTE"] = f"{what} on PHANTOM images, not X-rays; do not use it on patients"
     return rows | {"notice": spec.notice}
 
 
@@ -128,15 +128,32 @@ def _on_one_line(text: str) -> str:
 
 
 def _decision_rows(spec: ModelSpec) -> dict[str, str]:
-    size = spec.input
     return {
         "classes": ", ".join(spec.class_names),
-        "input": f"{size.dtype} pixels {size.minimum} to {size.maximum}, 1x{size.height}x{size.width}x{size.channels}",
+        "input": _input_text(spec.input),
         **_threshold_rows(spec),
         "uncertain": _uncertain_text(spec),
         "out-of-distribution": _input_check_text(spec),
-        "temperature": f"{spec.temperature:.3f}, inside the graph",
+        "temperature": "none: graph and weights are as the other tool wrote them"
+        if spec.is_adopted
+        else f"{spec.temperature:.3f}, inside the graph",
     }
+
+
+def _input_text(taken: InputSpec) -> str:
+    from pneumo_edge.runtime.engines.tensors import shape_text
+    from pneumo_edge.runtime.pixels import shape
+
+    sizes, scaling = shape_text(shape(taken)), taken.scaling
+    if scaling is None:
+        return f"{taken.dtype} pixels {taken.minimum} to {taken.maximum}, {sizes}"
+    ranges = [
+        f"{taken.minimum * scale + offset:.4g}..{taken.maximum * scale + offset:.4g}"
+        for scale, offset in zip(scaling.scale, scaling.offset, strict=True)
+    ]
+    shown = ranges[0] if len(set(ranges)) == 1 else f"{', '.join(ranges)} by channel"
+    text = f"{taken.dtype} {sizes}; the device scales pixels {taken.minimum} to {taken.maximum} to {shown}"
+    return text if scaling.step is None else f"{text}, then by {scaling.step:.6g}, zero point {scaling.zero_point}"
 
 
 def _threshold_rows(spec: ModelSpec) -> dict[str, str]:
@@ -150,14 +167,24 @@ def _threshold_rows(spec: ModelSpec) -> dict[str, str]:
 
 
 def _training_rows(spec: ModelSpec) -> dict[str, str]:
-    return {
-        "trained on": f"{spec.data.name}, {sum(spec.data.counts.get('train', {}).values())} images "
-        f"(split {spec.data.fingerprint[:12]})",
-        "training": f"recipe {spec.training.recipe}, seed {spec.training.seed}, {spec.training.epochs} epochs",
-        "initial weights": spec.training.initial_weights,
+    training = spec.training
+    if spec.is_trained_elsewhere:
+        rows = {"measured on": _split_text(spec, "val", "validation images"), "weights": training.initial_weights}
+    else:
+        rows = {
+            "trained on": _split_text(spec, "train", "images"),
+            "training": f"recipe {training.recipe}, seed {training.seed}, {training.epochs} epochs",
+            "initial weights": training.initial_weights,
+        }
+    return rows | {
         "validation": ", ".join(f"{name} {value:.4f}" for name, value in spec.training.validation.items()),
         "data licence": spec.data.licence,
     }
+
+
+def _split_text(spec: ModelSpec, split: str, images: str) -> str:
+    count = sum(spec.data.counts.get(split, {}).values())
+    return f"{spec.data.name}, {count} {images} (split {spec.data.fingerprint[:12]})"
 
 
 def _integrity_rows(spec: ModelSpec) -> dict[str, str]:
@@ -215,6 +242,8 @@ def _verification_rows(file: str, spec: ModelSpec) -> dict[str, str]:
 
 def _uncertain_text(spec: ModelSpec) -> str:
     bounds = spec.conformal
+    if bounds is None and spec.is_adopted:
+        return "not checked: an adopted file has no prediction sets"
     if bounds is None:
         return "not checked; export the model again to add the check"
     positive = spec.decision.positive_class
@@ -239,6 +268,8 @@ def _uncertain_text(spec: ModelSpec) -> str:
 
 def _input_check_text(spec: ModelSpec) -> str:
     check = spec.input_check
+    if check is None and spec.is_adopted:
+        return "not checked: any image is classified; an adopted file has no input check"
     if check is None:
         return "not checked: any image is classified as if it were an X-ray; export the model again to add the check"
     return (

@@ -245,7 +245,9 @@ class Classifier:
             raise ModelFileError(
                 f"{self.path} has no heatmap",
                 f"a model file with the output {HEATMAP!r}",
-                "Export the model again with this version of pneumo-edge, to a format that has one",
+                "Classify without it; an adopted file has none"
+                if self.spec.is_adopted
+                else "Export the model again with this version of pneumo-edge, to a format that has one",
             )
 
     def check_checks_input(self) -> None:
@@ -258,7 +260,9 @@ class Classifier:
             raise ModelFileError(
                 f"{self.path} has no input check",
                 "a model file that can detect out-of-distribution images",
-                "Export the model again with this version of pneumo-edge",
+                "Classify without it; an adopted file has none"
+                if self.spec.is_adopted
+                else "Export the model again with this version of pneumo-edge",
             )
 
     def _run(self, others: Sequence[str]) -> engines.Outputs:

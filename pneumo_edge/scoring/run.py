@@ -72,7 +72,7 @@ def score(
 
     Raises:
         ResultsError: Nothing can be scored, or ``target`` is damaged or has scores of other images.
-        ArgumentError: A model was trained on a data set that is to be another population.
+        ArgumentError: A model was trained, or its threshold chosen, on a data set that is to be another population.
         DataError: The split has fewer than two images of a class.
         OSError: ``target`` cannot be written.
     """
@@ -163,16 +163,25 @@ def _check_external(
 ) -> None:
     digests = {name: look.sha256 for name, look in looks.items()}
     hashes = {name: look.bits for name, look in looks.items()}
-    trained_on = {spec.data.fingerprint for spec in specs}
     for given in (hashes, None):
         # What cannot be trained on, nothing was trained on.
         with contextlib.suppress(DataError):
-            if make_manifest(source, digests, unreadable, given).fingerprint in trained_on:
+            fingerprint = make_manifest(source, digests, unreadable, given).fingerprint
+            if found := [spec for spec in specs if spec.data.fingerprint == fingerprint]:
                 raise ArgumentError(
-                    f"a model was trained on {source.title}",
+                    f"{_used_for(found)} {source.title}",
                     "images of another population where external (--external) is given",
                     "Omit it, and give the split test",
                 )
+
+
+def _used_for(specs: Sequence[ModelSpec]) -> str:
+    """What a data set was used for that is in the ModelSpecs."""
+    if not all(spec.is_trained_elsewhere for spec in specs):
+        return "a model was trained on"
+    if all(spec.decision.threshold is None for spec in specs):
+        return "a model was measured on"
+    return "the threshold of a model was chosen on"
 
 
 def _choose(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge._util.records import AtLeastOne, Count, Share, Text, Within
+from pneumo_edge.formats import ADOPTED
 from pneumo_edge.task import Task
 
 SCHEMA_VERSION = 1
@@ -424,6 +425,16 @@ class ModelSpec:
             raise ValueError(f"validation_distribution.probabilities is not for the classes {sorted(classes)}")
         if described and described.distance and not self.input_check:
             raise ValueError("validation_distribution.distance is given, and there is no input_check")
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether another tool made the file, and pneumo-edge added the ModelSpec alone."""
+        return self.format == ADOPTED
+
+    @property
+    def is_trained_elsewhere(self) -> bool:
+        """Whether another program trained the network: ``data`` is then what it was measured on here."""
+        return self.is_adopted or self.training.recipe == OWN_MODEL
 
     @property
     def score_count(self) -> int:

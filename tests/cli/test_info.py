@@ -14,7 +14,7 @@ from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.runtime.engines.inspection import Inspection, inspect
-from pneumo_edge.spec import ModelSpec
+from pneumo_edge.spec import OWN_MODEL, ModelSpec
 
 
 def _info(model: Path, *options: str) -> Result:
@@ -116,6 +116,19 @@ def test_a_model_of_phantoms_and_one_that_was_not_verified_say_so(tiny_models: P
     assert "PHANTOM" in fields["NOTE"]
     assert fields["trained on"].startswith("no data, 0 images")
     assert "verified on" not in fields
+
+
+def test_a_model_that_was_trained_elsewhere_is_not_said_to_be_trained_on_its_data(
+    tiny_models: Path, tmp_path: Path
+) -> None:
+    spec = read_spec(tiny_models / "tiny-fp32.tflite")
+    model = tmp_path / "own.tflite"
+    own = replace(spec, training=replace(spec.training, recipe=OWN_MODEL, initial_weights="those of own.keras"))
+    write_spec(tiny_models / "bare" / "tiny-fp32.tflite", model, own)
+    fields = _fields(_info(model).stdout)
+    assert fields["measured on"].startswith("no data, ")
+    assert fields["weights"] == "those of own.keras"
+    assert not {"trained on", "training", "initial weights"} & fields.keys()
 
 
 def test_a_spec_cannot_draw_on_the_terminal(tiny_models: Path, tmp_path: Path) -> None:

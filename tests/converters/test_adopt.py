@@ -101,6 +101,20 @@ def test_a_file_is_adopted_and_classifies_as_its_graph_computes(
     assert scored.exit_code == 0, scored.stderr
     told = CliRunner().invoke(app, ["info", str(path)])
     assert told.exit_code == 0, told.stderr
+    fields = dict(re.split(" {2,}", line.strip(), maxsplit=1) for line in told.stdout.splitlines())
+    ranges = "-2.118..2.249, -2.036..2.429, -1.804..2.64 by channel"
+    assert fields["input"] == f"float32 1x3x32x32; the device scales pixels 0 to 255 to {ranges}"
+    assert re.match(r"folder lamps, \d+ validation images", fields["measured on"])
+    assert "trained elsewhere" in fields["weights"]
+    assert not {"trained on", "training", "initial weights"} & fields.keys()
+    assert fields["temperature"].startswith("none")
+    assert "export" not in fields["uncertain"] + fields["out-of-distribution"]
+    strict = CliRunner().invoke(app, ["predict", str(bright_and_dark / "test"), "--model", str(path), "--strict"])
+    assert "an adopted file has none" in strict.stderr
+    external = CliRunner().invoke(
+        app, ["evaluate", str(path), "--data", str(bright_and_dark), "--external", "--out", str(tmp_path / "e")]
+    )
+    assert "the threshold of a model was chosen on folder lamps" in external.stderr
 
 
 def test_an_adopted_file_is_verified_against_its_answers_at_adoption(

@@ -17,7 +17,6 @@ from pneumo_edge._util import extras, files, markdown
 from pneumo_edge.backbones import Pretrained, backbone_title
 from pneumo_edge.errors import ModelFileError, ResultsError, printable
 from pneumo_edge.evaluation.outcomes import ACCURACY_MARGIN
-from pneumo_edge.formats import ADOPTED
 from pneumo_edge.runs import COUNTERFACTUAL
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.scoring.cards import tables
@@ -31,7 +30,7 @@ from pneumo_edge.scoring.summary import (
     shortage,
     where,
 )
-from pneumo_edge.spec import OWN_MODEL, RANDOM_WEIGHTS, ModelSpec
+from pneumo_edge.spec import RANDOM_WEIGHTS, ModelSpec
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -106,7 +105,7 @@ def render(card: Card) -> str:
     validation = card.spec.training.validation
     return template.render(
         is_kermany=is_kermany,
-        is_elsewhere=_is_elsewhere(card.spec),
+        is_elsewhere=card.spec.is_trained_elsewhere,
         subject="the lungs" if is_kermany else "what the images show",
         folder="chest_xray" if is_kermany else "DATA",
         licence=card.spec.data.licence.partition(";")[0],
@@ -132,15 +131,10 @@ def render(card: Card) -> str:
     )
 
 
-def _is_elsewhere(spec: ModelSpec) -> bool:
-    """Whether another program trained the network."""
-    return spec.format == ADOPTED or spec.training.recipe == OWN_MODEL
-
-
 def _is_kermany(card: Card) -> bool:
     """Whether a model was trained on the X-rays of Kermany et al. (2018): their file names tell bacteria and virus."""
     spec = card.spec
-    if _is_elsewhere(spec) or not spec.task.is_of_x_rays:
+    if spec.is_trained_elsewhere or not spec.task.is_of_x_rays:
         return False
     kinds = {name.lower() for name in (*card.evaluation.data.kinds, *spec.class_names)}
     return not kinds.isdisjoint({"bacteria", "virus"}) or "PneumoniaMNIST" in spec.data.name
@@ -148,8 +142,8 @@ def _is_kermany(card: Card) -> bool:
 
 def _made_from(spec: ModelSpec) -> str:
     """How the file was made: by a verb other than ``train``, or what ``train`` was given."""
-    if _is_elsewhere(spec):
-        return "adopted" if spec.format == ADOPTED else "exported"
+    if spec.is_trained_elsewhere:
+        return "adopted" if spec.is_adopted else "exported"
     if backbones.find(spec.backbone) is None and spec.training.initial_weights.startswith("from "):
         return "--init MODEL --input-range RANGE"
     return f"--backbone {spec.backbone}"
