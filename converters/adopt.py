@@ -354,8 +354,8 @@ def _find_scores(adoption: Adoption, answers: npt.NDArray[np.float64], class_nam
     count = answers.shape[1]
     if count not in (len(class_names), 1) or (count == 1 and len(class_names) != 2):
         raise ConversionError(
-            f"{adoption.file} gives {count} scores and the data has {len(class_names)} classes: "
-            f"{', '.join(class_names)}",
+            f"{adoption.file} gives {count} {'score' if count == 1 else 'scores'} and the data has "
+            f"{len(class_names)} classes: {', '.join(class_names)}",
             "a score for each class in the model's order, or for two classes one of the second",
             "Give data with the model's classes, in its order (--classes)",
         )

@@ -77,7 +77,7 @@ def load(model: Path) -> Proof:
         raise ConversionError(
             f"there is no proof {path(model)}",
             "the file that `pneumo-edge export` or `adopt` puts beside the model file",
-            "Copy it from where the model file comes from, or make the model file again",
+            "Copy it from where the model file comes from, where both have the same name, or make the model file again",
         ) from error
     except (OSError, records.RecordError) as error:
         raise ConversionError(
@@ -99,7 +99,9 @@ def check(model: Path, proof: Proof) -> None:
             raise ConversionError(
                 f"there is no {file}",
                 f"that file, beside {path(model).name}",
-                "Copy it from where the proof comes from",
+                "Copy it from where the proof comes from"
+                if model.name == proof.file
+                else f"{model.name} was {proof.file}: give it, its proof and its reference set the names they had",
             ) from error
         if found != expected:
             raise ConversionError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from pneumo_edge.backbones import LEAST_SIDE, MOST_SIDE
 from pneumo_edge.cli import datasets, options, screen
+from pneumo_edge.errors import printable
 from pneumo_edge.scaling import SCALINGS
 
 _LAYOUTS = ("nhwc", "nchw")
@@ -48,11 +50,13 @@ def adopt(
 
     It measures the file on the validation images of --data, chooses a
     threshold, and writes a copy with a ModelSpec, a proof and a reference
-    set. Graph and weights stay byte for byte. The classes of --data are in the order of the model's
-    output; --classes sets it. If the file is right more often with another
-    scaling than --input-range, the command ends with exit code 5.
+    set. Graph and weights stay byte for byte. The classes of --data are in
+    the order of the model's output; --classes sets it. If the file is right
+    more often with another scaling than --input-range, the command ends with
+    exit code 5.
     """
     from pneumo_edge.api import adopt as api
+    from pneumo_edge.converters import proof, reference
 
     options.check_out(out / model.name, [model])
     adopted = api.adopt(
@@ -68,3 +72,8 @@ def adopt(
     )
     measured = ", ".join(f"{name} {value:.4f}" for name, value in adopted.spec.training.validation.items())
     screen.show(f"{adopted.path}: adopted; on validation {measured}", "good")
+    typer.echo(
+        f"Beside it lie its proof, {printable(proof.path(adopted.path).name)}, and its reference set, "
+        f"{printable(reference.file_name(adopted.path.name))}. verify needs the three under these names."
+    )
+    typer.echo(f"Next: pneumo-edge predict IMAGE --model {shlex.quote(printable(adopted.path))}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pneumo_edge._util import files, records
 from pneumo_edge._util.records import Count
+from pneumo_edge.data.datasource import parse_shares
 from pneumo_edge.data.layout import SplitName
 from pneumo_edge.data.likeness import Bits, find_alike
 from pneumo_edge.data.samples import Sample, Source, describe_counts
@@ -145,12 +146,15 @@ def make_manifest(
         left_out,
         task=source.task,
     )
+    drawn_by = source.options.get("split")
     for split in ("train", "val"):
         if 0 in manifest.counts.get(split, {"none": 0}).values():
             raise DataError(
                 f"{source.title} leaves {manifest.counts.get(split, 'nothing')} for {split}",
                 "images of each class",
-                "Use a larger data set, or repair the images that were left out",
+                "Give other shares, such as --split-shares 80/10/10"
+                if drawn_by and 0 in parse_shares(drawn_by)[:2]
+                else "Use a larger data set, or repair the images that were left out",
             )
     return manifest
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,6 +82,8 @@ def test_a_file_is_adopted_and_classifies_as_its_graph_computes(
     result = _adopt(network, bright_and_dark, tmp_path, "--input-range", "imagenet")
     assert result.exit_code == 0, result.stderr
     path = tmp_path / "lamp.onnx"
+    assert "lamp.onnx.proof.json" in result.stdout and "lamp.onnx-reference.npz" in result.stdout
+    assert result.stdout.splitlines()[-1] == f"Next: pneumo-edge predict IMAGE --model {path}"
     assert path.read_bytes().startswith(network.read_bytes())
     spec = read(path)
     assert (spec.input.layout, spec.scores, spec.format) == ("nchw", "logits", "adopted")
@@ -141,8 +144,13 @@ def test_an_adopted_file_is_verified_against_its_answers_at_adoption(
     departed = runner.invoke(app, ["verify", str(path)])
     assert departed.exit_code == ExitCode.GATE_MISSED
     assert "against its answers when it was adopted" in departed.stderr
-    beside.unlink()
-    assert "there is no" in runner.invoke(app, ["verify", str(path)]).stderr
+    renamed = tmp_path / "bulb.onnx"
+    proof.path(path).rename(proof.path(renamed))
+    path.rename(renamed)
+    beside.rename(tmp_path / reference.file_name(renamed.name))
+    missing = runner.invoke(app, ["verify", str(renamed)]).stderr
+    assert f"there is no {beside}" in missing
+    assert "bulb.onnx was lamp.onnx: give it, its proof and its reference set the names they had." in missing
 
 
 def test_a_script_adopts_a_file_as_the_command_does(network: Path, bright_and_dark: Path, tmp_path: Path) -> None:
@@ -180,6 +188,17 @@ def test_a_file_for_images_of_any_size_is_adopted_for_one(bright_and_dark: Path,
     # The graph is read at that size.
     told = CliRunner().invoke(app, ["info", str(out / "lamp.onnx")])
     assert "not read" not in told.stdout and "GlobalAveragePool 1" in told.stdout
+
+
+def test_shares_without_validation_are_refused_with_others(
+    network: Path, bright_and_dark: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "lamps"
+    shutil.copytree(bright_and_dark / "test", data)
+    result = _adopt(network, data, tmp_path / "models", "--input-range", "imagenet", "--split", "0/0/100")
+    assert result.exit_code == ExitCode.FAILED
+    assert "leaves nothing for train" in result.stderr
+    assert result.stderr.strip().endswith("Give other shares, such as --split-shares 80/10/10.")
 
 
 @pytest.mark.parametrize(
