@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge import runs, scaling
-from pneumo_edge._util import files
-from pneumo_edge.converters import reference
+from pneumo_edge._util import files, records
+from pneumo_edge.converters import proof, reference
 from pneumo_edge.converters.acceptance import Candidate
 from pneumo_edge.converters.own_model import Measured, check_scaling
 from pneumo_edge.converters.proof import Origin, Proof
@@ -40,6 +40,7 @@ from pneumo_edge.runtime.pixels import convert
 from pneumo_edge.runtime.pixels import shape as shape_of
 from pneumo_edge.scaling import Scaling
 from pneumo_edge.spec import (
+    MAX_SIDE,
     DecisionSpec,
     DecodingSpec,
     InputSpec,
@@ -47,14 +48,18 @@ from pneumo_edge.spec import (
     ScalingSpec,
     Scores,
     TrainingSpec,
+    model_sha256,
+    read,
 )
 from pneumo_edge.spec.attaching import attach
-from pneumo_edge.spec.reading import find
+from pneumo_edge.spec.reading import find, read_content
 
 RECIPE = "adopted"
 #: Height and width of the images for a file that takes any.
 _SIDE = 224
 _AXES = 4
+#: Types that scores may have; those of 8 bits are quantized.
+_SCORES = ("float16", "float32", "float64", "uint8", "int8")
 #: Images by which it is told what the output gives.
 _PROBE = 64
 _DIGITS = 16
@@ -113,6 +118,7 @@ def adopt(adoption: Adoption, source: Source, target: Path, cache: Path, tell: C
             f"{adoption.file} has a ModelSpec already", "a file of another tool", "Use it as it is, or export it again"
         )
     given = scaling.parse(adoption.input_range) if adoption.input_range is not None else None
+    _check_target(adoption.file, target)
     file = _File(adoption, engines.choose(adoption.file))
     if file.takes_any_size and adoption.image_size is None:
         tell(
@@ -127,8 +133,10 @@ def adopt(adoption: Adoption, source: Source, target: Path, cache: Path, tell: C
     scores = _find_scores(adoption, probe, task.class_names)
 
     def ask(trial: Scaling, pixels: npt.NDArray[np.uint8], temperature: float = 1.0) -> npt.NDArray[np.float32]:
-        answers = [as_probabilities(answer, scores) for answer in file.run(trial, pixels)]
-        return np.array(answers, dtype=np.float32)
+        told = file.run(trial, pixels)
+        if trial == given:
+            _check_scores(adoption, told, scores)
+        return np.array([as_probabilities(answer, scores) for answer in told], dtype=np.float32)
 
     measured = Measured(adoption.file, adoption.file.stem, adoption.input_range, adoption.accept)
     check_scaling(measured, given, dataset, ask, tell)
@@ -196,18 +204,48 @@ def _verify(path: Path, spec: ModelSpec, told: Reference, is_quantized: bool, te
 
 
 def _publish(model: Path, target: Path, spec: ModelSpec, told: Reference, passed: _Passed) -> ModelSpec:
-    """Write the copy with its spec, its reference set and its proof, the copy last."""
+    """Write the copy with its spec, its proof and its reference set: each gets its name when all are complete.
+
+    Raises:
+        ConversionError: The copy does not load.
+    """
     beside = target.with_name(reference.file_name(target.name))
-    reference.save(told, beside)
-    with files.atomic(target) as temporary:
-        spec = attach(model, temporary, spec)
+    with files.atomic(target) as copy, files.atomic(proof.path(target)) as proved, files.atomic(beside) as saved:
+        spec = attach(model, copy, spec)
+        _check_copy(model, copy, spec)
+        reference.save(told, saved)
         origin = Origin(
-            target.name, told.checkpoint, told.fingerprint, None, files.sha256(beside), passed.format, spec.versions
+            target.name, told.checkpoint, told.fingerprint, None, files.sha256(saved), passed.format, spec.versions
         )
-        size, sha256 = temporary.stat().st_size, files.sha256(temporary)
-        verification = passed.verified.verification
-        Proof(target.name, size, sha256, origin, spec.decision.threshold, verification).save(target)
+        size, sha256, verification = copy.stat().st_size, files.sha256(copy), passed.verified.verification
+        record = Proof(target.name, size, sha256, origin, spec.decision.threshold, verification)
+        files.write_text(proved, records.document(record))
     return spec
+
+
+def _check_target(model: Path, target: Path) -> None:
+    """Refuse to replace a file that is not a copy of the same model."""
+    if not target.exists():
+        return
+    try:
+        is_copy = read(target).model_sha256 == model_sha256(read_content(model), model.suffix)
+    except ModelFileError:
+        is_copy = False
+    if not is_copy:
+        raise ConversionError(
+            f"{target} exists, and is not an adopted copy of {model}", "a free name", "Give another --out, or remove it"
+        )
+
+
+def _check_copy(model: Path, copy: Path, spec: ModelSpec) -> None:
+    try:
+        engines.load_any(copy, engines.choose(copy), given=Given({spec.input.name: shape_of(spec.input)}))
+    except ModelFileError as error:
+        raise ConversionError(
+            f"{model} does not load from another folder",
+            "a model in one file, with its weights inside",
+            "Save it as one file, without external data",
+        ) from error
 
 
 def _describe(
@@ -284,7 +322,14 @@ def _image_input(file: Path, model: engines.AnyModel) -> TensorInfo:
             "one, with a score for each class",
             "Export the model again with its class scores alone",
         )
-    (info,) = model.inputs
+    (info,), (scores,) = model.inputs, model.outputs
+    is_vector = len(scores.shape) == 2 and scores.shape[0] in (1, None) and scores.shape[1] is not None
+    if not is_vector or scores.dtype not in _SCORES:
+        raise ConversionError(
+            f"{file} gives {scores.name} ({scores.shape_text} {scores.dtype})",
+            f"the scores of one image: a tensor of two axes, 1 x classes, of {', '.join(_SCORES)}",
+            "Export the model again with its class scores, and with their batch axis",
+        )
     if info.dtype not in ("float32", "uint8", "int8"):
         raise ConversionError(
             f"{file} takes an image of {info.dtype}",
@@ -314,6 +359,12 @@ def _size(adoption: Adoption, info: TensorInfo, layout: Layout, sides: OpenShape
             "Give the other --layout, or a model of images",
         )
     height, width = (adoption.image_size or _SIDE if side is None else side for side in sides)
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
+        raise ConversionError(
+            f"{adoption.file} takes images of {height:,} x {width:,} pixels",
+            f"1 to {MAX_SIDE:,}",
+            "Adopt another model",
+        )
     if adoption.image_size not in (None, height, width):
         raise ConversionError(
             f"--image-size is {adoption.image_size}", f"{height} x {width}, which {adoption.file} takes", "Leave it out"
@@ -349,6 +400,26 @@ def _dequantize(answers: npt.NDArray[np.generic], info: TensorInfo) -> npt.NDArr
     return (answers.astype(np.float64) - zero_point) * step
 
 
+def _check_scores(adoption: Adoption, told: npt.NDArray[np.float64], scores: Scores) -> None:
+    """Refuse a file with an answer that is none."""
+    if not np.isfinite(told).all():
+        count = int((~np.isfinite(told)).any(axis=1).sum())
+        raise ConversionError(
+            f"{adoption.file} gives scores that are not finite numbers for {count} of {len(told)} images",
+            "finite ones",
+            "Check the model and --input-range",
+        )
+    if scores in ("probability", "probabilities"):
+        worst = float(told.min() if told.min() < 0 else told.max())
+        sums = np.ones(len(told)) if scores == "probability" else told.sum(axis=1)
+        if not 0 <= worst <= 1 or (np.abs(sums - 1) > SUM_TOLERANCE).any():
+            raise ConversionError(
+                f"{adoption.file} gives scores such as {worst:.4g} for some images",
+                "probabilities: 0 to 1, with a sum of 1",
+                "Give --output logits if they are logits",
+            )
+
+
 def _find_scores(adoption: Adoption, answers: npt.NDArray[np.float64], class_names: tuple[str, ...]) -> Scores:
     """What the first output holds, by its values on some images where the user does not say."""
     count = answers.shape[1]
@@ -367,6 +438,12 @@ def _find_scores(adoption: Adoption, answers: npt.NDArray[np.float64], class_nam
         )
     within = bool(((answers >= 0) & (answers <= 1)).all())
     sums = count == 1 or bool((np.abs(answers.sum(axis=1) - 1) <= SUM_TOLERANCE).all())
+    if within and not sums and adoption.output is None:
+        raise ConversionError(
+            f"{adoption.file} gives scores of 0 to 1 that do not sum to 1",
+            "probabilities that sum to 1, or logits",
+            "Give --output logits if they are logits; a sigmoid for each class cannot be adopted",
+        )
     are_probabilities = within and sums if adoption.output is None else adoption.output == "probabilities"
     if are_probabilities:
         return "probability" if count == 1 else "probabilities"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -226,3 +228,100 @@ def test_a_file_that_has_a_spec_or_other_outputs_is_refused(
     other = _adopt(tiny_models / "bare" / "tiny-fp32.onnx", bright_and_dark, tmp_path, "--input-range", "0..255")
     assert "outputs" in other.stderr
     assert own.exit_code == other.exit_code == ExitCode.FAILED
+
+
+def _make(path: Path, nodes: list[Any], output: Any, initial: Mapping[str, Any], side: int = 32) -> Path:
+    """An ONNX file that takes an image of three channels first, with its mean in ``means``, shape (1, 3)."""
+    onnx = pytest.importorskip("onnx")
+    helper, number = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [
+            helper.make_node("GlobalAveragePool", ["image"], ["averages"]),
+            helper.make_node("Flatten", ["averages"], ["means"]),
+            *nodes,
+        ],
+        "graph",
+        [helper.make_tensor_value_info("image", number, [1, 3, side, side])],
+        [output],
+        [onnx.numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in initial.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return path
+
+
+_WEIGHTS = {"weights": np.array([[0, 1], [0, 0], [0, 0]]), "bias": np.array([0, -115])}
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("squeezed", "a tensor of two axes, 1 x classes"),
+        ("whole numbers", "a tensor of two axes, 1 x classes"),
+        ("two sigmoids", "scores of 0 to 1 that do not sum to 1"),
+        ("not a number", "scores that are not finite numbers"),
+        ("too large", "takes images of 4,096 x 4,096 pixels"),
+    ],
+)
+def test_a_file_whose_scores_are_none_is_refused(
+    bright_and_dark: Path, tmp_path: Path, fault: str, message: str
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    node, number = onnx.helper.make_node, onnx.TensorProto
+    dense, weights, side = node("Gemm", ["means", "weights", "bias"], ["dense"]), dict(_WEIGHTS), 32
+    last, kind, shape = node("Identity", ["dense"], ["scores"]), number.FLOAT, [1, 2]
+    if fault == "squeezed":
+        last, shape = node("Squeeze", ["dense"], ["scores"]), [2]
+    elif fault == "whole numbers":
+        last, kind = node("Cast", ["dense"], ["scores"], to=number.INT64), number.INT64
+    elif fault == "two sigmoids":
+        last = node("Sigmoid", ["dense"], ["scores"])
+    elif fault == "not a number":
+        # The logarithm of what is below 0 for some images.
+        last, weights["bias"] = node("Log", ["dense"], ["scores"]), np.array([1, -110])
+    else:
+        side = 4096
+    output = onnx.helper.make_tensor_value_info("scores", kind, shape)
+    path = _make(tmp_path / "odd.onnx", [dense, last], output, weights, side)
+    result = _adopt(path, bright_and_dark, tmp_path / "out", "--input-range", "0..255", "--accept-input-range")
+    assert result.exit_code == ExitCode.FAILED, result.output
+    assert message in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_file_of_the_same_name_is_not_replaced(network: Path, bright_and_dark: Path, tmp_path: Path) -> None:
+    other = tmp_path / network.name
+    other.write_bytes(b"precious")
+    result = _adopt(network, bright_and_dark, tmp_path, "--input-range", "imagenet")
+    assert result.exit_code == ExitCode.FAILED
+    assert "is not an adopted copy of" in result.stderr
+    assert other.read_bytes() == b"precious"
+    other.unlink()
+    for _ in range(2):
+        assert _adopt(network, bright_and_dark, tmp_path, "--input-range", "imagenet").exit_code == 0
+
+
+def test_weights_in_another_file_are_refused(network: Path, bright_and_dark: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    path = tmp_path / "apart.onnx"
+    options = {"save_as_external_data": True, "location": "apart.data", "size_threshold": 0}
+    onnx.save_model(onnx.load(str(network)), str(path), **options)
+    result = _adopt(path, bright_and_dark, tmp_path / "out", "--input-range", "imagenet")
+    assert result.exit_code == ExitCode.FAILED, result.output
+    assert "a model in one file, with its weights inside" in result.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_set_is_replaced_as_a_whole_or_not_at_all(
+    network: Path, bright_and_dark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _adopt(network, bright_and_dark, tmp_path, "--input-range", "imagenet").exit_code == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pneumo_edge.converters.adopt.Proof.__init__", fail)
+    other = ("--input-range", "0..255", "--accept-input-range")
+    assert _adopt(network, bright_and_dark, tmp_path, *other).exit_code != 0
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
