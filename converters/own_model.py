@@ -158,6 +158,7 @@ def make_run(
         )
         if _is_made(folder, settings):
             return folder
+        _tell_replaced(model, folder, settings, tell)
         (folder / runs.RECORD_NAME).unlink(missing_ok=True)
 
         def ask(trial: Scaling, pixels: npt.NDArray[np.uint8], temperature: float = 1.0) -> npt.NDArray[np.float32]:
@@ -367,12 +368,27 @@ def _tell_absent(model: OwnModel, described: _Described, tell: Callable[[str], N
 
 
 def _is_made(folder: Path, settings: _Settings) -> bool:
+    return _settings_of(folder) == settings
+
+
+def _settings_of(folder: Path) -> _Settings | None:
+    """What the run in a folder follows from; None if there is no finished one."""
     try:
         found = records.loads(_Settings, (folder / _SETTINGS_NAME).read_bytes())
         runs.load(folder)
     except (OSError, records.RecordError, ConversionError):
-        return False
-    return found == settings
+        return None
+    return found
+
+
+def _tell_replaced(model: OwnModel, folder: Path, settings: _Settings, tell: Callable[[str], None]) -> None:
+    """Say that the files of another model of the same name are replaced: nothing else shows it."""
+    earlier = _settings_of(folder)
+    if earlier is not None and earlier.file_sha256 != settings.file_sha256:
+        tell(
+            f"note: {folder.parent} has files of another model named {model.name} (sha256 "
+            f"{earlier.file_sha256[:_DIGITS]}); those of {model.file} replace them. Give another --out to keep both"
+        )
 
 
 def _write(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pneumo_edge import keras_file, runs, scaling, studies
+from pneumo_edge import backbones, keras_file, runs, scaling, studies
 from pneumo_edge._util import outputs
 from pneumo_edge._util.cache import cache_folder
 from pneumo_edge.api import arguments, datasets
@@ -68,7 +68,8 @@ def export(
             ``"tflite-mixed"``, by this name alone, searches the fewest operators that must stay in float32 where int8
             fails.
         out: Folder for the model files; by default ``models``, or ``models`` in the folder of a study. Several runs of
-            the same network get a folder each inside it, with the name of the run's folder.
+            the same network get a folder each inside it, with the name of the run's folder. So do several Keras models
+            of one file name, with the name of the folder that each is in.
         data: The data that the runs were trained on; by default at the path used for training. For a Keras model:
             labelled images of its classes.
         input_range: For a Keras model: what pixels were scaled to before they went into it. ``"0..255"``, ``"0..1"``,
@@ -163,30 +164,34 @@ def convert(
 
 
 def _folders(paths: Sequence[Path], out: Path, tell: Tell) -> dict[Path, Path]:
-    """The folder for the files of each run: ``out``, or one inside it for each of several runs of a network.
+    """The folder for the files of each model: ``out``, or one inside it for each of several of the same name.
 
     Raises:
-        ArgumentError: Two runs of a network have folders of the same name.
+        ArgumentError: The names of those folders would be the same.
     """
-    networks: dict[str, list[Path]] = {}
+    named: dict[str, list[Path]] = {}
     for path in dict.fromkeys(paths):
         # What is wrong with a run is said when its turn comes.
         with contextlib.suppress(PneumoEdgeError):
-            if not keras_file.is_own_model(path):
-                networks.setdefault(runs.load(path).backbone, []).append(path)
+            own = keras_file.is_own_model(path)
+            named.setdefault(backbones.own_name(path.stem) if own else runs.load(path).backbone, []).append(path)
     found = dict.fromkeys(paths, out)
-    for network, of_network in networks.items():
-        if len(of_network) == 1:
+    for name, alike in named.items():
+        if len(alike) == 1:
             continue
-        names = [path.resolve().name for path in of_network]
+        is_own = [keras_file.is_own_model(path) for path in alike]
+        several = f"{len(alike)} {'models named' if any(is_own) else 'runs of'} {name}"
+        # A run is a folder; a model that was trained elsewhere lies in one.
+        places = [path.resolve().parent if own else path.resolve() for path, own in zip(alike, is_own, strict=True)]
+        names = [place.name for place in places]
         if len(set(names)) < len(names):
             raise ArgumentError(
-                f"{len(names)} runs of {network} are in folders of the same name ({', '.join(map(str, of_network))})",
+                f"{several} are in folders of the same name ({', '.join(map(str, alike))})",
                 "another name for each, because it names the folder of its files",
-                "Rename a folder, or export each run to an --out of its own",
+                "Rename a folder, or export each to an --out of its own",
             )
-        tell(f"{len(names)} runs of {network}: the files of each are in a folder of its name in {out}")
-        found |= {path: out / name for path, name in zip(of_network, names, strict=True)}
+        tell(f"{several}: the files of each are in a folder of its own in {out} ({', '.join(names)})")
+        found |= {path: out / folder for path, folder in zip(alike, names, strict=True)}
     return found
 
 

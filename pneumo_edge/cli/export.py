@@ -42,8 +42,8 @@ def export(
         Path | None,
         typer.Option(
             show_default=False,
-            help="Folder for the model files; several runs of the same network get a folder each inside it. By default "
-            "models, or models in the folder of a study.",
+            help="Folder for the model files; several runs of the same network, or models of one file name, get a "
+            "folder each inside it. By default models, or models in the folder of a study.",
         ),
     ] = None,
     data: Annotated[

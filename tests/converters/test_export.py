@@ -131,7 +131,7 @@ def test_several_runs_of_a_network_get_a_folder_each(made_run: Path, tmp_path: P
     assert done.exit_code == 0, done.output
     found = sorted(path.relative_to(tmp_path / "models") for path in (tmp_path / "models").rglob("*.tflite"))
     assert found == [Path(f"tiny-best-{seed}", "tiny-fp32.tflite") for seed in (0, 1)]
-    assert "2 runs of tiny: the files of each are in a folder of its name" in " ".join(done.stderr.split())
+    assert "2 runs of tiny: the files of each are in a folder of its own" in " ".join(done.stderr.split())
 
     same_name = [Path(shutil.copytree(made_run, tmp_path / place / "run")) for place in ("a", "b")]
     refused = CliRunner().invoke(app, ["export", *map(str, same_name), "--out", str(tmp_path / "none")])

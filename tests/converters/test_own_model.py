@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import pneumo_edge
 from pneumo_edge import Classifier
+from pneumo_edge.api.export import _folders
 from pneumo_edge.cli import app
 from pneumo_edge.converters import own_model
 from pneumo_edge.converters.own_model import OwnModel
@@ -141,6 +142,27 @@ def test_options_of_models_are_for_models(shades: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_models_of_one_file_name_get_a_folder_each(tmp_path: Path) -> None:
+    for name in ("a/own.keras", "b/own.h5", "b/other.keras"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    told: list[str] = []
+    first, second, other = paths = [tmp_path / name for name in ("a/own.keras", "b/own.h5", "b/other.keras")]
+    found = _folders(paths, Path("models"), told.append)
+    assert found == {first: Path("models/a"), second: Path("models/b"), other: Path("models")}
+    assert told == ["2 models named own: the files of each are in a folder of its own in models (a, b)"]
+
+
+def test_models_whose_files_would_replace_each_other_are_refused(shades: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / "own.keras", tmp_path / "own.h5"]
+    for path in paths:
+        path.touch()
+    with pytest.raises(ArgumentError, match="2 models named own are in folders of the same name"):
+        pneumo_edge.export(paths, input_range="0..1", data=shades, out=tmp_path / "models")
+    assert not (tmp_path / "models").exists()
+
+
 @pytest.mark.slow
 def test_a_model_of_one_file_becomes_a_file_that_decides_alike(
     tiny_models: Path, shades: Path, dataset: Dataset, tmp_path: Path
@@ -161,6 +183,12 @@ def test_a_model_of_one_file_becomes_a_file_that_decides_alike(
     assert found == [dataset.manifest.task.class_names[label] for label in dataset.labels(indices)]
     (again,) = pneumo_edge.export(model, "tflite-fp32", tell=told.append, **options)
     assert not again.made, "the same file and options give the same"
+    settings = tmp_path / "models" / "elsewhere-run" / "own-model.json"
+    of_another = json.loads(settings.read_text(encoding="utf-8")) | {"file_sha256": "0" * 64}
+    settings.write_text(json.dumps(of_another), encoding="utf-8")
+    told.clear()
+    pneumo_edge.export(model, "tflite-fp32", tell=told.append, **options)
+    assert "has files of another model named elsewhere (sha256 0000000000000000)" in " ".join(told)
     done = CliRunner().invoke(app, ["verify", str(made.path)])
     assert done.exit_code == 0, done.output
 
