@@ -15,6 +15,7 @@ from pneumo_edge._util.records import RecordError
 from pneumo_edge.benchmarks.protocol import BenchmarkSettings, Plan, Unit
 from pneumo_edge.benchmarks.results import Machine
 from pneumo_edge.benchmarks.worker import Message, work
+from pneumo_edge.runtime.engines.tensors import Given
 from pneumo_edge.scoring.models import Model
 
 
@@ -27,6 +28,7 @@ class Identity:
     """
 
     settings: BenchmarkSettings
+    given: Given
     machine: Machine
     versions: dict[str, str]
     models: tuple[Model, ...]
@@ -107,6 +109,10 @@ class Measurements:
         with self._lock:
             self._journal.append(asdict(_Piece(name, steps, message, self.started, self.elapsed_s)))
         return message
+
+    def forget_if_empty(self) -> None:
+        """Delete the journal where no plan was completed: there is nothing to resume."""
+        self._journal.remove_if_empty()
 
     def forget(self) -> None:
         """Delete the journal, once the results have been written."""

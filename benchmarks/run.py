@@ -124,11 +124,13 @@ def run(
     # Answers do not depend on the number of threads.
     again = _make_units(further, set(engines), [min(threads)], skip) if source else []
     with scratch() as place:
-        benchmark, jobs = _prepare([*units, *again], source, given or Given(), settings, measurements, place)
-        measurements.begin(_identity(benchmark, here, models, jobs))
+        given = given or Given()
+        benchmark, jobs = _prepare([*units, *again], source, given, settings, measurements, place)
+        measurements.begin(_identity(benchmark, given, here, models, jobs))
         at_once = max(1, here.cores // min(threads))
         classified = _classify(jobs[: len(units)], benchmark, at_once, skip)
         if not classified:
+            measurements.forget_if_empty()
             raise _nothing_measured()
         retrained = _score(jobs[len(units) :], further, benchmark, at_once, skip)
         timed, conditions = _time(_group(classified), benchmark)
@@ -213,12 +215,17 @@ def _job(unit: Unit, file: ModelFile | BareFile, prepared: PreparedTestSet, give
 
 
 def _identity(
-    benchmark: _Benchmark, here: Machine, models: Sequence[ModelFile | BareFile], jobs: Sequence[Job]
+    benchmark: _Benchmark,
+    given: Given,
+    here: Machine,
+    models: Sequence[ModelFile | BareFile],
+    jobs: Sequence[Job],
 ) -> Identity:
     """What must be equal for the measurements of an interrupted benchmark to be used."""
     engines = {row.name: version(row.library) for row in ENGINES.values() if extras.is_installed(row.library)}
     return Identity(
         benchmark.settings,
+        given,
         here,
         machine.library_versions() | engines,
         tuple(file.model for file in models),

@@ -20,7 +20,7 @@ from pneumo_edge.benchmarks.measures import accuracy, latency, memory
 from pneumo_edge.benchmarks.measures.conditions import Watch
 from pneumo_edge.benchmarks.protocol import Job, Plan
 from pneumo_edge.benchmarks.results import AccuracySamples, Conditions, LatencySamples, MemorySample
-from pneumo_edge.errors import PneumoEdgeError, ResultsError
+from pneumo_edge.errors import ModelFileError, PneumoEdgeError, ResultsError
 from pneumo_edge.imaging import images
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import Classifier
@@ -133,7 +133,24 @@ def _measure_accuracy(job: Job, send: Callable[[Message], None], done: Callable[
         return accuracy.measure(model, np.load(job.pixels, mmap_mode="r"), done)
     send(Message(doing=f"running {job.unit.name}"))
     with engines.refusal(job.unit.engine, Path(job.path), "run"):
-        return accuracy.measure_any(model, job.given or Given(), done)
+        given = job.given or Given()
+        _check_size(model, given)
+        return accuracy.measure_any(model, given, done)
+
+
+def _check_size(model: engines.AnyModel, given: Given) -> None:
+    """Refuse a file whose size is open, and name a shape that was given for none of its inputs."""
+    try:
+        model.shapes  # noqa: B018 - raises where a size is open
+    except ModelFileError as error:
+        names = {"", *(each.name for each in model.inputs)}
+        if unknown := [name for name in given.shapes if name not in names]:
+            raise ModelFileError(
+                f"the file has no input {', '.join(map(repr, unknown))}, which --input-shape names, and {error.given}",
+                error.expected,
+                error.remedy,
+            ) from error
+        raise
 
 
 def _ready(

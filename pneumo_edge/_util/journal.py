@@ -41,12 +41,13 @@ class Journal:
             The number of results that are kept.
 
         Raises:
-            ResultsError: There is an interrupted run and ``resume`` is False, or it began with other settings.
+            ResultsError: There are results of an interrupted run, and ``resume`` is False or it began with other
+                settings.
             OSError: The file cannot be written.
         """
         first = _line(head)
         kept = end = 0
-        if self.path.exists():
+        if self._has_results():
             if not resume:
                 raise ResultsError(
                     f"{self.path} contains the {self._holds} of an interrupted run",
@@ -78,12 +79,21 @@ class Journal:
         """Delete the file, when what it was for has been written."""
         self.path.unlink()
 
+    def remove_if_empty(self) -> None:
+        """Delete the file where it has no results, when the job has failed."""
+        if not self._has_results():
+            self.path.unlink(missing_ok=True)
+
+    def _has_results(self) -> bool:
+        try:
+            with self.path.open("rb") as stream:
+                return [line[-1:] for line in islice(stream, 2)] == [b"\n", b"\n"]
+        except FileNotFoundError:
+            return False
+
     def _find_end(self, head: bytes, is_next: Callable[[int, bytes], bool]) -> tuple[int, int]:
         with self.path.open("rb") as stream:
-            first = stream.readline()
-            if not first.endswith(b"\n"):
-                return 0, 0
-            if first != head:
+            if stream.readline() != head:
                 raise ResultsError(
                     f"{self.path} contains {self._holds} of another {self._basis}, or of another version of it",
                     f"the {self._basis} of the interrupted run",

@@ -132,6 +132,25 @@ def test_results_that_contradict_themselves_are_refused(make_results: MakeResult
         replace(make_results(), test_set=None)
 
 
+def test_a_benchmark_that_measured_nothing_leaves_nothing_to_resume(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    shape = ["batch", 3, "height", "width"]
+    image, answer = (onnx.helper.make_tensor_value_info(name, 1, shape) for name in ("image", "answer"))
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["image"], ["answer"])], "graph", [image], [answer])
+    model, out = tmp_path / "open.onnx", tmp_path / "out"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), str(model))
+    out.mkdir()
+    # As a run that was killed before its first result leaves it.
+    (out / "results.json.partial").write_text("{}\n", encoding="utf-8")
+    words = ["benchmark", model, "--engine", "onnxruntime", "--out", out, "--input-shape", "bild=1x3x8x8"]
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert done.exit_code == ExitCode.FAILED
+    assert "the file has no input 'bild'" in done.stderr
+    assert "Give one, such as --input-shape image=1x3x224x224" in done.stderr
+    assert not list(out.iterdir())
+
+
 @pytest.mark.slow
 def test_files_of_any_tool_are_timed_without_data_beside_one_with_a_spec(tiny_models: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
