@@ -6,14 +6,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from pneumo_edge.cli import options
-
-if TYPE_CHECKING:
-    from pneumo_edge.data.datasource import DataSource
+from pneumo_edge.data.datasource import DataSource, option, parse_shares, split_classes
+from pneumo_edge.errors import ArgumentError
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 #: What a verb gets for its parameter ``reading``: the options that were given, by the fields of ``DataSource``.
@@ -80,16 +79,13 @@ def source(data: Path, reading: Reading) -> DataSource:
     Raises:
         typer.BadParameter: An option has a value that cannot be read.
     """
-    from pneumo_edge.data.datasource import DataSource, parse_shares, split_classes
-    from pneumo_edge.errors import ArgumentError
-
     checks: dict[str, Callable[[str], object]] = {"split": parse_shares, "classes": split_classes}
     for name, check in checks.items():
         try:
             if name in reading:
                 check(reading[name])
         except ArgumentError as error:
-            raise typer.BadParameter(f"{error.given}; expected {error.expected}", param_hint=f"--{name}") from error
+            raise typer.BadParameter(f"{error.given}; expected {error.expected}", param_hint=option(name)) from error
     return DataSource(str(data), **reading)
 
 
@@ -100,15 +96,13 @@ def optional_source(data: Path | None, reading: Reading) -> DataSource | None:
         typer.BadParameter: As :func:`source`, or there are options and no data set.
     """
     if data is None and reading:
-        name = next(iter(reading)).replace("_", "-")
-        raise typer.BadParameter(f"needed where --{name} is given", param_hint="--data")
+        raise typer.BadParameter(f"needed where {option(next(iter(reading)))} is given", param_hint="--data")
     return None if data is None else source(data, reading)
 
 
 def words(reading: Reading) -> list[str]:
     """The options as they are given to another command."""
-    names = {name: "--split-shares" if name == "split" else f"--{name.replace('_', '-')}" for name in reading}
-    return [word for name, value in reading.items() for word in (names[name], value)]
+    return [word for name, value in reading.items() for word in (option(name), value)]
 
 
 def _parameter(name: str, split: str, models: bool) -> inspect.Parameter:
@@ -119,11 +113,11 @@ def _parameter(name: str, split: str, models: bool) -> inspect.Parameter:
         text += _OF_MODELS
     kind: Any = str | None
     if name == "uncertain_labels":
-        option = options.choice(metavar.split("|"), text)
-        option.rich_help_panel, option.param_decls = _PANEL, ("--uncertain-labels",)
+        info = options.choice(metavar.split("|"), text)
+        info.rich_help_panel, info.param_decls = _PANEL, (option(name),)
     else:
-        names = list(dict.fromkeys((split, "--split-shares"))) if name == "split" else [f"--{name.replace('_', '-')}"]
-        option = typer.Option(*names, metavar=metavar, show_default=False, help=text, rich_help_panel=_PANEL)
+        names = dict.fromkeys((split if name == "split" else option(name), option(name)))
+        info = typer.Option(*names, metavar=metavar, show_default=False, help=text, rich_help_panel=_PANEL)
     return inspect.Parameter(
-        _PREFIX + name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
+        _PREFIX + name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, info]
     )

@@ -107,6 +107,14 @@ class DataSource:
         return {name: value for name, value in found.items() if value is not None}
 
 
+def option(name: str) -> str:
+    """The option that gives a field of :class:`DataSource`, by a name that every verb that reads data knows.
+
+    Most verbs also call the shares ``--split``; for ``evaluate``, that is the split to score.
+    """
+    return "--split-shares" if name == "split" else f"--{name.replace('_', '-')}"
+
+
 def parse_shares(text: str) -> tuple[float, ...]:
     """Shares of train, val and, where there is a third, test, each 0 to 1.
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from pneumo_edge.data import classes, layout, table
-from pneumo_edge.data.datasource import DataSource, parse_shares
+from pneumo_edge.data.datasource import DataSource, option, parse_shares
 from pneumo_edge.data.drawn import DrawnSource
 from pneumo_edge.data.layout import PHANTOM_MARKER, SPLITS, Listing, Located, SplitName
 from pneumo_edge.data.medmnist import MedMnistSource
@@ -261,9 +261,9 @@ def _check_npz(data: DataSource) -> None:
     for name in ("labels", "test", "split"):
         if value := getattr(data, name):
             raise DataError(
-                f"--{name} {printable(value)} was given for {data.path}, which holds its own labels and splits",
+                f"{option(name)} {printable(value)} was given for {data.path}, which holds its own labels and splits",
                 "a data folder",
-                f"Omit --{name}",
+                f"Omit {option(name)}",
             )
 
 
@@ -278,13 +278,13 @@ def _in_splits(source: FolderSource, data: DataSource) -> Source:
         raise DataError(
             f"{source.root} has classes ({', '.join(map(printable, source.task.class_names[:5]))}) and no splits",
             "folders train and test, a table with a split for each image, or shares to draw them by",
-            "Give --split 80/10/10, or --split 0/0/100 to take all for testing",
+            f"Give {option('split')} 80/10/10, or {option('split')} 0/0/100 to take all for testing",
         )
     if tested and len(parse_shares(data.split)) == 3:
         raise DataError(
-            f"--split {data.split} was given for {source.root}, which has {tested:,} test images",
+            f"{option('split')} {data.split} was given for {source.root}, which has {tested:,} test images",
             "shares of train and val alone, as 90/10",
-            "Omit --split, or give two shares",
+            f"Omit {option('split')}, or give two shares",
         )
     return DrawnSource(source, data.split)
 

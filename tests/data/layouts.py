@@ -255,7 +255,7 @@ LAYOUTS = [
         "no splits",
         folders("{label}/{name}", "COVID", "HEALTHY"),
         ("--positive", "COVID", *_SHARES), ("HEALTHY", "COVID"), _two("HEALTHY", "COVID"),
-        without=r"has classes \(HEALTHY, COVID\) and no splits; .*--split 80/10/10",
+        without=r"has classes \(HEALTHY, COVID\) and no splits; .*--split-shares 80/10/10",
     ),
     Layout(
         "train and val alone",

@@ -113,7 +113,7 @@ def test_unknown_names_have_no_patients(make_folder: MakeFolder) -> None:
             {"train/a\nb/1.png": b"x", "train/c/2.png": b"y", "train/d/3.png": b"z"},
             re.escape(r"the class a\nb, with a line break"),
         ),
-        ({"NORMAL/a.png": b"x", "PNEUMONIA/b.png": b"x"}, "no splits; .* --split 80/10/10"),
+        ({"NORMAL/a.png": b"x", "PNEUMONIA/b.png": b"x"}, "no splits; .* --split-shares 80/10/10"),
     ],
     ids=["empty", "no layout", "one class", "a name of two lines", "no train folder"],
 )

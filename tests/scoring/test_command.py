@@ -195,12 +195,24 @@ def test_an_engine_that_does_not_run_a_file_leaves_it_out(tiny_folder: Path, pha
         (("m.tflite", "--data", "d", "--split", "train"), "'train' is not one of val, test"),
         (("m.tflite", "--data", "d", "--engine", "abacus"), "'abacus' is not one of litert"),
         (("m.tflite", "--data", "d", "--threads", "0"), "--threads"),
+        (("m.tflite", "--data", "d", "--split-shares", "80/10"), "Invalid value for --split-shares"),
     ],
 )
 def test_wrong_usage_is_told(words: tuple[str, ...], message: str) -> None:
     done = evaluate(*words)
     assert done.returncode == ExitCode.USAGE
     assert message in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_data_without_splits_is_told_the_option_that_evaluate_has(fake_model: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for name in ("NORMAL", "PNEUMONIA"):
+        (data / name).mkdir(parents=True)
+        (data / name / "a.png").write_bytes(b"none")
+    done = evaluate(fake_model, "--data", data, "--out", tmp_path / "out")
+    assert "Give --split-shares 80/10/10, or --split-shares 0/0/100 to take all for testing" in done.stderr
+    given = evaluate(fake_model, "--data", data, "--split-shares", "0/0/100", "--out", tmp_path / "out")
+    assert "Give --split-shares" not in given.stderr
 
 
 def test_no_such_file_is_told_and_nothing_is_written(phantom: Path, tmp_path: Path) -> None:
