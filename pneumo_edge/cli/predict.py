@@ -73,8 +73,8 @@ def predict(
 ) -> None:
     """Classify chest X-rays.
 
-    The exit code is 0 if every image was classified, and 4 if some could
-    not be. Each of those is printed with its reason; the others are
+    The exit code is 0 if every image was classified, and 4 if some or all
+    could not be. Each of those is printed with its reason; the others are
     classified. In a folder, a file counts as an image by its ending or by
     its content. Other files are counted at the end and do not change the
     exit code. Links to folders are followed, each folder once. A remark

@@ -59,8 +59,8 @@ def score(
     file when it is complete. Run the same command again after an interruption:
     it scores what is missing. Another model writes beside the first.
 
-    The exit code is 0 if every image was classified, and 4 if some could not
-    be; their rows have the reason.
+    The exit code is 0 if every image was classified, and 4 if some or all
+    could not be; their rows have the reason.
     """
     from pneumo_edge._util import jobs
     from pneumo_edge.api import score as api
