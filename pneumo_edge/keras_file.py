@@ -361,14 +361,16 @@ def _settle(path: Path, found: str, units: int, last: Any, given: Output | None)
     Raises:
         ConversionError: The two differ, or it is nothing that is decided by.
     """
+    # A softmax over one unit is always 1.
+    decides = units == 1 if found == "sigmoid" else found != "softmax" or units > 1
     for output in OUTPUTS:
-        if output == found and given in (None, output) and not (output == "sigmoid" and units > 1):
+        if output == found and given in (None, output) and decides:
             return output
     raise ConversionError(
-        f"the last layer of {path} is {type(last).__name__} with {units} units and gives {found}"
+        f"the last layer of {path} is {type(last).__name__} with {units} unit{'s' * (units > 1)} and gives {found}"
         + (f", and --output is {given}" if given else ""),
-        "a sigmoid of one unit, a softmax of one for each class, or logits, without an activation",
-        "Leave --output out, or give a model with such a last layer",
+        "a sigmoid of one unit, a softmax of two or more, one for each class, or logits, without an activation",
+        f"{'Leave --output out, or give' if given else 'Give'} a model with such a last layer",
     )
 
 

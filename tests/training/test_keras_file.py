@@ -187,6 +187,12 @@ def _two_sigmoids(keras: Any) -> Any:
     return keras.Model(base.input, keras.layers.Dense(2, activation="sigmoid")(pooled))
 
 
+def _softmax_of_one(keras: Any) -> Any:
+    base = _base(keras)
+    pooled = keras.layers.GlobalAveragePooling2D()(base.output)
+    return keras.Model(base.input, keras.layers.Dense(1, activation="softmax")(pooled))
+
+
 def _rectified(keras: Any) -> Any:
     base = _base(keras)
     return keras.Model(base.input, keras.layers.Activation("relu")(keras.layers.Flatten()(base.output)))
@@ -202,6 +208,10 @@ def _rectified(keras: Any) -> Any:
         (_channels_first, r"takes \(any, 3, 40, 48\); expected one image .* channels last"),
         (_segments, r"gives \(any, 20, 24, 6\); expected one number for each class"),
         (_two_sigmoids, "is Dense with 2 units and gives sigmoid; expected a sigmoid of one unit, a softmax"),
+        (
+            _softmax_of_one,
+            "is Dense with 1 unit and gives softmax; expected a sigmoid of one unit, a softmax of two or",
+        ),
         (_rectified, "gives relu; expected a sigmoid of one unit"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
