@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -65,22 +66,12 @@ def read_listing(root: Path, data: DataSource) -> Listing:
     """
     assert data.labels is not None
     table = Path(data.labels)
-    passed_over: dict[str, str] = {}
     images, others = layout.read_images(root)
     finder = _Finder(images, root)
-    rows: dict[Path, list[_Row]] = defaultdict(list)
-    for row in _rows(table, data):
-        found = finder.find(row.image)
-        if isinstance(found, Path):
-            rows[found].append(row)
-        else:
-            passed_over[f"{table.name}: {row.image}"] = found
+    rows, without = _assign(_rows(table, data), finder)
     if not rows:
-        raise DataError(
-            f"no row of {table} names an image in {root}, such as {next(iter(passed_over), 'a row')}",
-            "names of files, or their paths below the folder",
-            "Name the column with --image-column, or give the folder of the images",
-        )
+        raise _no_image(table, root, next(iter(without), ""), finder)
+    passed_over = {f"{table.name}: {name}": why for name, why in without.items()}
     files: list[Located] = []
     for path in images:
         name = layout.shown_name(path, root)
@@ -127,28 +118,103 @@ def _patient_folder(inner: Path) -> str:
     return next((part for part in inner.parts[:-1] if _PATIENT_FOLDER.fullmatch(part)), "")
 
 
+@dataclass(frozen=True)
+class _Match:
+    """A file that a row may mean.
+
+    ``above`` is how many folders of the row are those above the images, from the images upwards. ``contradicts`` is
+    whether the row has further folders, which are others than those on this machine.
+    """
+
+    path: Path
+    above: int
+    contradicts: bool
+
+
 class _Finder:
-    """Finds the file that a row means: by its path, by the end of its path, by its name, by its name without ending."""
+    """Finds the file that a row means: by its path, by the end of its path, by its name, by its name without ending.
+
+    Folders in a row are never ignored: in many data sets each patient has a file of the same name.
+    """
 
     def __init__(self, images: Sequence[Path], root: Path) -> None:
-        self._by: list[dict[str, list[Path]]] = [defaultdict(list) for _ in range(4)]
-        for path in images:
-            inner = PurePosixPath(path.relative_to(root).as_posix())
-            for keys, key in zip(self._by, (inner, inner.with_suffix(""), inner.name, inner.stem), strict=True):
-                keys[str(key)].append(path)
+        self._inner = [(path, PurePosixPath(path.relative_to(root).as_posix())) for path in images]
+        self._whole: tuple[dict[str, list[Path]], ...] = (defaultdict(list), defaultdict(list))
+        for path, inner in self._inner:
+            self._whole[0][str(inner)].append(path)
+            self._whole[1][str(inner.with_suffix(""))].append(path)
+        self._ends: dict[int, tuple[dict[str, list[Path]], ...]] = {}
+        self._above = {root.absolute().parts[1:], root.resolve().parts[1:]}
 
-    def find(self, name: str) -> Path | str:
+    def find(self, name: str) -> _Match | str:
         """The file, or why there is none."""
-        path = PurePosixPath(name.strip().replace("\\", "/"))
-        parts = [part for part in path.parts if part not in ("/", ".")]
-        # With as much of the path as there is: the table may count from a folder above.
-        candidates = [(0, "/".join(parts[start:])) for start in range(len(parts))]
-        candidates += [(1, "/".join(parts[start:])) for start in range(len(parts))]
-        candidates += [(2, path.name), (3, path.name), (3, path.stem)]
-        for number, key in candidates:
-            if found := self._by[number].get(key):
-                return found[0] if len(found) == 1 else SEVERAL
+        parts = _parts(name)
+        if not parts:
+            return NO_IMAGE_OF_ROW
+        bare = [*parts[:-1], PurePosixPath(parts[-1]).stem]
+        for found in (
+            self._below(parts, 0)[:1],
+            self._below(parts, 1)[:1],
+            self._ending(parts, 0),
+            self._ending(parts, 1),
+            self._below(bare, 1) + self._ending(bare, 1),
+        ):
+            matches = {match.path: match for each in found for match in each}
+            if matches:
+                return next(iter(matches.values())) if len(matches) == 1 else SEVERAL
         return NO_IMAGE_OF_ROW
+
+    def _below(self, parts: Sequence[str], number: int) -> list[list[_Match]]:
+        """Files whose whole path is the end of the row's, the longest first: the row may count from a folder above."""
+        found = []
+        for start in range(len(parts)):
+            if paths := self._whole[number].get("/".join(parts[start:])):
+                above = max(_agreeing(parts[:start], folders) for folders in self._above)
+                # A file right in the folder of the images has no other folder that could agree.
+                if start == 0 or above or start < len(parts) - 1:
+                    found.append([_Match(path, above, above < start) for path in paths])
+        return found
+
+    def _ending(self, parts: Sequence[str], number: int) -> list[list[_Match]]:
+        """Files whose path ends as the row's."""
+        length = len(parts)
+        if length not in self._ends:
+            ends = self._ends[length] = (defaultdict(list), defaultdict(list))
+            for path, inner in self._inner:
+                if len(inner.parts) >= length:
+                    ends[0]["/".join(inner.parts[-length:])].append(path)
+                    ends[1]["/".join((*inner.parts[-length:-1], inner.stem))].append(path)
+        paths = self._ends[length][number].get("/".join(parts), [])
+        return [[_Match(path, 0, contradicts=False) for path in paths]]
+
+
+def _parts(name: str) -> list[str]:
+    """Folders and name of a path, without what names no folder: a root, "." and a leading ".."."""
+    path = posixpath.normpath(name.strip().replace("\\", "/"))
+    return [part for part in path.split("/") if part not in ("", ".", "..")]
+
+
+def _agreeing(folders: Sequence[str], others: Sequence[str]) -> int:
+    """How many folders at the end of two paths are the same."""
+    pairs = zip(reversed(folders), reversed(others), strict=False)
+    return next((count for count, (one, other) in enumerate(pairs) if one != other), min(len(folders), len(others)))
+
+
+def _assign(rows: Iterable[_Row], finder: _Finder) -> tuple[dict[Path, list[_Row]], dict[str, str]]:
+    """The rows of each file, and for rows without one the reason by the path in the row."""
+    found = [(row, finder.find(row.image)) for row in rows]
+    # The images lie in one place: of rows with other folders above it, those that agree most are of these images.
+    most = max((match.above for _, match in found if isinstance(match, _Match)), default=0)
+    of_file: dict[Path, list[_Row]] = defaultdict(list)
+    without: dict[str, str] = {}
+    for row, match in found:
+        if isinstance(match, str):
+            without[row.image] = match
+        elif match.contradicts and match.above < most:
+            without[row.image] = NO_IMAGE_OF_ROW
+        else:
+            of_file[match.path].append(row)
+    return of_file, without
 
 
 def _rows(table: Path, data: DataSource) -> Iterator[_Row]:
@@ -284,6 +350,21 @@ def _cell(text: str) -> str:
 
 def _key(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.casefold())
+
+
+def _no_image(table: Path, root: Path, name: str, finder: _Finder) -> DataError:
+    parts = _parts(name)
+    if len(parts) > 1 and isinstance(finder.find(parts[-1]), _Match):
+        remedy = (
+            f"Call this folder {printable(parts[-2])}, as the table does, or give a table with names of files alone"
+        )
+    else:
+        remedy = "Name the column with --image-column, or give the folder of the images"
+    return DataError(
+        f"no row of {table} names an image in {root}, such as {printable(name) or 'a row'}",
+        "names of files, or their paths with the folders that they lie in",
+        remedy,
+    )
 
 
 def _no_column(table: Path, columns: Iterable[str], what: str, meaning: str) -> DataError:
