@@ -28,7 +28,7 @@ from pneumo_edge.data.datasource import DataSource
 from pneumo_edge.data.run_records import data_spec, save_validation
 from pneumo_edge.data.sources import Source
 from pneumo_edge.data.tensors import Dataset, prepare
-from pneumo_edge.errors import ConversionError, GateError, PneumoEdgeError
+from pneumo_edge.errors import BusyError, ConversionError, GateError
 from pneumo_edge.evaluation.comparison import mcnemar
 from pneumo_edge.evaluation.operating_point import (
     ThresholdRule,
@@ -133,7 +133,7 @@ def make_run(
     Raises:
         ArgumentError: The input range cannot be read.
         BusyError: Another process makes or exports the same run.
-        ConversionError: The file is no Keras model that can be converted, or does not fit the data.
+        ConversionError: The file is no Keras model that can be converted, does not fit the data, or gives NaN.
         GateError: Another scaling is right more often, or none was given.
     """
     given = scaling.parse(model.input_range) if model.input_range is not None else None
@@ -158,14 +158,18 @@ def make_run(
         )
         if _is_made(folder, settings):
             return folder
-        _tell_replaced(model, folder, settings, tell)
-        (folder / runs.RECORD_NAME).unlink(missing_ok=True)
 
         def ask(trial: Scaling, pixels: npt.NDArray[np.uint8], temperature: float = 1.0) -> npt.NDArray[np.float32]:
-            return child.call(_ask, model.file, model.output, size, trial, pixels, temperature)
+            told = child.call(_ask, model.file, model.output, size, trial, pixels, temperature)
+            if trial == given:
+                _check_finite(model.file, told)
+            return told
 
         check_scaling(model, given, dataset, ask, tell)
         if given is not None:
+            # Only now: a refusal leaves an earlier run as it was.
+            _tell_replaced(model, folder, settings, tell)
+            (folder / runs.RECORD_NAME).unlink(missing_ok=True)
             _write(model, given, dataset, ask, data, folder, size, child)
             files.write_text(folder / _SETTINGS_NAME, records.dumps(settings))
     return folder
@@ -176,7 +180,10 @@ def _without_remains(folder: Path) -> Iterator[None]:
     """Leave nothing behind if no run came of it; the converter's log stays if the error names it."""
     try:
         yield
-    except PneumoEdgeError as error:
+    except BusyError:
+        # The log is the other process's.
+        raise
+    except BaseException as error:
         log = folder / _LOG_NAME
         if str(log) not in str(error) and not (folder / runs.RECORD_NAME).exists():
             log.unlink(missing_ok=True)
@@ -213,6 +220,7 @@ def check_scaling(
         tell: Called with notes and warnings, a line each.
 
     Raises:
+        ConversionError: None was given, and the model gives NaN with all.
         GateError: None was given, or another one is right more often and the user did not accept that.
     """
     chosen = _choose(dataset)
@@ -227,6 +235,8 @@ def check_scaling(
         for name, each in trials.items():
             answers[name] = ask(each, pixels)
             advance(1, name)
+    if own is None and not any(np.isfinite(each).all() for each in answers.values()):
+        _check_finite(model.file, next(iter(answers.values())))
     first = None if own is None else _is_right(own, labels)
     right = {name: _is_right(each, labels) for name, each in answers.items()}
     best = max(right, key=lambda name: float(right[name].mean()))
@@ -340,7 +350,18 @@ def _is_better(other: npt.NDArray[np.bool_], first: npt.NDArray[np.bool_], tried
 
 
 def _is_right(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    return np.asarray(probabilities.argmax(axis=1) == labels)
+    # Another scaling may give NaN, which argmax takes for the largest.
+    return np.asarray((probabilities.argmax(axis=1) == labels) & np.isfinite(probabilities).all(axis=1))
+
+
+def _check_finite(file: Path, probabilities: npt.NDArray[np.float32]) -> None:
+    count = int((~np.isfinite(probabilities)).any(axis=1).sum())
+    if count:
+        raise ConversionError(
+            f"{file} gives no finite probability for {count} of {len(probabilities)} images",
+            "a finite one for each image and class",
+            "Check its weights and --input-range",
+        )
 
 
 def _check_fit(model: OwnModel, described: _Described, size: tuple[int, int], dataset: Dataset) -> None:

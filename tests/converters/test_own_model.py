@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,11 @@ import pneumo_edge
 from pneumo_edge import Classifier
 from pneumo_edge.api.export import _folders
 from pneumo_edge.cli import app
-from pneumo_edge.converters import own_model
+from pneumo_edge.converters import isolated, own_model
 from pneumo_edge.converters.own_model import OwnModel
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.data.tensors import Dataset, prepare
-from pneumo_edge.errors import ArgumentError, GateError
+from pneumo_edge.errors import ArgumentError, ConversionError, GateError
 from pneumo_edge.scaling import SCALINGS, Scaling
 from pneumo_edge.spec import HEATMAP
 
@@ -90,6 +93,52 @@ def test_without_a_scaling_all_are_measured(dataset: Dataset) -> None:
         GateError, match=r"needs --input-range.* right on 0\.\.255 50%, .*most images are right with 0\.\.1"
     ):
         _check(None, _network(SCALINGS["0..1"]), dataset)
+
+
+def _nan(trial: Scaling, pixels: npt.NDArray[np.uint8], temperature: float = 1.0) -> npt.NDArray[np.float32]:
+    return np.full((len(pixels), 2), np.nan, dtype=np.float32)
+
+
+def test_nan_is_refused_where_no_scaling_is_given(dataset: Dataset) -> None:
+    with pytest.raises(ConversionError, match=r"own\.keras gives no finite probability for 80 of 80 images"):
+        _check(None, _nan, dataset)
+
+
+def test_a_scaling_that_gives_nan_is_not_right(dataset: Dataset) -> None:
+    """The place of NaN would be taken for the largest probability, that of the first class."""
+
+    def ask(trial: Scaling, pixels: npt.NDArray[np.uint8], temperature: float = 1.0) -> npt.NDArray[np.float32]:
+        right = _network(SCALINGS["0..1"])(trial, pixels)
+        return right if trial == SCALINGS["0..1"] else right * np.float32(np.nan)
+
+    with pytest.raises(GateError, match=r"right on 0\.\.255 0%, .*most images are right with 0\.\.1"):
+        _check(None, ask, dataset)
+
+
+@dataclass
+class _NanChild:
+    """Stands for the child process, with a network whose weights are NaN."""
+
+    log: Path
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        if function is own_model._describe:
+            return own_model._Described((224, 224), "softmax", 2, has_heatmap=True, has_check=True)
+        self.log.write_text("TensorFlow says this and that", encoding="utf-8")
+        return _nan(*args[3:])
+
+
+@pytest.mark.parametrize("accept", [(), ("--accept-input-range",)])
+def test_a_network_of_nan_is_refused_in_one_line_and_leaves_nothing(
+    accept: tuple[str, ...], shades: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolated, "child_process", lambda log: contextlib.nullcontext(_NanChild(log)))
+    (tmp_path / "nan.keras").write_bytes(b"weights of NaN")
+    words = ["export", str(tmp_path / "nan.keras"), "--data", str(shades), "--out", str(tmp_path / "models")]
+    done = CliRunner().invoke(app, [*words, "--input-range", "0..1", *accept])
+    assert done.exit_code == 3, done.output
+    assert "nan.keras gives no finite probability for 80 of 80 images; expected" in " ".join(done.stderr.split())
+    assert not (tmp_path / "models").exists()
 
 
 def test_classes_in_another_order_are_noticed(dataset: Dataset) -> None:
