@@ -39,14 +39,15 @@ def settle(found: Interval, least: float, most_against: float | None = None) -> 
     return "refuted" if found.high < (least if most_against is None else most_against) else "not separable"
 
 
-def shortage(labels: Labels, patients: Sequence[str]) -> str:
-    """What a test set lacks for a claim on accuracy; "" where it lacks nothing.
+def shortage(labels: Labels, patients: Sequence[str], kind: str = "test") -> str:
+    """What images lack for a claim on accuracy; "" where they lack nothing.
 
     Args:
         labels: The place of each image's class, shape (images,).
         patients: Whose image each is.
+        kind: What the images are called, as for :func:`too_few`.
     """
-    return too_few(*smaller_class(labels, patients))
+    return too_few(*smaller_class(labels, patients), kind)
 
 
 def smaller_class(labels: Labels, patients: Sequence[str]) -> tuple[int, int]:
@@ -58,11 +59,18 @@ def smaller_class(labels: Labels, patients: Sequence[str]) -> tuple[int, int]:
     return images, people
 
 
-def too_few(images: int, people: int) -> str:
-    """As :func:`shortage`, from the images and the patients of the smaller class."""
-    if images >= LEAST_IMAGES and people >= LEAST_PATIENTS:
+def too_few(images: int, people: int | None, kind: str = "test") -> str:
+    """As :func:`shortage`, from the images and the patients of the smaller class.
+
+    Args:
+        images: Images of the class with fewer.
+        people: Their patients; None where these are not known.
+        kind: "test" or "validation"; "" for images of no split.
+    """
+    if images >= LEAST_IMAGES and (people is None or people >= LEAST_PATIENTS):
         return ""
+    whose = "" if people is None else f" of {people} patients"
     return (
-        f"too few test images: {images} of {people} patients in the smaller class, and a claim takes at least "
+        f"too few {kind}{' ' if kind else ''}images: {images}{whose} in the smaller class, and a claim takes at least "
         f"{LEAST_IMAGES} images of {LEAST_PATIENTS} patients in each"
     )

@@ -19,7 +19,15 @@ from pneumo_edge.data.reading import read_each
 from pneumo_edge.data.shortcuts import Measures
 from pneumo_edge.data.sources import Sample, Source, SplitName
 from pneumo_edge.data.splits import make_manifest
-from pneumo_edge.errors import ArgumentError, DataError, ImageError, MissingExtraError, PneumoEdgeError, ResultsError
+from pneumo_edge.errors import (
+    ArgumentError,
+    DataError,
+    ImageError,
+    MissingExtraError,
+    PneumoEdgeError,
+    ResultsError,
+    printable,
+)
 from pneumo_edge.evaluation import metrics
 from pneumo_edge.imaging import images
 from pneumo_edge.runtime.classifier import Classifier
@@ -30,6 +38,7 @@ from pneumo_edge.scoring.decoding import DecodedImages, InputSize
 from pneumo_edge.scoring.models import ModelFile, Skipped, find_models, read_models
 from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ImageSet, ScoredImage, ScoredModel, ShortcutValues
 from pneumo_edge.spec import ModelSpec
+from pneumo_edge.task import Task
 
 
 @dataclass(frozen=True)
@@ -238,12 +247,26 @@ def _join(earlier: EvaluationScores, found: EvaluationScores, target: Path) -> E
         for name in ("split", "external", "fingerprint", "images", "task")
     )
     if not same:
+        old, new = _described(earlier.data), _described(found.data)
+        classes = [_classes(data.task) for data in (earlier.data, found.data)]
+        if earlier.data.task != found.data.task:
+            given, expected = f"the classes {classes[0]}", f"the classes {classes[1]}"
+        else:
+            given, expected = f"other images ({old})", f"{new}, as they are now" if old == new else new
         raise ResultsError(
-            f"{target} has scores of other images ({earlier.data.split} of {earlier.data.title})",
-            f"scores of {found.data.split} of {found.data.title}",
-            "Give another folder (out / --out)",
+            f"{target} has scores of {given}", f"scores of {expected}", "Give another folder (out / --out)"
         )
     return replace(found, files=earlier.files)
+
+
+def _described(data: ImageSet) -> str:
+    return f"{'all' if data.external else data.split} of {data.title}, {len(data.images):,} images"
+
+
+def _classes(task: Task) -> str:
+    """The classes in the order of their labels, and which is positive."""
+    names = ", ".join(map(printable, task.class_names))
+    return names if task.positive_class is None else f"{names} (positive: {printable(task.positive_class)})"
 
 
 def _score(

@@ -40,7 +40,7 @@ from pneumo_edge.scoring import external
 from pneumo_edge.scoring.classes import MIN_IMAGES
 from pneumo_edge.scoring.external import External, InDistribution
 from pneumo_edge.scoring.models import pairs_of_backbones
-from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ScoredModel
+from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ImageSet, ScoredModel
 
 SCHEMA_VERSION = 1
 
@@ -367,7 +367,7 @@ def _in_distribution(scores: EvaluationScores, file: FileScores, kept: Sequence[
     labels = Counter(image.label for image in images)
     if min(labels[label] for label in range(len(scores.data.class_names))) < MIN_IMAGES:
         classes = {name: labels[label] for label, name in enumerate(scores.data.class_names)}
-        return InDistribution(classes, {}, too_few(min(classes.values()), min(classes.values())))
+        return InDistribution(classes, {}, too_few(min(classes.values()), None, _kind(scores.data)))
     of_classes = file.class_probabilities
     part = FileScores(
         file.model,
@@ -397,8 +397,12 @@ def shortage(data: Data) -> str:
 
     Metrics have the number of patients of all classes together, so an equal part is assumed for each class.
     """
-    images, people = min(data.classes.values()), data.images if data.patients is None else data.patients
-    return too_few(images, people // len(data.classes))
+    people = None if data.patients is None else data.patients // len(data.classes)
+    return too_few(min(data.classes.values()), people, _kind(data))
+
+
+def _kind(data: Data | ImageSet) -> str:
+    return "" if data.external else "validation" if data.split == "val" else "test"
 
 
 def _check_names(what: str, given: Iterable[str], needed: Iterable[str]) -> None:

@@ -84,9 +84,9 @@ def compare(folders: Sequence[Path]) -> TrainingsCompared:
             "Copy them again",
         ) from error
     if len(groups) > 1 and not compared:
-        few = outcomes.shortage(images.targets, [image.patient for image in images.images])
+        few = outcomes.shortage(images.targets, [image.patient for image in images.images], "validation")
         least = f"a comparison takes {networks.LEAST_TRAININGS} trainings of two networks, each with its own seed"
-        notes.append(f"Networks are not compared: {few.replace('test', 'validation') if few else least}.")
+        notes.append(f"Networks are not compared: {few or least}.")
     return TrainingsCompared(tuple(spread), compared, tuple(notes))
 
 

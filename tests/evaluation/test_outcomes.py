@@ -50,7 +50,13 @@ def test_a_claim_takes_images_and_patients_of_each_class(images: int, patients: 
     assert (lacking == "") == enough
     assert lacking == too_few(images, min(images, patients))
     if not enough:
-        assert f"{images} of {min(images, patients)} patients" in lacking
+        assert f"too few test images: {images} of {min(images, patients)} patients" in lacking
+
+
+def test_images_of_unknown_patients_are_counted_alone() -> None:
+    assert too_few(4, None, "validation").startswith("too few validation images: 4 in the smaller class")
+    assert too_few(4, 2, "").startswith("too few images: 4 of 2 patients in the smaller class")
+    assert too_few(100, None) == ""
 
 
 @given(st.integers(1, 5000))

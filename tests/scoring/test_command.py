@@ -116,6 +116,10 @@ def test_models_can_be_added_and_those_that_were_scored_are_kept(
     assert other.returncode == ExitCode.FAILED
     assert "has scores of other images (test of phantom images" in other.stderr
     assert "Give another folder (out / --out)" in other.stderr
+    turned = ("--classes", "PNEUMONIA,NORMAL", "--positive", "PNEUMONIA")
+    other = evaluate(tiny_folder, "--data", phantom, "--split", "test", *turned, "--out", out)
+    assert "has scores of the classes NORMAL, PNEUMONIA (positive: PNEUMONIA); expected scores of" in other.stderr
+    assert "the classes PNEUMONIA, NORMAL (positive: PNEUMONIA). Give another folder" in other.stderr
 
 
 @pytest.mark.slow

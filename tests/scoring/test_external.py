@@ -27,7 +27,7 @@ _VALIDATION = {"auc": 0.98, "sensitivity": 0.95, "specificity": 0.93}
 _KEPT = {name: Interval(0.95, 0.94, 0.97) for name in _VALIDATION}
 _LOST = _KEPT | {"specificity": Interval(0.6, 0.5, 0.7)}
 _OPEN = _KEPT | {"sensitivity": Interval(0.9, 0.85, 0.95)}
-_FEW = "too few test images: 9 of 9 patients"
+_FEW = "too few images: 9 of 9 patients"
 
 
 def _inside(metrics: dict[str, Interval], shortage: str = "") -> InDistribution:

@@ -101,6 +101,15 @@ def test_every_number_of_a_model_is_that_of_the_evaluation_room() -> None:
     assert measured.model == file.model
 
 
+def test_too_few_images_are_named_by_their_split_and_patients_only_where_known() -> None:
+    def said(**data: Any) -> str:
+        return summary.shortage(summary.compute(make_scores(make_file("mobilenetv2", 0), **data)).data)
+
+    assert said(split="val").startswith("too few validation images: 30 of 15 patients")
+    assert said(has_patients=False).startswith("too few test images: 30 in the smaller class, and a claim")
+    assert said(external=True).startswith("too few images: 30 of 15 patients")
+
+
 def test_the_images_and_what_needs_no_model() -> None:
     computed = summary.compute(make_scores(make_file("mobilenetv2", 0), left_out={"test/NORMAL/x.jpeg": "broken"}))
     data = computed.data
