@@ -36,12 +36,18 @@ _PRECEDENCE: tuple[SplitName | None, ...] = ("test", "val", "train", None)
 #: Reasons that can apply to very many files; each gets one line.
 NO_ROW, NO_IMAGE_OF_ROW, NO_LABEL = "no row in the table", "no image for this row", "no label in the table"
 NO_SPLIT, SEVERAL = "not in a split", "several files have the name in this row"
+LABELS_DIFFER = "its rows in the table have labels that exclude each other"
+SPLITS_DIFFER = "its rows in the table have different splits"
+PATIENTS_DIFFER = "its rows in the table have different patients"
 _IN_A_LINE = {
     NO_ROW: "image has no row in the table|images have no row in the table",
     NO_IMAGE_OF_ROW: "row of the table has no image|rows of the table have no image",
     NO_LABEL: "image has no label, or an uncertain one|images have no label, or an uncertain one",
     NO_SPLIT: "image is not in a split|images are not in a split",
     SEVERAL: "row of the table matches several files|rows of the table match several files",
+    LABELS_DIFFER: "image has labels that exclude each other|images have labels that exclude each other",
+    SPLITS_DIFFER: "image has rows with different splits|images have rows with different splits",
+    PATIENTS_DIFFER: "image has rows with different patients|images have rows with different patients",
 }
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import posixpath
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,7 +17,19 @@ from pneumo_edge._util import extras
 from pneumo_edge.data import layout
 from pneumo_edge.data.classes import opposite, same
 from pneumo_edge.data.datasource import UNCERTAIN, DataSource
-from pneumo_edge.data.layout import NO_IMAGE_OF_ROW, NO_LABEL, NO_ROW, NO_SPLIT, SEVERAL, Listing, Located, SplitName
+from pneumo_edge.data.layout import (
+    LABELS_DIFFER,
+    NO_IMAGE_OF_ROW,
+    NO_LABEL,
+    NO_ROW,
+    NO_SPLIT,
+    PATIENTS_DIFFER,
+    SEVERAL,
+    SPLITS_DIFFER,
+    Listing,
+    Located,
+    SplitName,
+)
 from pneumo_edge.errors import DataError, printable
 
 #: Usual names of columns, the likeliest first, without case, spaces and punctuation: those of RSNA, NIH ChestX-ray14,
@@ -33,6 +46,8 @@ _COLUMNS = {
 #: Columns of these names say nothing of what 1 in them means.
 _UNNAMED = frozenset(_COLUMNS["label"]) - {"pathology"}
 _FLAGS = frozenset(("0", "1", "-1", ""))
+#: What tables call images in which nothing was found, in any case.
+_NO_FINDING = frozenset(("no finding", "no findings", "normal", "healthy"))
 #: A folder of CheXpert's images.
 _PATIENT_FOLDER = re.compile(r"patient\d+", re.IGNORECASE)
 _MOST_NAMED = 30
@@ -72,6 +87,8 @@ def read_listing(root: Path, data: DataSource) -> Listing:
     if not rows:
         raise _no_image(table, root, next(iter(without), ""), finder)
     passed_over = {f"{table.name}: {name}": why for name, why in without.items()}
+    names = {same(name) for of_image in rows.values() for row in of_image for name in row.findings}
+    differing: dict[str, str] = {}
     files: list[Located] = []
     for path in images:
         name = layout.shown_name(path, root)
@@ -83,34 +100,62 @@ def read_listing(root: Path, data: DataSource) -> Listing:
         if not findings:
             passed_over[name] = NO_LABEL
             continue
-        first = of_image[0]
-        split = _split(first, path.relative_to(root), table)
-        files.append(
-            Located(
-                path,
-                name,
-                name,
-                split,
-                tuple((first.kind, finding) if first.kind else (finding,) for finding in findings),
-                first.kind,
-                0,
-                first.patient or _patient_folder(path.relative_to(root)),
+        splits = {_split(row.split, table) for row in of_image if row.split}
+        patients = list(dict.fromkeys(row.patient for row in of_image if row.patient))
+        if _exclude_each_other([row.findings for row in of_image], are_two=len(names) == 2):
+            differing[name] = LABELS_DIFFER
+        elif len(splits) > 1 or len(patients) > 1:
+            differing[name] = SPLITS_DIFFER if len(splits) > 1 else PATIENTS_DIFFER
+        else:
+            inner, kind = path.relative_to(root), of_image[0].kind
+            files.append(
+                Located(
+                    path,
+                    name,
+                    name,
+                    splits.pop() if splits else _split_folder(inner),
+                    tuple((kind, finding) if kind else (finding,) for finding in findings),
+                    kind,
+                    0,
+                    patients[0] if patients else _patient_folder(inner),
+                )
             )
+    if differing and not files:
+        name, why = next(iter(differing.items()))
+        raise DataError(
+            f"no image of {table} can be used, such as {name}: {why}",
+            "rows of one image with one label, split and patient",
+            "Correct the table, or name the column of the image with --image-column",
         )
+    passed_over |= differing
     if any(file.split for file in files):
         passed_over |= {file.name: NO_SPLIT for file in files if file.split is None}
         files = [file for file in files if file.split]
     return Listing(tuple(files), passed_over | others)
 
 
-def _split(row: _Row, inner: Path, table: Path) -> SplitName | None:
-    if row.split:
-        split = layout.split_of(row.split)
-        if split is None:
-            raise DataError(
-                f"{table} has the split {row.split!r}", "train, val or test", "Name the column with --split-column"
-            )
-        return split
+def _exclude_each_other(findings: Sequence[tuple[str, ...]], *, are_two: bool) -> bool:
+    """Whether rows of one image contradict each other.
+
+    Several rows may tell several findings of an image. But one of two classes excludes the other (``are_two``), and
+    that nothing was found excludes all findings.
+    """
+    if len(findings) == 1:
+        return False
+    return any(
+        one.isdisjoint(other) and (are_two or (one <= _NO_FINDING) != (other <= _NO_FINDING))
+        for one, other in itertools.combinations({frozenset(map(same, each)) for each in findings if each}, 2)
+    )
+
+
+def _split(word: str, table: Path) -> SplitName:
+    split = layout.split_of(word)
+    if split is None:
+        raise DataError(f"{table} has the split {word!r}", "train, val or test", "Name the column with --split-column")
+    return split
+
+
+def _split_folder(inner: Path) -> SplitName | None:
     return next((split for part in inner.parts[:-1] if (split := layout.split_of(part))), None)
 
 
@@ -311,6 +356,13 @@ def _read(table: Path) -> dict[str, list[str]]:
         raise DataError(
             f"{table} cannot be read as a table ({error})", "a CSV file with a header", "Save it as one"
         ) from error
+    twice = next((name for name, count in Counter(map(str.strip, header)).items() if name and count > 1), None)
+    if twice is not None:
+        raise DataError(
+            f"{table} has several columns called {printable(twice)}",
+            "a name of its own for each column",
+            "Rename or remove all but one of them",
+        )
     rows = [row for row in rows if any(map(str.strip, row))]
     if not rows:
         raise DataError(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from pneumo_edge.data.datasource import DataSource
+from pneumo_edge.data.layout import describe_passed_over
 from pneumo_edge.data.sources import Source, open_source
 from pneumo_edge.errors import DataError
 
 
-def _open(folder: Path, files: Iterable[str], rows: Iterable[str], **reading: str) -> Source:
+def _open(folder: Path, files: Iterable[str], rows: Iterable[str], **reading: str | None) -> Source:
     """The data set of empty files in a folder and a table beside it."""
     for name in files:
         path = folder / name
@@ -20,8 +22,8 @@ def _open(folder: Path, files: Iterable[str], rows: Iterable[str], **reading: st
         path.touch()
     table = folder.parent / "labels.csv"
     table.write_text("\n".join(rows) + "\n")
-    reading = {"split": "0/0/100", "positive": "sick", "labels": str(table), **reading}
-    return open_source(DataSource(str(folder), **reading))
+    given = {"split": "0/0/100", "positive": "sick", "labels": str(table), **reading}
+    return open_source(DataSource(str(folder), **given))
 
 
 def _labels(source: Source) -> dict[str, str]:
@@ -79,3 +81,58 @@ def test_of_two_hospitals_in_a_table_the_images_of_one_have_its_rows_alone(tmp_p
         "labels.csv: B/images/3.png": "no image for this row",
         "3.png": "no row in the table",
     }
+
+
+_OF = ("train", "val", "test")
+_FILES = [f"{number}.png" for number in range(6)]
+_ROWS = ["image,label,patient,split", *(f"{i}.png,{'sick' if i % 2 else 'well'},P{i},{_OF[i // 2]}" for i in range(6))]
+
+
+@pytest.mark.parametrize(
+    ("further", "reason"),
+    [
+        ("0.png,sick,P0,train", "its rows in the table have labels that exclude each other"),
+        ("0.png,well,P0,test", "its rows in the table have different splits"),
+        ("0.png,well,P9,train", "its rows in the table have different patients"),
+    ],
+)
+def test_an_image_whose_rows_contradict_each_other_is_left_out_and_named(
+    tmp_path: Path, further: str, reason: str
+) -> None:
+    files, rows = [*_FILES, "6.png"], [*_ROWS, "6.png,well,P6,train", further]
+    source = _open(tmp_path / "images", files, rows, split=None)
+    assert source.passed_over == {"0.png": reason}
+    assert sorted(sample.name for sample in source.samples) == files[1:]
+    (line,) = describe_passed_over(source.passed_over)
+    assert re.fullmatch(r"1 image has .*: 0\.png", line)
+
+
+def test_rows_that_agree_or_tell_several_findings_are_read_together(tmp_path: Path) -> None:
+    twice = _open(tmp_path / "images", _FILES, [*_ROWS, *_ROWS[1:], "0.png,WELL,,Training"], split=None)
+    assert twice.passed_over == {}
+    assert list(_labels(twice).values()) == ["well", "sick"] * 3
+    assert [sample.patient for sample in twice.samples] == [f"P{number}" for number in range(6)]
+    boxes = ["image,finding", "0.png,No Finding", "1.png,Mass", "1.png,Effusion", "2.png,Mass", "2.png,No Finding"]
+    several = _open(tmp_path / "boxes", _FILES[:3], boxes, positive="Effusion")
+    assert _labels(several) == {"0.png": "not Effusion", "1.png": "Effusion"}
+    assert several.passed_over == {"2.png": "its rows in the table have labels that exclude each other"}
+
+
+def test_a_flag_and_its_opposite_exclude_each_other(tmp_path: Path) -> None:
+    rows = ["image,Pneumonia", "0.png,1.0", "1.png,0.0", "2.png,0.0", "2.png,1.0", "3.png,1.0", "3.png,1.0"]
+    source = _open(tmp_path / "images", _FILES[:4], rows, positive="Pneumonia")
+    assert _labels(source) == {"0.png": "Pneumonia", "1.png": "not Pneumonia", "3.png": "Pneumonia"}
+    assert source.passed_over == {"2.png": "its rows in the table have labels that exclude each other"}
+
+
+def test_a_table_that_contradicts_itself_throughout_is_refused(tmp_path: Path) -> None:
+    rows = ["image,label", *(f"{name},{label}" for name in _FILES for label in ("sick", "well"))]
+    with pytest.raises(DataError, match=r"no image of .* can be used, such as 0\.png: its rows .* --image-column"):
+        _open(tmp_path / "images", _FILES, rows)
+
+
+@pytest.mark.parametrize("reading", [{}, {"label_column": "label"}])
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, reading: dict[str, str]) -> None:
+    rows = ["image,label, label ", *(f"{name},well,sick" for name in _FILES)]
+    with pytest.raises(DataError, match=r"labels\.csv has several columns called label; "):
+        _open(tmp_path / "images", _FILES, rows, **reading)
