@@ -348,10 +348,19 @@ def _read(table: Path) -> dict[str, list[str]]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
         raise DataError(f"{table} cannot be read ({reason})", "a CSV file in UTF-8", "Save it as one") from error
-    head = text.partition("\n")[0]
+    head = text.lstrip("\r\n").partition("\n")[0]
     delimiter = max(",;\t", key=head.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[list[str]] = []
+    first_lines: list[int] = []
     try:
-        header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if head else [[]]
+        header = next((row for row in reader if row), [])
+        line = reader.line_num + 1
+        for row in reader:
+            if any(map(str.strip, row)):
+                rows.append(row)
+                first_lines.append(line)
+            line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(
             f"{table} cannot be read as a table ({error})", "a CSV file with a header", "Save it as one"
@@ -363,15 +372,15 @@ def _read(table: Path) -> dict[str, list[str]]:
             "a name of its own for each column",
             "Rename or remove all but one of them",
         )
-    rows = [row for row in rows if any(map(str.strip, row))]
     if not rows:
         raise DataError(
             f"{table} has no rows", "a CSV file with a header and a row for each image", "Give another table"
         )
-    short = next((number for number, row in enumerate(rows, 2) if len(row) != len(header)), None)
-    if short is not None:
+    odd = next((number for number, row in enumerate(rows) if len(row) != len(header)), None)
+    if odd is not None:
+        count = len(rows[odd])
         raise DataError(
-            f"row {short} of {table} has {len(rows[short - 2])} cells",
+            f"line {first_lines[odd]:,} of {table} has {count:,} {'cell' if count == 1 else 'cells'}",
             f"{len(header)}, as many as its header",
             "Quote cells that hold a separator",
         )

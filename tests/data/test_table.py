@@ -136,3 +136,25 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path, reading: dict[str, 
     rows = ["image,label, label ", *(f"{name},well,sick" for name in _FILES)]
     with pytest.raises(DataError, match=r"labels\.csv has several columns called label; "):
         _open(tmp_path / "images", _FILES, rows, **reading)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    ("rows", "line", "cells"),
+    [
+        (["image,label", "", "", "1.png,well", "  ", "2.png"], 6, "1 cell"),
+        (["", "image,label", "1.png,well", "2.png"], 4, "1 cell"),
+        (["image,label", '"1.png","two', 'lines"', "2.png,well", "3.png,a,b"], 5, "3 cells"),
+        (["image,label", "1.png,well", '"2.png","two', 'lines",x'], 3, "3 cells"),
+    ],
+)
+def test_a_row_with_a_cell_too_few_or_too_many_is_named_by_its_line(
+    tmp_path: Path, rows: list[str], line: int, cells: str, end: str
+) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_bytes(end.join(rows).encode())
+    (tmp_path / "1.png").touch()
+    with pytest.raises(
+        DataError, match=rf"line {line} of .*labels\.csv has {cells}; expected 2, as many as its header"
+    ):
+        open_source(DataSource(str(tmp_path), labels=str(table), positive="well", split="0/0/100"))
