@@ -90,6 +90,10 @@ class DataError(PneumoEdgeError):
     """A data set that cannot be used."""
 
 
+class ClassesError(DataError):
+    """A data set whose classes are not those asked for, or of which no class is known to be the positive one."""
+
+
 class PatternError(DataError):
     """A pattern for patients in file names that is invalid or matches no patient."""
 

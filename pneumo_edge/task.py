@@ -48,6 +48,11 @@ class Task:
         """The task of these classes: decided by a threshold where there is a positive class, else by argmax."""
         return cls(tuple(class_names), positive_class, "argmax" if positive_class is None else "threshold")
 
+    def __str__(self) -> str:
+        """The classes in the order of their labels, and which is positive."""
+        names = ", ".join(self.class_names)
+        return names if self.positive_class is None else f"{names} (positive: {self.positive_class})"
+
     @property
     def positive_index(self) -> int | None:
         """The label of the positive class, and its place in a model's output; None where there is none."""

@@ -12,8 +12,8 @@ from pneumo_edge.api.arguments import DataArgument, Tell
 from pneumo_edge.data.datasource import DataSource
 from pneumo_edge.data.layout import describe_passed_over
 from pneumo_edge.data.sources import Source, doubt_pattern, open_source
-from pneumo_edge.errors import DataError, PatternError, printable
-from pneumo_edge.scoring.models import find_models, read_models
+from pneumo_edge.errors import ClassesError, DataError, PatternError, printable
+from pneumo_edge.scoring.models import ModelFile, find_models, read_models
 from pneumo_edge.spec import ModelSpec
 from pneumo_edge.task import Task
 
@@ -46,7 +46,8 @@ def open_data(
     given = DataSource.of(data)
     if pattern is not None:
         given = replace(given, patient_pattern=pattern)
-    source = _open(given, list(_ways(given, _specs(models))), needs_splits)
+    files = _files(models)
+    source = _open(given, list(_ways(given, [file.spec for file in files])), needs_splits, files)
     for line in describe_passed_over(source.passed_over):
         tell(f"note: {printable(line)}")
     if doubt := doubt_pattern(source):
@@ -54,7 +55,13 @@ def open_data(
     return source
 
 
-def _open(given: DataSource, ways: Sequence[tuple[DataSource, Task | None]], needs_splits: bool) -> Source:
+def _open(
+    given: DataSource,
+    ways: Sequence[tuple[DataSource, Task | None]],
+    needs_splits: bool,
+    files: Sequence[ModelFile],
+) -> Source:
+    problem: DataError | None = None
     if not needs_splits and given.split is None:
         ways = [
             way for data, task in ways or [(given, None)] for way in ((data, task), (replace(data, split=_ALL), task))
@@ -62,10 +69,38 @@ def _open(given: DataSource, ways: Sequence[tuple[DataSource, Task | None]], nee
     for data, task in ways:
         try:
             return open_source(data, task=task)
-        except DataError:
+        except ClassesError:
             # The models were trained on other data, which is read in another way.
             continue
-    return open_source(given)
+        except DataError as error:
+            problem = error if task is not None else problem
+    try:
+        return open_source(given)
+    except ClassesError as error:
+        if problem is not None:
+            raise problem from error
+        if not files or given.classes is not None or given.positive is not None:
+            raise
+        raise _other_classes(error, files) from error
+
+
+def _other_classes(error: ClassesError, files: Sequence[ModelFile]) -> ClassesError:
+    """The data set does not have the classes of the models, or these are of several tasks."""
+    by_task: dict[Task, list[str]] = {}
+    for file in files:
+        by_task.setdefault(file.spec.task, []).append(file.model.file)
+    told = "; ".join(f"{', '.join(names)}: {task}" for task, names in by_task.items())
+    if len(by_task) > 1:
+        return ClassesError(
+            f"{error.given}, and the models differ ({told})",
+            "models of the same classes and positive class",
+            f"Omit those of other classes. {error.remedy}",
+        )
+    return ClassesError(
+        error.given,
+        f"the classes of the models ({told})",
+        "Give data of these classes, or rename its classes with --classes, as in A=B,C=D",
+    )
 
 
 def _ways(given: DataSource, specs: Sequence[ModelSpec]) -> Iterator[tuple[DataSource, Task | None]]:
@@ -84,8 +119,8 @@ def _same(items: Sequence[Item]) -> Item | None:
     return items[0] if all(each == items[0] for each in items) else None
 
 
-def _specs(models: Sequence[Path]) -> list[ModelSpec]:
-    return [model.spec for model in read_models(find_models(models), lambda skipped: None)] if models else []
+def _files(models: Sequence[Path]) -> list[ModelFile]:
+    return read_models(find_models(models), lambda skipped: None) if models else []
 
 
 def _pattern_of(specs: Sequence[ModelSpec]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pneumo_edge.data.datasource import DataSource, escape, split_classes
-from pneumo_edge.errors import DataError, printable
+from pneumo_edge.errors import ClassesError, DataError, printable
 from pneumo_edge.task import PNEUMONIA, Task
 
 #: What is found in an image: each finding by its names, from the one that says most ("virus") to the class as the data
@@ -94,7 +94,7 @@ def settle(
     if data.classes is not None:
         rules = split_classes(data.classes)
         _check_present(rules, counts, names, title)
-        return _pick(counts, rules, _positive_of(rules, data, names, title), names, title)
+        return _pick(counts, rules, _positive_of(rules, data, names, title, wanted), names, title)
     if wanted is not None and data.positive is None:
         rules = [(name, name) for name in wanted.class_names]
         _check_present(rules, counts, names, title)
@@ -120,7 +120,9 @@ def settle(
     return _pick(counts, [(name, name) for name in names], None, names, title)
 
 
-def _positive_of(rules: Sequence[tuple[str, str]], data: DataSource, names: Sequence[str], title: str) -> str | None:
+def _positive_of(
+    rules: Sequence[tuple[str, str]], data: DataSource, names: Sequence[str], title: str, wanted: Task | None
+) -> str | None:
     """The positive class of those that the user picked; None where there are more than two."""
     targets = list(dict.fromkeys(new for _, new in rules))
     if data.positive is not None:
@@ -134,6 +136,8 @@ def _positive_of(rules: Sequence[tuple[str, str]], data: DataSource, names: Sequ
         return _match(data.positive, targets, title)
     if len(targets) != 2:
         return None
+    if wanted is not None and set(targets) == set(wanted.class_names):
+        return wanted.positive_class
     labels = [known(name) for name in targets]
     positive = [name for name, label in zip(targets, labels, strict=True) if label and label[0] == 1]
     if all(labels) and len(positive) == 1:
@@ -186,7 +190,7 @@ def _check_present(
     words = {_word(name) for findings in counts for finding in findings for name in finding}
     for old, _ in rules:
         if _word(old) not in words:
-            raise DataError(
+            raise ClassesError(
                 f"{title} has no images of the class {old!r}",
                 f"classes that it has: {_listed(names)}",
                 f"Name them with {option(names[:_SHOWN])}",
@@ -252,9 +256,9 @@ def _no_such_class(wanted: str, names: Sequence[str], title: str) -> DataError:
     )
 
 
-def _undecided(names: Sequence[str], title: str) -> DataError:
+def _undecided(names: Sequence[str], title: str) -> ClassesError:
     first, second = names
-    return DataError(
+    return ClassesError(
         f"{title} has the classes {_listed(names)}",
         "to be told which of them is the positive one",
         f"Give --positive {_typed(second)} or --positive {_typed(first)}",

@@ -26,7 +26,6 @@ from pneumo_edge.errors import (
     MissingExtraError,
     PneumoEdgeError,
     ResultsError,
-    printable,
 )
 from pneumo_edge.evaluation import metrics
 from pneumo_edge.imaging import images
@@ -38,7 +37,6 @@ from pneumo_edge.scoring.decoding import DecodedImages, InputSize
 from pneumo_edge.scoring.models import ModelFile, Skipped, find_models, read_models
 from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ImageSet, ScoredImage, ScoredModel, ShortcutValues
 from pneumo_edge.spec import ModelSpec
-from pneumo_edge.task import Task
 
 
 @dataclass(frozen=True)
@@ -248,9 +246,8 @@ def _join(earlier: EvaluationScores, found: EvaluationScores, target: Path) -> E
     )
     if not same:
         old, new = _described(earlier.data), _described(found.data)
-        classes = [_classes(data.task) for data in (earlier.data, found.data)]
         if earlier.data.task != found.data.task:
-            given, expected = f"the classes {classes[0]}", f"the classes {classes[1]}"
+            given, expected = f"the classes {earlier.data.task}", f"the classes {found.data.task}"
         else:
             given, expected = f"other images ({old})", f"{new}, as they are now" if old == new else new
         raise ResultsError(
@@ -261,12 +258,6 @@ def _join(earlier: EvaluationScores, found: EvaluationScores, target: Path) -> E
 
 def _described(data: ImageSet) -> str:
     return f"{'all' if data.external else data.split} of {data.title}, {len(data.images):,} images"
-
-
-def _classes(task: Task) -> str:
-    """The classes in the order of their labels, and which is positive."""
-    names = ", ".join(map(printable, task.class_names))
-    return names if task.positive_class is None else f"{names} (positive: {printable(task.positive_class)})"
 
 
 def _score(

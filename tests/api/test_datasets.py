@@ -71,12 +71,22 @@ def test_data_of_other_classes_is_read_as_it_is(make_model: MakeModel, tmp_path:
     data = _folder(tmp_path / "data", *(f"{s}/{c}" for s in ("train", "test") for c in ("NORMAL", "PNEUMONIA")))
     assert open_data(data, models=[model]).task.class_names == ("NORMAL", "PNEUMONIA")
     other = _folder(tmp_path / "other", *(f"{s}/{c}" for s in ("train", "test") for c in ("X", "Y")))
-    with pytest.raises(DataError, match=r"has the classes X, Y; .* --positive Y or --positive X"):
+    # Neither --positive would make the model fit, so it is not asked for.
+    said = r"has the classes X, Y; expected the classes of the models \(ill-2\.tflite: well, ill \(positive: ill\)\)\."
+    with pytest.raises(DataError, match=said) as refused:
         open_data(other, models=[model])
+    assert "--positive" not in str(refused.value)
+    renamed = DataSource(str(other), classes="X=well,Y=ill")
+    assert open_data(renamed, models=[model]).task.positive_class == "ill"
+    # The classes fit, and only the splits are missing.
+    unsplit = _folder(tmp_path / "unsplit", "well", "ill")
+    with pytest.raises(DataError, match="no splits"):
+        open_data(unsplit, models=[make_model(("well", "ill"), "ill")])
 
 
 def test_models_of_several_tasks_decide_nothing(make_model: MakeModel, tmp_path: Path) -> None:
     data = _folder(tmp_path / "data", *(f"{s}/{c}" for s in ("train", "test") for c in ("COVID", "HEALTHY")))
     models = [make_model(("HEALTHY", "COVID"), "COVID"), make_model(("HEALTHY", "COVID"), "HEALTHY")]
-    with pytest.raises(DataError, match="expected to be told which"):
+    said = r"COVID-0\.tflite: .*COVID\); HEALTHY-0\.tflite: .*HEALTHY\)\); .* Omit .* Give --positive HEALTHY"
+    with pytest.raises(DataError, match=said):
         open_data(data, models=models)
