@@ -192,15 +192,15 @@ def _verify(path: Path, spec: ModelSpec, told: Reference, is_quantized: bool, te
         candidate = Candidate(path, adopted(record), spec.task.positive_index, _ANOTHER_FILE, spec)
         return _Passed(record, verify(candidate, told, described, spec.decision.threshold))
 
-    same = [first]
+    same, passed = [first], None
     for row in others:
         try:
-            on(*same, row)
+            passed = on(*same, row)
         except (GateError, ModelFileError, MissingExtraError) as error:
             tell(f"note: {path.name} is adopted for {first.name} only: {error}")
         else:
             same.append(row)
-    return on(*same)
+    return passed or on(first)
 
 
 def _publish(model: Path, target: Path, spec: ModelSpec, told: Reference, passed: _Passed) -> ModelSpec:
