@@ -13,6 +13,21 @@ from pneumo_edge._util.records import encodable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Colours of what matters less, and of lines behind the data.
+MUTED, RULE = "#62656b", "#dcdcd7"
+#: Settings of matplotlib that figures share.
+STYLE: dict[Any, Any] = {
+    "axes.edgecolor": MUTED,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "font.size": 9,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+}
+
 
 def save(figure: Figure, target: Path | IO[str] | IO[bytes], **options: Any) -> None:
     """Save a ``matplotlib.figure.Figure``.

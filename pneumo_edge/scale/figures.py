@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,18 +17,7 @@ if TYPE_CHECKING:
 
     from pneumo_edge.scale.summary import Summary
 
-_SCORED, _VALIDATION, _MUTED, _RULE = "#D55E00", "#0072B2", "#62656b", "#dcdcd7"
-_STYLE: dict[Any, Any] = {
-    "axes.edgecolor": _MUTED,
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10,
-    "font.size": 9,
-    "grid.color": _RULE,
-    "grid.linewidth": 0.6,
-}
+_SCORED, _VALIDATION = "#D55E00", "#0072B2"
 #: Names of groups on the axis, and characters of each.
 _MOST_TICKS, _MOST_NAME = 20, 18
 #: Classes that are drawn; the numbers of all are in the summary.
@@ -54,7 +43,7 @@ def drift_figure(summary: Summary, described: ValidationDistributionSpec) -> byt
 
     whole = [each for each in summary.drift if each.group is None][: 1 + _MOST_CLASSES]
     columns = 2 if summary.grouped_by else 1
-    with rc_context(_STYLE):
+    with rc_context(drawing.STYLE):
         figure = Figure(figsize=(5.2 * columns, 2.9 * len(whole) + 0.4), layout="constrained")
         panels = figure.subplots(len(whole), columns, squeeze=False)
         for each, beside in zip(whole, panels, strict=True):
@@ -96,7 +85,7 @@ def _draw_cumulative(axes: Axes, of: HistogramSpec, counts: Sequence[int], colou
 
 def _draw_groups(axes: Axes, groups: Sequence[Comparison], summary: Summary) -> None:
     places = np.arange(len(groups))
-    colours = [_SCORED if each.drift else _MUTED for each in groups]
+    colours = [_SCORED if each.drift else drawing.MUTED for each in groups]
     axes.vlines(places, 0, [each.index for each in groups], colors=colours, linewidth=1.2)
     axes.scatter(places, [each.index for each in groups], c=colours, s=14, zorder=3)
     axes.step(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Okabe and Ito's palette, which is safe for colour-blind readers.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_INK, _MUTED, _RULE, _WARNING = "#1c1d1f", "#62656b", "#dcdcd7", "#B00020"
+_INK, _WARNING = "#1c1d1f", "#B00020"
 _DASHES = ((0, (1, 1.5)), (0, (4, 2)), (0, (6, 2, 1, 2)))
 _MODEL_STYLES = ("-", (0, (3, 1)), (0, (1, 1)))
 #: The upper left part of the ROC plane, where good models are.
@@ -34,18 +34,7 @@ _ZOOM = 0.3
 _COLUMNS = 4
 #: Characters of a class's name over a panel.
 _MOST_TITLE = 40
-_STYLE: dict[Any, Any] = {
-    "axes.edgecolor": _MUTED,
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10,
-    "font.size": 9,
-    "grid.color": _RULE,
-    "grid.linewidth": 0.6,
-    "text.color": _INK,
-}
+_STYLE: dict[Any, Any] = {**drawing.STYLE, "text.color": _INK}
 
 
 def draw_roc(scores: EvaluationScores, computed: Metrics, path: Path) -> None:
@@ -159,7 +148,7 @@ def _groups(scores: EvaluationScores, computed: Metrics) -> list[list[FileScores
 
 
 def _draw_curves(axes: Axes, scores: EvaluationScores, labels: Labels, groups: list[list[FileScores]]) -> None:
-    axes.plot((0, 1), (0, 1), color=_RULE, linewidth=1, zorder=1)
+    axes.plot((0, 1), (0, 1), color=drawing.RULE, linewidth=1, zorder=1)
     for members, colour, style in _styled(groups):
         areas = []
         for file in members:
@@ -173,7 +162,7 @@ def _draw_curves(axes: Axes, scores: EvaluationScores, labels: Labels, groups: l
     for dashes, shortcut in zip(cycle(_DASHES), scores.shortcuts, strict=False):
         values = shortcuts.as_scores(np.array(shortcut.values, dtype=np.float64), shortcut.direction)
         title = f"{shortcut.measure} alone: AUC {metrics.auc(labels, values):.3f}"
-        axes.plot(*_curve(labels, values), color=_MUTED, linestyle=dashes, linewidth=1.4, label=title, zorder=2)
+        axes.plot(*_curve(labels, values), color=drawing.MUTED, linestyle=dashes, linewidth=1.4, label=title, zorder=2)
 
 
 def _styled(groups: list[list[FileScores]]) -> Iterator[tuple[list[FileScores], str, Any]]:
@@ -201,7 +190,7 @@ def _curve(labels: Labels, scores: Probabilities) -> tuple[Probabilities, Probab
 def _draw_bins(axes: Axes, measured: ModelMetrics) -> None:
     bins = measured.calibration.bins
     places = [each.mean_probability for each in bins]
-    axes.plot((0, 1), (0, 1), color=_MUTED, linewidth=1, linestyle=_DASHES[1])
+    axes.plot((0, 1), (0, 1), color=drawing.MUTED, linewidth=1, linestyle=_DASHES[1])
     axes.vlines(places, [b.observed.low for b in bins], [b.observed.high for b in bins], color=_COLOURS[0], alpha=0.5)
     axes.plot(places, [b.observed.value for b in bins], "o", color=_COLOURS[0], markeredgecolor="white", markersize=6)
     axes.set_title(f"{_say_model(measured.model)}\nECE {measured.calibration.ece:.3f}")
