@@ -5,6 +5,8 @@ The same images under many names are scored (a list of paths). Parts:
 - ``loop``: the bare loop, reading a file and :meth:`pneumo_edge.Classifier.predict`, and one worker, in turns. The
   worker's time is that of its tasks, with the plan read and the Parquet files written, and without its start.
 - ``workers``: one worker and two, in turns; the time is that of the whole call.
+- ``ray``: two local workers and two actors of Ray on the same machine, in turns; the time is that of the whole call,
+  without the start of Ray. Where Ray is not installed there is no value.
 - ``memory``: resident memory of driver and workers with few and with many images.
 - ``listing``: time, memory beyond that of the interpreter, and bytes of the plan for a list of names.
 - ``store``: how much of its time a worker decodes and computes while it reads large images from a server that answers
@@ -27,7 +29,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -41,6 +43,7 @@ from pneumo_edge import Classifier, bundled
 from pneumo_edge._util import extras, files, processor, records
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.runtime.identity import PredictorIdentity
+from pneumo_edge.scale.cluster import LOCAL
 from tools import pages
 
 RESULTS = Path("results", "scale")
@@ -118,14 +121,17 @@ def _bare(names: Path, model: str) -> Run:
     return Run(len(paths), taken, 0.0, time.process_time() - cpu, _own_memory(), 0, 0)
 
 
-def _score(names: Path, out: Path, model: str, workers: int, shard_size: int) -> Run:
-    """Score a list."""
+def _score(names: Path, out: Path, model: str, workers: int, shard_size: int, address: str | None = None) -> Run:
+    """Score a list, on a cluster if there is an address."""
     from pneumo_edge import score
+    from pneumo_edge.scale.cluster import connected
 
-    began, cpu = time.perf_counter(), time.process_time()
-    with _largest_child() as largest:
-        found = score(names, out, model=model, workers=workers, shard_size=shard_size, tell=lambda line: None)
-    taken, cpu = time.perf_counter() - began, time.process_time() - cpu
+    with _largest_child() as largest, connected(address) if address else nullcontext():
+        began, cpu = time.perf_counter(), time.process_time()
+        found = score(
+            names, out, model=model, workers=workers, shard_size=shard_size, address=address, tell=lambda line: None
+        )
+        taken, cpu = time.perf_counter() - began, time.process_time() - cpu
     if found.manifest.errors:
         raise SystemExit(f"error: some images were not classified: {found.manifest.errors}")
     written = sum(path.stat().st_size for path in Path(found.folder).glob("*.parquet"))
@@ -224,6 +230,15 @@ class Bench:
         runs = {"one worker": tuple(one for one, _ in both), "two workers": tuple(two for _, two in both)}
         return self._record("workers", runs, {"ratio": median(one.seconds / two.seconds for one, two in both)})
 
+    def ray(self) -> Record:
+        """Two workers of this machine, and two actors on it."""
+        if not extras.is_installed("ray"):
+            return self._record("ray", {}, {})
+        names = self._list(self._images)
+        both = [(self._scored(names, 2), self._scored(names, 2, LOCAL)) for _ in range(self._rounds)]
+        runs = {"two workers": tuple(two for two, _ in both), "two actors": tuple(actors for _, actors in both)}
+        return self._record("ray", runs, {"ratio": median(two.seconds / actors.seconds for two, actors in both)})
+
     def memory(self) -> Record:
         """Few images and ten times as many."""
         few = self._scored(self._list(self._images), 2)
@@ -270,8 +285,8 @@ class Bench:
         self._calls += 1
         return self._folder / f"out{self._calls}"
 
-    def _scored(self, names: Path, workers: int) -> Run:
-        return _call("score", names, self._out(), self._model, workers, self._shard_size)
+    def _scored(self, names: Path, workers: int, *address: str) -> Run:
+        return _call("score", names, self._out(), self._model, workers, self._shard_size, *address)
 
     def _busy(self) -> float:
         """Seconds of decoding and inference in the last data set."""
@@ -393,6 +408,7 @@ def _ratios(found: Mapping[str, Record]) -> Iterator[Sequence[str]]:
 _GOALS = (
     ("loop", "ratio", "images a second, one worker over the bare loop", "0.95"),
     ("workers", "ratio", "images a second, two workers over one", "1.80"),
+    ("ray", "ratio", "images a second, two actors of Ray over two local workers", "0.90"),
     ("memory", "driver", "memory of the driver, ten times as many images", "at most 1.05"),
     ("memory", "worker", "memory of a worker, ten times as many images", "at most 1.05"),
     ("listing", "names_a_second", "names a second from a list", "100,000"),
@@ -412,6 +428,7 @@ def read() -> dict[str, Record]:
 PARTS: dict[str, Callable[[Bench], Record]] = {
     "loop": Bench.loop,
     "workers": Bench.workers,
+    "ray": Bench.ray,
     "memory": Bench.memory,
     "listing": Bench.listing,
     "store": Bench.store,
@@ -423,7 +440,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     calls: dict[str, Callable[..., Run]] = {
         "bare": lambda names, model: _bare(Path(names), model),
-        "score": lambda names, out, model, *counts: _score(Path(names), Path(out), model, *map(int, counts)),
+        "score": lambda names, out, model, workers, shard_size, *address: _score(
+            Path(names), Path(out), model, int(workers), int(shard_size), *address
+        ),
         "plan": lambda names, out, shard_size: _plan(Path(names), Path(out), int(shard_size)),
     }
     if words and words[0] in calls:
