@@ -48,6 +48,9 @@ class GreyImages:
         self._pixels = pixels
         self._rows = np.arange(len(pixels)) if rows is None else rows
         self._read = 0
+        self._offset = int(getattr(pixels, "offset", 0))
+        mapped = getattr(pixels, "_mmap", None)
+        self._mapped = mapped if isinstance(mapped, mmap.mmap) and hasattr(mapped, "madvise") else None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -73,14 +76,22 @@ class GreyImages:
         flat = found.reshape(len(rows), *self.shape[1:])
         for start in range(0, len(rows), _MOST_READ):
             part = flat[start : start + _MOST_READ]
+            self._ask_for(rows[start : start + _MOST_READ])
             part[:] = self._pixels[rows[start : start + _MOST_READ]]
             self._read += part.nbytes
-            if self._read > _MOST_MAPPED and hasattr(mmap, "MADV_DONTNEED"):
+            if self._read > _MOST_MAPPED and self._mapped:
                 # Pages of the file that were read count as this process's memory until they are given back.
                 self._read = 0
-                if isinstance(mapped := getattr(self._pixels, "_mmap", None), mmap.mmap):
-                    mapped.madvise(mmap.MADV_DONTNEED)
+                self._mapped.madvise(mmap.MADV_DONTNEED)
         return found
+
+    def _ask_for(self, rows: npt.NDArray[np.intp]) -> None:
+        """Let the system read rows from the disk side by side; without it, each waits for the one before."""
+        if self._mapped:
+            size = int(np.prod(self.shape[1:]))
+            for begin in (self._offset + rows * size).tolist():
+                page = begin - begin % mmap.PAGESIZE
+                self._mapped.madvise(mmap.MADV_WILLNEED, page, begin + size - page)
 
     def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return self[:].astype(dtype) if dtype is not None else self[:]
