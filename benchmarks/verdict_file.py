@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Annotated
 
 from pneumo_edge._util import files, records
-from pneumo_edge._util.records import AtLeastOne, Count, Within
+from pneumo_edge._util.records import AtLeastOne, Count, Share, Within
 from pneumo_edge._util.result_files import read_record
 from pneumo_edge.benchmarks import sentences
 from pneumo_edge.benchmarks.claims import AskedClaim
 from pneumo_edge.benchmarks.evidence import Estimate, Evidence, MissedGate, WhyOpen
+from pneumo_edge.benchmarks.networks import Network, NetworkClaim, NetworkVerdict, Property
 from pneumo_edge.benchmarks.summary import Row, Summary
 from pneumo_edge.benchmarks.verdict import BenchmarkVerdict, Claim
 from pneumo_edge.errors import ArgumentError, ResultsError
@@ -41,6 +42,7 @@ class Basis:
         trainings: Number of trainings of each backbone that were measured.
         accuracy_counts: Whether the accuracies mean anything; false for phantom images and random weights.
         version: The version of pneumo-edge that decided the claims.
+        scores_sha256: SHA-256 of the scores of further trainings; "" where there are none.
     """
 
     results_sha256: str
@@ -52,6 +54,7 @@ class Basis:
     trainings: dict[str, Count]
     accuracy_counts: bool
     version: str
+    scores_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,17 +129,57 @@ class UnrankedUnit:
 
 
 @dataclass(frozen=True)
+class ClaimedNetwork:
+    """A network in one format that a claim is about, with the number of its trainings whose accuracy was measured."""
+
+    backbone: str
+    recipe: str
+    format: str
+    suffix: str
+    trainings: AtLeastOne
+
+
+@dataclass(frozen=True)
+class DecidedNetworkClaim:
+    """A claim that a network has a property compared with another, over all of their trainings.
+
+    Attributes:
+        property: Faster, smaller, lighter in memory, as accurate or more accurate.
+        subject: The network that is claimed to have it.
+        other: The network that it is compared with.
+        engine: The engine; "" where the claim does not depend on it.
+        threads: The number of threads; 0 where the claim does not depend on it.
+        outcome: Supported, refuted or not separable.
+        effect: How many times as fast, as large or as heavy in memory it is, or its AUC less that of ``other``.
+        p: The p-value of the margin; null where nothing is estimated.
+        corrected: The same, corrected for the number of all claims about networks (Holm).
+    """
+
+    property: Property
+    subject: ClaimedNetwork
+    other: ClaimedNetwork
+    engine: str
+    threads: Annotated[int, Within(0)]
+    outcome: Outcome
+    effect: Estimate
+    p: Share | None
+    corrected: Share | None
+
+
+@dataclass(frozen=True)
 class VerdictRecord:
     """The decided claims and the ranking of a benchmark.
 
     ``pareto`` is the Pareto front of the ranked units over AUC, inference time, file size and peak memory.
-    ``unranked`` holds the units that are not ranked.
+    ``unranked`` holds the units that are not ranked. ``networks`` holds the claims about networks; it is empty where
+    no network has enough trainings.
     """
 
     basis: Basis
     claims: tuple[DecidedClaim, ...]
     pareto: tuple[RankedUnit, ...]
     unranked: tuple[UnrankedUnit, ...]
+    networks: tuple[DecidedNetworkClaim, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -148,13 +191,21 @@ class VerdictRecord:
                 raise ValueError(f"the claim that {subject} is {name} compared with {other} occurs {number} times")
 
 
-def of(summary: Summary, decided: BenchmarkVerdict, results_file: Path) -> VerdictRecord:
+def of(
+    summary: Summary,
+    decided: BenchmarkVerdict,
+    results_file: Path,
+    over_networks: NetworkVerdict | None = None,
+    scores_file: Path | None = None,
+) -> VerdictRecord:
     """The record of a verdict.
 
     Args:
         summary: The results in numbers.
         decided: The decided claims.
         results_file: The file with the raw results; the record names its hash.
+        over_networks: The decided claims about networks, if there are any.
+        scores_file: The file with the scores of further trainings behind them, if there is one.
     """
     test_set = summary.results.test_set
     return VerdictRecord(
@@ -168,10 +219,12 @@ def of(summary: Summary, decided: BenchmarkVerdict, results_file: Path) -> Verdi
             trainings=summary.trainings,
             accuracy_counts=summary.accuracy_counts,
             version=version("pneumo-edge"),
+            scores_sha256=files.sha256(scores_file) if scores_file else "",
         ),
         claims=tuple(map(_claim, decided.claims)),
         pareto=tuple(map(_unit, decided.pareto)),
         unranked=tuple(UnrankedUnit(_unit(row), row.shortfalls, gate) for row, gate in decided.unranked),
+        networks=tuple(map(_network_claim, over_networks.claims)) if over_networks else (),
     )
 
 
@@ -236,6 +289,24 @@ def _claim(claim: Claim) -> DecidedClaim:
         ineligible=tuple(gate for _, gate in claim.ineligible),
         sentence=sentences.evidence(claim.property, claim.evidence),
     )
+
+
+def _network_claim(claim: NetworkClaim) -> DecidedNetworkClaim:
+    return DecidedNetworkClaim(
+        property=claim.property,
+        subject=_network(claim.subject),
+        other=_network(claim.other),
+        engine=claim.engine,
+        threads=claim.threads,
+        outcome=claim.outcome,
+        effect=Estimate.of(claim.estimate),
+        p=claim.p,
+        corrected=claim.corrected,
+    )
+
+
+def _network(network: Network) -> ClaimedNetwork:
+    return ClaimedNetwork(network.backbone, network.recipe, network.format, network.suffix, len(network.trainings))
 
 
 def _file(row: Row) -> ClaimedFile:

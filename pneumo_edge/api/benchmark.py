@@ -164,5 +164,5 @@ def _report(measured: Results, target: Path) -> Benchmark:
     for path in written:
         report.write(runs, path)
     settled = target.with_name(verdict_file.NAME)
-    verdict_file.write(settled, verdict_file.of(runs[0].summary, runs[0].verdict, target))
+    verdict_file.write(settled, verdict_file.of(runs[0].summary, runs[0].verdict, target, runs[0].networks))
     return Benchmark(measured, runs[0].summary, runs[0].verdict, target, settled, written)

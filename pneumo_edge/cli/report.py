@@ -68,7 +68,8 @@ def report(
     runs = gather([summarise(raw.read(path)) for path in results], trained)
     show_runs(runs)
     if out.suffix == _VERDICT:
-        verdict_file.write(out, verdict_file.of(runs[0].summary, runs[0].verdict, results[0]))
+        run = runs[0]
+        verdict_file.write(out, verdict_file.of(run.summary, run.verdict, results[0], run.networks, scores))
         typer.echo(f"Verdict: {out}")
     else:
         reports.write(runs, out)

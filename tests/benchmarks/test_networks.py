@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,7 @@ from statsmodels.stats import multitest
 import pneumo_edge
 from pneumo_edge._util import markdown
 from pneumo_edge._util.document import Figure, Report
-from pneumo_edge.benchmarks import networks
+from pneumo_edge.benchmarks import networks, verdict_file
 from pneumo_edge.benchmarks import results as results_file
 from pneumo_edge.benchmarks.networks import NetworkVerdict
 from pneumo_edge.benchmarks.report.compose import compose
@@ -26,6 +30,7 @@ from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.evaluation.bootstrap import Predictions, bootstrap_difference
 from pneumo_edge.runtime.classifier import read_spec
+from pneumo_edge.scoring import scores as scores_file
 from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ImageSet, ScoredImage, ScoredModel
 from tests.present import present
 
@@ -260,3 +265,26 @@ def test_of_several_trainings_one_is_timed_and_all_are_scored(
     # They are the same network, so they give the same answers.
     (unit,) = (unit for unit in read_again.units if "mobilenetv2" in unit.unit.model)
     assert all(each.probabilities == unit.probabilities for each in read_again.retrained)
+
+
+def test_verdict_json_has_the_claims_about_networks(results: Results, tmp_path: Path) -> None:
+    results_file.write(tmp_path / "results.json", results)
+    scores_file.write(tmp_path / "scores.json", _scores(results, _ALIKE))
+    command = [sys.executable, "-m", "pneumo_edge", "report", "results.json", "--scores", "scores.json"]
+    subprocess.run([*command, "-o", "verdict.json"], cwd=tmp_path, check=True, capture_output=True)
+    found = verdict_file.read(tmp_path / "verdict.json")
+    decided = _decide(results, _scores(results, _ALIKE))
+    assert [(claim.property, claim.outcome) for claim in found.networks] == [
+        (claim.property, claim.outcome) for claim in decided.claims
+    ]
+    claim = next(each for each in found.networks if each.property == "as accurate")
+    assert claim.subject.trainings == claim.other.trainings == 5
+    assert claim.effect.low < claim.effect.value < present(claim.effect.high)
+    assert present(claim.p) <= present(claim.corrected)
+    assert found.basis.scores_sha256 == sha256((tmp_path / "scores.json").read_bytes()).hexdigest()
+    # A verdict from before there were claims about networks is read as before.
+    document = json.loads((tmp_path / "verdict.json").read_text())
+    del document["networks"], document["basis"]["scores_sha256"]
+    (tmp_path / "verdict.json").write_text(json.dumps(document))
+    earlier = verdict_file.read(tmp_path / "verdict.json")
+    assert earlier.networks == () and earlier.claims == found.claims
