@@ -50,6 +50,9 @@ def test_the_tables_say_it(tmp_path: Path) -> None:
     text = tables([read])
     for cell in ("| cats (4) | 75.0% [", "| test images: false alarms | 40.0% [", "| promised for each class | 95% |"):
         assert cell in text
+    assert "full resolution" not in text
+    sharp = replace(_FOUND, full_resolution=(1.0, 1.2, 1.9, 2.1))
+    assert "| X-rays at full resolution (4): false alarms | 25.0% [" in tables([sharp])
 
 
 def test_three_classes_are_measured_by_the_bound_of_each(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pneumo_edge._util.progress import track
 from pneumo_edge.data.sources import DataSource, open_source
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import ModelFileError, PneumoEdgeError
+from pneumo_edge.imaging import folders
 from pneumo_edge.runtime.classifier import Classifier, Prediction
 from tools import pages
 from tools.abstention import out_of_distribution, results
@@ -33,8 +34,8 @@ _SEED = 1
 _DIGITS = 6
 
 
-def measure(model: str | Path, data: Path, cache: Path) -> FileResults:
-    """Classify the test split, and images that the model was not made for.
+def measure(model: str | Path, data: Path, cache: Path, originals: Path | None = None) -> FileResults:
+    """Classify the test split, images that the model was not made for, and X-rays at full resolution if there are any.
 
     Raises:
         ModelFileError: The file cannot be read, or has no prediction sets.
@@ -81,7 +82,14 @@ def measure(model: str | Path, data: Path, cache: Path) -> FileResults:
         ),
         foreign=tuple(unlike),
         class_names=(*others, positive) if positive else others,
+        full_resolution=_distances(
+            classifier.predict(path) for path in track(_image_files(originals), "Full resolution")
+        ),
     )
+
+
+def _image_files(folder: Path | None) -> list[Path]:
+    return [path for tree in folders.search([folder]) for path in tree.images] if folder else []
 
 
 def _pictures(dataset: Dataset, indices: Iterable[int]) -> list[Image.Image]:
@@ -100,13 +108,14 @@ def main() -> None:
     """Measure what is asked for, and draw the pages from everything in the folders of :data:`PAGES`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="the data set; without it, only the page is drawn again")
+    parser.add_argument("--originals", type=Path, help="a folder of X-rays at full resolution, which must pass")
     parser.add_argument("models", nargs="*", default=list(bundled.NAMES), help="names of bundled models, or paths")
     parser.add_argument("--results", type=Path, default=RESULTS, choices=list(PAGES), help="the folder of results")
     options = parser.parse_args()
     try:
         if options.data:
             for model in options.models:
-                results.write(measure(model, options.data, cache_folder()), options.results)
+                results.write(measure(model, options.data, cache_folder(), options.originals), options.results)
         for folder, page in PAGES.items():
             if found := [results.read(file) for file in sorted(folder.glob("*.json"))]:
                 pages.put_table(page, "uncertain", tables(found))

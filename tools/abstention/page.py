@@ -51,6 +51,9 @@ def _check_rows(found: Sequence[FileResults]) -> Iterator[_Row]:
     yield "test images: false alarms", [_percent(each.false_alarms()) for each in found]
     yield "accuracy of those flagged", [_percent(each.accuracy(flagged=True)) for each in found]
     yield "accuracy of the others", [_percent(each.accuracy(flagged=False)) for each in found]
+    if all(each.full_resolution for each in found):
+        name = f"X-rays at full resolution ({len(found[0].full_resolution)}): false alarms"
+        yield name, [_percent(each.full_resolution_alarms()) for each in found]
     for index, kind in enumerate(found[0].foreign):
         shares = [each.foreign[index].flagged(each.input_check) for each in found if each.input_check]
         yield f"{kind.kind} ({len(kind.distances)})", list(map(_percent, shares))

@@ -68,6 +68,7 @@ class FileResults:
     """Everything that was measured of a model file on one engine.
 
     ``class_names`` are in the order of the labels of ``test``: of two classes, the positive one is the second.
+    ``full_resolution`` has the distances of X-rays that were not reduced beforehand; it is empty where none were given.
     """
 
     file: str
@@ -83,6 +84,7 @@ class FileResults:
     test: PredictedImages
     foreign: tuple[OutOfDistributionImages, ...]
     class_names: tuple[str, ...] = ("NORMAL", "PNEUMONIA")
+    full_resolution: tuple[_Distance, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -109,6 +111,10 @@ class FileResults:
     def false_alarms(self) -> Interval:
         """Share of the test images that the input check flags."""
         return _share_above(self.test.distances, self.input_check)
+
+    def full_resolution_alarms(self) -> Interval:
+        """Share of the X-rays at full resolution that the input check flags."""
+        return _share_above(self.full_resolution, self.input_check)
 
     def accuracy(self, *, flagged: bool) -> Interval:
         """Share of right decisions among the test images that the input check flags, or does not."""
