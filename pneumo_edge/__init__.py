@@ -24,6 +24,7 @@ The functions and classes below are imported when they are first used: importing
 ``scoring``    model files scored on a split; model cards
 ``benchmarks`` measures model files, and decides which claims hold
 ``scale``      archives of images scored in shards, on processes or a cluster
+``kit``        what a port to another language needs, and the check of such a port
 ``bundled``    the trained models in this package
 ``service``    the HTTP service
 ``cli``        the command line, one file per verb

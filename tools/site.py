@@ -23,6 +23,7 @@ from pneumo_edge.benchmarks import report, results, verdict_file
 from pneumo_edge.benchmarks.report.runs import gather
 from pneumo_edge.benchmarks.summary import summarise
 from pneumo_edge.converters.proof import Proof
+from pneumo_edge.kit.documents import KitVectors, PortResults
 from pneumo_edge.runs import Run
 from pneumo_edge.scale.run import ScoreManifest
 from pneumo_edge.scale.summary import Summary
@@ -57,6 +58,8 @@ DOCUMENTS: dict[str, tuple[type, str]] = {
     "verdict": (verdict_file.VerdictRecord, "is `verdict.json`, which `pneumo-edge benchmark` writes"),
     "score-manifest": (ScoreManifest, "is `_manifest.json` in a data set that `pneumo-edge score` writes"),
     "score-summary": (Summary, "is `_summary.json` in a data set that `pneumo-edge score` writes"),
+    "kit-vectors": (KitVectors, "is `vectors/vectors.json` in a kit, which `pneumo-edge kit` writes"),
+    "port-results": (PortResults, "is what a port writes and `pneumo-edge kit check` grades"),
     "scores": (scores.EvaluationScores, "is `scores.json`, which `pneumo-edge evaluate` writes"),
 }
 #: A role of Sphinx, as docstrings use them, after Markdown has made code of its name.
