@@ -26,6 +26,8 @@ Array = npt.NDArray[Any]
 #: A mistake is named if its result is that much nearer to the port's than the right one is.
 _NEARER = 0.2
 _JPEG = ".jpeg"
+#: So that an output of zeros is no divisor.
+_TINY = 1e-18
 
 
 @dataclass(frozen=True)
@@ -258,11 +260,11 @@ class _Check:
         if given.shape != right.shape:
             departures.append(Departure(name, f"{output} has {given.size} values, not {right.size}"))
             return
-        distance = float(np.sqrt(np.mean((given - right) ** 2))) / max(float(right.std()), 1e-9)
-        if not distance <= tolerance:
-            departures.append(
-                Departure(name, f"{output} differs by {distance:.3g} standard deviations; the tolerance is {tolerance}")
-            )
+        share = float(np.sqrt(np.mean((given - right) ** 2) / max(np.mean(right.astype(np.float64) ** 2), _TINY)))
+        # Written so that NaN fails it.
+        if not share <= tolerance:
+            found = f"{output} differs by {share:.3g} of its root mean square; the tolerance is {tolerance:g}"
+            departures.append(Departure(name, found))
 
     def _answer(self, outputs: Mapping[str, tuple[float, ...]]) -> Answer:
         arrays = {name: np.array(values, np.float32) for name, values in outputs.items()}

@@ -91,7 +91,7 @@ class Tolerances:
     ``decoded_lossless`` and ``decoded_lossy`` (JPEG) are differences of a pixel value of 0 to 255, the ``_mean`` ones
     on the average of an image. ``grey`` and ``resized`` are the same. ``tensor`` is a difference of an element.
     ``probability`` is a difference of a probability, ``other_outputs`` the root mean square of the differences of an
-    output as a multiple of its standard deviation. ``answer`` is a difference of a probability in the answer, and a
+    output as a share of that of the output. ``answer`` is a difference of a probability in the answer, and a
     share of the distance. The label, the prediction set and the remarks have no tolerance.
     """
 

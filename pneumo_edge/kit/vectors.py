@@ -60,7 +60,8 @@ class Computed:
 
 def compute(classifier: Classifier) -> Computed:
     """Compute the test vectors of a model file, with its engine on this machine."""
-    spec, made = classifier.spec, {}
+    spec = classifier.spec
+    made: dict[str, bytes] = {}
     drawn = pictures.draw(spec.input.height, spec.input.width)
     vectors = tuple(_vector(classifier, each, made) for each in drawn)
     described = KitVectors(
@@ -230,16 +231,16 @@ def _probabilities(spec: ModelSpec) -> Iterator[tuple[str, npt.NDArray[np.float6
                         _with(spec, names.index(name), least + side),
                     )
         return
-    limits = {"the threshold": spec.decision.threshold, "one half": 0.5}
+    limits: dict[str, float | None] = {"the threshold": spec.decision.threshold, "one half": 0.5}
     if bounds:
         limits |= {"least_positive": bounds.least_positive, "most_negative": bounds.most_negative}
     index = names.index(positive)
     for about, value in (("certainly not", 0.0), ("certainly", 1.0)):
         yield f"{about} {positive}", _with(spec, index, value)
-    for limit, value in limits.items():
+    for limit, bound in limits.items():
         for side, about in ((-_BESIDE, "below"), (_BESIDE, "above")):
-            if value is not None and 0 <= value + side <= 1:
-                yield f"the probability of {positive} is just {about} {limit}", _with(spec, index, value + side)
+            if bound is not None and 0 <= bound + side <= 1:
+                yield f"the probability of {positive} is just {about} {limit}", _with(spec, index, bound + side)
 
 
 def _with(spec: ModelSpec, index: int, value: float) -> npt.NDArray[np.float64]:
@@ -258,7 +259,7 @@ def _as_scores(values: npt.NDArray[np.float64], scores: Scores) -> npt.NDArray[n
         "probability": values[-1:],
         "logit": np.log(clipped[-1:]) - np.log(clipped[:1]),
     }
-    return of_scores[scores].astype(np.float32)
+    return np.asarray(of_scores[scores], np.float32)
 
 
 def _components(check: InputCheckSpec) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:

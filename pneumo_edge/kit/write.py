@@ -23,8 +23,6 @@ _SCHEMAS: dict[str, type[Any]] = {
     "vectors/vectors.schema.json": KitVectors,
     "vectors/results.schema.json": PortResults,
 }
-#: Modules of the site of `pneumo-edge web`, which the JavaScript port imports.
-_SHARED_WITH_WEB = ("preprocess.js", "decision.js")
 
 
 def write(classifier: Classifier, target: Path, *, c_array: bool = False) -> KitVectors:
@@ -105,8 +103,6 @@ def _ports(suffix: str) -> dict[str, str]:
         for file in language.iterdir():
             if _suffix_of(file.name) in (suffix, None):
                 found[f"ports/{language.name}/{file.name}"] = file.read_text(encoding="utf-8")
-    for name in _SHARED_WITH_WEB:
-        found[f"ports/javascript/{name}"] = (root / "web" / "site" / name).read_text(encoding="utf-8")
     return found
 
 

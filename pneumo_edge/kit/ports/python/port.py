@@ -30,8 +30,8 @@ def decode(path: Path) -> Any:
         if image.mode not in MODES or ";16" in str(image.tile):
             raise ValueError(f"the mode {image.mode}")
         image.load()
-        image = ImageOps.exif_transpose(image)
-    return np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+        upright = ImageOps.exif_transpose(image)
+    return np.asarray(upright.convert("L" if upright.mode in ("1", "L", "LA") else "RGB"))
 
 
 def to_grey(pixels: Any) -> Any:
