@@ -74,6 +74,10 @@ class CrashError(ImageError):
     """An image that ends the process which reads it."""
 
 
+class NoAnswerError(ImageError):
+    """An image for which a model gives no answer, such as NaN."""
+
+
 class ModelFileError(PneumoEdgeError):
     """A model file that cannot be read, or does not match its ModelSpec."""
 

@@ -32,7 +32,10 @@ from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.data import sample
 from pneumo_edge.data.sources import PHANTOM_MARKER, open_source
 from pneumo_edge.data.tensors import prepare
+from pneumo_edge.formats import ADOPTED
 from pneumo_edge.runtime.classifier import read_spec
+from pneumo_edge.spec import InputSpec, ScalingSpec
+from pneumo_edge.spec.attaching import attach
 from tests import pages, specs
 
 if TYPE_CHECKING:
@@ -245,6 +248,35 @@ def inert_tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     builder.Finish(model.Pack(builder), b"TFL3")
     path = tmp_path_factory.mktemp("inert") / "inert.tflite"
     path.write_bytes(builder.Output())
+    return path
+
+
+@pytest.fixture(scope="session")
+def nan_on_black(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX file of another tool with a ModelSpec: bright images are PNEUMONIA, and black ones give NaN."""
+    onnx = pytest.importorskip("onnx")
+    helper, number = onnx.helper, onnx.TensorProto.FLOAT
+    side, initial = 32, {"weights": np.array([[0, 0.1]]), "bias": np.array([0, -10.0]), "zero": np.zeros(1)}
+    graph = helper.make_graph(
+        [
+            helper.make_node("GlobalAveragePool", ["image"], ["mean"]),
+            helper.make_node("Flatten", ["mean"], ["vector"]),
+            helper.make_node("Gemm", ["vector", "weights", "bias"], ["dense"]),
+            # 0 times the logarithm of 0 is NaN.
+            helper.make_node("Log", ["vector"], ["logarithm"]),
+            helper.make_node("Mul", ["logarithm", "zero"], ["nothing"]),
+            helper.make_node("Add", ["dense", "nothing"], ["scores"]),
+        ],
+        "graph",
+        [helper.make_tensor_value_info("image", number, [1, 1, side, side])],
+        [helper.make_tensor_value_info("scores", number, [1, 2])],
+        [onnx.numpy_helper.from_array(value.astype(np.float32), name) for name, value in initial.items()],
+    )
+    folder = tmp_path_factory.mktemp("nan")
+    bare, path = folder / "bare.onnx", folder / "nan.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(bare))
+    taken = InputSpec(side, side, 1, "float32", "bilinear", layout="nchw", scaling=ScalingSpec((1.0,), (0.0,)))
+    attach(bare, path, replace(specs.make_spec("nan", ADOPTED), input=taken, scores="logits"))
     return path
 
 

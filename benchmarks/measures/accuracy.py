@@ -36,7 +36,7 @@ def measure(classifier: Classifier, grey: Pixels, done: Callable[[], None]) -> A
         done: Called after each image.
 
     Raises:
-        ModelFileError: The model returned a value that is not a probability.
+        ModelFileError: The model gives no probabilities for an image.
     """
     classified = classify(classifier, grey, done)
     return replace(

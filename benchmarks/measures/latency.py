@@ -185,8 +185,7 @@ def measure(
         The samples of each unit, in the order given.
 
     Raises:
-        ImageError: An image cannot be classified.
-        ModelFileError: A model returned a value that is not a probability.
+        ImageError: An image cannot be classified, or a model gives no probabilities for it.
     """
     by_unit = [{kind: _Timer(unit, kind) for kind in CALL_KINDS if kind in unit.calls} for unit in units]
     timers = [timer for of_unit in by_unit for timer in of_unit.values()]

@@ -102,7 +102,7 @@ def predict_each(
         For each path, in the order given and as soon as it is known, its prediction or the error.
 
     Raises:
-        ModelFileError: As :meth:`Classifier.predict`.
+        ModelFileError: The engine cannot run the model, or the model has no heatmap.
         ValueError: ``workers`` is out of range.
     """
     cores.check_count("workers", workers)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pneumo_edge import bundled, spec
-from pneumo_edge.errors import ModelFileError
+from pneumo_edge.errors import ModelFileError, NoAnswerError
 from pneumo_edge.imaging import images
 from pneumo_edge.runtime import engines, forks, inputs, pixels
 from pneumo_edge.runtime.engines.tensors import Given
@@ -185,9 +185,9 @@ class Classifier:
 
         Raises:
             TypeError: The image has another type.
-            ImageError: The image cannot be classified; the message says why and what to do.
-            ModelFileError: The engine cannot run the model, an output is not a probability, or the model has no
-                heatmap.
+            ImageError: The image cannot be classified, or the model gives no probabilities for it; the message says
+                why and what to do.
+            ModelFileError: The engine cannot run the model, or the model has no heatmap.
         """
         if explain:
             self.check_explains()
@@ -324,11 +324,11 @@ class Classifier:
             raise self._no_answer(str(values), f"{len(names)} probabilities that sum to 1")
         return dict(zip(names, values, strict=True))
 
-    def _no_answer(self, given: str, expected: str) -> ModelFileError:
-        return ModelFileError(
+    def _no_answer(self, given: str, expected: str) -> NoAnswerError:
+        return NoAnswerError(
             f"{self.path} gave {given} on {self.engine.name}",
             expected,
-            "Export the model again; the acceptance checks of `pneumo-edge export` find such files",
+            "Leave the image out, or use another model file; `pneumo-edge verify` checks a file",
         )
 
     def _check_engine(self) -> None:
@@ -396,8 +396,10 @@ def as_probabilities(output: engines.Probabilities, scores: Scores) -> npt.NDArr
         return output
     values = output.astype(np.float64)
     if scores == "logits":
-        powers = np.exp(values - values.max())
-        return np.asarray(powers / powers.sum())
+        # Of scores that are not finite, no probability is; the caller says so.
+        with np.errstate(invalid="ignore"):
+            powers = np.exp(values - values.max())
+            return np.asarray(powers / powers.sum())
     # Of either sign, no power overflows.
     (second,) = values if scores == "probability" else 0.5 * (1 + np.tanh(values / 2))
     return np.array([1 - second, second])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
+from pneumo_edge.errors import ModelFileError, NoAnswerError
 from pneumo_edge.imaging.images import Pixels
 from pneumo_edge.runtime.classifier import Classifier
 
@@ -29,21 +30,29 @@ class Classified:
     out_of_distribution: tuple[bool, ...] | None = None
 
 
-def classify(classifier: Classifier, grey: Pixels, done: Callable[[], None]) -> Classified:
+def classify(classifier: Classifier, grey: Pixels, done: Callable[[], None], names: Sequence[str] = ()) -> Classified:
     """Classify every image once.
 
     Args:
         classifier: The model file on its engine.
         grey: uint8 array of shape (images, height, width), values 0 to 255, at the model's input size.
         done: Called after each image.
+        names: Of the images, for the error; by default their numbers.
 
     Raises:
-        ModelFileError: The model returned a value that is not a probability.
+        ModelFileError: The model gives no probabilities for an image, and without it the images are not the same for
+            all models.
     """
     positive = classifier.spec.decision.positive_class
     probabilities, of_classes, inference_ms, unlike = [], [], [], []
-    for image in grey:
-        prediction = classifier.predict(Image.fromarray(image))
+    for place, image in enumerate(grey):
+        try:
+            prediction = classifier.predict(Image.fromarray(image))
+        except NoAnswerError as error:
+            name = names[place] if names else f"image {place + 1} of {len(grey)}"
+            raise ModelFileError(
+                f"for {name} {error.given}", f"{error.expected}, for every image", error.remedy
+            ) from error
         if positive is None:
             of_classes.append(tuple(prediction.probabilities.values()))
         else:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pneumo_edge import Classifier, bundled
 from pneumo_edge.benchmarks.measures.memory import peak_rss
-from pneumo_edge.errors import ImageError, ModelFileError
+from pneumo_edge.errors import ImageError, NoAnswerError, NotAnImageError
 from pneumo_edge.runtime.batch import predict_each
 from pneumo_edge.runtime.classifier import Prediction
 from pneumo_edge.spec import PROBABILITY
@@ -78,13 +78,14 @@ def test_no_thread_outlives_the_results(folder: list[Path]) -> None:
     assert threading.active_count() == before
 
 
-def test_a_model_that_goes_wrong_is_an_error(folder: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_gives_nan_is_an_error_for_each_image(folder: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = Classifier()
     answers = {output.name: np.zeros(output.size, np.float32) for output in classifier.spec.outputs}
     answers[PROBABILITY] = np.full(2, np.nan, np.float32)
     monkeypatch.setattr(type(classifier.engine), "run_all", lambda self, tensor: dict(answers))
-    with pytest.raises(ModelFileError, match="probabilities that sum to 1"):
-        list(predict_each(classifier, folder, 2))
+    found = list(predict_each(classifier, folder, 2))
+    assert [type(each) for each in found].count(NoAnswerError) == len(folder) - 1
+    assert isinstance(found[2], NotAnImageError)
 
 
 @_each_model

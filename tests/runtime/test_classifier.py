@@ -17,7 +17,7 @@ from PIL import Image
 from pneumo_edge import Classifier, ModelSpec
 from pneumo_edge._util import extras
 from pneumo_edge.converters.metadata import write_spec
-from pneumo_edge.errors import ImageError, MissingExtraError, ModelFileError
+from pneumo_edge.errors import ImageError, MissingExtraError, ModelFileError, NoAnswerError
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import ConformalSpec, DecisionSpec
@@ -224,7 +224,7 @@ def test_what_is_no_probability_is_refused(
 ) -> None:
     classifier = Classifier(tiny_models / "tiny-fp32.tflite")
     monkeypatch.setattr(classifier.engine, "run", lambda tensor: np.array(output, np.float32))
-    with pytest.raises(ModelFileError, match="2 probabilities that sum to 1"):
+    with pytest.raises(NoAnswerError, match="2 probabilities that sum to 1"):
         classifier.predict(_grey(100))
 
 

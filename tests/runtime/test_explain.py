@@ -14,7 +14,7 @@ from PIL import Image
 from pneumo_edge import Classifier
 from pneumo_edge._util import extras
 from pneumo_edge.converters.metadata import write_spec
-from pneumo_edge.errors import ModelFileError
+from pneumo_edge.errors import ModelFileError, NoAnswerError
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import read_spec
 
@@ -134,5 +134,5 @@ def test_a_heatmap_that_is_not_finite_is_refused(
     classifier = Classifier(tiny_models / "tiny-fp32.tflite")
     outputs = {"probability": np.array([0.5, 0.5]), "heatmap": np.full(_CELLS**2, np.nan)}
     monkeypatch.setattr(classifier.engine, "run_all", lambda tensor: outputs)
-    with pytest.raises(ModelFileError, match="heatmap with values that are not finite"):
+    with pytest.raises(NoAnswerError, match="heatmap with values that are not finite"):
         classifier.predict(x_ray, explain=True)
