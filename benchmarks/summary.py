@@ -20,6 +20,7 @@ from pneumo_edge.benchmarks.protocol import CallKind
 from pneumo_edge.benchmarks.results import Conditions, LatencySamples, Results, UnitResult
 from pneumo_edge.evaluation import outcomes
 from pneumo_edge.evaluation.metrics import Interval, Labels, Scores
+from pneumo_edge.scoring.cells import phantom_models
 from pneumo_edge.scoring.models import Model, pairs_of_backbones
 from pneumo_edge.spec import RANDOM_WEIGHTS
 
@@ -200,6 +201,12 @@ class Summary:
         """The patient of each test image, in the order of :attr:`labels`."""
         return [self.results.test_set.patients[name] for name in self.names] if self.results.test_set else []
 
+    @property
+    def smaller_class(self) -> tuple[int, int | None]:
+        """Test images of the class with fewer, and patients of that with fewer, None where these are not known."""
+        known = self.results.test_set is not None and self.results.test_set.has_patients
+        return outcomes.smaller_class(self.labels, self.patients if known else None)
+
     def scores(self, row: Row) -> Scores:
         """A unit's probability of the positive class for each test image, shape (images,); or of every class."""
         return row.result.scores(self.names)
@@ -207,7 +214,7 @@ class Summary:
     @property
     def shortage(self) -> str:
         """Why the test images are too few for a claim on accuracy; "" where they are enough."""
-        return outcomes.shortage(self.labels, self.patients) if self.has_accuracy else ""
+        return outcomes.too_few(*self.smaller_class) if self.has_accuracy else ""
 
     @property
     def trainings(self) -> dict[str, int]:
@@ -228,8 +235,7 @@ def summarise(results: Results) -> Summary:
     test_set = results.test_set
     counts = Counter(test_set.labels.values() if test_set else ())
     phantom = [f"the test images are {test_set.title}"] if test_set and not test_set.real else []
-    if on_phantom := {model.trained_on for model in results.models if not model.trained_on_real}:
-        phantom.append(f"models were trained on {', '.join(sorted(on_phantom))}")
+    phantom += phantom_models(results.models)
     rows = _in_order([_summarise_unit(results, unit) for unit in results.units])
     null_tests = _null_tests(results)
     return Summary(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 #: One number for all channels, or one for each in the order red, green, blue.
 ByChannel = float | tuple[float, float, float]
 
+#: Scale and offset are at most this.
+MAX_FACTOR = 1e6
 _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})")
 _STATISTICS = re.compile(rf"mean=({_NUMBER}(?:,{_NUMBER}){{2}}|{_NUMBER});std=({_NUMBER}(?:,{_NUMBER}){{2}}|{_NUMBER})")
@@ -95,10 +97,30 @@ def parse(text: str) -> Scaling:
             of 0 to 1 where no number is above 1.
 
     Raises:
-        ArgumentError: It is none of them.
+        ArgumentError: It is none of them, or has a scale or offset of more than :data:`MAX_FACTOR`.
     """
     if text in SCALINGS:
         return SCALINGS[text]
+    found = _parse(text)
+    if found is None:
+        raise ArgumentError(
+            f"the input range is {text!r}",
+            f"{', '.join(SCALINGS)}, LOW..HIGH, or mean=M;std=S",
+            "Give what the pixels were scaled to before they went into the network",
+        )
+    factors = [
+        factor for each in (found.scale, found.offset) for factor in (each if isinstance(each, tuple) else (each,))
+    ]
+    if not all(abs(factor) <= MAX_FACTOR for factor in factors):
+        raise ArgumentError(
+            f"the input range is {text!r}, which multiplies pixels by {found.scale} and adds {found.offset}",
+            f"a factor and an addend of at most {MAX_FACTOR:,.0f}",
+            "Give what the pixels were scaled to before they went into the network",
+        )
+    return found
+
+
+def _parse(text: str) -> Scaling | None:
     if match := _RANGE.fullmatch(text):
         low, high = map(float, match.groups())
         if low < high:
@@ -113,11 +135,7 @@ def parse(text: str) -> Scaling:
                 _by_channel([unit / deviation for _, deviation in pairs]),
                 _by_channel([-mean / deviation for mean, deviation in pairs]),
             )
-    raise ArgumentError(
-        f"the input range is {text!r}",
-        f"{', '.join(SCALINGS)}, LOW..HIGH, or mean=M;std=S",
-        "Give what the pixels were scaled to before they went into the network",
-    )
+    return None
 
 
 def _by_channel(values: list[float]) -> ByChannel:

@@ -88,8 +88,7 @@ def _spec_rows(path: Path, spec: ModelSpec, inspection: Inspection) -> dict[str,
         "versions": ", ".join(f"{name} {version}" for name, version in spec.versions.items()),
     }
     if not spec.data.real:
-        what = "measured" if spec.is_trained_elsewhere else "trained"
-        rows["NOTE"] = f"{what} on PHANTOM images, not X-rays; do not use it on patients"
+        rows["NOTE"] = f"{spec.data_use} PHANTOM images, not X-rays; do not use it on patients"
     return rows | {"notice": spec.notice}
 
 
@@ -178,8 +177,18 @@ def _training_rows(spec: ModelSpec) -> dict[str, str]:
         }
     return rows | {
         "validation": ", ".join(f"{name} {value:.4f}" for name, value in spec.training.validation.items()),
+        "drift": _drift_text(spec),
         "data licence": spec.data.licence,
     }
+
+
+def _drift_text(spec: ModelSpec) -> str:
+    described = spec.validation_distribution
+    if described is None:
+        return "not measured by `score`: the file has no distribution of its validation answers"
+    images = sum(next(iter(described.probabilities.values())).counts)
+    what = "probabilities" if described.distance is None else "probabilities and distances"
+    return f"measured by `score` against the {what} of {images:,} images ({described.chosen_on})"
 
 
 def _split_text(spec: ModelSpec, split: str, images: str) -> str:

@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 
 #: Help for a model. The parameter is text, because as a path ``./NAME`` would become the bundled NAME.
 MODEL_HELP = f"A bundled model ({', '.join(bundled.NAMES)}), or a model file, .tflite or .onnx."
-#: Printed before the predictions of a model that was trained on phantom images.
-PHANTOM = "This model was trained on PHANTOM images, not X-rays. Do not use it on patients."
+#: Printed before the predictions of a model whose data are phantom images, by what they were used for.
+_PHANTOM = {
+    "trained on": "This model was trained on",
+    "threshold chosen on": "The threshold of this model was chosen on",
+    "measured on": "This model was measured on",
+}
 #: Printed before metrics on phantom images.
 PHANTOM_METRICS = "These are PHANTOM images, not X-rays. The numbers say nothing about pneumonia."
 MODELS_HELP = f"Model files, folders with model files, or bundled models ({', '.join(bundled.NAMES)})."
@@ -194,8 +198,15 @@ def check_out(out: Path, inputs: Iterable[str | os.PathLike[str]], option: str =
 
 
 def tell(line: str) -> None:
-    """Print a line on standard error."""
-    typer.echo(line, err=True)
+    """Print a line on standard error; control characters of names in it are escaped."""
+    typer.echo(printable(line), err=True)
+
+
+def warn_phantom(classifier: Classifier) -> None:
+    """Warn on standard error if the model was trained, or its threshold chosen, on phantom images."""
+    spec = classifier.spec
+    if not spec.data.real:
+        typer.echo(f"{_PHANTOM[spec.data_use]} PHANTOM images, not X-rays. Do not use it on patients.", err=True)
 
 
 def warn_unverified(classifier: Classifier) -> None:

@@ -145,8 +145,7 @@ def _load(model: str, engine: str | None, threads: int) -> Classifier:
     from pneumo_edge.runtime.classifier import Classifier
 
     classifier = Classifier(model, engine=engine, threads=threads)
-    if not classifier.spec.data.real:
-        typer.echo(options.PHANTOM, err=True)
+    options.warn_phantom(classifier)
     options.warn_unverified(classifier)
     return classifier
 
@@ -163,7 +162,7 @@ def _write(out: Path, resume: bool, work: _Work) -> Counter[str]:
     remarks = {shown: counts[what] for what, shown in predictions.REMARKS_SHOWN.items() if what in counts}
     text = ", ".join(f"{count:,} {what}" for what, count in labels.items())
     text += f"; of these {', '.join(f'{count:,} {what}' for what, count in remarks.items())}" if remarks else ""
-    typer.echo(f"{out}: {images}: {text}")
+    typer.echo(printable(f"{out}: {images}: {text}"))
     return counts
 
 

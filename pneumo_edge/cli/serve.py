@@ -134,8 +134,7 @@ def _announce(listening: socket, host: str, token: Token | None, no_token: bool,
 
     if not sockets.is_local(listening):
         _check_open(host, token is not None, no_token)
-    if not classifier.spec.data.real:
-        typer.echo(options.PHANTOM, err=True)
+    options.warn_phantom(classifier)
     options.warn_unverified(classifier)
     typer.echo(f"Listening on {sockets.url(listening)} (stop with Ctrl-C)")
 

@@ -1,12 +1,17 @@
-"""Cells of tables that show intervals and claims."""
+"""Cells of tables that show intervals, claims, and what model files were trained on."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from pneumo_edge._util.document import Cell
 from pneumo_edge.evaluation.comparison import p_value
 from pneumo_edge.evaluation.metrics import Interval
 from pneumo_edge.evaluation.networks import Leaning
 from pneumo_edge.evaluation.seeds import OverSeeds
+from pneumo_edge.scoring.models import Model
+from pneumo_edge.scoring.scores import ScoredModel
+from pneumo_edge.spec import data_use
 
 
 def interval(found: Interval | None, *, signed: bool = False) -> Cell:
@@ -29,3 +34,25 @@ def spread(found: OverSeeds | None, *, signed: bool = False) -> Cell:
 def claim(found: Leaning) -> Cell:
     """The outcome of a claim, with its p-value."""
     return Cell(found.outcome, p_value(found.p))
+
+
+def trained_on(model: Model | ScoredModel) -> Cell:
+    """The data that a model file was trained on; or, where that is not known, measured on."""
+    use = data_use(model.format, model.recipe, model.threshold)
+    name = model.measured_on or model.trained_on
+    return Cell(name if use == "trained on" else f"not known; {use} {name}")
+
+
+def phantom_models(models: Iterable[Model | ScoredModel]) -> list[str]:
+    """For a warning: what was done with phantom images, a clause for each use."""
+    found: dict[str, set[str]] = {}
+    for model in models:
+        if not model.trained_on_real:
+            use = data_use(model.format, model.recipe, model.threshold)
+            found.setdefault(use, set()).add(model.measured_on or model.trained_on)
+    clauses = {
+        "trained on": "models were trained on",
+        "threshold chosen on": "thresholds were chosen on",
+        "measured on": "models were measured on",
+    }
+    return [f"{clauses[use]} {', '.join(sorted(names))}" for use, names in sorted(found.items(), reverse=True)]

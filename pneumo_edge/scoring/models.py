@@ -15,7 +15,7 @@ from pneumo_edge._util.records import AtLeastOne, Count, Share
 from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeError, printable
 from pneumo_edge.runtime import verified
 from pneumo_edge.runtime.classifier import read_spec
-from pneumo_edge.spec import MODEL_SUFFIXES, SUFFIXES_IN_WORDS, ModelSpec
+from pneumo_edge.spec import MODEL_SUFFIXES, SUFFIXES_IN_WORDS, ModelSpec, suffix_of
 from pneumo_edge.spec.reading import find
 from pneumo_edge.task import Task
 
@@ -30,6 +30,7 @@ class Model:
     remark where this processor is of another kind and that can change answers; None otherwise. ``has_spec`` is False
     for a file of another tool: its backbone is then its own name, and its format, threshold and training are not known.
     ``seed`` is that of its training; None where it is not known, as in results from before the field existed.
+    ``measured_on`` is as of :class:`pneumo_edge.scoring.scores.ScoredModel`.
     """
 
     file: str
@@ -46,6 +47,7 @@ class Model:
     unverified: str | None = None
     has_spec: bool = True
     seed: Count | None = None
+    measured_on: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def find_models(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         inside = [path]
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix in MODEL_SUFFIXES and not p.name.startswith("."))
+            inside = sorted(p for p in path.rglob("*") if suffix_of(p) in MODEL_SUFFIXES and not p.name.startswith("."))
             if not inside:
                 raise ModelFileError(
                     f"the folder {path} has no model file", f"{SUFFIXES_IN_WORDS} files", "Give another folder"
@@ -181,7 +183,7 @@ def _describe_bare(path: Path, name: str) -> Model:
         size_bytes=path.stat().st_size,
         sha256=files.sha256(path),
         backbone=name,
-        format=path.suffix.removeprefix("."),
+        format=suffix_of(path).removeprefix("."),
         threshold=None,
         recipe="",
         initial_weights="",
@@ -222,9 +224,10 @@ def describe(path: Path, name: str, spec: ModelSpec) -> Model:
         threshold=spec.decision.threshold,
         recipe=spec.training.recipe,
         initial_weights=spec.training.initial_weights,
-        trained_on=spec.data.name,
+        trained_on="" if spec.is_trained_elsewhere else spec.data.name,
         trained_on_real=spec.data.real,
         processor=spec.verification.processor if spec.verification else None,
         unverified=verified.remark(name, spec),
         seed=spec.training.seed,
+        measured_on=spec.data.name if spec.is_trained_elsewhere else "",
     )

@@ -155,8 +155,7 @@ def _external(computed: Metrics) -> Section | None:
 def _warnings(computed: Metrics) -> tuple[tuple[str, str], ...]:
     warnings = []
     phantom = [] if computed.data.real else [f"the images are {computed.data.title}"]
-    if trained := {each.model.trained_on for each in computed.models if not each.model.trained_on_real}:
-        phantom.append(f"models were trained on {', '.join(sorted(trained))}")
+    phantom += cells.phantom_models(each.model for each in computed.models)
     if phantom:
         warnings.append(
             (
@@ -520,7 +519,7 @@ def _file_cells(each: ModelMetrics) -> tuple[Cell, ...]:
         Cell(model.format),
         Cell(str(model.seed)),
         Cell(f"{model.engine} {model.engine_version}"),
-        Cell(model.trained_on),
+        cells.trained_on(model),
         Cell(model.initial_weights),
         Cell("none" if model.threshold is None else f"{model.threshold:.4f}"),
         Cell(model.rule),

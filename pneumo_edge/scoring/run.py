@@ -184,11 +184,10 @@ def _check_external(
 
 def _used_for(specs: Sequence[ModelSpec]) -> str:
     """What a data set was used for that is in the ModelSpecs."""
-    if not all(spec.is_trained_elsewhere for spec in specs):
+    uses = {spec.data_use for spec in specs}
+    if "trained on" in uses:
         return "a model was trained on"
-    if all(spec.decision.threshold is None for spec in specs):
-        return "a model was measured on"
-    return "the threshold of a model was chosen on"
+    return "the threshold of a model was chosen on" if "threshold chosen on" in uses else "a model was measured on"
 
 
 def _choose(
@@ -277,7 +276,8 @@ def _score(
             show(len(decoded.samples), f"{model.file}: already scored")
             return found
     grey = np.load(decoded.pixels[InputSize.of(file.spec)], mmap_mode="r")
-    measured = classify(classifier, grey, lambda: show(1, model.file))
+    names = [sample.name for sample in decoded.samples]
+    measured = classify(classifier, grey, lambda: show(1, model.file), names)
     scored = FileScores(
         model,
         measured.probabilities,
@@ -299,7 +299,8 @@ def _describe(file: ModelFile, classifier: Classifier) -> ScoredModel:
         recipe=spec.training.recipe,
         seed=spec.training.seed,
         initial_weights=spec.training.initial_weights,
-        trained_on=spec.data.name,
+        trained_on="" if spec.is_trained_elsewhere else spec.data.name,
+        measured_on=spec.data.name if spec.is_trained_elsewhere else "",
         trained_on_real=spec.data.real,
         threshold=spec.decision.threshold,
         rule=spec.decision.rule,

@@ -87,6 +87,8 @@ class ScoredModel:
     """A model file as its ModelSpec describes it, and the engine that ran it.
 
     ``validation`` has its metrics on its own validation images; it is empty in files from before the field existed.
+    ``measured_on`` is the data that the threshold of a file was chosen on which another program trained: what that was
+    ``trained_on`` is not known, and "". In files from before the field existed, ``trained_on`` has it.
     """
 
     file: str
@@ -106,6 +108,7 @@ class ScoredModel:
     engine: str
     engine_version: str
     validation: dict[str, float] = field(default_factory=dict)
+    measured_on: str = ""
 
 
 @dataclass(frozen=True)

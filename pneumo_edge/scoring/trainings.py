@@ -84,7 +84,8 @@ def compare(folders: Sequence[Path]) -> TrainingsCompared:
             "Copy them again",
         ) from error
     if len(groups) > 1 and not compared:
-        few = outcomes.shortage(images.targets, [image.patient for image in images.images], "validation")
+        patients = [image.patient for image in images.images] if images.has_patients else None
+        few = outcomes.shortage(images.targets, patients, "validation")
         least = f"a comparison takes {networks.LEAST_TRAININGS} trainings of two networks, each with its own seed"
         notes.append(f"Networks are not compared: {few or least}.")
     return TrainingsCompared(tuple(spread), compared, tuple(notes))
@@ -102,7 +103,7 @@ def _images(folder: Path, run: Run) -> ImageSet:
         licence=manifest.licence,
         class_names=run.class_names,
         split="val",
-        has_patients=True,
+        has_patients=any(entry.patient != entry.name for entry in manifest.entries),
         fingerprint=manifest.fingerprint,
         left_out={},
         images=tuple(

@@ -8,7 +8,7 @@ of model file is a module, :mod:`~pneumo_edge.spec.tflite` and :mod:`~pneumo_edg
 from __future__ import annotations
 
 from pneumo_edge.spec.container_type import SPEC_NAME, Container
-from pneumo_edge.spec.containers import CONTAINERS, MODEL_SUFFIXES, SUFFIXES_IN_WORDS
+from pneumo_edge.spec.containers import CONTAINERS, MODEL_SUFFIXES, SUFFIXES_IN_WORDS, suffix_of
 from pneumo_edge.spec.metadata import read_metadata
 from pneumo_edge.spec.model_spec import (
     COMPONENTS,
@@ -36,6 +36,8 @@ from pneumo_edge.spec.model_spec import (
     TrainingSpec,
     ValidationDistributionSpec,
     VerificationSpec,
+    data_use,
+    is_trained_elsewhere,
 )
 from pneumo_edge.spec.onnx import ONNX
 from pneumo_edge.spec.reading import MAX_BYTES, model_sha256, no_spec, parse, read
@@ -75,9 +77,12 @@ __all__ = [
     "TrainingSpec",
     "ValidationDistributionSpec",
     "VerificationSpec",
+    "data_use",
+    "is_trained_elsewhere",
     "model_sha256",
     "no_spec",
     "parse",
     "read",
     "read_metadata",
+    "suffix_of",
 ]

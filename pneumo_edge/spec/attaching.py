@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pneumo_edge._util import files, records
 from pneumo_edge.spec.container_type import SPEC_NAME
+from pneumo_edge.spec.containers import suffix_of
 from pneumo_edge.spec.model_spec import ModelSpec
 from pneumo_edge.spec.onnx import ONNX, property_field
 from pneumo_edge.spec.reading import model_sha256, read_content
@@ -33,9 +34,9 @@ def attach(model: Path, target: Path, spec: ModelSpec) -> ModelSpec:
         OSError: The copy cannot be written.
     """
     content = read_content(model)
-    spec = replace(spec, model_sha256=model_sha256(content, model.suffix))
+    spec = replace(spec, model_sha256=model_sha256(content, suffix_of(model)))
     text = records.dumps(spec, indent=None).encode()
-    if model.suffix == ONNX.suffix:
+    if suffix_of(model) == ONNX.suffix:
         content += property_field(SPEC_NAME, text)
     else:
         stream = io.BytesIO(content)

@@ -11,6 +11,7 @@ from pathlib import Path
 from pneumo_edge._util import flatbuffer, protobuf
 from pneumo_edge.spec import tflite
 from pneumo_edge.spec.container_type import SPEC_NAME
+from pneumo_edge.spec.containers import suffix_of
 from pneumo_edge.spec.onnx import ONNX
 from pneumo_edge.spec.reading import read_content
 
@@ -41,7 +42,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         ModelFileError: The file is missing, not a model file, or cannot be read.
     """
     content = read_content(path)
-    find = _of_onnx if path.suffix == ONNX.suffix else _of_tflite
+    find = _of_onnx if suffix_of(path) == ONNX.suffix else _of_tflite
     found: dict[str, str] = {}
     try:
         for name, text in find(content):

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pneumo_edge._util.records import AtLeastOne, Count, Share, Text, Within
 from pneumo_edge.formats import ADOPTED
+from pneumo_edge.scaling import MAX_FACTOR
 from pneumo_edge.task import Task
 
 SCHEMA_VERSION = 1
@@ -20,6 +21,8 @@ SCHEMA_VERSION = 1
 PROBABILITY, HEATMAP, COMPONENTS = "probability", "heatmap", "components"
 #: ``TrainingSpec.recipe`` of a file that was exported from a Keras model of another program.
 OWN_MODEL = "own-model"
+#: What a data set was used for; its name follows.
+DataUse = Literal["trained on", "threshold chosen on", "measured on"]
 #: What ``TrainingSpec.initial_weights`` says where no pretrained weights were to be had.
 RANDOM_WEIGHTS = "random"
 #: ``DecodingSpec.least_scale`` by backbone in files from before there was a DecodingSpec. Nothing is added here.
@@ -39,7 +42,6 @@ _LEAST_DEVIATION, _MOST_COMPONENT = 1e-12, 1e100
 
 _Component = Annotated[float, Within(-_MOST_COMPONENT, _MOST_COMPONENT)]
 #: Of a pixel's value.
-MAX_FACTOR = 1e6
 _Factor = Annotated[float, Within(-MAX_FACTOR, MAX_FACTOR)]
 #: A share that is aimed at: neither nothing nor everything.
 _Part = Annotated[float, Within(above=0, below=1)]
@@ -299,6 +301,18 @@ class TrainingSpec:
     validation: dict[str, float]
 
 
+def is_trained_elsewhere(format_name: str, recipe: str) -> bool:
+    """Whether another program trained the network of a file, by the format and the recipe of its spec."""
+    return format_name == ADOPTED or recipe == OWN_MODEL
+
+
+def data_use(format_name: str, recipe: str, threshold: float | None) -> DataUse:
+    """What the data that a spec names was used for, by the format, the recipe and the threshold of the spec."""
+    if not is_trained_elsewhere(format_name, recipe):
+        return "trained on"
+    return "measured on" if threshold is None else "threshold chosen on"
+
+
 @dataclass(frozen=True)
 class MixedPrecisionSpec:
     """The operators of a quantized file that are in float32, and what was measured of the file without them.
@@ -434,7 +448,12 @@ class ModelSpec:
     @property
     def is_trained_elsewhere(self) -> bool:
         """Whether another program trained the network: ``data`` is then what it was measured on here."""
-        return self.is_adopted or self.training.recipe == OWN_MODEL
+        return is_trained_elsewhere(self.format, self.training.recipe)
+
+    @property
+    def data_use(self) -> DataUse:
+        """What ``data`` was used for."""
+        return data_use(self.format, self.training.recipe, self.decision.threshold)
 
     @property
     def score_count(self) -> int:

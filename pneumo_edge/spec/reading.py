@@ -9,7 +9,7 @@ from pathlib import Path
 from pneumo_edge import bundled
 from pneumo_edge._util import records
 from pneumo_edge.errors import ModelFileError
-from pneumo_edge.spec.containers import CONTAINERS, SUFFIXES_IN_WORDS
+from pneumo_edge.spec.containers import CONTAINERS, SUFFIXES_IN_WORDS, suffix_of
 from pneumo_edge.spec.model_spec import SCHEMA_VERSION, ModelSpec
 
 #: Larger model files are refused unread; those of the largest format have 17 million bytes.
@@ -42,7 +42,7 @@ def find(path: Path) -> ModelSpec | None:
     """
     content = read_content(path)
     try:
-        text = CONTAINERS[path.suffix].find_text(content)
+        text = CONTAINERS[suffix_of(path)].find_text(content)
     except Exception:  # as in _text: other tools' files have no archive, or one of another kind
         return None
     return _check(text, content, path) if text else None
@@ -67,7 +67,7 @@ def _check(text: bytes, content: bytes, path: Path) -> ModelSpec:
     """The ModelSpec of a text, where the rest of the file has its hash."""
     spec = parse(text, path)
     if spec.model_sha256 is not None:
-        found = model_sha256(content, path.suffix)
+        found = model_sha256(content, suffix_of(path))
         if found != spec.model_sha256:
             raise ModelFileError(
                 f"the model inside {path} has the SHA-256 {found[:16]}",
@@ -101,7 +101,7 @@ def read_content(path: Path) -> bytes:
     Raises:
         ModelFileError: It has another ending, is missing, cannot be read, or begins as no such file does.
     """
-    container = CONTAINERS.get(path.suffix)
+    container = CONTAINERS.get(suffix_of(path))
     if container is None:
         raise ModelFileError(
             f"{path} is not a model file",
@@ -126,7 +126,7 @@ def read_content(path: Path) -> bytes:
         ) from error
     if not content or not container.looks_right(content):
         raise ModelFileError(
-            f"{path} does not contain a {path.suffix[1:]} model",
+            f"{path} does not contain a {suffix_of(path)[1:]} model",
             "a complete model",
             "Copy it again, or export it again",
         )
@@ -135,7 +135,7 @@ def read_content(path: Path) -> bytes:
 
 def _text(content: bytes, path: Path) -> bytes:
     try:
-        text = CONTAINERS[path.suffix].find_text(content)
+        text = CONTAINERS[suffix_of(path)].find_text(content)
     except Exception as error:  # zipfile promises no common base class for broken input
         raise no_spec(path) from error
     if text is None:

@@ -300,6 +300,13 @@ def test_a_card_of_an_adopted_file_does_not_say_that_its_graph_scales(make_model
     for said in (f"shape (1, 3, {side}, {side})", "in front of the graph, as the ModelSpec says", "logits of NORMAL"):
         assert said in text
     assert "inside the graph" not in text and "adopt " in text
+    for said in (
+        *("was used to choose the threshold and to measure the file", "No temperature was fitted"),
+        *("probabilities were not calibrated here", "- **Weights:**"),
+    ):
+        assert said in text
+    for untrue in ("Temperature", "calibrated on validation", "Initial weights", "before its conversion"):
+        assert untrue not in text
 
 
 # The command

@@ -251,6 +251,13 @@ def test_phantoms_and_random_weights_are_warned_of() -> None:
     text = page.render(found, summary.compute(found))
     assert "Phantom images, not real X-rays." in text
     assert "1 of 1 files were trained without pretrained weights" in text
+    assert "models were trained on some images" in text
+
+    adopted = replace(file.model, format="adopted", trained_on="", measured_on="my phantoms", trained_on_real=False)
+    found = make_scores(replace(file, model=adopted))
+    text = page.render(found, summary.compute(found))
+    assert "thresholds were chosen on my phantoms." in text
+    assert "not known; threshold chosen on my phantoms" in text and "trained on some" not in text
 
 
 def test_figures_are_pictures_for_any_number_of_files(

@@ -196,3 +196,16 @@ def test_the_page_takes_nothing_from_elsewhere(service: Any, path: str) -> None:
     text = service.ask("GET", path).body.decode().replace("http://www.w3.org/2000/svg", "")
     assert "//" not in re.sub(r"^\s*// .*$", "", text, flags=re.MULTILINE)
     assert not re.search(r"""(src|href|action)=["'](?!(style\.css|script\.js|icon\.svg|openapi\.json)["'])""", text)
+
+
+def test_an_image_for_which_the_model_gives_nan_is_one_problem(
+    serve: Any, encode: Callable[..., bytes], nan_on_black: Path
+) -> None:
+    with serve("--model", nan_on_black) as service:
+        black = service.predict(encode(Image.new("L", (40, 40))))
+        assert black.status == 422
+        assert "gave [nan, nan] on onnxruntime" in black.json["detail"]
+        assert service.predict(encode(Image.new("L", (40, 40), 200))).json["label"] == "PNEUMONIA"
+        assert "threshold of this model was chosen on PHANTOM images" in service.log.read_text()
+        page = service.ask("GET", "/").body.decode()
+        assert "threshold chosen on PHANTOM images" in page and "trained on" not in page

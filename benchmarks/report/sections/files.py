@@ -5,6 +5,7 @@ from __future__ import annotations
 from pneumo_edge._util.document import Cell, Paragraph, Points, Section, Table, count
 from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.runs import Runs
+from pneumo_edge.scoring.cells import trained_on
 from pneumo_edge.scoring.models import Model
 
 
@@ -31,7 +32,7 @@ def section(runs: Runs) -> Section:
                         Cell(model.file),
                         *cells.letter(run),
                         Cell(model.sha256[:12]),
-                        Cell(model.trained_on),
+                        trained_on(model),
                         Cell(model.recipe),
                         Cell(model.initial_weights),
                         _threshold(model),

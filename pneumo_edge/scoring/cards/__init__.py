@@ -36,6 +36,14 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
+#: What data were used for, of a model file.
+_DATA = {
+    "trained on": "{} was trained on",
+    "threshold chosen on": "the threshold of {} was chosen on",
+    "measured on": "{} was measured on",
+}
+
+
 @dataclass(frozen=True)
 class Card:
     """The contents of the card of a model file.
@@ -61,13 +69,17 @@ def collect(path: Path, evaluation: Metrics) -> Card:
             one is used.
 
     Raises:
-        ModelFileError: The file cannot be read, has no ModelSpec, or was trained on phantom images.
+        ModelFileError: The file cannot be read, has no ModelSpec, or is of phantom images.
         ResultsError: The metrics do not include the file, or are not of the test split of real images.
     """
     spec = read_spec(path)
     if not spec.data.real:
         raise ModelFileError(
-            f"{path} was trained on {spec.data.name}", "a model of real images", "Train on such, and export again"
+            f"{_DATA[spec.data_use].format(path)} {spec.data.name}",
+            "a model of real images",
+            "Adopt or export it again with such images"
+            if spec.is_trained_elsewhere
+            else "Train on such, and export again",
         )
     data = evaluation.data
     if data.split != "test" or data.external or not data.real:
@@ -208,7 +220,8 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "as_accurate": as_accurate,
-        "backbone": backbone_title,
+        "backbone": lambda name: printable(backbone_title(name)),
+        "plain": printable,
         "listed": _listed,
         "number": tables.number,
         "text": lambda name: markdown.escape(printable(name)),

@@ -36,7 +36,8 @@ def render(classifier: Classifier, limits: Limits, needs_token: bool = False) ->
         "engine": f"{engine.name} {engine.version}",
         "positive": spec.decision.positive_class or "",
         "explained": spec.decision.positive_class or "the class that is shown",
-        "training": "X-rays" if spec.data.real else "PHANTOM images, not X-rays; do not use it on patients",
+        "training": f"{spec.data_use} "
+        f"{'X-rays' if spec.data.real else 'PHANTOM images, not X-rays; do not use it on patients'}",
         "version": __version__,
         "accept": ",".join([*openapi.MEDIA_TYPES[:-1], ".dcm", ".dicom"]),
         "body": str(limits.body),
