@@ -42,10 +42,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class FewImages:
-    """The number of test images and patients of the smaller class, where they are too few for a claim on accuracy."""
+    """The number of test images and patients of the smaller class, where they are too few for a claim on accuracy.
+
+    ``patients`` is None where the source does not name them.
+    """
 
     images: Count
-    patients: Count
+    patients: Count | None
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,11 @@ class TestSet:
             raise ValueError("labels and patients are of different images")
 
     @property
+    def has_patients(self) -> bool:
+        """Whether the source names the patient of some image."""
+        return any(name != patient for name, patient in self.patients.items())
+
+    @property
     def task(self) -> Task:
         """What was asked of the images."""
         return task_of(self.class_names, self.positive_class)

@@ -31,7 +31,7 @@ from pneumo_edge.evaluation.bootstrap import Predictions, bootstrap_difference
 from pneumo_edge.evaluation.comparison import compare_auc, mcnemar
 from pneumo_edge.evaluation.metrics import Interval
 from pneumo_edge.evaluation.metrics import decide as decide_classes
-from pneumo_edge.evaluation.outcomes import Outcome, settle, smaller_class
+from pneumo_edge.evaluation.outcomes import Outcome, settle
 from pneumo_edge.formats import FLOAT32
 
 #: The accuracy target: this share of the float model's AUC. MLPerf's closed division has the same.
@@ -205,7 +205,7 @@ def missed_gate(row: Row, summary: Summary) -> MissedGate | None:
 
 def few_images(summary: Summary) -> FewImages | None:
     """The test images of the smaller class, where they are too few for a claim on accuracy; None otherwise."""
-    return FewImages(*smaller_class(summary.labels, summary.patients)) if summary.shortage else None
+    return FewImages(*summary.smaller_class) if summary.shortage else None
 
 
 class _Decider:

@@ -39,24 +39,25 @@ def settle(found: Interval, least: float, most_against: float | None = None) -> 
     return "refuted" if found.high < (least if most_against is None else most_against) else "not separable"
 
 
-def shortage(labels: Labels, patients: Sequence[str], kind: str = "test") -> str:
+def shortage(labels: Labels, patients: Sequence[str] | None, kind: str = "test") -> str:
     """What images lack for a claim on accuracy; "" where they lack nothing.
 
     Args:
         labels: The place of each image's class, shape (images,).
-        patients: Whose image each is.
+        patients: Whose image each is; None where that is not known.
         kind: What the images are called, as for :func:`too_few`.
     """
     return too_few(*smaller_class(labels, patients), kind)
 
 
-def smaller_class(labels: Labels, patients: Sequence[str]) -> tuple[int, int]:
+def smaller_class(labels: Labels, patients: Sequence[str] | None) -> tuple[int, int | None]:
     """Images of the class with fewer images, and patients of that with fewer; arguments as of :func:`shortage`."""
-    names = np.asarray(patients, dtype=np.str_)
     classes = range(max(2, int(np.max(labels)) + 1))
     images = min(int(np.sum(labels == label)) for label in classes)
-    people = min(len(set(names[labels == label].tolist())) for label in classes)
-    return images, people
+    if patients is None:
+        return images, None
+    names = np.asarray(patients, dtype=np.str_)
+    return images, min(len(set(names[labels == label].tolist())) for label in classes)
 
 
 def too_few(images: int, people: int | None, kind: str = "test") -> str:

@@ -224,7 +224,7 @@ def test_the_command_names_the_file_or_what_rules_each_out(results: Results, tmp
 
     code, output = run("--max-latency", "10ms", "--max-size", "3MB", "--min-sensitivity", "0.1")
     assert code == ExitCode.OK
-    assert "warning: too few test images: 20 of 20 patients" in output
+    assert "warning: too few test images: 20 in the smaller class" in output
     assert "\nmobilenetv2-int8.tflite on litert: AUC " in output
     assert "ruled out: mobilenetv2-fp32.tflite on litert: its size is 8.00 MB, over 3.00 MB" in output
 
