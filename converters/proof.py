@@ -55,6 +55,10 @@ class Proof:
     calibration: CalibrationSpec | None = None
     schema_version: int = SCHEMA_VERSION
 
+    def __post_init__(self) -> None:
+        if self.schema_version != SCHEMA_VERSION:
+            raise ValueError(f"schema_version is {self.schema_version}, not {SCHEMA_VERSION}")
+
     def save(self, model: Path) -> None:
         """Write the proof beside its model file."""
         files.write_text(path(model), records.document(self))
@@ -81,7 +85,9 @@ def load(model: Path) -> Proof:
         ) from error
     except (OSError, records.RecordError) as error:
         raise ConversionError(
-            f"the proof {path(model)} cannot be read ({error})", "a file of `pneumo-edge export`", "Copy it again"
+            f"the proof {path(model)} cannot be read ({error})",
+            f"a proof of schema {SCHEMA_VERSION}, as `pneumo-edge export` and `adopt` write it",
+            "Copy it again, or make the model file again",
         ) from error
 
 

@@ -25,10 +25,11 @@ from pneumo_edge.data.sources import DataSource, open_source
 from pneumo_edge.data.tensors import prepare
 from pneumo_edge.errors import ConversionError, GateError
 from pneumo_edge.evaluation.operating_point import choose_threshold
-from pneumo_edge.formats import FORMATS, Format
-from pneumo_edge.runtime import engines
+from pneumo_edge.formats import FORMATS, Format, FormatRecord
+from pneumo_edge.runtime import engines, pixels
 from pneumo_edge.runtime.classifier import Classifier
-from pneumo_edge.spec import VerificationSpec
+from pneumo_edge.runtime.engines.tensors import Given
+from pneumo_edge.spec import ModelSpec, VerificationSpec, suffix_of
 
 #: The first engine with one thread classifies every validation image; the others, some far slower, this many.
 IMAGES_FURTHER_ON = 100
@@ -44,12 +45,14 @@ class Verified:
 
     ``file_answers`` are the reference's images with the file's own probabilities, on its first engine with one thread;
     ``failed_outputs`` names the other outputs that failed their checks: a quantized file passes without them.
+    ``remark`` says what its proof has otherwise, where it is verified again; "" for nothing.
     """
 
     threshold: float | None
     verification: VerificationSpec
     file_answers: Reference
     failed_outputs: frozenset[str] = frozenset()
+    remark: str = ""
 
 
 def verify(
@@ -204,7 +207,7 @@ def verify_again(model: Path, data: DataSource | None, cache: Path) -> Verified:
     """
     # Loaded as on a device, so that a wrong spec is refused with the same message.
     spec = Classifier(model).spec
-    if not spec.is_adopted and formats.find(model.suffix, spec.format) is None:
+    if not spec.is_adopted and formats.find(suffix_of(model), spec.format) is None:
         raise ConversionError(
             f"{model} has the format {spec.format!r}",
             "one of " + ", ".join(FORMATS),
@@ -212,7 +215,15 @@ def verify_again(model: Path, data: DataSource | None, cache: Path) -> Verified:
         )
     record = proof.load(model)
     proof.check(model, record)
-    row = formats.find(model.suffix, spec.format) or formats.adopted(record.origin.format)
+    if record.threshold != spec.decision.threshold:
+        raise ConversionError(
+            f"the proof {proof.path(model)} has the threshold {record.threshold}",
+            f"{spec.decision.threshold}, as in the ModelSpec of {model.name}",
+            "Copy the file and its proof again from where they come from",
+        )
+    row = formats.find(suffix_of(model), spec.format) or formats.adopted(
+        _adopted_record(model, spec, record.origin.format)
+    )
     dataset = None
     if data:
         read = spec.data.options | {"patient_pattern": spec.data.patient_pattern}
@@ -228,7 +239,41 @@ def verify_again(model: Path, data: DataSource | None, cache: Path) -> Verified:
         described += f" (not checked: {', '.join(unchecked)})"
     remedy = f"Do not use it here; it passed with {_passed_with(record.verification)}"
     candidate = Candidate(model, row, spec.task.positive_index, remedy, spec if spec.is_adopted else None)
-    return verify(candidate, held_against, described, spec.decision.threshold)
+    verified = verify(candidate, held_against, described, spec.decision.threshold)
+    return replace(verified, remark=_other_bounds(model, record, row))
+
+
+def _adopted_record(model: Path, spec: ModelSpec, recorded: FormatRecord) -> FormatRecord:
+    """The guarantees of an adopted file: of its proof, only the engines count, which no file shows.
+
+    Raises:
+        ConversionError: An engine of the proof does not run such files.
+    """
+    rows = engines.engines_for(model)
+    named = tuple(row.name for row in rows if row.name in recorded.engines)
+    if not named or len(named) != len(recorded.engines):
+        raise ConversionError(
+            f"the proof {proof.path(model)} names the engines {', '.join(recorded.engines) or 'none'}",
+            f"engines that run {model.suffix} files: {' or '.join(row.name for row in rows)}",
+            "Copy it again, or adopt the model again",
+        )
+    given = Given({spec.input.name: pixels.shape(spec.input)})
+    is_quantized = engines.load_any(model, engines.choose(model), given=given).is_quantized
+    return formats.of_another_tool(suffix_of(model), named, is_quantized)
+
+
+def _other_bounds(model: Path, record: proof.Proof, row: Format) -> str:
+    """A remark on the bounds that a proof records, where they are not those that the file was now checked with."""
+    bounds = asdict(row.bounds)
+    every = bounds | asdict(row.output_bounds)
+    recorded = (
+        record.verification.bounds.items() - every.items()
+        | asdict(record.origin.format.bounds).items() - bounds.items()
+    )
+    if not recorded:
+        return ""
+    listed = ", ".join(f"{name} {value:g}, here {every.get(name, 'none')}" for name, value in sorted(recorded))
+    return f"{proof.path(model)} records other bounds than those that were checked here: {listed}"
 
 
 def _passed_with(verification: VerificationSpec) -> str:
@@ -236,7 +281,15 @@ def _passed_with(verification: VerificationSpec) -> str:
     return f"{versions} on {verification.processor}" if verification.processor else versions
 
 
-def verify_in_subprocess(model: Path, data: DataSource | None, cache: Path) -> VerificationSpec:
+@dataclass(frozen=True)
+class VerifiedAgain:
+    """What :func:`verify_again` measured, and its remark on the proof."""
+
+    verification: VerificationSpec
+    remark: str
+
+
+def verify_in_subprocess(model: Path, data: DataSource | None, cache: Path) -> VerifiedAgain:
     """Call :func:`verify_again` in a separate process, because the file is not trusted yet.
 
     Raises:
@@ -256,8 +309,9 @@ class _Question:
     cache: str
 
 
-def _verify(question: _Question) -> VerificationSpec:
-    return verify_again(Path(question.model), question.data, Path(question.cache)).verification
+def _verify(question: _Question) -> VerifiedAgain:
+    verified = verify_again(Path(question.model), question.data, Path(question.cache))
+    return VerifiedAgain(verified.verification, verified.remark)
 
 
 def installed_engines(row: Format) -> list[engines.EngineInfo]:

@@ -50,15 +50,18 @@ def verify(
     for path in map(bundled.find, models):
         try:
             # Without --data no cache folder is needed, so a user without a home folder can verify as well.
-            verification = verify_in_subprocess(path, read, cache_folder() if data else Path())
+            verified = verify_in_subprocess(path, read, cache_folder() if data else Path())
         except PneumoEdgeError as error:
             worst = max(worst, error.exit_code)
             # Most errors already name the file.
             named = "" if printable(path) in str(error) else f"{printable(path)}: "
             typer.echo(f"error: {named}{error}", err=True)
             continue
+        verification = verified.verification
         screen.show(f"{printable(path)}: verified on {verification.images_from}, {verification.processor}", "good")
         for engine, measured in verification.measured.items():
             typer.echo(f"  {engine}: {options.describe_measured(measured)}")
+        if verified.remark:
+            options.tell(f"warning: {verified.remark}")
     if worst:
         raise typer.Exit(worst)

@@ -325,7 +325,7 @@ def _rewrite(model: Path, bare: Path, **changes: Any) -> None:
     """Write another spec around the bare graph, and a proof that fits the new bytes."""
     spec, record = replace(read_spec(model), **changes), proof.load(model)
     metadata.write_spec(bare, model, spec)
-    replace(record, sha256=files.sha256(model)).save(model)
+    replace(record, sha256=files.sha256(model), threshold=spec.decision.threshold).save(model)
 
 
 @pytest.mark.parametrize(
