@@ -9,6 +9,7 @@ of the second and the third.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -16,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pneumo_edge import runs
-from pneumo_edge._util import jobs, scratch
-from pneumo_edge.converters import convert, isolated, mixed, publish, reference, stability
+from pneumo_edge._util import files, jobs, scratch
+from pneumo_edge.converters import convert, isolated, mixed, proof, publish, reference, stability
 from pneumo_edge.converters.acceptance import AT_EXPORT, Candidate
 from pneumo_edge.converters.convert import Conversions
 from pneumo_edge.converters.describe import describe
@@ -26,7 +27,7 @@ from pneumo_edge.converters.prepare import Prepared, open_run, prepare
 from pneumo_edge.converters.verify import Verified, verify
 from pneumo_edge.data.datasource import DataSource
 from pneumo_edge.errors import ConversionError, GateError, ModelFileError, PneumoEdgeError
-from pneumo_edge.formats import Format
+from pneumo_edge.formats import FORMATS, ON_REQUEST, Format
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import CalibrationSpec, ModelSpec
 
@@ -97,6 +98,24 @@ def export(
                 yield _make(prepared, row, started[row.id])
             else:
                 yield Exported(row, path, read_spec(path), made=False)
+
+
+def of_other_weights(folder: Path, out: Path) -> list[str]:
+    """Names of the files in ``out`` that an earlier export made of another network of the same name.
+
+    Args:
+        folder: The run that was exported.
+        out: Folder with model files.
+    """
+    backbone, checkpoint = runs.load(folder).backbone, files.sha256(folder / runs.MODEL_NAME)
+    found = []
+    for row in (*FORMATS.values(), *ON_REQUEST.values()):
+        path = out / row.file_name(backbone)
+        # A file without a proof is of nobody knows what.
+        with contextlib.suppress(ConversionError):
+            if path.exists() and proof.load(path).origin.checkpoint != checkpoint:
+                found.append(path.name)
+    return found
 
 
 @dataclass(frozen=True)

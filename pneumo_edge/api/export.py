@@ -161,6 +161,11 @@ def convert(
             model = OwnModel(path, own.input_range, output, own.image_size, own.accept_input_range)
             run = own_model.make_run(model, datasets.open_data(source, tell=tell), source, folder, cache_folder(), tell)
         yield from pipeline.export(run, rows, folder, cache_folder(), source)
+        if others := pipeline.of_other_weights(run, folder):
+            tell(
+                f"note: {folder} also has {', '.join(others)}, of an earlier export with other weights. They are not "
+                "part of this export, and verify refuses them. Export these formats again, or remove the files"
+            )
 
 
 def _folders(paths: Sequence[Path], out: Path, tell: Tell) -> dict[Path, Path]:

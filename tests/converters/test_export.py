@@ -174,6 +174,24 @@ def test_a_file_that_would_come_out_otherwise_is_made_again(
     assert not again.made
 
 
+def test_files_of_other_weights_in_the_folder_are_named(
+    made_run: Path, phantom: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PNEUMO_EDGE_CACHE", str(phantom / "cache"))
+    out = Path(shutil.copytree(exported, tmp_path / "models"))
+    run = Path(shutil.copytree(made_run, tmp_path / "run"))
+    command = ["export", str(run), "--format", "onnx-fp32", "--out", str(out)]
+    assert "earlier export" not in CliRunner().invoke(app, command).stderr
+    for name in ("tiny-int8.tflite", "tiny-fp16.onnx"):
+        told = proof.load(out / name)
+        replace(told, origin=replace(told.origin, checkpoint="0" * 64)).save(out / name)
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    (line,) = [line for line in done.stderr.splitlines() if "earlier export" in line]
+    assert line.startswith(f"note: {out} also has tiny-int8.tflite, tiny-fp16.onnx, of an earlier export with other")
+    assert (out / "tiny-int8.tflite").exists()
+
+
 def _not_to_be_called(*_: object) -> None:
     raise AssertionError("nothing was to be converted")
 
