@@ -22,7 +22,7 @@ from pneumo_edge import runs, scaling
 from pneumo_edge._util import files, records
 from pneumo_edge.converters import proof, reference
 from pneumo_edge.converters.acceptance import Candidate
-from pneumo_edge.converters.own_model import Measured, check_scaling
+from pneumo_edge.converters.own_model import Measured, check_finite, check_scaling
 from pneumo_edge.converters.proof import Origin, Proof
 from pneumo_edge.converters.reference import Reference
 from pneumo_edge.converters.verify import Verified, verify
@@ -50,6 +50,7 @@ from pneumo_edge.spec import (
     TrainingSpec,
     model_sha256,
     read,
+    suffix_of,
 )
 from pneumo_edge.spec.attaching import attach
 from pneumo_edge.spec.reading import find, read_content
@@ -120,6 +121,8 @@ def adopt(adoption: Adoption, source: Source, target: Path, cache: Path, tell: C
     given = scaling.parse(adoption.input_range) if adoption.input_range is not None else None
     _check_target(adoption.file, target)
     file = _File(adoption, engines.choose(adoption.file))
+    if given is not None:
+        _tell_channels(adoption, file, given, tell)
     if file.takes_any_size and adoption.image_size is None:
         tell(
             f"note: {adoption.file} takes images of any size ({file.info.shape_text}); adopted for "
@@ -147,6 +150,7 @@ def adopt(adoption: Adoption, source: Source, target: Path, cache: Path, tell: C
     threshold = choose_threshold(rule, labels, found)
     decision = DecisionSpec(task.positive_class, threshold, rule, f"validation, {len(labels)} images")
     metrics = runs.validation_metrics(labels, found, threshold)
+    _tell_measured(dataset, threshold, tell)
     spec = _describe(adoption, file, dataset, file.input_spec(given), decision, metrics)
     entries = [dataset.manifest.entries[index] for index in val]
     patients = [entry.patient for entry in entries]
@@ -170,6 +174,32 @@ def adopt(adoption: Adoption, source: Source, target: Path, cache: Path, tell: C
     return _publish(adoption.file, target, spec, told, passed)
 
 
+def _tell_channels(adoption: Adoption, file: _File, given: Scaling, tell: Callable[[str], None]) -> None:
+    """Say how a scaling of one channel is used for three, and one of three channels for one."""
+    channels = file.input_spec(given).channels
+    if channels == 1 and given.uniform is None:
+        tell(
+            f"note: {adoption.file} takes images of 1 channel; of --input-range {adoption.input_range} the numbers of "
+            f"{'blue' if given.bgr else 'red'} are used"
+        )
+    elif channels > 1 and given.uniform is not None and str(adoption.input_range).startswith("mean="):
+        tell(
+            f"note: {adoption.file} takes images of {channels} channels; mean and standard deviation of --input-range "
+            "are used for each"
+        )
+
+
+def _tell_measured(dataset: Dataset, threshold: float | None, tell: Callable[[str], None]) -> None:
+    """Say which images the numbers are of."""
+    counts = {split: sum(of_class.values()) for split, of_class in dataset.manifest.counts.items()}
+    what = "accuracy is measured" if threshold is None else "the threshold is chosen and the accuracy measured"
+    unused = f"; {counts['test']:,} test images are not used" if counts.get("test") else ""
+    tell(
+        f"note: {what} on {counts['val']:,} validation images ({dataset.manifest.rule}). The scaling is also checked "
+        f"on some of the {counts['train']:,} training images{unused}"
+    )
+
+
 @dataclass(frozen=True)
 class _Passed:
     """The engines on which the file gives the same answers, and how close they are."""
@@ -188,7 +218,7 @@ def _verify(path: Path, spec: ModelSpec, told: Reference, is_quantized: bool, te
     described = f"the validation split, {len(told.labels)} images"
 
     def on(*rows: engines.EngineInfo) -> _Passed:
-        record = of_another_tool(path.suffix, tuple(row.name for row in rows), is_quantized)
+        record = of_another_tool(suffix_of(path), tuple(row.name for row in rows), is_quantized)
         candidate = Candidate(path, adopted(record), spec.task.positive_index, _ANOTHER_FILE, spec)
         return _Passed(record, verify(candidate, told, described, spec.decision.threshold))
 
@@ -228,7 +258,7 @@ def _check_target(model: Path, target: Path) -> None:
     if not target.exists():
         return
     try:
-        is_copy = read(target).model_sha256 == model_sha256(read_content(model), model.suffix)
+        is_copy = read(target).model_sha256 == model_sha256(read_content(model), suffix_of(model))
     except ModelFileError:
         is_copy = False
     if not is_copy:
@@ -402,13 +432,7 @@ def _dequantize(answers: npt.NDArray[np.generic], info: TensorInfo) -> npt.NDArr
 
 def _check_scores(adoption: Adoption, told: npt.NDArray[np.float64], scores: Scores) -> None:
     """Refuse a file with an answer that is none."""
-    if not np.isfinite(told).all():
-        count = int((~np.isfinite(told)).any(axis=1).sum())
-        raise ConversionError(
-            f"{adoption.file} gives scores that are not finite numbers for {count} of {len(told)} images",
-            "finite ones",
-            "Check the model and --input-range",
-        )
+    check_finite(adoption.file, told)
     if scores in ("probability", "probabilities"):
         worst = float(told.min() if told.min() < 0 else told.max())
         sums = np.ones(len(told)) if scores == "probability" else told.sum(axis=1)
@@ -430,12 +454,7 @@ def _find_scores(adoption: Adoption, answers: npt.NDArray[np.float64], class_nam
             "a score for each class in the model's order, or for two classes one of the second",
             "Give data with the model's classes, in its order (--classes)",
         )
-    if not np.isfinite(answers).all():
-        raise ConversionError(
-            f"{adoption.file} gives scores that are not finite numbers",
-            "finite ones",
-            "Check the model and --input-range",
-        )
+    check_finite(adoption.file, answers)
     within = bool(((answers >= 0) & (answers <= 1)).all())
     sums = count == 1 or bool((np.abs(answers.sum(axis=1) - 1) <= SUM_TOLERANCE).all())
     if within and not sums and adoption.output is None:

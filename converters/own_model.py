@@ -162,7 +162,7 @@ def make_run(
         def ask(trial: Scaling, pixels: npt.NDArray[np.uint8], temperature: float = 1.0) -> npt.NDArray[np.float32]:
             told = child.call(_ask, model.file, model.output, size, trial, pixels, temperature)
             if trial == given:
-                _check_finite(model.file, told)
+                check_finite(model.file, told)
             return told
 
         check_scaling(model, given, dataset, ask, tell)
@@ -236,7 +236,7 @@ def check_scaling(
             answers[name] = ask(each, pixels)
             advance(1, name)
     if own is None and not any(np.isfinite(each).all() for each in answers.values()):
-        _check_finite(model.file, next(iter(answers.values())))
+        check_finite(model.file, next(iter(answers.values())))
     first = None if own is None else _is_right(own, labels)
     right = {name: _is_right(each, labels) for name, each in answers.items()}
     best = max(right, key=lambda name: float(right[name].mean()))
@@ -354,11 +354,20 @@ def _is_right(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int
     return np.asarray((probabilities.argmax(axis=1) == labels) & np.isfinite(probabilities).all(axis=1))
 
 
-def _check_finite(file: Path, probabilities: npt.NDArray[np.float32]) -> None:
-    count = int((~np.isfinite(probabilities)).any(axis=1).sum())
+def check_finite(file: Path, scores: npt.NDArray[np.floating[Any]]) -> None:
+    """Refuse a model that gives NaN or infinity.
+
+    Args:
+        file: The model.
+        scores: What it gives for some images, (images, scores).
+
+    Raises:
+        ConversionError: It does.
+    """
+    count = int((~np.isfinite(scores)).any(axis=1).sum())
     if count:
         raise ConversionError(
-            f"{file} gives no finite probability for {count} of {len(probabilities)} images",
+            f"{file} gives a score that is not a finite number for {count} of {len(scores)} images",
             "a finite one for each image and class",
             "Check its weights and --input-range",
         )

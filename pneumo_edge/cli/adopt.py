@@ -71,7 +71,8 @@ def adopt(
         tell=options.tell,
     )
     measured = ", ".join(f"{name} {value:.4f}" for name, value in adopted.spec.training.validation.items())
-    screen.show(f"{adopted.path}: adopted; on validation {measured}", "good")
+    images = sum(adopted.spec.data.counts["val"].values())
+    screen.show(f"{adopted.path}: adopted; on {images:,} validation images {measured}", "good")
     typer.echo(
         f"Beside it lie its proof, {printable(proof.path(adopted.path).name)}, and its reference set, "
         f"{printable(reference.file_name(adopted.path.name))}. verify needs the three under these names."

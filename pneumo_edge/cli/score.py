@@ -88,7 +88,7 @@ def _print(scored: Scored) -> None:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.errors.items())
         typer.echo(f"warning: {sum(found.errors.values()):,} images were not classified: {kinds}", err=True)
     for line in summary.lines(scored.summary):
-        typer.echo(line)
+        typer.echo(printable(line))
     if scored.images:
         speed = scored.images / max(scored.seconds, 1e-9)
         core = found.images / max(found.worker_seconds, 1e-9)

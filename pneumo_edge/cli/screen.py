@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from pneumo_edge.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
@@ -37,7 +39,11 @@ def has_colours(*, error: bool = False) -> bool:
 
 
 def show(text: str, tone: Tone = "", *, bold: bool = False, error: bool = False) -> None:
-    """Print a line; where the terminal has colours, in that of the tone."""
+    """Print a line; where the terminal has colours, in that of the tone.
+
+    Names in it may be any text: control characters are escaped.
+    """
+    text = printable(text)
     coloured = has_colours(error=error) and (tone or bold)
     typer.echo(typer.style(text, fg=COLOURS[tone] or None, bold=bold) if coloured else text, err=error)
 
@@ -106,6 +112,11 @@ def _joined(cells: Sequence[Cell]) -> Cell:
     return Cell(f"{first.text}\n{', '.join(cell.text for cell in others)}" if others else first.text)
 
 
+def _shown(text: str) -> str:
+    """The text of a cell, which may have several lines, without control characters of names in it."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
 def _lay_out(table: Table) -> RichTable:
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -113,7 +124,9 @@ def _lay_out(table: Table) -> RichTable:
     laid_out = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for index, column in enumerate(table.columns):
         has_numbers = any(row[index].value is not None for row in table.rows)
-        laid_out.add_column(column, justify="right" if has_numbers else "left", no_wrap=index < table.labels)
+        laid_out.add_column(
+            Text(_shown(column)), justify="right" if has_numbers else "left", no_wrap=index < table.labels
+        )
     for row in table.rows:
-        laid_out.add_row(*(Text(str(cell), style=COLOURS[cell.tone]) for cell in row))
+        laid_out.add_row(*(Text(_shown(str(cell)), style=COLOURS[cell.tone]) for cell in row))
     return laid_out

@@ -13,7 +13,7 @@ from pneumo_edge import backbones
 from pneumo_edge._util.cores import MOST as CORES
 from pneumo_edge.backbones import BACKBONES, LEAST_SIDE, MOST_SIDE, SIDE, Backbone
 from pneumo_edge.cli import datasets, options
-from pneumo_edge.errors import ArgumentError, ExitCode
+from pneumo_edge.errors import ArgumentError, ExitCode, printable
 from pneumo_edge.scaling import SCALINGS
 from pneumo_edge.training.devices import MOST as DEVICES
 from pneumo_edge.training.recipes import RECIPES
@@ -226,7 +226,7 @@ def train(
     first = next(iter(folders.values()))
     dataset = api.read_data(datasets.source(data, reading), None, first, options.tell, row.side)
     for line in api.describe(dataset, first / ("reproduction.json" if is_report else runs.MANIFEST_NAME)):
-        typer.echo(line)
+        typer.echo(printable(line))
     if not dataset.manifest.real:
         options.tell(api.PHANTOM)
     if is_report:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,12 @@ def test_a_file_is_adopted_and_classifies_as_its_graph_computes(
     result = _adopt(network, bright_and_dark, tmp_path, "--input-range", "imagenet")
     assert result.exit_code == 0, result.stderr
     path = tmp_path / "lamp.onnx"
+    assert (
+        "note: the threshold is chosen and the accuracy measured on 6 validation images (train and val pooled; 10% of"
+        in (" ".join(result.stderr.split()))
+    )
+    assert "some of the 54 training images; 12 test images are not used" in result.stderr
+    assert "adopted; on 6 validation images auc" in result.stdout
     assert "lamp.onnx.proof.json" in result.stdout and "lamp.onnx-reference.npz" in result.stdout
     assert result.stdout.splitlines()[-1] == f"Next: pneumo-edge predict IMAGE --model {path}"
     assert path.read_bytes().startswith(network.read_bytes())
@@ -104,6 +111,9 @@ def test_a_file_is_adopted_and_classifies_as_its_graph_computes(
         app, ["evaluate", str(path), "--data", str(bright_and_dark), "--positive", "ON", "--out", str(tmp_path / "m")]
     )
     assert scored.exit_code == 0, scored.stderr
+    (described,) = json.loads((tmp_path / "m" / "metrics.json").read_text())["models"]
+    assert (described["model"]["trained_on"], described["model"]["measured_on"]) == ("", "folder lamps")
+    assert "not known; threshold chosen on folder lamps" in (tmp_path / "m" / "evaluation.md").read_text()
     told = CliRunner().invoke(app, ["info", str(path)])
     assert told.exit_code == 0, told.stderr
     fields = dict(re.split(" {2,}", line.strip(), maxsplit=1) for line in told.stdout.splitlines())
@@ -113,6 +123,7 @@ def test_a_file_is_adopted_and_classifies_as_its_graph_computes(
     assert "trained elsewhere" in fields["weights"]
     assert not {"trained on", "training", "initial weights"} & fields.keys()
     assert fields["temperature"].startswith("none")
+    assert fields["drift"].startswith("measured by `score` against the probabilities of 6 images (validation, ")
     assert "export" not in fields["uncertain"] + fields["out-of-distribution"]
     strict = CliRunner().invoke(app, ["predict", str(bright_and_dark / "test"), "--model", str(path), "--strict"])
     assert "an adopted file has none" in strict.stderr
@@ -135,6 +146,9 @@ def test_an_adopted_file_is_verified_against_its_answers_at_adoption(
         verified = runner.invoke(app, ["verify", str(path), *options])
         assert verified.exit_code == 0, verified.stderr
         assert "onnxruntime, 2 threads" in verified.stdout
+        assert "warning" not in verified.stderr
+
+    _check_edited_proofs(path)
 
     # As if this machine computed something else.
     beside = tmp_path / reference.file_name(path.name)
@@ -153,6 +167,38 @@ def test_an_adopted_file_is_verified_against_its_answers_at_adoption(
     missing = runner.invoke(app, ["verify", str(renamed)]).stderr
     assert f"there is no {beside}" in missing
     assert "bulb.onnx was lamp.onnx: give it, its proof and its reference set the names they had." in missing
+
+
+def _check_edited_proofs(path: Path) -> None:
+    """What an adopted file may do is not read from its proof, which anyone can edit."""
+    whole = proof.path(path).read_text()
+
+    def verify(edit: Callable[[dict[str, Any]], object]) -> Result:
+        document = json.loads(whole)
+        edit(document)
+        proof.path(path).write_text(json.dumps(document))
+        return CliRunner().invoke(app, ["verify", str(path)])
+
+    def loosen(document: dict[str, Any]) -> None:
+        document["verification"]["bounds"]["max_difference"] = 1.0
+        document["origin"]["format"]["bounds"]["min_agreement"] = 0.0
+        document["origin"]["format"]["quantized"] = True
+
+    said = verify(loosen)
+    assert said.exit_code == 0, said.stderr
+    assert "records other bounds than those that were checked here: max_difference 1, here 0.005, min_agreement 0" in (
+        said.stderr
+    )
+    for edit, message in (
+        (lambda document: document.update(threshold=0.999), "has the threshold 0.999; expected 0."),
+        (lambda document: document.update(schema_version=3), "schema_version is 3, not 2"),
+        (lambda document: document["origin"]["format"].update(engines=["none"]), "names the engines none; expected"),
+    ):
+        refused = verify(edit)
+        assert refused.exit_code == ExitCode.FAILED
+        (line,) = refused.stderr.splitlines()
+        assert message in line
+    proof.path(path).write_text(whole)
 
 
 def test_a_script_adopts_a_file_as_the_command_does(network: Path, bright_and_dark: Path, tmp_path: Path) -> None:
@@ -192,6 +238,93 @@ def test_a_file_for_images_of_any_size_is_adopted_for_one(bright_and_dark: Path,
     assert "not read" not in told.stdout and "GlobalAveragePool 1" in told.stdout
 
 
+def _open_tflite(path: Path) -> Path:
+    """A TFLite file that takes an image of any size and gives two logits by its mean brightness."""
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    flatbuffers = pytest.importorskip("flatbuffers")
+    weights = np.zeros((2, 3), np.float32)
+    weights[1] = 1 / 8 / 3
+    constants = [np.array([1, 2], np.int32), weights, np.array([0, -115 / 8], np.float32)]
+    buffers = [schema.BufferT()] + [
+        schema.BufferT(data=np.frombuffer(constant.tobytes(), np.uint8)) for constant in constants
+    ]
+    tensors = [
+        schema.TensorT(shape=[1, 1, 1, 3], shapeSignature=[-1, -1, -1, 3], name="image"),
+        *(
+            schema.TensorT(
+                shape=list(constant.shape),
+                type=schema.TensorType.INT32 if constant.dtype == np.int32 else schema.TensorType.FLOAT32,
+                name=f"constant{number}",
+                buffer=number,
+            )
+            for number, constant in enumerate(constants, 1)
+        ),
+        schema.TensorT(shape=[1, 3], shapeSignature=[-1, 3], name="means"),
+        schema.TensorT(shape=[1, 2], shapeSignature=[-1, 2], name="scores"),
+    ]
+    operators = [
+        schema.OperatorT(
+            opcodeIndex=0,
+            inputs=[0, 1],
+            outputs=[4],
+            builtinOptionsType=schema.BuiltinOptions.ReducerOptions,
+            builtinOptions=schema.ReducerOptionsT(keepDims=False),
+        ),
+        schema.OperatorT(
+            opcodeIndex=1,
+            inputs=[4, 2, 3],
+            outputs=[5],
+            builtinOptionsType=schema.BuiltinOptions.FullyConnectedOptions,
+            builtinOptions=schema.FullyConnectedOptionsT(),
+        ),
+    ]
+    codes = [
+        schema.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=code)
+        for code in (schema.BuiltinOperator.MEAN, schema.BuiltinOperator.FULLY_CONNECTED)
+    ]
+    graph = schema.SubGraphT(tensors=tensors, inputs=[0], outputs=[5], operators=operators)
+    model = schema.ModelT(version=3, operatorCodes=codes, subgraphs=[graph], buffers=buffers)
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(builder.Output())
+    return path
+
+
+def test_a_tflite_file_of_any_size_is_adopted_for_one(bright_and_dark: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="the extra 'litert' is not installed")
+    # The ending may be in capitals, as on cameras and on Windows.
+    network, out = _open_tflite(tmp_path / "lamp.TFLITE"), tmp_path / "models"
+    adopted = _adopt(network, bright_and_dark, out, "--input-range", "0..255", "--image-size", "96")
+    assert adopted.exit_code == 0, adopted.stderr
+    path = out / "lamp.TFLITE"
+    assert read(path).input.height == 96
+    for name in ("OFF", "ON"):
+        for image in sorted((bright_and_dark / "test" / name).iterdir()):
+            assert Classifier(path).predict(image).label == name
+    assert CliRunner().invoke(app, ["verify", str(path)]).exit_code == 0
+    told = CliRunner().invoke(app, ["info", str(path)])
+    assert "MEAN 1, FULLY_CONNECTED 1" in told.stdout
+    bare = CliRunner().invoke(app, ["info", str(network)])
+    assert "?x?x?x3 float32" in bare.stdout and "--input-shape image=1x224x224x3" in bare.stdout
+    usual = _adopt(network, bright_and_dark, tmp_path / "usual", "--input-range", "0..255")
+    assert "any size (?x?x?x3); adopted for 224 x 224 pixels. Give --image-size" in usual.stderr
+
+
+def test_how_a_range_is_used_for_other_channels_is_said(bright_and_dark: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    dense = onnx.helper.make_node("Gemm", ["means", "weights", "bias"], ["scores"])
+    output = onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [1, 2])
+    weights = {"weights": [[0, 12.0]], "bias": [0, 12 * (0.485 - 115 / 255) / 0.229]}
+    grey = _make(tmp_path / "grey.onnx", [dense], output, weights, channels=1)
+    one = _adopt(grey, bright_and_dark, tmp_path / "one", "--input-range", "imagenet", "--accept-input-range")
+    assert "takes images of 1 channel; of --input-range imagenet the numbers of red are used" in one.stderr
+    weights = {"weights": [[0, 4.0]] * 3, "bias": [0, -12 * (115 / 255 - 0.5) / 0.25]}
+    colour = _make(tmp_path / "colour.onnx", [dense], output, weights)
+    three = _adopt(colour, bright_and_dark, tmp_path / "three", "--input-range", "mean=0.5;std=0.25")
+    assert "of 3 channels; mean and standard deviation of --input-range are used for each" in three.stderr
+    assert (one.exit_code, three.exit_code) == (0, 0)
+
+
 def test_shares_without_validation_are_refused_with_others(
     network: Path, bright_and_dark: Path, tmp_path: Path
 ) -> None:
@@ -209,6 +342,8 @@ def test_shares_without_validation_are_refused_with_others(
         (("--input-range", "imagenet", "--layout", "nhwc"), "an image of 32 channels"),
         (("--input-range", "imagenet", "--image-size", "96"), "32 x 32, which"),
         (("--input-range", "nonsense"), "the input range is 'nonsense'"),
+        (("--input-range", "0..1e39"), "a factor and an addend of at most 1,000,000"),
+        (("--input-range", "mean=0;std=1e-300"), "a factor and an addend of at most 1,000,000"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(
@@ -230,8 +365,10 @@ def test_a_file_that_has_a_spec_or_other_outputs_is_refused(
     assert own.exit_code == other.exit_code == ExitCode.FAILED
 
 
-def _make(path: Path, nodes: list[Any], output: Any, initial: Mapping[str, Any], side: int = 32) -> Path:
-    """An ONNX file that takes an image of three channels first, with its mean in ``means``, shape (1, 3)."""
+def _make(
+    path: Path, nodes: list[Any], output: Any, initial: Mapping[str, Any], side: int = 32, channels: int = 3
+) -> Path:
+    """An ONNX file that takes an image, channels first, with its means in ``means``, shape (1, channels)."""
     onnx = pytest.importorskip("onnx")
     helper, number = onnx.helper, onnx.TensorProto.FLOAT
     graph = helper.make_graph(
@@ -241,7 +378,7 @@ def _make(path: Path, nodes: list[Any], output: Any, initial: Mapping[str, Any],
             *nodes,
         ],
         "graph",
-        [helper.make_tensor_value_info("image", number, [1, 3, side, side])],
+        [helper.make_tensor_value_info("image", number, [1, channels, side, side])],
         [output],
         [onnx.numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in initial.items()],
     )
@@ -258,7 +395,7 @@ _WEIGHTS = {"weights": np.array([[0, 1], [0, 0], [0, 0]]), "bias": np.array([0, 
         ("squeezed", "a tensor of two axes, 1 x classes"),
         ("whole numbers", "a tensor of two axes, 1 x classes"),
         ("two sigmoids", "scores of 0 to 1 that do not sum to 1"),
-        ("not a number", "scores that are not finite numbers"),
+        ("not a number", "gives a score that is not a finite number for"),
         ("too large", "takes images of 4,096 x 4,096 pixels"),
     ],
 )

@@ -100,7 +100,9 @@ def _nan(trial: Scaling, pixels: npt.NDArray[np.uint8], temperature: float = 1.0
 
 
 def test_nan_is_refused_where_no_scaling_is_given(dataset: Dataset) -> None:
-    with pytest.raises(ConversionError, match=r"own\.keras gives no finite probability for 80 of 80 images"):
+    with pytest.raises(
+        ConversionError, match=r"own\.keras gives a score that is not a finite number for 80 of 80 images"
+    ):
         _check(None, _nan, dataset)
 
 
@@ -137,7 +139,9 @@ def test_a_network_of_nan_is_refused_in_one_line_and_leaves_nothing(
     words = ["export", str(tmp_path / "nan.keras"), "--data", str(shades), "--out", str(tmp_path / "models")]
     done = CliRunner().invoke(app, [*words, "--input-range", "0..1", *accept])
     assert done.exit_code == 3, done.output
-    assert "nan.keras gives no finite probability for 80 of 80 images; expected" in " ".join(done.stderr.split())
+    assert "nan.keras gives a score that is not a finite number for 80 of 80 images; expected" in " ".join(
+        done.stderr.split()
+    )
     assert not (tmp_path / "models").exists()
 
 

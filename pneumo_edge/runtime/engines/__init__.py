@@ -22,7 +22,7 @@ from pneumo_edge.runtime import forks
 from pneumo_edge.runtime.engines.graph import Graph
 from pneumo_edge.runtime.engines.tensors import Given, Shape, TensorInfo
 from pneumo_edge.runtime.engines.tensors import Tensor as Tensor
-from pneumo_edge.spec import ONNX, SUFFIXES_IN_WORDS, TFLITE
+from pneumo_edge.spec import ONNX, SUFFIXES_IN_WORDS, TFLITE, suffix_of
 
 Probabilities = npt.NDArray[np.float32]
 #: Outputs of a model for one image, by name: float32 of shape (values,).
@@ -150,7 +150,7 @@ ENGINES: dict[str, EngineInfo] = {
 
 def engines_for(path: Path) -> tuple[EngineInfo, ...]:
     """Return the engines that run this kind of file, best first, installed or not."""
-    return tuple(row for row in ENGINES.values() if row.suffix == path.suffix)
+    return tuple(row for row in ENGINES.values() if row.suffix == suffix_of(path))
 
 
 def installed_engines_for(path: Path) -> tuple[EngineInfo, ...]:

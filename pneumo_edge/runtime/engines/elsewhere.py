@@ -1,7 +1,8 @@
 """Runs an engine in a child process, if its library conflicts with a library that this process has imported.
 
-The child is ``python -m pneumo_edge.runtime.engines.elsewhere PATH ENGINE THREADS``. It reports what it has loaded.
-Then it reads tensors from standard input and writes the arrays of all outputs to standard output, until its input ends.
+The child is ``python -m pneumo_edge.runtime.engines.elsewhere PATH ENGINE THREADS GIVEN``. It reports what it has
+loaded. Then it reads tensors from standard input and writes the arrays of all outputs to standard output, until its
+input ends.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pneumo_edge._util import children, records
 from pneumo_edge.errors import ModelFileError, PneumoEdgeError
 from pneumo_edge.runtime.engines import ENGINES, Delegation, Engine, Outputs, Probabilities, Tensor, load
 from pneumo_edge.runtime.engines.graph import Graph
+from pneumo_edge.runtime.engines.tensors import Given
 from pneumo_edge.spec import PROBABILITY
 
 _RUN, _GRAPH = b"R", b"G"
@@ -101,13 +103,20 @@ class EngineElsewhere:
             ) from error
 
 
-def load_elsewhere(path: Path, name: str, threads: int) -> EngineElsewhere:
+def load_elsewhere(path: Path, name: str, threads: int, given: Given) -> EngineElsewhere:
     """Load a model file on an engine, by name, in a process that lives as long as the returned object.
+
+    Args:
+        path: The model file.
+        name: The engine.
+        threads: Threads for one inference.
+        given: The shape of an image input with open axes.
 
     Raises:
         ModelFileError: The engine refuses the file, or its process died.
     """
-    child = children.start("-m", __name__, str(path.absolute()), name, str(threads), errors="shown")
+    told = records.dumps(given, indent=None)
+    child = children.start("-m", __name__, str(path.absolute()), name, str(threads), told, errors="shown")
     try:
         engine = EngineElsewhere(name, path, threads, child)
     except BaseException:
@@ -133,11 +142,11 @@ def _read_array(stream: IO[bytes], shape: tuple[int, ...], dtype: str) -> Any:
     return array
 
 
-def main(path: str, name: str, threads: str) -> None:
+def main(path: str, name: str, threads: str, given: str) -> None:
     """Load a model file, and answer until standard input ends."""
     with children.answering() as stream:
         try:
-            engine = load(Path(path), ENGINES[name], int(threads))
+            engine = load(Path(path), ENGINES[name], int(threads), records.loads(Given, given.encode()))
         except PneumoEdgeError as error:
             _say(stream, _Loaded(error=(error.given, error.expected, error.remedy)))
             return

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge._util import native_output
+from pneumo_edge.errors import ModelFileError
 from pneumo_edge.runtime.engines import Delegation, Outputs, Probabilities, Tensor, graph, tensors
 from pneumo_edge.runtime.engines.tensors import Given, Shape, TensorInfo
 from pneumo_edge.spec import PROBABILITY
@@ -45,8 +46,15 @@ class InterpreterModel:
             self._interpreter = interpreter_class(model_path=spelled, num_threads=threads)
             self.inputs = tuple(map(_describe, self._interpreter.get_input_details()))
             #: Shapes of inputs that are not those of the file, by index.
-            self._resized = dict(self._new_shapes(given))
-            self._allocate(self._interpreter)
+            self._resized: dict[int, Shape] = {}
+            #: Why the inputs have no shape. Such a file is described, and not run.
+            self._unsettled: ModelFileError | None = None
+            try:
+                self._resized.update(self._new_shapes(given))
+            except ModelFileError as error:
+                self._unsettled = error
+            else:
+                self._allocate(self._interpreter)
         self._input_details = self._interpreter.get_input_details()
         self._output_details = self._interpreter.get_output_details()
         self.outputs = tuple(map(_describe, self._output_details))
@@ -54,6 +62,8 @@ class InterpreterModel:
     @property
     def shapes(self) -> dict[str, Shape]:
         """See :class:`pneumo_edge.runtime.engines.AnyModel`."""
+        if self._unsettled:
+            raise self._unsettled
         return {each["name"]: _shape(each) for each in self._input_details}
 
     def _new_shapes(self, given: Given) -> Iterator[tuple[int, Shape]]:
@@ -88,6 +98,7 @@ class InterpreterModel:
 
     def read_graph(self) -> graph.Graph:
         """Read the graph without running it; see :class:`pneumo_edge.runtime.engines.Engine`."""
+        self.shapes  # noqa: B018 - raises where a size is open
         operators, _ = self._operators()
         shapes = {tensor["index"]: _shape(tensor) for tensor in self._allocated().get_tensor_details()}
         return graph.summarise(
@@ -121,6 +132,7 @@ class InterpreterEngine(InterpreterModel):
 
     def __init__(self, name: str, version: str, interpreter_class: Any, path: Path, threads: int, given: Given) -> None:
         super().__init__(name, version, interpreter_class, path, threads, given)
+        self.shapes  # noqa: B018 - raises where a size is open
         (image,) = self._input_details
         probability, *others = self._output_details
         self._input = image["index"]

@@ -27,7 +27,7 @@ def load(path: Path, threads: int, given: Given) -> InterpreterEngine | EngineEl
         # Beside TensorFlow it fails with "vector::reserve", because symbols of the two libraries clash.
         from pneumo_edge.runtime.engines import elsewhere
 
-        return elsewhere.load_elsewhere(path, "tflite-runtime", threads)
+        return elsewhere.load_elsewhere(path, "tflite-runtime", threads, given)
     return InterpreterEngine("tflite-runtime", __version__, Interpreter, path, threads, given)
 
 
