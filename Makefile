@@ -36,10 +36,12 @@ RECIPE ?= robust
 RUNS_IN ?= runs
 # How many phantom images large-data draws and trains on.
 IMAGES ?= 120000
+# What is compared in the browser.
+BROWSER_MODELS ?= mobilenetv2 efficientnetb0
 # Model files whose verdicts are compared between machines, beside the bundled ones.
 MODELS ?= models
 
-.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-shortcuts score-faults drift-trials scale-benchmark network-simulation recipe-selection counterfactual-files train-seeds several-devices training-table formats-table matrix own-networks mixed-precision sensitivity report-reproduction \
+.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-shortcuts score-faults drift-trials scale-benchmark network-simulation recipe-selection counterfactual-files train-seeds several-devices training-table formats-table matrix browser own-networks mixed-precision sensitivity report-reproduction \
 	device-speed serve-load report-picture repeat benchmark-pages uncertain uncertain-rule kill-training kill-study mutate-documents fuzz processors arm64 clean
 .DEFAULT_GOAL := help
 
@@ -151,6 +153,9 @@ several-devices: $(READY) ## Train a small network with ten seeds on one device 
 
 training-table: $(READY) ## Put the runs in results/training into docs/training-results.md
 	$(BIN)/python -m tools.training_table
+
+browser: $(READY) ## Compare the site in headless Chromium with Python; keep results/web and the tables in docs/how-to/web.md (DATA=, BROWSER_MODELS=)
+	$(BIN)/python -m tools.browser $(if $(DATA),$(BROWSER_MODELS) --data "$(DATA)")
 
 own-networks: $(READY) ## Train and export networks of keras.applications as users do; keep results/own-networks and the table in docs/how-to/own-keras-model.md (DATA=, WEIGHTS=)
 	CUDA_VISIBLE_DEVICES=-1 $(BIN)/python -m tools.own_networks $(OPTIONS)

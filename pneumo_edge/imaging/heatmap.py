@@ -28,6 +28,7 @@ FULL = 12.0
 #: Of the colour over the X-ray, at :data:`FULL`; half of that and more has it, less has less.
 _OPACITY = 0.6
 _LEVELS = 256
+_STEPS = np.linspace(0, 1, _LEVELS)
 
 
 def draw(image: Image.Image, heatmap: npt.NDArray[np.float32]) -> Image.Image:
@@ -47,15 +48,23 @@ def draw(image: Image.Image, heatmap: npt.NDArray[np.float32]) -> Image.Image:
     # In 8 bits before it is enlarged, because an X-ray may have millions of pixels.
     levels = Image.fromarray(np.rint(share * (_LEVELS - 1)).astype(np.uint8))
     levels = levels.resize(image.size, Image.Resampling.BILINEAR)
-    steps = np.linspace(0, 1, _LEVELS)
-    opacity = np.rint(255 * _OPACITY * np.minimum(2 * steps, 1)).astype(int)
-    anchors = np.linspace(0, 1, len(_INFERNO))
-    palette = np.stack([np.interp(steps, anchors, channel) for channel in zip(*_INFERNO, strict=True)], axis=-1)
-    mask = levels.point(opacity.tolist())
-    levels.putpalette(np.rint(palette).astype(np.uint8).tobytes())
+    mask = levels.point(opacities().tolist())
+    levels.putpalette(colours().tobytes())
     picture = Image.composite(levels.convert("RGB"), image.convert("RGB"), mask)
     picture.info.clear()
     return picture
+
+
+def colours() -> npt.NDArray[np.uint8]:
+    """The colour of each of 256 levels of a heatmap, of shape (256, 3), RGB."""
+    anchors = np.linspace(0, 1, len(_INFERNO))
+    palette = [np.interp(_STEPS, anchors, channel) for channel in zip(*_INFERNO, strict=True)]
+    return np.rint(np.stack(palette, axis=-1)).astype(np.uint8)
+
+
+def opacities() -> npt.NDArray[np.uint8]:
+    """How much of the X-ray each of 256 levels covers, of shape (256,): 0 nothing, 255 all."""
+    return np.rint(255 * _OPACITY * np.minimum(2 * _STEPS, 1)).astype(np.uint8)
 
 
 def save(picture: Image.Image, path: Path) -> None:

@@ -8,15 +8,17 @@ from pathlib import Path
 from string import Template
 
 from pneumo_edge import __version__
+from pneumo_edge._util.assets import ASSETS
 from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.service import openapi
 from pneumo_edge.service.limits import Limits
 
+_HERE = Path(__file__).parent
 _FILES = {
-    "/": ("page.html", "text/html"),
-    "/style.css": ("style.css", "text/css"),
-    "/script.js": ("script.js", "text/javascript"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/": (_HERE / "page.html", "text/html"),
+    "/style.css": (ASSETS / "style.css", "text/css"),
+    "/script.js": (_HERE / "script.js", "text/javascript"),
+    "/icon.svg": (ASSETS / "icon.svg", "image/svg+xml"),
 }
 
 
@@ -45,8 +47,8 @@ def render(classifier: Classifier, limits: Limits, needs_token: bool = False) ->
     }
     escaped = {name: html.escape(text) for name, text in facts.items()}
     rendered = {}
-    for path, (name, media_type) in _FILES.items():
-        text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    for path, (source, media_type) in _FILES.items():
+        text = source.read_text(encoding="utf-8")
         content = Template(text).substitute(escaped) if media_type == "text/html" else text
         rendered[path] = File(content.encode(), media_type)
     return rendered

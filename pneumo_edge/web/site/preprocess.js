@@ -144,8 +144,13 @@ function tablesOf({ channels, dtype, scaling }) {
   }));
 }
 
-/** As numpy.rint and IEEE 754 round; Math.round rounds halves up. */
-function roundHalfToEven(value) {
+/**
+ * Round as numpy.rint and IEEE 754 do; Math.round rounds halves up.
+ *
+ * @param {number} value Any number.
+ * @returns {number} The nearest whole number; of two, the even one.
+ */
+export function roundHalfToEven(value) {
   const floor = Math.floor(value);
   const rest = value - floor;
   if (rest !== 0.5) return Math.round(value);

@@ -1,0 +1,69 @@
+// The inference libraries: each opens a model file, and runs a tensor. They lie in runtime/, see pneumo_edge/web/runtimes.py.
+
+// More threads than these take longer on phones, whose other cores are slow.
+const MOST_THREADS = 4;
+
+/** How many threads a runtime may use: several only where the page is isolated, since they share memory. */
+export function threadsHere() {
+  return globalThis.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, MOST_THREADS) : 1;
+}
+
+/**
+ * Open a model file.
+ *
+ * @param {{runtime: string, outputs: string[]}} model Its entry in models.json; `outputs` names the outputs in order.
+ * @param {Uint8Array} bytes The file.
+ * @param {number[]} shape Shape of its input.
+ * @param {number} threads Threads for one inference.
+ * @returns {Promise<{name: string, run: function(TypedArray): Promise<Object<string, ArrayLike<number>>>}>} `run` takes
+ *   the tensor's values and gives the outputs by name.
+ */
+export function open(model, bytes, shape, threads) {
+  return { litert: openLiteRt, onnxruntime: openOnnxRuntime }[model.runtime](model, bytes, shape, threads);
+}
+
+async function openOnnxRuntime(model, bytes, shape, threads) {
+  const ort = await import("./runtime/onnxruntime/ort.js");
+  const base = new URL("runtime/onnxruntime/", self.location.href);
+  ort.env.logLevel = "fatal";
+  ort.env.wasm.numThreads = threads;
+  ort.env.wasm.wasmPaths = { mjs: new URL("ort-wasm.js", base).href, wasm: new URL("ort-wasm.wasm", base).href };
+  const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
+  const { type } = session.inputMetadata[0];
+  return {
+    name: `onnxruntime-web ${ort.env.versions.web}, WebAssembly, ${counted(threads)}`,
+    async run(tensor) {
+      const found = await session.run({ [session.inputNames[0]]: new ort.Tensor(type, tensor, shape) });
+      return Object.fromEntries(model.outputs.map((name, index) => [name, found[session.outputNames[index]].data]));
+    },
+  };
+}
+
+let liteRt;
+
+async function openLiteRt(model, bytes, shape, threads) {
+  const library = await import("./runtime/litert/index.js");
+  const base = new URL("runtime/litert/wasm/", self.location.href).href;
+  const isThreaded = threads > 1 && await library.supportsFeature("relaxedSimd");
+  liteRt ??= await library.loadLiteRt(base, { threads: isThreaded });
+  const used = isThreaded ? threads : 1;
+  const compiled = await library.loadAndCompile(bytes, { accelerator: "wasm", cpuOptions: { numThreads: used } });
+  const names = compiled.getOutputDetails().map((each) => each.name);
+  return {
+    name: `LiteRT.js, WebAssembly, ${counted(used)}`,
+    async run(tensor) {
+      const input = new library.Tensor(tensor, shape);
+      const found = await compiled.run([input]);
+      input.delete();
+      const outputs = {};
+      found.forEach((each, index) => {
+        // The probabilities come first in the file; the other outputs have their names.
+        outputs[model.outputs.includes(names[index]) ? names[index] : model.outputs[index]] = each.toTypedArray().slice();
+        each.delete();
+      });
+      return outputs;
+    },
+  };
+}
+
+const counted = (threads) => (threads === 1 ? "1 thread" : `${threads} threads`);
