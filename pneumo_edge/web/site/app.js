@@ -15,6 +15,8 @@ const REMARKS = {
 };
 // That the page was reloaded by itself, which it does once.
 const RELOADED = "pneumo-edge-reloaded";
+// How long a service worker that is active may take to take over this page.
+const CLAIM_MS = 2000;
 let site, worker, model, latest = 0, shown;
 
 /** Ask the worker, and wait for its answer. */
@@ -56,25 +58,36 @@ async function start() {
 
 /** The service worker keeps the site for later visits without a network, and isolates the page for threads. */
 async function installWorkerForOffline() {
-  if (!("serviceWorker" in navigator)) return;
   try {
-    await navigator.serviceWorker.register("sw.js");
-    await navigator.serviceWorker.ready;
-    if (!navigator.serviceWorker.controller) {
-      await new Promise((resolve) => navigator.serviceWorker.addEventListener("controllerchange", resolve, { once: true }));
+    const registration = await navigator.serviceWorker.register("sw.js");
+    await settled(registration.installing);
+    if (registration.active && !navigator.serviceWorker.controller) await controlled();
+    const isControlled = Boolean(navigator.serviceWorker.controller);
+    if (isControlled && !self.crossOriginIsolated && !sessionStorage.getItem(RELOADED)) {
+      sessionStorage.setItem(RELOADED, "yes");
+      location.reload();
+      await new Promise(() => {});
     }
   } catch {
     // Such as in a private window of some browsers: the page works, with a network.
-    return;
-  }
-  if (!self.crossOriginIsolated && !sessionStorage.getItem(RELOADED)) {
-    sessionStorage.setItem(RELOADED, "yes");
-    location.reload();
-    await new Promise(() => {});
   }
 }
 
-async function openModel(index) {
+/** Wait until a service worker is active or has failed. */
+const settled = (installing) => installing && new Promise((resolve) => {
+  installing.addEventListener("statechange", () => {
+    if (["activated", "redundant"].includes(installing.state)) resolve();
+  });
+});
+
+/** Wait until the service worker has taken over this page; it does not where the user reloads past the cache. */
+const controlled = () => new Promise((resolve) => {
+  navigator.serviceWorker.addEventListener("controllerchange", resolve, { once: true });
+  setTimeout(resolve, CLAIM_MS);
+});
+
+/** Open a model; `note` is shown when it is ready. */
+async function openModel(index, note = "") {
   const mine = ++latest;
   const isLatest = () => mine === latest;
   model = site.models[index];
@@ -82,19 +95,28 @@ async function openModel(index) {
   at("status").textContent = "Loading the model ...";
   drop.inert = true;
   delete document.body.dataset.ready;
-  const { spec } = model;
+  const { spec, runtime: library } = model;
+  // onnxruntime-web for WebGPU is another, twice as large file.
+  at("accelerator").hidden = !(navigator.gpu && library === "litert");
+  const gpu = at("gpu").checked && !at("accelerator").hidden;
   at("source").textContent = spec.data.real ? "X-rays" : "PHANTOM images, not X-rays; do not use it on patients";
   try {
-    const { runtime, difference, milliseconds } = await ask("open", { model, limits: site.limits });
+    const { runtime, difference, milliseconds } = await ask("open", { model, limits: site.limits, gpu });
     if (!isLatest()) return;
     at("runtime").textContent = runtime;
     at("compared").textContent = difference.toPrecision(2);
     at("facts").hidden = false;
     at("status").textContent = `Ready in ${(milliseconds / 1000).toFixed(1)} s.`;
     drop.inert = false;
+    if (note) warn(note);
     document.body.dataset.ready = model.name;
   } catch (error) {
-    if (isLatest()) fail(error.message);
+    if (!isLatest()) return;
+    fail(error.message);
+    if (gpu) {
+      at("gpu").checked = false;
+      await openModel(index, error.message);
+    }
   }
 }
 
@@ -161,6 +183,10 @@ function draw() {
 
 function fail(message) {
   at("status").textContent = "";
+  warn(message);
+}
+
+function warn(message) {
   at("error").textContent = message;
   at("error").hidden = false;
 }
@@ -181,7 +207,7 @@ const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const milliseconds = (time) => `${time.toFixed(1)} ms`;
 
 at("overlay").addEventListener("change", draw);
-at("model").addEventListener("change", (event) => openModel(Number(event.target.value)));
+for (const id of ["model", "gpu"]) at(id).addEventListener("change", () => openModel(Number(at("model").value)));
 file.addEventListener("change", () => {
   if (file.files.length) classify(file.files[0]);
   // So that the same file can be chosen again.

@@ -14,15 +14,15 @@ export function threadsHere() {
  * @param {{runtime: string, outputs: string[]}} model Its entry in models.json; `outputs` names the outputs in order.
  * @param {Uint8Array} bytes The file.
  * @param {number[]} shape Shape of its input.
- * @param {number} threads Threads for one inference.
+ * @param {{threads: number, gpu: boolean}} how Threads for one inference; whether to use the GPU, by WebGPU.
  * @returns {Promise<{name: string, run: function(TypedArray): Promise<Object<string, ArrayLike<number>>>}>} `run` takes
  *   the tensor's values and gives the outputs by name.
  */
-export function open(model, bytes, shape, threads) {
-  return { litert: openLiteRt, onnxruntime: openOnnxRuntime }[model.runtime](model, bytes, shape, threads);
+export function open(model, bytes, shape, how) {
+  return { litert: openLiteRt, onnxruntime: openOnnxRuntime }[model.runtime](model, bytes, shape, how);
 }
 
-async function openOnnxRuntime(model, bytes, shape, threads) {
+async function openOnnxRuntime(model, bytes, shape, { threads }) {
   const ort = await import("./runtime/onnxruntime/ort.js");
   const base = new URL("runtime/onnxruntime/", self.location.href);
   ort.env.logLevel = "fatal";
@@ -41,26 +41,29 @@ async function openOnnxRuntime(model, bytes, shape, threads) {
 
 let liteRt;
 
-async function openLiteRt(model, bytes, shape, threads) {
+async function openLiteRt(model, bytes, shape, { threads, gpu }) {
   const library = await import("./runtime/litert/index.js");
   const base = new URL("runtime/litert/wasm/", self.location.href).href;
   const isThreaded = threads > 1 && await library.supportsFeature("relaxedSimd");
   liteRt ??= await library.loadLiteRt(base, { threads: isThreaded });
   const used = isThreaded ? threads : 1;
-  const compiled = await library.loadAndCompile(bytes, { accelerator: "wasm", cpuOptions: { numThreads: used } });
+  const accelerator = gpu ? "webgpu" : "wasm";
+  const compiled = await library.loadAndCompile(bytes, { accelerator, cpuOptions: { numThreads: used } });
+  if (gpu && !compiled.isFullyAccelerated) throw new Error("The GPU of this browser does not run this model.");
   const names = compiled.getOutputDetails().map((each) => each.name);
   return {
-    name: `LiteRT.js, WebAssembly, ${counted(used)}`,
+    name: gpu ? "LiteRT.js, WebGPU" : `LiteRT.js, WebAssembly, ${counted(used)}`,
     async run(tensor) {
       const input = new library.Tensor(tensor, shape);
       const found = await compiled.run([input]);
       input.delete();
       const outputs = {};
-      found.forEach((each, index) => {
+      for (const [index, each] of found.entries()) {
         // The probabilities come first in the file; the other outputs have their names.
-        outputs[model.outputs.includes(names[index]) ? names[index] : model.outputs[index]] = each.toTypedArray().slice();
+        const name = model.outputs.includes(names[index]) ? names[index] : model.outputs[index];
+        outputs[name] = (await each.data()).slice();
         each.delete();
-      });
+      }
       return outputs;
     },
   };
