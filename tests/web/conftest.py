@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from pneumo_edge.errors import InstallationError
 from pneumo_edge.web import build, runtimes
 from tests.web.serving import Server
+
+_NO_NETWORK = re.compile("EAI_AGAIN|ENOTFOUND|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|network")
 
 
 @pytest.fixture(scope="session")
@@ -20,12 +23,18 @@ def node() -> str:
 
 
 @pytest.fixture(scope="session")
-def modules() -> Path:
-    """The WebAssembly runtimes, fetched by npm once for all tests and later runs."""
+def modules(make_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """The WebAssembly runtimes, which npm fetches into the cache of this user."""
+    if not shutil.which("npm"):
+        pytest.skip("npm is not installed")
     try:
-        return runtimes.find(None)
+        # Several test processes must not fetch them at the same time.
+        make_once("web-runtimes", lambda folder: runtimes.find(None))
     except InstallationError as error:
-        pytest.skip(f"the WebAssembly runtimes are not to be had: {error}")
+        if _NO_NETWORK.search(str(error)):
+            pytest.skip(f"the npm registry cannot be reached: {error}")
+        raise
+    return runtimes.find(None)
 
 
 @pytest.fixture(scope="session")

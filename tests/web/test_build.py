@@ -11,6 +11,9 @@ import pytest
 
 from pneumo_edge.errors import ArgumentError, InstallationError
 from pneumo_edge.web import build, runtimes
+from tests import pages
+
+_PAGE = pages.REPOSITORY / "docs" / "how-to" / "web.md"
 
 
 def _web(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -24,6 +27,13 @@ def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "with other files in it" in done.stderr
     assert (tmp_path / "thesis.txt").exists()
+
+
+def test_the_page_of_the_documentation_works_as_written(modules: Path, tmp_path: Path) -> None:
+    blocks = [block for block in pages.blocks(_PAGE) if block.reason == "tests/web/test_build.py"]
+    assert len(blocks) == 1
+    pages.run(blocks[0], tmp_path)
+    assert (tmp_path / "site" / "index.html").is_file()
 
 
 def test_two_models_of_one_name_are_refused(tiny_models: Path, tmp_path: Path) -> None:
