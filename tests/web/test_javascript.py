@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
@@ -21,6 +22,8 @@ from pneumo_edge.spec import ConformalSpec, InputSpec, ModelSpec, ScalingSpec
 from tests import specs
 
 _SITE = Path(web.__file__).with_name("site")
+#: Pillow before 13 has another order of passes for tall images.
+_MOST_DIFFERENCE = 0 if int(PIL.__version__.split(".")[0]) >= 13 else 1
 _PROGRAM = """
 const { readFileSync } = require("node:fs");
 const bytes = (text) => new Uint8Array(Buffer.from(text, "base64"));
@@ -66,7 +69,9 @@ def test_the_resize_is_that_of_pillow(node: str) -> None:
     )  # fmt: skip
     for size, picture, text in zip(sizes, pictures, found, strict=True):
         expected = Image.fromarray(picture).resize(size[2:], Image.Resampling.BILINEAR)
-        assert base64.b64decode(text) == expected.tobytes(), size
+        got = np.frombuffer(base64.b64decode(text), np.uint8).reshape(expected.size[::-1])
+        difference = np.abs(got.astype(int) - np.asarray(expected, int))
+        assert difference.max() <= _MOST_DIFFERENCE, size
 
 
 def test_grey_is_that_of_pillow(node: str) -> None:
