@@ -59,12 +59,12 @@ def colours() -> npt.NDArray[np.uint8]:
     """The colour of each of 256 levels of a heatmap, of shape (256, 3), RGB."""
     anchors = np.linspace(0, 1, len(_INFERNO))
     palette = [np.interp(_STEPS, anchors, channel) for channel in zip(*_INFERNO, strict=True)]
-    return np.rint(np.stack(palette, axis=-1)).astype(np.uint8)
+    return np.asarray(np.rint(np.stack(palette, axis=-1)), np.uint8)
 
 
 def opacities() -> npt.NDArray[np.uint8]:
     """How much of the X-ray each of 256 levels covers, of shape (256,): 0 nothing, 255 all."""
-    return np.rint(255 * _OPACITY * np.minimum(2 * _STEPS, 1)).astype(np.uint8)
+    return np.asarray(np.rint(255 * _OPACITY * np.minimum(2 * _STEPS, 1)), np.uint8)
 
 
 def save(picture: Image.Image, path: Path) -> None:

@@ -141,7 +141,8 @@ def test_the_answer_is_that_of_the_classifier(node: str) -> None:
 def test_scores_become_the_probabilities_of_the_classifier(node: str, scores: Any) -> None:
     spec = replace(specs.make_spec("tiny", "fp32"), scores=scores)
     drawn = np.random.default_rng(4).normal(0, 30, (20, spec.score_count)).astype(np.float32)
-    drawn = np.abs(drawn) % 1 if scores == "probability" else drawn
+    if scores == "probability":
+        np.copyto(drawn, np.abs(drawn) % 1)
     text = json.loads(records.dumps(spec))
     found = _ask(node, [("answer", [text, {"probability": values.tolist()}]) for values in drawn])
     expected = [as_probabilities(values, spec.scores) for values in drawn]

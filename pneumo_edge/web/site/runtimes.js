@@ -45,7 +45,12 @@ async function openLiteRt(model, bytes, shape, { threads, gpu }) {
   const library = await import("./runtime/litert/index.js");
   const base = new URL("runtime/litert/wasm/", self.location.href).href;
   const isThreaded = threads > 1 && await library.supportsFeature("relaxedSimd");
-  liteRt ??= await library.loadLiteRt(base, { threads: isThreaded });
+  if (!liteRt) {
+    // In a worker, it looks for its files beside the worker. It notes each step as an error on the console.
+    self.Module = { locateFile: (name) => base + name, printErr() {} };
+    if (isThreaded) self.Module.mainScriptUrlOrBlob = `${base}litert_wasm_threaded_internal.js`;
+    liteRt = await library.loadLiteRt(base, { threads: isThreaded });
+  }
   const used = isThreaded ? threads : 1;
   const accelerator = gpu ? "webgpu" : "wasm";
   const compiled = await library.loadAndCompile(bytes, { accelerator, cpuOptions: { numThreads: used } });
