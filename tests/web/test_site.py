@@ -160,6 +160,7 @@ def _with_gamma(png: bytes) -> bytes:
     return png[:33] + (4).to_bytes(4) + body + zlib.crc32(body).to_bytes(4) + png[33:]
 
 
+@pytest.mark.slow
 def test_pixels_are_those_of_python(open_page: Open) -> None:
     pictures = _pictures()
     page = open_page()
@@ -174,13 +175,19 @@ def test_pixels_are_those_of_python(open_page: Open) -> None:
             assert difference.max() <= 1, f"{kind}, {stage}: {difference.max()}"
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.slow
 @pytest.mark.parametrize("model", _MODELS)
-def test_answers_are_those_of_python(open_page: Open, tiny_models: Path, model: str, threads: int) -> None:
+def test_answers_are_those_of_python(open_page: Open, tiny_models: Path, model: str) -> None:
     classifier, pictures = Classifier(tiny_models / model), list(_pictures().values())
     page = open_page()
     # The service worker has isolated the page, although the server sends no such header.
     assert page.evaluate("self.crossOriginIsolated")
+    for threads in (1, 2):
+        _check_answers(page, classifier, pictures, threads)
+
+
+def _check_answers(page: Page, classifier: Classifier, pictures: list[bytes], threads: int) -> None:
+    model = classifier.path.name
     for content, found in zip(pictures, _ask(page, model, "classify", pictures, threads), strict=True):
         expected = classifier.predict(content, explain=True)
         assert found["label"] == expected.label
@@ -259,6 +266,7 @@ def _damaged() -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_each_damaged_file_ends_in_one_sentence(open_page: Open) -> None:
     files = _damaged()
     page = open_page()
@@ -308,8 +316,12 @@ def test_the_keyboard_is_enough(open_page: Open, tmp_path: Path) -> None:
     assert not page.get_by_role("checkbox", name="Heatmap").is_checked()
     page.keyboard.press("Shift+Tab")
     assert page.evaluate("document.activeElement.id") == "file"
-    page.keyboard.press("Shift+Tab")
-    assert page.evaluate("document.activeElement.id") == "model"
+    reached = []
+    for _ in range(2):
+        page.keyboard.press("Shift+Tab")
+        reached.append(page.evaluate("document.activeElement.id"))
+    # Between them is the choice of the GPU, where the browser has WebGPU.
+    assert "model" in reached
 
 
 @pytest.fixture
