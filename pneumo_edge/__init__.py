@@ -27,6 +27,7 @@ The functions and classes below are imported when they are first used: importing
 ``kit``        what a port to another language needs, and the check of such a port
 ``bundled``    the trained models in this package
 ``service``    the HTTP service
+``web``        the site that classifies in the browser
 ``cli``        the command line, one file per verb
 ``errors``     every error that a user can act on, and the exit codes
 =============  ========================================================================================
