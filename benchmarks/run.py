@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
-from pneumo_edge._util import extras
 from pneumo_edge._util.progress import bar
 from pneumo_edge._util.scratch import Scratch, scratch
 from pneumo_edge.benchmarks import machine, testset
@@ -36,7 +34,7 @@ from pneumo_edge.benchmarks.testset import PreparedTestSet
 from pneumo_edge.benchmarks.worker import Message
 from pneumo_edge.data.sources import Source
 from pneumo_edge.errors import MissingExtraError, ResultsError
-from pneumo_edge.runtime.engines import ENGINES, engines_for, import_engine
+from pneumo_edge.runtime.engines import ENGINES, USUAL, engines_for, import_engine
 from pneumo_edge.runtime.engines.tensors import Given
 from pneumo_edge.scoring.decoding import InputSize
 from pneumo_edge.scoring.models import BareFile, Model, ModelFile, Skipped, find_models, read_any
@@ -84,7 +82,7 @@ def run(
     measurements: Measurements,
     *,
     given: Given | None = None,
-    engines: Iterable[str] = tuple(ENGINES),
+    engines: Iterable[str] = USUAL,
     threads: Sequence[int] = (1,),
     tell: Callable[[Skipped], None] = lambda skipped: None,
 ) -> Results:
@@ -222,7 +220,8 @@ def _identity(
     jobs: Sequence[Job],
 ) -> Identity:
     """What must be equal for the measurements of an interrupted benchmark to be used."""
-    engines = {row.name: version(row.library) for row in ENGINES.values() if extras.is_installed(row.library)}
+    rows = [ENGINES[name] for name in dict.fromkeys([*USUAL, *(job.unit.engine for job in jobs)])]
+    engines = {row.name: row.version for row in rows if row.is_installed}
     return Identity(
         benchmark.settings,
         given,

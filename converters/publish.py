@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 
-from pneumo_edge._util import extras, files, processor
+from pneumo_edge._util import files, processor
 from pneumo_edge.converters import convert, metadata, proof
 from pneumo_edge.converters.prepare import Prepared
 from pneumo_edge.converters.proof import Origin, Proof
@@ -59,7 +58,7 @@ def publish(prepared: Prepared, row: Format, converted: Path, spec: ModelSpec, v
 def _origin(prepared: Prepared, row: Format) -> Origin:
     run = prepared.opened.run
     rows = [engines.ENGINES[name] for name in row.engines]
-    versions = {engine.name: version(engine.library) for engine in rows if extras.is_installed(engine.library)}
+    versions = {engine.name: engine.version for engine in rows if engine.is_installed}
     return Origin(
         run.backbone,
         prepared.checkpoint,

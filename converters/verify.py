@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge import formats
-from pneumo_edge._util import extras, processor, subprocesses
+from pneumo_edge._util import processor, subprocesses
 from pneumo_edge.converters import acceptance, proof, reference
 from pneumo_edge.converters.acceptance import Answers, Candidate, Comparison, Loaded, Measured
 from pneumo_edge.converters.reference import Reference
@@ -61,6 +61,7 @@ def verify(
     described: str,
     threshold: float | None = None,
     first_only: bool = False,
+    rows: Sequence[engines.EngineInfo] = (),
 ) -> Verified:
     """Run a file on every installed engine of its format, and check it against its bounds.
 
@@ -73,6 +74,7 @@ def verify(
             is used: the rule's choice may jump to another value that is as good, and with it many decisions, although
             probabilities hardly change.
         first_only: Run it on the first engine with one thread alone.
+        rows: The engines to run it on; by default those of its format that are installed.
 
     Raises:
         GateError: A check failed, or an engine returned values that are not probabilities.
@@ -80,9 +82,10 @@ def verify(
         MissingExtraError: None of the engines is installed.
     """
     row = candidate.row
-    info, threads = installed_engines(row)[0], _THREADS[0]
-    answers = acceptance.ask(acceptance.load(candidate, info, threads), reference)
-    decide = functools.partial(_verify_with, candidate, reference, answers, described, first_only)
+    rows = rows or installed_engines(row)
+    runs = [(info, threads) for info in rows for threads in _THREADS]
+    answers = acceptance.ask(acceptance.load(candidate, *runs[0]), reference)
+    decide = functools.partial(_verify_with, candidate, reference, answers, described, runs[:1] if first_only else runs)
     try:
         return decide(_decide_threshold(row, reference, answers, threshold))
     except GateError:
@@ -97,18 +100,17 @@ def _verify_with(
     reference: Reference,
     answers: Answers,
     described: str,
-    first_only: bool,
+    runs: Sequence[tuple[engines.EngineInfo, int]],
     threshold: float | None,
 ) -> Verified:
-    """Check a file with a threshold; ``answers`` are those on its first engine with one thread."""
+    """Check a file with a threshold on engines and threads; ``answers`` are those on the first of them."""
     row = candidate.row
-    (info, threads), *further = [(info, threads) for info in installed_engines(row) for threads in _THREADS]
-    first = acceptance.load(candidate, info, threads)
+    first = acceptance.load(candidate, *runs[0])
     held = [_hold_first(first, reference, answers, threshold)]
     # Free the memory for the next engine.
     del first
     fewer = reference.with_travelling(IMAGES_FURTHER_ON)
-    for info, threads in () if first_only else further:
+    for info, threads in runs[1:]:
         loaded = acceptance.load(candidate, info, threads)
         held.append(_hold_further(loaded, reference, fewer, answers, threshold))
     return Verified(
@@ -185,7 +187,7 @@ def _record(row: Format, reference: Reference, described: str, held: Sequence[_H
     )
 
 
-def verify_again(model: Path, data: DataSource | None, cache: Path) -> Verified:
+def verify_again(model: Path, data: DataSource | None, cache: Path, names: Sequence[str] = ()) -> Verified:
     """Verify a file again on this machine's engines, without TensorFlow.
 
     A file of an export is compared with the Keras model, an adopted one with its own answers on the machine that
@@ -197,6 +199,7 @@ def verify_again(model: Path, data: DataSource | None, cache: Path) -> Verified:
         data: The data that it was trained on, for the whole validation split; by default the images inside the
             reference set are used.
         cache: Folder with decoded data sets.
+        names: The engines to verify it on; by default those of its format that are installed.
 
     Raises:
         ConversionError: Proof or reference set is missing or broken, or belongs to another file.
@@ -206,7 +209,8 @@ def verify_again(model: Path, data: DataSource | None, cache: Path) -> Verified:
         DataError: The data cannot be opened.
     """
     # Loaded as on a device, so that a wrong spec is refused with the same message.
-    spec = Classifier(model).spec
+    rows = [engines.choose(model, name) for name in names]
+    spec = Classifier(model, engine=names[0] if names else None).spec
     if not spec.is_adopted and formats.find(suffix_of(model), spec.format) is None:
         raise ConversionError(
             f"{model} has the format {spec.format!r}",
@@ -239,7 +243,7 @@ def verify_again(model: Path, data: DataSource | None, cache: Path) -> Verified:
         described += f" (not checked: {', '.join(unchecked)})"
     remedy = f"Do not use it here; it passed with {_passed_with(record.verification)}"
     candidate = Candidate(model, row, spec.task.positive_index, remedy, spec if spec.is_adopted else None)
-    verified = verify(candidate, held_against, described, spec.decision.threshold)
+    verified = verify(candidate, held_against, described, spec.decision.threshold, rows=rows)
     return replace(verified, remark=_other_bounds(model, record, row))
 
 
@@ -289,14 +293,14 @@ class VerifiedAgain:
     remark: str
 
 
-def verify_in_subprocess(model: Path, data: DataSource | None, cache: Path) -> VerifiedAgain:
+def verify_in_subprocess(model: Path, data: DataSource | None, cache: Path, names: Sequence[str] = ()) -> VerifiedAgain:
     """Call :func:`verify_again` in a separate process, because the file is not trusted yet.
 
     Raises:
         PneumoEdgeError: As :func:`verify_again`.
         ModelFileError: An engine crashed on the file, or the checks took too long.
     """
-    question = _Question(str(model), data, str(cache))
+    question = _Question(str(model), data, str(cache), tuple(names))
     return subprocesses.call_untrusted(_verify, question, f"an engine on {model}", _SECONDS)
 
 
@@ -307,10 +311,11 @@ class _Question:
     model: str
     data: DataSource | None
     cache: str
+    names: tuple[str, ...] = ()
 
 
 def _verify(question: _Question) -> VerifiedAgain:
-    verified = verify_again(Path(question.model), question.data, Path(question.cache))
+    verified = verify_again(Path(question.model), question.data, Path(question.cache), question.names)
     return VerifiedAgain(verified.verification, verified.remark)
 
 
@@ -320,8 +325,9 @@ def installed_engines(row: Format) -> list[engines.EngineInfo]:
     Raises:
         MissingExtraError: There is none.
     """
-    rows = [engines.ENGINES[name] for name in row.engines]
-    installed = [engine for engine in rows if extras.is_installed(engine.library)]
+    # An adopted file may name an engine of a package that is not here.
+    rows = [engines.ENGINES[name] for name in row.engines if name in engines.ENGINES]
+    installed = [engine for engine in rows if engine.is_installed]
     if not installed:
         raise engines.none_installed(f"no engine that can verify {row.id} is installed", rows)
     return installed

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pneumo_edge import Classifier, bundled
 from pneumo_edge.runtime.classifier import read_spec
-from pneumo_edge.runtime.engines import engines_for
+from pneumo_edge.runtime.engines import usual_engines_for
 from pneumo_edge.spec import RANDOM_WEIGHTS
 
 _MEGA = 1_000_000
@@ -38,7 +38,7 @@ def test_each_was_trained_on_x_rays_from_pretrained_weights_and_passed_its_gate(
     assert spec.data.real
     assert spec.training.initial_weights != RANDOM_WEIGHTS
     assert spec.verification
-    assert set(spec.verification.engines) == {row.name for row in engines_for(bundled.path(name))}
+    assert set(spec.verification.engines) == {row.name for row in usual_engines_for(bundled.path(name))}
     assert all(output.faithful for output in spec.outputs), "each explains itself"
 
 

@@ -19,7 +19,7 @@ from pneumo_edge.benchmarks.run import run
 from pneumo_edge.benchmarks.summary import Summary, summarise
 from pneumo_edge.benchmarks.verdict import BenchmarkVerdict
 from pneumo_edge.errors import ArgumentError
-from pneumo_edge.runtime.engines import ENGINES
+from pneumo_edge.runtime.engines import ENGINES, USUAL
 from pneumo_edge.runtime.engines.tensors import Given
 
 
@@ -70,7 +70,8 @@ def benchmark(
         models: Model files, folders with model files, or names of bundled models; one or several.
         data: The data set, as for :func:`pneumo_edge.train`. Without one, the files are only timed, on phantom images.
             A file without a ModelSpec, from any tool, is always only timed, on random values.
-        engines: Names of engines to measure on; by default every installed engine.
+        engines: Names of engines to measure on; by default those of ``litert``, ``tflite-runtime`` and ``onnxruntime``
+            that are installed.
         threads: Threads for one inference, 1 to 256; with several numbers, each is measured.
         preset: Least calls and time of inference for each model: ``"rapid"``, ``"quick"`` or ``"normal"``.
         processes: Fresh processes, each of which times every model; fewer than 10 prove no claim.
@@ -102,7 +103,7 @@ def benchmark(
         >>> [(claim.property, claim.outcome) for claim in measured.verdict.claims]
         [('faster', 'supported'), ('smaller', 'supported'), ...]
     """
-    chosen = [engines] if isinstance(engines, str) else list(engines or ENGINES)
+    chosen = [engines] if isinstance(engines, str) else list(engines or USUAL)
     numbers = list(threads) if isinstance(threads, Iterable) else [threads]
     if not numbers:
         raise ArgumentError("threads is empty", "at least one number", "Give one, or omit threads")

@@ -65,7 +65,7 @@ def evaluate(
         split: ``"val"``, drawn from train by patient as ``train`` does, or ``"test"``.
         external: Score all images of the data set, of every split, as another population, and decide whether each
             file may be used there (:mod:`pneumo_edge.scoring.external`).
-        engine: ``"litert"``, ``"tflite-runtime"`` or ``"onnxruntime"``; by default the best one installed.
+        engine: As for :class:`pneumo_edge.Classifier`.
         threads: Threads for one inference, 1 to 256.
         patient_pattern: As for :func:`pneumo_edge.train`; "" for none. By default the pattern in the models.
         out: Folder for ``scores.json``, ``metrics.json``, ``evaluation.md`` and figures; by default

@@ -11,7 +11,7 @@ from pneumo_edge._util import cores
 from pneumo_edge.benchmarks.protocol import MIN_PROCESSES, PRESETS
 from pneumo_edge.cli import datasets, options, screen
 from pneumo_edge.errors import ExitCode
-from pneumo_edge.runtime.engines import ENGINES
+from pneumo_edge.runtime.engines import ENGINES, USUAL
 
 if TYPE_CHECKING:
     from pneumo_edge.api.benchmark import Benchmark
@@ -22,7 +22,7 @@ def _check_engines(names: list[str] | None) -> list[str]:
     for name in names or ():
         if name not in ENGINES:
             raise typer.BadParameter(f"{name!r} is not one of {', '.join(ENGINES)}")
-    return names or list(ENGINES)
+    return names or list(USUAL)
 
 
 @datasets.read_by_options(models=True)
@@ -40,7 +40,7 @@ def benchmark(
         typer.Option(
             metavar="|".join(ENGINES),
             callback=_check_engines,
-            help="Measure on this engine; repeatable. By default on every installed engine.",
+            help=f"Measure on this engine; repeatable. By default on {', '.join(USUAL)}, where installed.",
         ),
     ] = None,
     threads: Annotated[

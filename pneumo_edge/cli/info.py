@@ -11,7 +11,7 @@ import typer
 from pneumo_edge import bundled
 from pneumo_edge.cli import options
 from pneumo_edge.errors import ModelFileError, printable
-from pneumo_edge.runtime.engines import engines_for
+from pneumo_edge.runtime.engines import usual_engines_for
 
 #: Characters of a text from a file's metadata that are printed.
 _MAX_TEXT = 200
@@ -294,7 +294,7 @@ def _graph_rows(path: Path, inspection: Inspection) -> dict[str, str]:
     if graph is None and inspection.engines:
         return {"graph": "not read: no engine here loads the file"}
     if graph is None:
-        libraries = " or ".join(row.library for row in engines_for(path))
+        libraries = " or ".join(row.library for row in usual_engines_for(path))
         return {"graph": f"not read; install an engine that runs the file: {libraries}"}
     return {
         "operators": ", ".join(f"{name} {count}" for name, count in graph.operators.items()),

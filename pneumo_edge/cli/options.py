@@ -128,7 +128,11 @@ Weights = Annotated[
     ),
 ]
 Engine = Annotated[
-    str | None, typer.Option(help="litert, tflite-runtime or onnxruntime; by default the best one installed.")
+    str | None,
+    typer.Option(
+        help="litert, tflite-runtime, onnxruntime, openvino, or an engine of another package; by default the best one "
+        "installed."
+    ),
 ]
 Threads = Annotated[int, typer.Option(min=1, max=cores.MOST, help="Threads for one inference.")]
 Workers = Annotated[
@@ -210,10 +214,10 @@ def warn_phantom(classifier: Classifier) -> None:
 
 
 def warn_unverified(classifier: Classifier) -> None:
-    """Warn on standard error if the model was not verified on this kind of processor and may answer differently."""
+    """Warn on standard error if the model was not verified on this engine or kind of processor."""
     from pneumo_edge.runtime import verified
 
-    if unverified := verified.remark(printable(classifier.path.name), classifier.spec):
+    if unverified := verified.remark(printable(classifier.path.name), classifier.spec, classifier.engine.name):
         typer.echo(f"warning: {unverified}", err=True)
 
 

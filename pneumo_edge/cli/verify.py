@@ -10,6 +10,7 @@ import typer
 from pneumo_edge import bundled
 from pneumo_edge.cli import datasets, options, screen
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
+from pneumo_edge.runtime.engines import ENGINES
 
 
 @datasets.read_by_options(models=True)
@@ -28,6 +29,13 @@ def verify(
             show_default=False,
             help="The data the model was trained on, to verify on its whole validation split. By default the images "
             "of the reference set beside the model are used.",
+        ),
+    ] = None,
+    engine: Annotated[
+        list[str] | None,
+        options.choice(
+            ENGINES,
+            "Verify on this engine; repeatable. By default on the engines of the file's format that are installed.",
         ),
     ] = None,
     reading: datasets.Reading = datasets.AS_IT_IS,
@@ -50,7 +58,7 @@ def verify(
     for path in map(bundled.find, models):
         try:
             # Without --data no cache folder is needed, so a user without a home folder can verify as well.
-            verified = verify_in_subprocess(path, read, cache_folder() if data else Path())
+            verified = verify_in_subprocess(path, read, cache_folder() if data else Path(), engine or ())
         except PneumoEdgeError as error:
             worst = max(worst, error.exit_code)
             # Most errors already name the file.
@@ -59,8 +67,8 @@ def verify(
             continue
         verification = verified.verification
         screen.show(f"{printable(path)}: verified on {verification.images_from}, {verification.processor}", "good")
-        for engine, measured in verification.measured.items():
-            typer.echo(f"  {engine}: {options.describe_measured(measured)}")
+        for described, measured in verification.measured.items():
+            typer.echo(f"  {described}: {options.describe_measured(measured)}")
         if verified.remark:
             options.tell(f"warning: {verified.remark}")
     if worst:

@@ -120,8 +120,8 @@ class Classifier:
     Args:
         model: The name of a bundled model (:mod:`pneumo_edge.bundled`), or the path of a ``.tflite`` or
             ``.onnx`` file that carries a ModelSpec.
-        engine: ``"litert"``, ``"tflite-runtime"`` or ``"onnxruntime"``; by default the first of them
-            that runs the file and is installed.
+        engine: ``"litert"``, ``"tflite-runtime"``, ``"onnxruntime"``, ``"openvino"``, or the name of an engine that
+            another package adds; by default the first of them that runs the file and is installed.
         threads: Threads for one inference, from 1 to :data:`pneumo_edge._util.cores.MOST`.
         max_pixels: A file with a larger image is refused before it is decoded; by default 50 million pixels.
 

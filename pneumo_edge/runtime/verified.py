@@ -1,21 +1,29 @@
-"""Warns if a model file was not verified on this kind of processor and its answers depend on it."""
+"""Warns if a model file was not verified on this engine, or on this processor where its answers depend on it."""
 
 from __future__ import annotations
 
+from pneumo_edge.runtime.engines import USUAL
 from pneumo_edge.spec import ModelSpec, VerificationSpec
 
 
-def remark(name: str, spec: ModelSpec) -> str | None:
-    """Return a warning for a file whose answers depend on the kind of processor and were not verified on this one.
+def remark(name: str, spec: ModelSpec, engine: str | None = None) -> str | None:
+    """Return a warning for a file that was not verified as it is used here.
 
     Args:
         name: The file's name.
         spec: Its ModelSpec.
+        engine: The engine that runs it; None if it is not run. A warning is made for an engine that formats are not
+            verified on when files are made, unless this file was.
 
     Returns:
-        One or two sentences; None if the file was verified on this kind of processor, or answers the same on all.
+        Sentences on one line; None if the file was verified on this kind of processor, or answers the same on all.
     """
     verification = spec.verification
+    if engine is not None and engine not in USUAL and engine not in (verification.engines if verification else ()):
+        return (
+            f"{name} was not verified on {engine} when it was made. If its .proof.json is beside it, check it with "
+            f"`pneumo-edge verify --engine {engine}`."
+        )
     if verification is None or not _depends(spec, verification):
         return None
     # Imported only here, because the answers of most files do not depend on the processor.

@@ -187,7 +187,7 @@ def test_installed_size_is_the_distributions_and_that_of_all_it_needs(
     _install(site, "oil", 30, "gear.box")
     _install(site, "paint", 4)
     monkeypatch.syspath_prepend(site)
-    found = installation.measure(EngineInfo("motor-engine", "motor", "motor", "motor", ".tflite"))
+    found = installation.measure(EngineInfo("motor-engine", "motor", "motor", (".tflite",)))
     assert (found.engine, found.distribution, found.version) == ("motor-engine", "motor", "1.0")
     assert found.size_bytes == _bytes(site, "motor")
     assert found.needs == {"gear-box": _bytes(site, "gear-box"), "oil": _bytes(site, "oil")}

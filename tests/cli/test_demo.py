@@ -18,7 +18,7 @@ from pneumo_edge.data import fetch, sample
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.errors import DataError, ExitCode
 from pneumo_edge.formats import select
-from pneumo_edge.runtime.engines import ENGINES
+from pneumo_edge.runtime.engines import USUAL
 
 
 class _Commands:
@@ -203,4 +203,4 @@ def test_any_other_failure_ends_the_demo_with_its_code(
 def test_what_is_trained_and_exported_is_in_the_tables() -> None:
     assert set(demo._BACKBONES) <= set(BACKBONES)
     assert [row.id for row in select(list(demo._FORMATS))] == list(demo._FORMATS)
-    assert {engine for engine in ENGINES if engine != "tflite-runtime"} == set(demo._ENGINES)
+    assert {engine for engine in USUAL if engine != "tflite-runtime"} == set(demo._ENGINES)

@@ -221,7 +221,7 @@ def test_a_wrong_engine_gets_one_line(run: Run, tiny_models: Path, x_rays: Path,
     done = run("predict", x_rays, "--model", tiny_models / "tiny-fp32.tflite", "--engine", engine)
     assert done.code == ExitCode.FAILED
     assert done.errors == [
-        f"error: the engine '{engine}' does not run tiny-fp32.tflite; expected litert or tflite-runtime. "
+        f"error: the engine '{engine}' does not run tiny-fp32.tflite; expected litert or tflite-runtime or openvino. "
         "Give an engine that runs this kind of file."
     ]
 
@@ -235,7 +235,7 @@ def test_a_missing_engine_gets_one_line_with_the_extra(
     # Modules that cannot be found, for a process that is otherwise the real one.
     program = (
         "import sys\n"
-        "hidden = ('ai_edge_litert', 'tflite_runtime', 'onnxruntime')\n"
+        "hidden = ('ai_edge_litert', 'tflite_runtime', 'onnxruntime', 'openvino')\n"
         "path_finder = sys.meta_path[-1]\n"
         "class Hiding:\n"
         "    def find_spec(self, name, path=None, target=None):\n"

@@ -46,9 +46,9 @@ def load(path, threads, given):
 load_any = litert.load_any
 '''
 _ROW_OF_ENGINE = """
-        EngineInfo("another", "another", "ai_edge_litert", "litert", TFLITE.suffix),
+        EngineInfo("another", ".another", "ai_edge_litert", (TFLITE.suffix,), "litert"),
 """
-_TABLE = "    for row in ("
+_TABLE_OF_FORMATS, _TABLE_OF_ENGINES = "    for row in (", "ENGINES = EngineTable(\n    ("
 _FEW = ("--processes", "1", "--queries", "12", "--seconds", "0")
 
 
@@ -72,16 +72,16 @@ def command(copy: Path, phantom: Path, tmp_path: Path) -> Command:
     return run
 
 
-def _add_row(table: Path, row: str) -> None:
-    text = table.read_text(encoding="utf-8")
-    assert text.count(_TABLE) == 1
-    table.write_text(text.replace(_TABLE, _TABLE + row.rstrip("\n")), encoding="utf-8")
+def _add_row(file: Path, table: str, row: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert text.count(table) == 1
+    file.write_text(text.replace(table, table + row.rstrip("\n")), encoding="utf-8")
 
 
 def test_a_format_is_added_by_a_row(
     copy: Path, command: Command, tiny_run: Path, phantom: Path, tmp_path: Path
 ) -> None:
-    _add_row(copy / "formats.py", _ROW_OF_FORMAT)
+    _add_row(copy / "formats.py", _TABLE_OF_FORMATS, _ROW_OF_FORMAT)
     model = tmp_path / "models" / "tiny-int8-lenient.tflite"
     assert f"{model}: " in command("export", tiny_run, "--format", "int8-lenient", "--out", model.parent)
     assert "(made before)" in command("export", tiny_run, "--format", "int8-lenient", "--out", model.parent)
@@ -96,7 +96,7 @@ def test_an_engine_is_added_by_a_file_and_a_row(
 ) -> None:
     engines = copy / "runtime" / "engines"
     (engines / "another.py").write_text(_FILE_OF_ENGINE, encoding="utf-8")
-    _add_row(engines / "__init__.py", _ROW_OF_ENGINE)
+    _add_row(engines / "__init__.py", _TABLE_OF_ENGINES, _ROW_OF_ENGINE)
     model, image = tiny_models / "tiny-fp32.tflite", next((phantom / "data" / "test").rglob("*.jpeg"))
     assert command("predict", image, "--model", model, "--engine", "another")
     assert "another" in command("info", model)

@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 
 from pneumo_edge import bundled
-from pneumo_edge._util import extras, files
+from pneumo_edge._util import files
 from pneumo_edge.converters import proof
 from pneumo_edge.converters import reference as references
 from pneumo_edge.data import sample
 from pneumo_edge.evaluation.metrics import auc
 from pneumo_edge.imaging import images
 from pneumo_edge.runtime.classifier import read_spec
-from pneumo_edge.runtime.engines import engines_for
+from pneumo_edge.runtime.engines import installed_engines_for
 from pneumo_edge.task import PNEUMONIA
 from tests import pages
 
@@ -117,7 +117,7 @@ def test_bundled_models_are_verified_by_their_names_alone(offline: Mapping[str, 
             f"{bundled.path(name)}: verified on {_TRAVELLING} images of the validation split "
             "(not checked: heatmap, components, order of the colour channels), "
         )
-        installed = [row.name for row in engines_for(bundled.path(name)) if extras.is_installed(row.library)]
+        installed = [row.name for row in installed_engines_for(bundled.path(name))]
         engines = [described for engine in installed for described in (engine, f"{engine}, 2 threads")]
         assert [line.split(":")[0].strip() for line in lines] == engines
         assert all(f"{_TRAVELLING} images, same decision on" in line for line in lines)

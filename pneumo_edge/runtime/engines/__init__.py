@@ -1,12 +1,13 @@
 """Inference engines: one file each, imported only when that engine is used.
 
 An engine is a module with the functions ``load(path, threads, given) -> Engine`` and ``load_any``, which gives an
-:class:`AnyModel`.
+:class:`AnyModel`. Other packages add theirs by an entry point, see :mod:`pneumo_edge.runtime.engines.table`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,11 @@ from pneumo_edge._util import cores, extras
 from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeError
 from pneumo_edge.runtime import forks
 from pneumo_edge.runtime.engines.graph import Graph
+from pneumo_edge.runtime.engines.table import EngineInfo as EngineInfo
+from pneumo_edge.runtime.engines.table import EngineTable
 from pneumo_edge.runtime.engines.tensors import Given, Shape, TensorInfo
 from pneumo_edge.runtime.engines.tensors import Tensor as Tensor
-from pneumo_edge.spec import ONNX, SUFFIXES_IN_WORDS, TFLITE, suffix_of
+from pneumo_edge.spec import ONNX, SUFFIXES_IN_WORDS, TFLITE
 
 Probabilities = npt.NDArray[np.float32]
 #: Outputs of a model for one image, by name: float32 of shape (values,).
@@ -122,40 +125,36 @@ class AnyModel(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class EngineInfo:
-    """A row of the table of engines: its library, the extra that installs it, the files it runs.
-
-    ``newest_python`` is the last Python that its library has wheels for; None where there is no such limit.
-    """
-
-    name: str
-    module: str
-    library: str
-    extra: str
-    suffix: str
-    newest_python: tuple[int, int] | None = None
-
-
 #: In order of preference for each kind of file.
-ENGINES: dict[str, EngineInfo] = {
-    row.name: row
-    for row in (
-        EngineInfo("litert", "litert", "ai_edge_litert", "litert", TFLITE.suffix),
-        EngineInfo("tflite-runtime", "tflite_runtime", "tflite_runtime", "tflite", TFLITE.suffix, (3, 11)),
-        EngineInfo("onnxruntime", "onnxruntime", "onnxruntime", "onnx", ONNX.suffix),
+ENGINES = EngineTable(
+    (
+        EngineInfo("litert", ".litert", "ai_edge_litert", (TFLITE.suffix,), "litert"),
+        EngineInfo("tflite-runtime", ".tflite_runtime", "tflite_runtime", (TFLITE.suffix,), "tflite", (3, 11)),
+        EngineInfo("onnxruntime", ".onnxruntime", "onnxruntime", (ONNX.suffix,), "onnx"),
+        EngineInfo("openvino", ".openvino", "openvino", (TFLITE.suffix, ONNX.suffix), "openvino", further=True),
     )
-}
+)
+#: Engines on which formats have to pass their acceptance checks, and which `benchmark` measures on by default.
+USUAL = tuple(row.name for row in ENGINES.own.values() if not row.further)
 
 
 def engines_for(path: Path) -> tuple[EngineInfo, ...]:
     """Return the engines that run this kind of file, best first, installed or not."""
-    return tuple(row for row in ENGINES.values() if row.suffix == suffix_of(path))
+    return tuple(row for row in ENGINES.values() if row.runs(path))
+
+
+def usual_engines_for(path: Path) -> tuple[EngineInfo, ...]:
+    """Return those of :data:`USUAL` that run this kind of file, best first, installed or not."""
+    return tuple(row for row in ENGINES.own.values() if row.runs(path) and not row.further)
 
 
 def installed_engines_for(path: Path) -> tuple[EngineInfo, ...]:
-    """Return the installed engines that run this kind of file, best first."""
-    return tuple(row for row in engines_for(path) if extras.is_installed(row.library))
+    """Return the installed engines that run this kind of file, best first.
+
+    Engines that are not in :data:`USUAL` are among them only where none of those is installed.
+    """
+    usual = tuple(row for row in usual_engines_for(path) if row.is_installed)
+    return usual or tuple(row for row in engines_for(path) if row.is_installed)
 
 
 def choose(path: Path, name: str | None = None) -> EngineInfo:
@@ -169,18 +168,17 @@ def choose(path: Path, name: str | None = None) -> EngineInfo:
         ModelFileError: No engine of that name runs this kind of file.
         MissingExtraError: No engine for this kind of file is installed.
     """
-    rows = engines_for(path)
     if name is not None:
-        for row in rows:
-            if row.name == name:
-                return row
-        names = " or ".join(row.name for row in rows) or f"a {SUFFIXES_IN_WORDS} file"
+        if name in ENGINES and ENGINES[name].runs(path):
+            return ENGINES[name]
+        names = " or ".join(row.name for row in engines_for(path) if not row.problem) or f"a {SUFFIXES_IN_WORDS} file"
         raise ModelFileError(
             f"the engine {name!r} does not run {path.name}", names, "Give an engine that runs this kind of file"
         )
     installed = installed_engines_for(path)
     if installed:
         return installed[0]
+    rows = usual_engines_for(path)
     if not rows:
         raise ModelFileError(
             f"{path} is not a model file", f"a {SUFFIXES_IN_WORDS} file", "Give the path of an exported model"
@@ -193,7 +191,7 @@ def none_installed(given: str, rows: Sequence[EngineInfo]) -> MissingExtraError:
     return MissingExtraError(
         given,
         " or ".join(row.library for row in rows),
-        "Run: " + " or: ".join(f'pip install "pneumo-edge[{row.extra}]"' for row in rows),
+        "Run: " + " or: ".join(f"pip install {row.requirement}" for row in rows),
     )
 
 
@@ -201,9 +199,21 @@ def import_engine(engine: EngineInfo) -> ModuleType:
     """Import an engine's module, and with it the engine's library.
 
     Raises:
-        MissingExtraError: The library is not installed or does not import.
+        MissingExtraError: The library is not installed or does not import; or the engine is of another package, and
+            cannot be used.
     """
-    return extras.need(f"{__name__}.{engine.module}", engine.extra, engine.library)
+    if not engine.package:
+        return extras.need(engine.full_module, engine.extra, engine.library)
+    try:
+        if engine.problem:
+            raise ImportError(engine.problem)
+        return importlib.import_module(engine.full_module)
+    except (Exception, SystemExit) as error:  # the code of another package may raise anything
+        raise MissingExtraError(
+            f"the engine {engine.name} of the package {engine.package} cannot be used ({error})",
+            "an entry point and a module that import",
+            f"Update {engine.package} and what it needs, or use another engine",
+        ) from error
 
 
 def load(path: Path, engine: EngineInfo, threads: int = 1, given: Given | None = None) -> Engine:
@@ -245,9 +255,14 @@ def load_any(path: Path, engine: EngineInfo, threads: int = 1, given: Given | No
 def _load(function: str, path: Path, engine: EngineInfo, threads: int, given: Given | None) -> Any:
     """What a function of an engine's module loads, by its name."""
     threads = cores.check_count("threads", threads)
-    factory = getattr(import_engine(engine), function)
+    module = import_engine(engine)
     with refusal(engine.name, path, "load"), forks.loading:
-        loaded = factory(path, threads, given or Given())
+        loaded = getattr(module, function)(path, threads, given or Given())
+        if engine.package:
+            from pneumo_edge.runtime.engines import checked
+
+            kind = checked.CheckedEngine if function == "load" else checked.CheckedModel
+            loaded = kind(loaded, engine, path, threads)
     forks.never_destroy(loaded)
     return loaded
 

@@ -53,13 +53,15 @@ class _Question:
 def inspect(path: Path, given: Given | None = None) -> Inspection:
     """Load a model file into each installed engine that runs its kind, each in a separate process.
 
-    A TFLite file is not run; onnxruntime runs an ONNX file once on random values.
+    A TFLite file is not run; onnxruntime runs an ONNX file once on random values. Engines of other packages that cannot
+    be used are in the result with the reason.
 
     Args:
         path: The model file. It may be damaged: what an engine says of it is part of the result.
         given: Shapes of inputs with open axes, and values that inputs need.
     """
-    found = [_inspect_in_subprocess(path, row, given or Given()) for row in engines.installed_engines_for(path)]
+    rows = [row for row in engines.engines_for(path) if row.is_installed or row.problem]
+    found = [_inspect_in_subprocess(path, row, given or Given()) for row in rows]
     loaded = max(
         found, key=lambda each: (each.graph is not None, bool(each.input_tensors)), default=Inspection(None, {})
     )
@@ -68,6 +70,8 @@ def inspect(path: Path, given: Given | None = None) -> Inspection:
 
 def _inspect_in_subprocess(path: Path, row: EngineInfo, given: Given) -> Inspection:
     question = _Question(str(path), row.name, given)
+    if row.problem:
+        return Inspection(None, {row.name: EngineReport(error=f"cannot be used: {row.problem} ({row.package})")})
     try:
         return subprocesses.call_untrusted(_inspect, question, f"{row.name} on {path}", _SECONDS)
     except PneumoEdgeError as error:
