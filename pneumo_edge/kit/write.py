@@ -101,7 +101,8 @@ def _ports(suffix: str) -> dict[str, str]:
     found = {}
     for language in sorted((root / "kit" / "ports").iterdir(), key=lambda each: each.name):
         for file in language.iterdir():
-            if _suffix_of(file.name) in (suffix, None):
+            # An installed package has a folder of compiled modules.
+            if file.is_file() and _suffix_of(file.name) in (suffix, None):
                 found[f"ports/{language.name}/{file.name}"] = file.read_text(encoding="utf-8")
     return found
 

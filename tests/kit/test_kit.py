@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import compileall
 import importlib.util
 import json
 import re
@@ -21,7 +22,7 @@ from typer.testing import CliRunner, Result
 from pneumo_edge import Classifier, bundled
 from pneumo_edge.cli import app
 from pneumo_edge.errors import ExitCode
-from pneumo_edge.kit import vectors
+from pneumo_edge.kit import vectors, write
 from tests.kit import networks
 
 _HEADERS = Path(__file__).with_name("include")
@@ -99,14 +100,22 @@ def test_the_port_in_python_needs_no_pneumo_edge(make_kit: Callable[[str], Path]
 
 @pytest.mark.parametrize("kind", ["bundled", "tiny-fp32.onnx", "other", "three", "integers"])
 def test_the_port_in_c_passes(make_kit: Callable[[str], Path], tmp_path: Path, kind: str) -> None:
+    result = _check(make_kit(kind), _run_c(make_kit(kind), tmp_path))
+    assert result.exit_code == 0, result.stdout
+    unreported = "decode" if kind in _ONNX else "decode, outputs"
+    assert result.stdout.splitlines()[-1] == f"C passes every step but {unreported}, not reported"
+    assert re.search(f"resize: 16 pass; largest difference {_most_of_resize(kind)},", result.stdout)
+
+
+def _run_c(kit: Path, tmp_path: Path) -> Path:
+    """Compile and run the port in C, with an engine for ONNX files; returns its results."""
     compiler = shutil.which("cc")
     if not compiler:
         pytest.skip("there is no C compiler")
-    kit = make_kit(kind)
     folder = kit / "ports" / "c"
     command = [compiler, "-std=c99", "-Wall", "-Wextra", "-Werror", "-O2", "-o", str(tmp_path / "port")]
     command += [str(folder / "port.c"), str(folder / "pneumo_edge.c")]
-    if kind in _ONNX:
+    if (folder / "engine_onnxruntime.c").exists():
         onnxruntime = pytest.importorskip("onnxruntime")
         (library,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")
         # By the name that the library has in a release.
@@ -116,11 +125,22 @@ def test_the_port_in_c_passes(make_kit: Callable[[str], Path], tmp_path: Path, k
     subprocess.run([*command, "-lm"], check=True)
     with (tmp_path / "results.json").open("wb") as results:
         subprocess.run([tmp_path / "port", kit], stdout=results, check=True)
-    result = _check(kit, tmp_path / "results.json")
-    assert result.exit_code == 0, result.stdout
-    unreported = "decode" if kind in _ONNX else "decode, outputs"
-    assert result.stdout.splitlines()[-1] == f"C passes every step but {unreported}, not reported"
-    assert re.search(f"resize: 16 pass; largest difference {_most_of_resize(kind)},", result.stdout)
+    return tmp_path / "results.json"
+
+
+@pytest.mark.slow
+def test_the_ports_pass_on_every_exported_file(trained: Path, tmp_path: Path) -> None:
+    models = [path for path in sorted((trained / "models").iterdir()) if path.suffix in (".tflite", ".onnx")]
+    assert len(models) == 4
+    for model in models:
+        folder = tmp_path / model.name
+        kit = folder / "kit"
+        made = CliRunner().invoke(app, ["kit", str(model), "--out", str(kit)])
+        assert made.exit_code == 0, made.stderr
+        _port(kit).main(kit, folder / "python.json")
+        for results in (folder / "python.json", _run_c(kit, folder)):
+            result = _check(kit, results)
+            assert result.exit_code == 0, result.stdout
 
 
 def _most_of_resize(kind: str) -> str:
@@ -362,6 +382,8 @@ def test_a_port_that_rounds_differently_passes(make_kit: Callable[[str], Path], 
 def test_the_same_model_has_the_same_kit(make_kit: Callable[[str], Path], tmp_path: Path) -> None:
     kit = make_kit("three")
     model = kit / _read(kit / "vectors" / "vectors.json")["model"]
+    # As pip compiles what it installs.
+    assert compileall.compile_file(Path(write.__file__).parent / "ports" / "python" / "port.py", quiet=1)
     for _ in range(2):  # the second replaces the first
         result = CliRunner().invoke(app, ["kit", "make", str(model), "--out", str(tmp_path / "kit")])
         assert result.exit_code == 0, result.stderr
