@@ -32,10 +32,12 @@ from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.data import sample
 from pneumo_edge.data.sources import PHANTOM_MARKER, open_source
 from pneumo_edge.data.tensors import prepare
+from pneumo_edge.errors import InstallationError
 from pneumo_edge.formats import ADOPTED
 from pneumo_edge.runtime.classifier import read_spec
 from pneumo_edge.spec import InputSpec, ScalingSpec
 from pneumo_edge.spec.attaching import attach
+from pneumo_edge.web import runtimes
 from tests import pages, specs
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ _DISTRIBUTION = "pneumo-edge"
 _REPOSITORY = Path(__file__).parents[1]
 _BESIDE_THE_REPOSITORY = _REPOSITORY.parent / "shared"
 _NO_NETWORK = re.compile("NewConnectionError|Temporary failure in name resolution|Network is unreachable|No route")
+_NO_REGISTRY = re.compile("EAI_AGAIN|ENOTFOUND|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|network")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -300,6 +303,29 @@ def fake_model(inert_tflite: Path, tmp_path: Path) -> Path:
     model = tmp_path / "fake.tflite"
     write_spec(inert_tflite, model, specs.make_spec("mobilenetv2", "fp32"))
     return model
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    found = shutil.which("node")
+    if found is None:
+        pytest.skip("Node.js is not installed")
+    return found
+
+
+@pytest.fixture(scope="session")
+def modules(make_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """The WebAssembly runtimes, which npm fetches into the cache of this user."""
+    if not shutil.which("npm"):
+        pytest.skip("npm is not installed")
+    try:
+        # Several test processes must not fetch them at the same time.
+        make_once("web-runtimes", lambda folder: runtimes.find(None))
+    except InstallationError as error:
+        if _NO_REGISTRY.search(str(error)):
+            pytest.skip(f"the npm registry cannot be reached: {error}")
+        raise
+    return runtimes.find(None)
 
 
 @pytest.fixture(scope="session")

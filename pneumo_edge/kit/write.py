@@ -23,6 +23,8 @@ _SCHEMAS: dict[str, type[Any]] = {
     "vectors/vectors.schema.json": KitVectors,
     "vectors/results.schema.json": PortResults,
 }
+#: Modules of the site of `pneumo-edge web`, which the port in JavaScript imports.
+_SHARED_WITH_WEB = ("preprocess.js", "decision.js")
 
 
 def write(classifier: Classifier, target: Path, *, c_array: bool = False) -> KitVectors:
@@ -104,6 +106,8 @@ def _ports(suffix: str) -> dict[str, str]:
             # An installed package has a folder of compiled modules.
             if file.is_file() and _suffix_of(file.name) in (suffix, None):
                 found[f"ports/{language.name}/{file.name}"] = file.read_text(encoding="utf-8")
+    for name in _SHARED_WITH_WEB:
+        found[f"ports/javascript/{name}"] = (root / "web" / "site" / name).read_text(encoding="utf-8")
     return found
 
 

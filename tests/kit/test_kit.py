@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+import pneumo_edge
 from pneumo_edge import Classifier, bundled
 from pneumo_edge.cli import app
 from pneumo_edge.errors import ExitCode
@@ -128,8 +129,49 @@ def _run_c(kit: Path, tmp_path: Path) -> Path:
     return tmp_path / "results.json"
 
 
+def _run_javascript(node: str, kit: Path, tmp_path: Path, modules: Path | None = None) -> Path:
+    """Run the port in JavaScript; an ONNX file needs the npm packages. Returns its results."""
+    # Node.js looks for packages in the folders above a program.
+    folder = tmp_path / "javascript"
+    shutil.copytree(kit / "ports" / "javascript", folder)
+    if modules:
+        (folder / "node_modules").symlink_to(modules)
+    results = tmp_path / "javascript.json"
+    done = subprocess.run([node, folder / "port.mjs", kit, results], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return results
+
+
+def test_the_port_in_javascript_passes_without_an_engine(
+    make_kit: Callable[[str], Path], tmp_path: Path, node: str
+) -> None:
+    kit = make_kit("bundled")
+    result = _check(kit, _run_javascript(node, kit, tmp_path))
+    assert result.exit_code == 0, result.stdout
+    assert result.stdout.splitlines()[-1] == "JavaScript passes every step but decode, outputs, not reported"
+
+
+@pytest.mark.parametrize("kind", ["tiny-fp32.onnx", "other", "three", "integers"])
+def test_the_port_in_javascript_passes(
+    make_kit: Callable[[str], Path], tmp_path: Path, node: str, modules: Path, kind: str
+) -> None:
+    kit = make_kit(kind)
+    result = _check(kit, _run_javascript(node, kit, tmp_path, modules))
+    assert result.exit_code == 0, result.stdout
+    assert result.stdout.splitlines()[-1] == "JavaScript passes every step but decode, not reported"
+    assert re.search(f"resize: 16 pass; largest difference {_most_of_resize(kind)},", result.stdout)
+
+
+def test_the_port_in_javascript_names_the_version_that_is_tested() -> None:
+    packages = [
+        _read(Path(pneumo_edge.__path__[0]) / path)["dependencies"]
+        for path in ("kit/ports/javascript/package.json", "web/package.json")
+    ]
+    assert packages[0].items() <= packages[1].items()
+
+
 @pytest.mark.slow
-def test_the_ports_pass_on_every_exported_file(trained: Path, tmp_path: Path) -> None:
+def test_the_ports_pass_on_every_exported_file(trained: Path, tmp_path: Path, node: str, modules: Path) -> None:
     models = [path for path in sorted((trained / "models").iterdir()) if path.suffix in (".tflite", ".onnx")]
     assert len(models) == 4
     for model in models:
@@ -138,7 +180,7 @@ def test_the_ports_pass_on_every_exported_file(trained: Path, tmp_path: Path) ->
         made = CliRunner().invoke(app, ["kit", str(model), "--out", str(kit)])
         assert made.exit_code == 0, made.stderr
         _port(kit).main(kit, folder / "python.json")
-        for results in (folder / "python.json", _run_c(kit, folder)):
+        for results in (folder / "python.json", _run_c(kit, folder), _run_javascript(node, kit, folder, modules)):
             result = _check(kit, results)
             assert result.exit_code == 0, result.stdout
 
