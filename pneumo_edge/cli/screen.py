@@ -80,6 +80,15 @@ def _candidates(table: Table, least: Sequence[str]) -> Iterable[Table]:
     """The table, and what is left of it on narrower terminals, the widest first."""
     from dataclasses import replace
 
+    # Names may be any text.
+    table = replace(
+        table,
+        columns=tuple(map(printable, table.columns)),
+        rows=tuple(
+            tuple(replace(cell, text=printable(cell.text), detail=printable(cell.detail)) for cell in row)
+            for row in table.rows
+        ),
+    )
     yield table
     brief = replace(
         table,
@@ -112,11 +121,6 @@ def _joined(cells: Sequence[Cell]) -> Cell:
     return Cell(f"{first.text}\n{', '.join(cell.text for cell in others)}" if others else first.text)
 
 
-def _shown(text: str) -> str:
-    """The text of a cell, which may have several lines, without control characters of names in it."""
-    return "\n".join(printable(line) for line in text.split("\n"))
-
-
 def _lay_out(table: Table) -> RichTable:
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -124,9 +128,7 @@ def _lay_out(table: Table) -> RichTable:
     laid_out = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for index, column in enumerate(table.columns):
         has_numbers = any(row[index].value is not None for row in table.rows)
-        laid_out.add_column(
-            Text(_shown(column)), justify="right" if has_numbers else "left", no_wrap=index < table.labels
-        )
+        laid_out.add_column(Text(column), justify="right" if has_numbers else "left", no_wrap=index < table.labels)
     for row in table.rows:
-        laid_out.add_row(*(Text(_shown(str(cell)), style=COLOURS[cell.tone]) for cell in row))
+        laid_out.add_row(*(Text(str(cell), style=COLOURS[cell.tone]) for cell in row))
     return laid_out

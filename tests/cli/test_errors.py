@@ -8,6 +8,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pneumo_edge.cli import app
+from pneumo_edge._util.document import Cell, Table
+from pneumo_edge.cli import app, options, screen
 from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.errors import ExitCode, PneumoEdgeError, printable
 from pneumo_edge.runtime.classifier import read_spec
@@ -295,6 +297,26 @@ def test_printable_text_is_left_alone_and_the_rest_is_escaped() -> None:
     assert printable("grüße 日本 “x”") == "grüße 日本 “x”"
     assert printable("a\nb\t\x1b\x00\udcff\x85") == r"a\nb\t\x1b\x00\udcff\x85"
     assert printable(Path("x y")) == "x y"
+
+
+def test_a_name_cannot_draw_on_the_terminal(
+    run: Run, tiny_models: Path, x_rays: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, name = tmp_path / "odd.onnx", "[red]\x1b[2Jill\nhealthy"
+    spec = read_spec(tiny_models / "tiny-fp32.onnx")
+    odd = replace(spec, class_names=(f"not {name}", name), decision=replace(spec.decision, positive_class=name))
+    write_spec(tiny_models / "bare" / "tiny-fp32.onnx", model, odd)
+    for words in ((), ("--out", tmp_path / "out.csv")):
+        done = run("predict", x_rays, "--model", model, *words)
+        assert r"[red]\x1b[2Jill\nhealthy" in done.out and "\x1b" not in done.out
+
+    screen.show_table(Table(("File", name), 1, ((Cell(name), Cell("1", value=1.0)),)))
+    screen.show(f"{name}: adopted")
+    options.tell(f"note: {name}")
+    told = capsys.readouterr()
+    assert told.out.count(r"[red]\x1b[2Jill\nhealthy") == 3
+    assert told.err == "note: [red]\\x1b[2Jill\\nhealthy\n"
+    assert "\x1b" not in told.out
 
 
 def test_every_exit_code_is_in_the_help() -> None:
