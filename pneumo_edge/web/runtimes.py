@@ -7,9 +7,11 @@ loads nothing from another address.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,8 +115,12 @@ def _versions() -> dict[str, str]:
     """The version of each package that a site takes files of."""
     packages = json.loads(_LOCK.read_bytes())["packages"]
     sources = [source for row in RUNTIMES.values() for source in row.files.values()]
-    names = {"/".join(source.split("/")[: 2 if source[0] == "@" else 1]) for source in (*sources, *DICOM.values())}
-    return {name: packages[f"{_MODULES}/{name}"]["version"] for name in sorted(names)}
+    return {name: packages[f"{_MODULES}/{name}"]["version"] for name in _packages([*sources, *DICOM.values()])}
+
+
+def _packages(sources: Iterable[str]) -> list[str]:
+    """The names of the packages that files lie in; those of a scope have two parts."""
+    return sorted({"/".join(source.split("/")[: 2 if source[0] == "@" else 1]) for source in sources})
 
 
 def _fetched() -> Path:
@@ -170,6 +176,18 @@ def copy(modules: Path, kinds: set[str], target: Path) -> None:
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(_without_source_map(content) if path.suffix == ".js" else content)
+    (target / "NOTICE.txt").write_text(_notice(modules, wanted.values()), encoding="utf-8")
+
+
+def _notice(modules: Path, sources: Iterable[str]) -> str:
+    """Who made the files, and under which licences: a site passes them on."""
+    parts = []
+    for name in _packages(sources):
+        package = json.loads((modules / name / "package.json").read_bytes())
+        parts.append(f"{name} {package['version']}, licence {package['license']}\n")
+        with contextlib.suppress(FileNotFoundError):
+            parts.append(f"\n{(modules / name / 'LICENSE').read_text(encoding='utf-8').strip()}\n")
+    return "\n".join(parts)
 
 
 def _without_source_map(script: bytes) -> bytes:

@@ -82,6 +82,9 @@ def test_a_site_has_what_it_needs_and_nothing_else(site: Path) -> None:
     names = {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
     assert {"index.html", "sw.js", "models/tiny-int8.tflite", "models/tiny-fp32.onnx"} <= names
     assert not {name for name in names if name.endswith((".map", ".ts", ".py", ".json")) and name != "models.json"}
+    notice = (site / "runtime" / "NOTICE.txt").read_text()
+    for name in ("@litertjs/core 2", "onnxruntime-web 1", "dicom-parser 1"):
+        assert name in notice
     text = (site / "index.html").read_text()
     assert "unsafe-inline" not in text
     assert "'unsafe-eval'" not in text
