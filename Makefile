@@ -41,7 +41,7 @@ BROWSER_MODELS ?= mobilenetv2 efficientnetb0
 # Model files whose verdicts are compared between machines, beside the bundled ones.
 MODELS ?= models
 
-.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-shortcuts score-faults drift-trials scale-benchmark network-simulation recipe-selection counterfactual-files train-seeds several-devices training-table formats-table matrix browser own-networks mixed-precision sensitivity report-reproduction \
+.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-shortcuts score-faults drift-trials scale-benchmark network-simulation recipe-selection counterfactual-files train-seeds several-devices watch-trial training-table formats-table matrix browser own-networks mixed-precision sensitivity report-reproduction \
 	device-speed serve-load report-picture repeat benchmark-pages uncertain uncertain-rule kill-training kill-study mutate-documents fuzz processors arm64 clean
 .DEFAULT_GOAL := help
 
@@ -81,6 +81,9 @@ bench: $(READY) ## Benchmark the files in models/ (DATA=)
 
 serve-load: $(READY) ## Attack a service of its own on loopback, and see what an honest client notices (LOAD_SECONDS= each)
 	$(BIN)/python -m tools.service_load --seconds $(LOAD_SECONDS)
+
+watch-trial: $(READY) ## Drop 10,000 files into a folder that is watched, kill the watch ten times, and count the verdicts
+	$(BIN)/python -m tools.watch_trial
 
 report-picture: ## Take docs/images/report.png of the top of the benchmark's page (REPORT=, CHROMIUM=)
 	$(CHROMIUM) --headless --no-sandbox --hide-scrollbars --window-size=1280,800 --screenshot="$(abspath $(PICTURE))" \

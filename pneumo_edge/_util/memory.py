@@ -1,14 +1,17 @@
-"""How much memory this process and its children may take."""
+"""How much memory this process and its children may take, and how it is given back."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import re
 from pathlib import Path
 
 _SYSTEM = Path("/proc/meminfo")
 #: The control group of a container, version 2.
 _GROUP = Path("/sys/fs/cgroup")
+#: ``M_MMAP_THRESHOLD`` of glibc's malloc.h.
+_M_MMAP_THRESHOLD = -3
 
 
 def available() -> int | None:
@@ -21,3 +24,12 @@ def available() -> int | None:
         # Not less what it has now: most of that is files, which give way.
         found.append(int((_GROUP / "memory.max").read_text()))
     return min(found, default=None)
+
+
+def return_freed() -> None:
+    """Make glibc map each large block separately, so that memory of files and images is returned to the system.
+
+    By default, glibc raises its threshold up to 32 MB as such blocks are freed, and then keeps fragmented memory.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 256 * 1024)

@@ -10,7 +10,7 @@ import sys
 from importlib import import_module
 from typing import Annotated, Any
 
-if sys.argv[1:2] == ["serve"]:
+if sys.argv[1:2] in (["serve"], ["watch"]):
     # SIGTERM stops a service. While the imports below still run there is nothing to clean up.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
@@ -80,6 +80,7 @@ SUMMARIES = {
     "score": "Classify an archive of images into a Parquet data set.",
     "serve": "Classify chest X-rays over HTTP, with a web page that takes images.",
     "web": "Build a static site that classifies chest X-rays in the browser.",
+    "watch": "Classify the images that arrive in a folder, each once.",
     "info": "Print a model file's inputs, operators, size and metadata, and what each engine delegates.",
     "data": "Download, draw and audit data sets.",
     "train": "Train a network on labelled images.",
@@ -104,6 +105,7 @@ EXAMPLES = {
     "score": "score archive --out scores",
     "serve": "serve --port 8000",
     "web": "web mobilenetv2 --out site",
+    "watch": "watch inbox --out results.jsonl",
     "info": "info models/mobilenetv2-int8.tflite",
     "data": "data audit chest_xray",
     "data fetch": "data fetch",

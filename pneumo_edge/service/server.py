@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import math
 import signal
 import socket
@@ -13,13 +11,11 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from pneumo_edge._util import memory
 from pneumo_edge.service import logs
 from pneumo_edge.service.connections import Connection, Door, State
 from pneumo_edge.service.frame import CONNECTION
 from pneumo_edge.service.limits import Limits
-
-#: ``M_MMAP_THRESHOLD`` of glibc's malloc.h.
-_M_MMAP_THRESHOLD = -3
 
 
 class _Protocol(HttpToolsProtocol):
@@ -58,15 +54,6 @@ class _Server(uvicorn.Server):
         return _Protocol(connection, config=self.config, server_state=self.server_state, app_state=state)
 
 
-def _return_memory() -> None:
-    """Make glibc map each large block separately, so that memory of bodies and images is returned to the system.
-
-    By default, glibc raises its threshold up to 32 MB as such blocks are freed, and then keeps fragmented memory.
-    """
-    with contextlib.suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 256 * 1024)
-
-
 def run(app: Starlette, listening: socket.socket, limits: Limits) -> None:
     """Serve until SIGTERM or Ctrl-C; then accept no new request, and finish those in progress.
 
@@ -79,7 +66,7 @@ def run(app: Starlette, listening: socket.socket, limits: Limits) -> None:
         KeyboardInterrupt: After Ctrl-C.
     """
     logs.set_up()
-    _return_memory()
+    memory.return_freed()
     # httptools parses a chunk in a fiftieth of h11's time (0.12 and 5.5 us): one-byte chunks do not stall others.
     config = uvicorn.Config(
         app, http=_Protocol, ws="none", loop="asyncio", lifespan="on", log_config=None, access_log=False,

@@ -1,0 +1,220 @@
+"""Finds the files of a folder, and waits until each is whole; the oldest comes first.
+
+Events of the system tell of new files at once. The folder is also listed at the start, when events were lost, and now
+and then. Only the oldest of the files that wait are kept in memory, so that memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from pneumo_edge.imaging import folders
+
+#: Of the files that wait, at most twice as many are in memory; for the others, the folder is listed again.
+MOST_WAITING = 2_000
+#: Entries that are listed between two looks at the events.
+_AT_ONCE = 200
+#: Endings of the names under which other programs write files that are not whole.
+PARTIAL = frozenset((".part", ".partial", ".tmp", ".temp", ".crdownload", ".filepart", ".download", ".lock", ".swp"))
+
+
+@dataclass
+class Waiting:
+    """A file that waits.
+
+    Attributes:
+        path: Its path.
+        modified_ns: The time of its last modification, in nanoseconds since 1970.
+        closed: Whether an event told that a program closed it, or moved it here.
+        ready_at: When it is looked at, by the monotonic clock in seconds.
+        tries: How often it was looked at in vain.
+    """
+
+    path: Path
+    modified_ns: int
+    closed: bool = False
+    ready_at: float = 0.0
+    tries: int = 0
+
+
+class Inbox:
+    """The files of a folder and of the folders in it that wait to be classified.
+
+    Args:
+        root: The folder. Links to other folders are not followed.
+        leave_out: Folders and files that are not looked at.
+        poll: List the folder this often, in seconds, and use no events; None to use events.
+        is_known: Whether nothing is left to do with a file.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        leave_out: frozenset[Path],
+        poll: float | None,
+        is_known: Callable[[Path, os.stat_result], bool],
+    ) -> None:
+        self._root, self._leave_out, self._poll, self._is_known = root, leave_out, poll, is_known
+        self._waiting: dict[Path, Waiting] = {}
+        self._events: SimpleQueue[tuple[Path, bool]] = SimpleQueue()
+        self._listing: Iterator[Path] | None = self._list()
+        #: Whether older files may be among those that are not in memory.
+        self._incomplete = True
+        #: Whether there may be files that are not in memory.
+        self._missed = False
+        self._listed_at = time.monotonic()
+        self._observer: Any = None
+
+    @property
+    def number(self) -> int:
+        """Files that wait in memory."""
+        return len(self._waiting)
+
+    def start(self) -> str:
+        """Begin to listen to events.
+
+        Returns:
+            Why there are no events; "" where there are.
+        """
+        if self._poll is not None:
+            return ""
+        from pneumo_edge.service.watch.events import observe
+
+        try:
+            self._observer = observe(self._root, self._tell)
+        except OSError as error:
+            self._poll = 1.0
+            return error.strerror or str(error)
+        return ""
+
+    def stop(self) -> None:
+        """Stop listening."""
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
+
+    def next(self, seconds: float, every: float) -> Waiting | None:
+        """The oldest file that may be whole.
+
+        Args:
+            seconds: How long to wait for one.
+            every: How often the folder is listed beside the events, in seconds.
+
+        Returns:
+            The file, which no longer waits; None after the time.
+        """
+        until = time.monotonic() + seconds
+        while True:
+            self._take_events()
+            now = time.monotonic()
+            if self._listing is None and now - self._listed_at >= self._pause(every):
+                self._listing, self._incomplete, self._missed = self._list(), self._missed, False
+            if self._listing is not None:
+                self._list_on()
+                if self._listing is not None and self._incomplete:
+                    continue
+            ready = [each for each in self._waiting.values() if each.ready_at <= now]
+            if ready:
+                chosen = min(ready, key=_age)
+                return self._waiting.pop(chosen.path)
+            if now >= until:
+                return None
+            if self._listing is None:
+                moments = [until, self._listed_at + self._pause(every)]
+                self._wait(min([*moments, *(each.ready_at for each in self._waiting.values())]) - now)
+
+    def retry(self, waiting: Waiting, seconds: float) -> None:
+        """Look at a file again later."""
+        waiting.tries += 1
+        waiting.ready_at = time.monotonic() + seconds
+        self._waiting.setdefault(waiting.path, waiting)
+
+    def _pause(self, every: float) -> float:
+        if self._missed and len(self._waiting) < MOST_WAITING // 2:
+            return 0.0
+        return every if self._poll is None else self._poll
+
+    def _tell(self, path: Path, closed: bool) -> None:
+        self._events.put((path, closed))
+
+    def _wait(self, seconds: float) -> None:
+        with contextlib.suppress(Empty):
+            self._add(*self._events.get(timeout=max(0.0, seconds)))
+
+    def _take_events(self) -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                self._add(*self._events.get_nowait())
+
+    def _add(self, path: Path, closed: bool) -> None:
+        if not self._is_wanted(path):
+            return
+        known = self._waiting.get(path)
+        if known:
+            known.closed |= closed
+            known.ready_at = 0.0
+            return
+        try:
+            status = path.lstat()
+        except OSError:  # it has gone
+            return
+        if stat.S_ISDIR(status.st_mode):
+            # What came into it before it was watched had no events.
+            self._listing = self._list()
+        elif stat.S_ISREG(status.st_mode) and not self._is_known(path, status):
+            self._waiting[path] = Waiting(path, status.st_mtime_ns, closed)
+            if len(self._waiting) >= 2 * MOST_WAITING:
+                oldest = heapq.nsmallest(MOST_WAITING, self._waiting.values(), key=_age)
+                self._waiting = {each.path: each for each in oldest}
+                self._missed = True
+
+    def _is_wanted(self, path: Path) -> bool:
+        inside = path.relative_to(self._root).parts
+        return not (
+            any(folders.is_hidden(part) for part in inside)
+            or path.name.endswith("~")
+            or path.suffix.lower() in PARTIAL
+            or path in self._leave_out
+            or not self._leave_out.isdisjoint(path.parents)
+        )
+
+    def _list_on(self) -> None:
+        assert self._listing is not None
+        for _ in range(_AT_ONCE):
+            path = next(self._listing, None)
+            if path is None:
+                self._listing, self._listed_at = None, time.monotonic()
+                return
+            self._add(path, False)
+
+    def _list(self) -> Iterator[Path]:
+        pending = [self._root]
+        while pending:
+            folder = pending.pop()
+            try:
+                listing = os.scandir(folder)
+            except OSError:
+                if folder == self._root:
+                    raise
+                continue
+            with listing:
+                for entry in listing:
+                    path = folder / entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        if not folders.is_hidden(entry.name) and path not in self._leave_out:
+                            pending.append(path)
+                    elif path not in self._waiting:
+                        yield path
+
+
+def _age(waiting: Waiting) -> tuple[int, bytes]:
+    return waiting.modified_ns, os.fsencode(waiting.path)
