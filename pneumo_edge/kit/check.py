@@ -19,7 +19,7 @@ from pneumo_edge._util import files, records
 from pneumo_edge.errors import ModelFileError, ResultsError
 from pneumo_edge.imaging.images import Pixels
 from pneumo_edge.kit import mistakes, vectors
-from pneumo_edge.kit.documents import STEPS, Answer, KitVectors, PortPicture, PortResults, PortVector, Vector
+from pneumo_edge.kit.documents import REPORTED, STEPS, Answer, KitVectors, PortPicture, PortResults, PortVector, Vector
 from pneumo_edge.runtime.classifier import Classifier
 
 Array = npt.NDArray[Any]
@@ -106,7 +106,9 @@ def check(path: Path, results: Path) -> Grade:
     """
     folder, kit = read(path)
     port = _load(PortResults, results, "results of a port", "See results.schema.json in the kit")
-    return _Check(folder, kit, _classifier(folder, kit)).grade(port, results)
+    # Of numbers that no model gives.
+    with np.errstate(all="ignore"):
+        return _Check(folder, kit, _classifier(folder, kit)).grade(port, results)
 
 
 def _load(kind: type[Any], path: Path, what: str, remedy: str) -> Any:
@@ -136,6 +138,7 @@ class _Check:
     def grade(self, port: PortResults, path: Path) -> Grade:
         reported = {each.file: each for each in port.vectors}
         decodes = any(each.decoded or each.error for each in port.vectors)
+        _check_whole(port, path)
         for vector in self._kit.vectors:
             found = reported.get(vector.file)
             if found is None and (decodes or not vector.refused):
@@ -326,6 +329,22 @@ class _Check:
                 found = f"{what} is {_shown(getattr(given, what))}, not {_shown(getattr(right, what))}"
                 grade.departures.append(Departure(name, found, threshold if what == "label" else None))
                 return
+
+
+def _check_whole(port: PortResults, path: Path) -> None:
+    """Check that a port has one entry for an image, and reports a step for all images or for none."""
+    files_of = [each.file for each in port.vectors]
+    if twice := next((name for name in files_of if files_of.count(name) > 1), None):
+        raise ResultsError(f"{path} has several entries for {twice}", "one for each image", "Write each result once")
+    classified = [each for each in port.vectors if each.error is None and any(map(each.reports, REPORTED))]
+    for what in REPORTED:
+        number = sum(each.reports(what) for each in classified)
+        if 0 < number < len(classified):
+            raise ResultsError(
+                f"{path} reports {what} for {number} of {len(classified)} images",
+                "all of them, or none",
+                "Report a step for every image that the port does not refuse",
+            )
 
 
 def _tolerance(step: str, kit: KitVectors) -> str:

@@ -16,6 +16,8 @@ from pneumo_edge.imaging.images import MAX_PIXELS, Pixels
 VECTORS_VERSION = 1
 #: What a port computes, in this order.
 STEPS = ("decode", "grey", "resize", "tensor", "outputs", "decision")
+#: The fields in which a port reports what it has.
+REPORTED = ("decoded", "grey", "resized", "tensor", "outputs", "answer")
 
 _Side = Annotated[int, Within(1, MAX_PIXELS)]
 
@@ -127,8 +129,7 @@ class KitVectors:
     schema_version: AtLeastOne = VECTORS_VERSION
 
     def __post_init__(self) -> None:
-        if self.schema_version > VECTORS_VERSION:
-            raise ValueError(f"schema_version is {self.schema_version}, newer than {VECTORS_VERSION}")
+        _check_version(self.schema_version)
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,10 @@ class PortVector:
     outputs: dict[str, tuple[float, ...]] | None = None
     answer: Answer | None = None
 
+    def reports(self, field_name: str) -> bool:
+        """Whether the port reports a field of :data:`REPORTED`."""
+        return getattr(self, field_name) is not None
+
     def tensor_array(self, shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any] | None:
         """The tensor of a shape and type; None where the port does not report it.
 
@@ -188,6 +193,14 @@ class PortResults:
     vectors: tuple[PortVector, ...]
     decisions: tuple[Answer, ...] = ()
     schema_version: AtLeastOne = VECTORS_VERSION
+
+    def __post_init__(self) -> None:
+        _check_version(self.schema_version)
+
+
+def _check_version(version: int) -> None:
+    if version > VECTORS_VERSION:
+        raise ValueError(f"schema_version is {version}, newer than {VECTORS_VERSION}")
 
 
 def _array(text: str, dtype: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:

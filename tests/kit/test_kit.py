@@ -484,6 +484,18 @@ def _nothing(document: Any) -> None:
     document["vectors"] = [{"file": each["file"]} for each in document["vectors"]]
 
 
+def _some(document: Any) -> None:
+    del document["vectors"][0]["grey"]
+
+
+def _twice(document: Any) -> None:
+    document["vectors"].append(document["vectors"][0])
+
+
+def _newer(document: Any) -> None:
+    document["schema_version"] = 2
+
+
 def _text_as_a_number(document: Any) -> None:
     document["vectors"][0]["outputs"]["probability"] = ["a half"]
 
@@ -496,6 +508,9 @@ def _text_as_a_number(document: Any) -> None:
         (_too_few_pixels, "grey.pixels of images/grey.jpeg is of 3 bytes, not"),
         (_too_few_decisions, "decisions; expected one for each of"),
         (_nothing, "reports no step"),
+        (_some, "reports grey for 15 of 16 images; expected all of them, or none"),
+        (_twice, "has several entries for images/grey.jpeg"),
+        (_newer, "schema_version is 2, newer than 1"),
         (_text_as_a_number, "vectors[0].outputs.probability[0] is"),
     ],
 )
