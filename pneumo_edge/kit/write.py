@@ -113,4 +113,6 @@ def _ports(suffix: str) -> dict[str, str]:
 
 def _suffix_of(name: str) -> str | None:
     """The kind of model file that a program runs, as its name says; None if it runs both."""
-    return {"onnxruntime": ".onnx", "tflite": ".tflite"}.get(Path(name).stem.rpartition("_")[2].lower())
+    return {"onnxruntime": ".onnx", "litert": ".tflite", "tflite": ".tflite"}.get(
+        Path(name).stem.rpartition("_")[2].lower()
+    )
