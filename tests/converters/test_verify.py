@@ -20,9 +20,9 @@ from pneumo_edge.converters import calibration, interface, isolated, metadata, p
 from pneumo_edge.converters import reference as references
 from pneumo_edge.converters.acceptance import Candidate
 from pneumo_edge.converters.reference import Reference
-from pneumo_edge.converters.verify import verify
+from pneumo_edge.converters.verify import verify, verify_again
 from pneumo_edge.data.tensors import Dataset
-from pneumo_edge.errors import ConversionError, GateError, MissingExtraError
+from pneumo_edge.errors import ConversionError, GateError, MissingExtraError, ModelFileError
 from pneumo_edge.evaluation.operating_point import ThresholdRule
 from pneumo_edge.formats import FORMATS, Format
 from pneumo_edge.imaging.images import Pixels
@@ -460,3 +460,22 @@ def test_advice_fits_a_file_that_was_changed(models: Path) -> None:
     path.write_bytes(path.read_bytes() + b"\0")
     _, _, err = _run(path)
     assert "export it again" not in err and "Copy it again" in err
+
+
+def test_every_format_is_checked_on_an_engine_that_is_named(exported: Path) -> None:
+    """Formats do not have to pass there; the others are refused in words."""
+    pytest.importorskip("openvino")
+    row = engines.ENGINES["openvino"]
+    passed, refused = {}, {}
+    for each in FORMATS.values():
+        try:
+            verified = verify_again(exported / each.file_name("tiny"), None, Path(), [row.name])
+        except (GateError, ModelFileError) as error:
+            refused[each.id] = str(error)
+        else:
+            passed[each.id] = verified.verification
+    assert refused.keys() <= {"tflite-weight-only", "tflite-integer-only", "tflite-int16x8"}, refused
+    assert "does not tell its scale" in refused["tflite-integer-only"]
+    for verification in passed.values():
+        assert list(verification.engines) == ["openvino"]
+        assert list(verification.measured) == ["openvino", "openvino, 2 threads"]

@@ -101,6 +101,12 @@ class OpenVinoEngine(OpenVinoModel):
     def __init__(self, path: Path, threads: int, given: Given) -> None:
         super().__init__(path, threads, given)
         (image,) = self.inputs
+        if integers := [each for each in self.outputs if np.dtype(each.dtype).kind in "iu"]:
+            raise ModelFileError(
+                f"the output {integers[0].name} of {path} is of {integers[0].dtype}; openvino does not tell its scale",
+                "outputs of float32",
+                "Use another engine, or another format",
+            )
         probability, *others = self._compiled.outputs
         self.input_shape = self.shapes[image.name] if None in image.shape else _closed(image.shape)
         self.input_dtype = image.dtype
