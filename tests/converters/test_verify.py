@@ -428,7 +428,7 @@ def _set_threshold(model: Path, threshold: float) -> None:
     spec, bare = read_spec(model), model.with_name(f"bare-{model.name}")
     shutil.copy(model, bare)
     metadata.write_spec(bare, model, replace(spec, decision=replace(spec.decision, threshold=threshold)))
-    replace(proof.load(model), sha256=files.sha256(model)).save(model)
+    replace(proof.load(model), sha256=files.sha256(model), threshold=threshold).save(model)
 
 
 def test_further_engines_see_the_images_that_travel(exported: Path, dataset: Dataset) -> None:
