@@ -17,10 +17,12 @@ import numpy.typing as npt
 
 from pneumo_edge._util import files, records
 from pneumo_edge.errors import ModelFileError, ResultsError
+from pneumo_edge.imaging import images
 from pneumo_edge.imaging.images import Pixels
 from pneumo_edge.kit import mistakes, vectors
 from pneumo_edge.kit.documents import REPORTED, STEPS, Answer, KitVectors, PortPicture, PortResults, PortVector, Vector
 from pneumo_edge.runtime.classifier import Classifier
+from pneumo_edge.spec import PROBABILITY
 
 Array = npt.NDArray[Any]
 #: A mistake is named if its result is that much nearer to the port's than the right one is.
@@ -133,6 +135,7 @@ class _Check:
     def __init__(self, folder: Path, kit: KitVectors, classifier: Classifier) -> None:
         self._folder, self._kit, self._classifier = folder, kit, classifier
         self._size = classifier.spec.input
+        self._outputs = (PROBABILITY, *classifier.engine.other_shapes)
         self._steps = {step: StepGrade(step, _tolerance(step, kit)) for step in STEPS}
 
     def grade(self, port: PortResults, path: Path) -> Grade:
@@ -161,7 +164,7 @@ class _Check:
             return
         name, own = vector.file, _Own(found, path)
         tolerances = self._kit.tolerances
-        content = (self._folder / name).read_bytes()
+        content = images.read(self._folder / name)
         upright = vectors.decoded(content)
         state = own.picture("decoded", found.decoded)
         if state is not None:
@@ -239,13 +242,13 @@ class _Check:
         grade, tolerances = self._steps["outputs"], self._kit.tolerances
         grade.reported += 1
         right = vectors.run(self._classifier, np.ascontiguousarray(tensor, self._size.dtype))
-        others = self._kit.outputs[1:]
+        others = self._outputs[1:]
         # Two raw outputs are compared as probabilities.
         probabilities = vectors.answer(self._classifier, right).probabilities
         try:
             own = self._answer(given).probabilities
         except (KeyError, ValueError, IndexError):
-            expected = ", ".join(f"{each} with {right[each].size} values" for each in self._kit.outputs)
+            expected = ", ".join(f"{each} with {right[each].size} values" for each in self._outputs)
             grade.departures.append(Departure(name, f"outputs {', '.join(given)}; expected {expected}"))
             return
         largest = max(abs(own[each] - probabilities[each]) for each in probabilities)
@@ -271,7 +274,7 @@ class _Check:
 
     def _answer(self, outputs: Mapping[str, tuple[float, ...]]) -> Answer:
         arrays = {name: np.array(values, np.float32) for name, values in outputs.items()}
-        if len(arrays[self._kit.outputs[0]]) != self._classifier.spec.score_count:
+        if len(arrays[self._outputs[0]]) != self._classifier.spec.score_count:
             raise ValueError("another number of scores")
         return vectors.answer(self._classifier, arrays)
 
@@ -294,7 +297,7 @@ class _Check:
         if decision.threshold is None or decision.positive_class is None:
             return None
         reported = {
-            case.answer.probabilities[decision.positive_class]: given.label == decision.positive_class
+            case.answer.probabilities.get(decision.positive_class, 0.0): given.label == decision.positive_class
             for case, given in zip(self._kit.decisions, port.decisions, strict=True)
         }
         return mistakes.of_threshold(decision.threshold, reported)

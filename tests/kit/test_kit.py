@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import given
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -24,6 +25,7 @@ from pneumo_edge import Classifier, bundled
 from pneumo_edge.cli import app
 from pneumo_edge.errors import ExitCode
 from pneumo_edge.kit import vectors, write
+from tests.benchmarks.mutations import mutated, several
 from tests.kit import networks
 
 _HEADERS = Path(__file__).with_name("include")
@@ -552,6 +554,33 @@ def test_a_kit_that_is_not_whole_is_refused(make_kit: Callable[[str], Path], tmp
     assert "cannot be read (the field" in _check(kit, tmp_path / "results.json").stderr
     assert "there are no test vectors at" in _check(tmp_path, tmp_path / "results.json").stderr
     assert "there is no file" in _check(make_kit("three"), tmp_path / "nothing.json").stderr
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["results.json", "vectors.json"])
+def test_a_document_of_any_content_is_graded_or_refused_in_one_line(
+    make_kit: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    kit = tmp_path / "kit"
+    shutil.copytree(make_kit("three"), kit)
+    _port(kit).main(kit, tmp_path / "results.json")
+    path = tmp_path / name if name == "results.json" else kit / "vectors" / name
+    document = _read(path)
+    if name == "results.json":
+        for each in document["vectors"]:  # most of the document, and all alike
+            for step in ("decoded", "grey", "tensor"):
+                each.pop(step, None)
+
+    @several(10)
+    @given(mutated(document))
+    def grade(text: bytes) -> None:
+        path.write_bytes(text)
+        result = _check(kit, tmp_path / "results.json")
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+        assert result.exit_code in (0, ExitCode.FAILED, ExitCode.GATE_MISSED)
+        assert len(result.stderr.splitlines()) == (result.exit_code != 0)
+
+    grade()
 
 
 def test_pixels_survive_their_file(tmp_path: Path) -> None:
