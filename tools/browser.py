@@ -49,8 +49,11 @@ _WORKER = """async () => {
     worker.postMessage({ id: 0, kind, argument });
   });
   const bytes = (file) => Uint8Array.from(atob(file), (each) => each.charCodeAt(0)).buffer;
-  self.opened = (name, threads) =>
-    ask("open", { model: site.models.find((each) => each.name === name), limits: site.limits, threads });
+  // Also one that the page would refuse is measured.
+  self.opened = (name, threads) => {
+    const model = { ...site.models.find((each) => each.name === name), bounds: { mean_difference: 1 } };
+    return ask("open", { model, limits: site.limits, threads });
+  };
   self.classified = async (file) => {
     const { label, probabilities, timings, total } = await ask("classify", bytes(file));
     return { label, probabilities, timings, total };
@@ -65,14 +68,16 @@ _WORKER = """async () => {
 class Measured:
     """A model in the browser, beside Python with one thread on the same file and images.
 
-    With one thread all images are classified, with several those that are timed. ``same_decision`` is a share of
-    ``images``; differences are of the probability. Times are medians in milliseconds; the ratios are medians over
+    With one thread all images are classified, with several those that are timed. ``check`` is the difference of
+    probability that the page finds before use. ``same_decision`` is a share of ``images``; differences are of the
+    probability. Times are medians in milliseconds; the ratios are medians over
     images of browser divided by Python.
     """
 
     model: str
     runtime: str
     threads: int
+    check: float
     images: int
     same_decision: float
     mean_difference: float
@@ -107,12 +112,13 @@ class Compared:
 
 def tables(found: Compared) -> str:
     """The Markdown tables of the page."""
-    heads = ("Model file", "Runtime", "Same decision", "Difference of probability, mean (largest)")
-    lines = [[*heads, "Inference", "as a multiple of Python", "File to answer", "as a multiple of Python"], ["---"] * 8]
+    heads = ("Model file", "Runtime", "Check of the page", "Same decision", "Difference of probability, mean (largest)")
+    lines = [[*heads, "Inference", "as a multiple of Python", "File to answer", "as a multiple of Python"], ["---"] * 9]
     lines += [
         [
             f"`{each.model}`",
             each.runtime,
+            f"{each.check:.2g}{'' if each.check <= build.MEAN_DIFFERENCE else ', refused'}",
             f"{each.same_decision:.1%} of {each.images}",
             f"{each.mean_difference:.1g} ({each.max_difference:.1g})",
             f"{each.inference_ms:.1f} ms",
@@ -192,7 +198,7 @@ def _visit(browser: Any, models: Sequence[str], folder: Path, runtime: Path | No
 
 def _measure(page: Any, model: Path, threads: int, paths: Sequence[Path]) -> Measured:
     classifier = Classifier(model)
-    runtime = page.evaluate("([name, threads]) => opened(name, threads)", [model.name, threads])["runtime"]
+    opened = page.evaluate("([name, threads]) => opened(name, threads)", [model.name, threads])
     positions = set(random.Random(_SEED).sample(range(len(paths)), min(_TIMED, len(paths))))
     if threads != _THREADS[0]:
         # The answers of all were compared with one thread.
@@ -214,7 +220,8 @@ def _measure(page: Any, model: Path, threads: int, paths: Sequence[Path]) -> Mea
     inference, total = (statistics.median(times) for times in zip(*browser_times, strict=True))
     ratios = np.median(np.array(browser_times) / np.array(python_times), axis=0)
     return Measured(
-        model=model.name, runtime=runtime, threads=threads, images=len(paths), same_decision=same / len(paths),
+        model=model.name, runtime=opened["runtime"], threads=threads, check=opened["difference"],
+        images=len(paths), same_decision=same / len(paths),
         mean_difference=statistics.fmean(differences), max_difference=max(differences), inference_ms=inference,
         total_ms=total, inference_ratio=float(ratios[0]), total_ratio=float(ratios[1]),
     )  # fmt: skip

@@ -28,8 +28,9 @@ from pneumo_edge.web import runtimes
 
 _PAGE = Path(__file__).with_name("site")
 _MODELS, _LIST, _SITE = "models", "models.json", "site.js"
-#: The page refuses a runtime whose probabilities differ by more from those of the Python runtime, as a mean.
-MEAN_DIFFERENCE = 0.005
+#: The page refuses a runtime whose probabilities differ by more from those of Python, as a mean over the cases. One at
+#: 0.0024 made another decision on 3 of 420 images; all others were below 1e-6 (make browser).
+MEAN_DIFFERENCE = 0.002
 #: The pictures that a page is compared with: so many, of so many that are drawn, and their sides in pixels.
 _CASES, _DRAWN, _SIDES = 8, 64, (4, 8, 16, 32)
 _SEED = 0
