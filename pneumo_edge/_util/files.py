@@ -113,6 +113,16 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+def flush(path: Path) -> None:
+    """Have a file's content on the disk, so that no crash of the machine leaves it empty under its final name.
+
+    Raises:
+        OSError: The disk is full or fails.
+    """
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as stream:

@@ -87,7 +87,8 @@ def score(
     Raises:
         ArgumentError: An argument is out of range.
         DataError: The source has no images, or cannot be read.
-        ResultsError: ``out`` holds something else, or the data set of another source.
+        ResultsError: ``out`` holds something else, or the data set of another source; or the source has changed since
+            the plan was made. What the plan has is then scored.
         ModelFileError: As :class:`pneumo_edge.Classifier`.
         MissingExtraError: pyarrow, fsspec, or an engine is not installed.
         StoreError: An object store failed. What was scored stays.
@@ -104,11 +105,19 @@ def score(
     classifier = Classifier(model, engine=engine)
     place = _place(out)
     opened = listing.open_source(str(source), column, day)
+    is_continued = plan.is_there(place)
     with _listing(tell) as listed:
         planned = plan.make(place, opened, shard_size, listed)
+    changed = plan.changed(place, planned) if is_continued else None
     job = Job(place, planned, PredictorIdentity.of(classifier))
     done = run.finished(job)
+    damaged = run.check(job, done)
+    for file, how in damaged.items():
+        tell(f"warning: {stores.join(job.folder, file)}: {how}; its shard is scored again")
+    done -= damaged.keys()
     pending = [shard.rows for _, shard in job.tasks(done)]
+    if changed and not pending:
+        raise changed
     if not pending and run.MANIFEST in done:
         manifest = run.read_manifest(job)
         summarised = summary.read(job.folder) if summary.SUMMARY in done else _summarise(job, manifest, classifier)
@@ -119,9 +128,11 @@ def score(
             _workers(job, classifier, workers, address, len(pending)) as started,
             _progress(planned.images, planned.images - sum(pending), tell) as scored,
         ):
-            counts = run.score(job, done, started, scored)
+            counts = run.score(job, done, started, scored, damaged)
     manifest = run.close(job, done, counts)
     summarised = _summarise(job, manifest, classifier)
+    if changed:
+        raise changed
     scored_now = sum(each.rows for each in counts.values())
     return Scored(job.folder, manifest, summarised, scored_now, time.monotonic() - began)
 

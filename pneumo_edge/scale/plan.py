@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import islice, zip_longest
 from typing import Any
 
 from pneumo_edge._util import extras, records
@@ -21,7 +21,8 @@ from pneumo_edge.scale import listing, stores
 from pneumo_edge.scale.entries import Entry
 from pneumo_edge.scale.listing import Cursor, Source
 
-_SCHEMA_VERSION = 1
+#: Plans of version 1 are read as before; they do not say which members of a tar, for one, were left out.
+_SCHEMA_VERSION = 2
 _FOLDER, _PLAN, _LISTING = "_plan", "plan.json", "listing.json"
 #: Names in a Parquet file of the plan, at least one shard.
 _PART_NAMES = 100_000
@@ -96,9 +97,11 @@ def make(place: str, source: Source, shard_size: int, listed: Callable[[int], No
     store, folder = stores.of(place), stores.join(place, _FOLDER)
     with stores.explained(place):
         names = store.names(place)
-    if names and _FOLDER not in names:
+    # Folders of results may be there without a plan that was damaged and deleted: their files have names of their own.
+    others = [name for name in names if not name.startswith("model=")]
+    if others and _FOLDER not in names:
         raise ResultsError(
-            f"{place} holds other files (such as {min(names)})", "a new folder, or one of `pneumo-edge score`",
+            f"{place} holds other files (such as {min(others)})", "a new folder, or one of `pneumo-edge score`",
             "Give another --out",
         )  # fmt: skip
     wanted = Plan(_SCHEMA_VERSION, source, shard_size)
@@ -107,8 +110,73 @@ def make(place: str, source: Source, shard_size: int, listed: Callable[[int], No
         if name in found:
             plan = _read(store, stores.join(folder, name))
             _check_same(place, plan, wanted)
-            return plan if name == _PLAN else _list(store, folder, plan, listed)
-    return _list(store, folder, wanted, listed)
+            return plan if name == _PLAN else _list(store, place, plan, listed)
+    return _list(store, place, wanted, listed)
+
+
+def is_there(place: str) -> bool:
+    """Whether a data set has a complete plan.
+
+    Raises:
+        StoreError: The store fails.
+    """
+    with stores.explained(place):
+        return stores.of(place).exists(stores.join(stores.join(place, _FOLDER), _PLAN))
+
+
+def changed(place: str, plan: Plan) -> ResultsError | None:
+    """List the source of a plan again, and compare.
+
+    Args:
+        place: The folder of the data set, a path or URL.
+        plan: Its plan.
+
+    Returns:
+        The error that tells what has changed; None where nothing has, or where the plan is of version 1.
+
+    Raises:
+        DataError: The source cannot be listed.
+        ResultsError: The plan is damaged.
+        StoreError: A store fails.
+        OSError: A file cannot be read.
+    """
+    if plan.schema_version < _SCHEMA_VERSION:
+        return None
+    found = (entry for entry, _ in listing.entries(plan.source))
+    images = 0
+    for number, part, shard in plan.shards():
+        chunk = list(islice(found, shard.rows))
+        images += len(chunk)
+        if _inputs_sha256(chunk) != shard.inputs_sha256:
+            was = Reader(place).read(part.file, number - part.first)
+            return _changed(place, plan, _difference(was, chunk), images + sum(1 for _ in found))
+    more = next(found, None)
+    if more is None:
+        return None
+    return _changed(place, plan, f"{more.name} is new", images + 1 + sum(1 for _ in found))
+
+
+def _difference(was: Sequence[Entry], now: Sequence[Entry]) -> str:
+    """The first difference of two listings of a shard."""
+    known = {entry.name for entry in was}
+    for before, after in zip_longest(was, now):
+        if before == after:
+            continue
+        if before and after and before.name == after.name:
+            return f"{after.name} has changed"
+        if after and after.name not in known:
+            return f"{after.name} is new"
+        return f"{(before or after).name} is missing"
+    return "its names are the same"
+
+
+def _changed(place: str, plan: Plan, how: str, images: int) -> ResultsError:
+    number = f"{images:,} images" if images == plan.images else f"{images:,} images instead of {plan.images:,}"
+    return ResultsError(
+        f"{plan.source.given} has changed since {place} was begun ({number}; {how})",
+        "the same source",
+        "Score it into another --out",
+    )
 
 
 def _read(store: stores.Store, path: str) -> Plan:
@@ -116,8 +184,10 @@ def _read(store: stores.Store, path: str) -> Plan:
         plan = records.loads(Plan, store.read(path))
     except records.RecordError as error:
         raise ResultsError(
-            f"{path} is not valid: {error}", "a plan of `pneumo-edge score`", "Give another --out"
-        ) from (error)
+            f"{path} is not valid: {error}",
+            "a plan of `pneumo-edge score`",
+            f"Delete the folder {path.rpartition('/')[0]}, and run the same command again",
+        ) from error
     if plan.schema_version > _SCHEMA_VERSION:
         raise ResultsError(
             f"{path} has schema {plan.schema_version}", f"schema {_SCHEMA_VERSION}", "Install a newer pneumo-edge"
@@ -127,7 +197,15 @@ def _read(store: stores.Store, path: str) -> Plan:
 
 def _check_same(place: str, plan: Plan, wanted: Plan) -> None:
     was, now = plan.source, wanted.source
-    if (was.given, was.column, was.day) != (now.given, now.column, now.day):
+    if was.given == now.given:
+        for option, before, given in (("column", was.column, now.column), ("day", was.day, now.day)):
+            if before != given:
+                raise ResultsError(
+                    f"{place} was begun {f'with --{option} {before}' if before else f'without --{option}'}",
+                    f"--{option} {before}" if before else f"no --{option}",
+                    "Give the same options, or another --out",
+                )
+    else:
         raise ResultsError(
             f"{place} holds the results of another source, {was.given}", "a new folder", "Give another --out"
         )
@@ -143,18 +221,17 @@ def _check_same(place: str, plan: Plan, wanted: Plan) -> None:
         )
 
 
-def _list(store: stores.Store, folder: str, plan: Plan, listed: Callable[[int], None]) -> Plan:
-    images = plan.images
+def _list(store: stores.Store, place: str, plan: Plan, listed: Callable[[int], None]) -> Plan:
+    folder, images = stores.join(place, _FOLDER), plan.images
     found = listing.entries(plan.source, plan.cursor)
     first = sum(len(part.shards) for part in plan.parts)
     parts, saved = list(plan.parts), len(plan.parts)
-    if not parts:
-        # Nothing is written where there is nothing to score.
-        found = _not_empty(plan.source, found)
-        _save(store, folder, _LISTING, plan)
     # Whole shards, so that only the last one of all has fewer images.
     at_once = max(1, _PART_NAMES // plan.shard_size) * plan.shard_size
     while chunk := list(islice(found, at_once)):
+        if not parts:
+            # Nothing is written where there is nothing to score.
+            _save(store, folder, _LISTING, plan)
         part, content = _part([entry for entry, _ in chunk], first, plan.shard_size)
         store.write(stores.join(folder, part.file), content)
         parts.append(part)
@@ -165,22 +242,26 @@ def _list(store: stores.Store, folder: str, plan: Plan, listed: Callable[[int], 
             saved = len(parts)
             _save(store, folder, _LISTING, replace(plan, parts=tuple(parts), cursor=chunk[-1][1]))
         listed(images)
-    complete = replace(plan, parts=tuple(parts), cursor=None)
-    _save(store, folder, _PLAN, complete)
-    return complete
-
-
-def _not_empty(source: Source, found: Iterator[tuple[Entry, Cursor]]) -> Iterator[tuple[Entry, Cursor]]:
-    begun = next(found, None)
-    if begun is None:
+    if not parts:
         raise DataError(
-            f"{source.given} has no images", "a source with at least one image", "Check the path and the endings"
+            f"{plan.source.given} has no images", "a source with at least one image", "Check the path and the endings"
         )
-    return chain([begun], found)
+    complete = replace(plan, parts=tuple(parts), cursor=None)
+    store.create(stores.join(folder, _PLAN), _document(complete))
+    # Another run may have listed the source at the same time: the plan that is there is that of both.
+    kept = _read(store, stores.join(folder, _PLAN))
+    _check_same(place, kept, plan)
+    if [shard for *_, shard in kept.shards()] != [shard for *_, shard in complete.shards()]:
+        raise _changed(place, kept, "another run listed it at the same time", images)
+    return kept
 
 
 def _save(store: stores.Store, folder: str, name: str, plan: Plan) -> None:
-    store.write(stores.join(folder, name), records.dumps(plan, indent=None).encode())
+    store.write(stores.join(folder, name), _document(plan))
+
+
+def _document(plan: Plan) -> bytes:
+    return records.dumps(plan, indent=None).encode()
 
 
 def _part(chunk: list[Entry], first: int, shard_size: int) -> tuple[Part, bytes]:
@@ -204,8 +285,12 @@ def _part(chunk: list[Entry], first: int, shard_size: int) -> tuple[Part, bytes]
         for shard in (chunk[start : start + shard_size] for start in range(0, len(chunk), shard_size))
     )
     content = bytes(sink.getvalue())
-    name = f"part-{first:07d}-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
+    name = f"part-{first:07d}-{_hash(content)}.parquet"
     return Part(name, first, shards), content
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _encoded(text: str | None) -> bytes | None:
@@ -242,13 +327,24 @@ class Reader:
             number: The row group.
 
         Raises:
+            ResultsError: The file is not there, or not as it was written.
             StoreError: The store fails.
             OSError: The file cannot be read.
         """
         parquet = extras.need("pyarrow.parquet", "parquet")
         if part != self._name:
-            self._part = self._store.read(stores.join(self._folder, part))
-            self._name = part
+            path = stores.join(self._folder, part)
+            try:
+                content = self._store.read(path)
+            except FileNotFoundError:
+                content = b""
+            # Its name ends with a hash of its bytes.
+            if not part.endswith(f"-{_hash(content)}.parquet"):
+                raise ResultsError(
+                    f"{path} is missing or not as it was written", "a part of the plan as `pneumo-edge score` wrote it",
+                    f"Delete the folder {self._folder}, and run the same command again",
+                )  # fmt: skip
+            self._name, self._part = part, content
         table: Any = parquet.ParquetFile(io.BytesIO(self._part)).read_row_group(number, use_threads=False)
         columns = [
             table.column(name).to_pylist() for name in ("name", "size", "version", "container", "position", "day")

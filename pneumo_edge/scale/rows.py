@@ -161,15 +161,35 @@ def to_parquet(found: list[Row], counts: ShardCounts, predictor: PredictorIdenti
     return bytes(sink.getvalue())
 
 
-def read_counts(stream: Any) -> ShardCounts:
-    """Read the counts of a shard's file; only its footer is read.
+def read_counts(stream: Any, *, recount: bool = False) -> ShardCounts:
+    """Read the counts of a shard's file.
 
     Args:
         stream: A path, or an open binary file that can be rewound.
+        recount: Also read the rows, and compare them with the counts; else only the footer is read.
 
     Raises:
-        records.RecordError: The file is of another kind.
+        records.RecordError: The file is damaged, was changed, or is of another kind.
+        OSError: It cannot be read.
     """
-    parquet = extras.need("pyarrow.parquet", "parquet")
-    found = (parquet.read_metadata(stream).metadata or {}).get(SHARD_KEY.encode(), b"")
-    return records.loads(ShardCounts, found)
+    arrow, parquet = extras.need("pyarrow", "parquet"), extras.need("pyarrow.parquet", "parquet")
+    try:
+        with parquet.ParquetFile(stream) as file:
+            written = file.metadata
+            table = file.read(use_threads=False) if recount else None
+    except (arrow.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise
+        # Arrow raises an OSError without a number for content that it cannot read.
+        raise records.RecordError("it is no whole Parquet file") from error
+    metadata = written.metadata or {}
+    if SHARD_KEY.encode() not in metadata:
+        raise records.RecordError(f"it lacks the metadata {SHARD_KEY}")
+    counts = records.loads(ShardCounts, metadata[SHARD_KEY.encode()])
+    if written.num_rows != counts.rows:
+        raise records.RecordError(f"it has {written.num_rows:,} rows instead of {counts.rows:,}")
+    if table is not None and (
+        set(table.column_names) != set(COLUMNS) or count(counts.shard, table.to_pylist(), counts.seconds) != counts
+    ):
+        raise records.RecordError("its rows were changed after it was written")
+    return counts

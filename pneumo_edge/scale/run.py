@@ -12,7 +12,7 @@ import random
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,6 +37,8 @@ _ENDED, _MOST_ENDED = 2, 8
 _FAILED = 10
 #: Files that are read at a time.
 _READERS = 16
+#: Images of a data set up to which every row of an earlier run is read and compared; of larger ones, the footers.
+_RECOUNTED = 100_000
 
 ShardWorker = Worker[Task, ShardCounts]
 
@@ -127,14 +129,72 @@ def finished(job: Job) -> set[str]:
     """The names of the files that are there.
 
     Raises:
+        ResultsError: There is a Parquet file that is no shard of the plan: whoever reads the folder would read it, too.
         StoreError: The store fails.
     """
     with stores.explained(job.folder):
-        return stores.of(job.folder).names(job.folder)
+        names = stores.of(job.folder).names(job.folder)
+    others = names - {job.file(number, shard) for number, _, shard in job.plan.shards()}
+    others = {name for name in others if name.endswith(".parquet") and not name.startswith((".", "_"))}
+    if others:
+        raise ResultsError(
+            f"{job.folder} holds {len(others):,} Parquet files that are no shards of this data set (such as "
+            f"{min(others)})" if len(others) > 1 else
+            f"{stores.join(job.folder, min(others))} is no shard of this data set",
+            "only files that `pneumo-edge score` wrote for it",
+            "Move them elsewhere, or give another --out" if len(others) > 1 else
+            "Move it elsewhere, or give another --out",
+        )  # fmt: skip
+    return names
+
+
+def check(job: Job, done: set[str]) -> dict[str, str]:
+    """Compare the files of an earlier run with the plan, with the manifest, and with what they say themselves.
+
+    Args:
+        job: The work.
+        done: Files that are there.
+
+    Returns:
+        The files whose shards must be scored again, each with what is wrong with it.
+
+    Raises:
+        ResultsError: The manifest is damaged.
+        StoreError: The store fails.
+        OSError: A file cannot be read.
+    """
+    closed = {each.file: each.rows_sha256 for each in read_manifest(job).shards} if MANIFEST in done else {}
+    recount = job.plan.images <= _RECOUNTED
+    found = [(number, job.file(number, shard), shard.rows) for number, _, shard in job.plan.shards()]
+
+    def wrong(each: tuple[int, str, int]) -> str:
+        number, file, planned = each
+        try:
+            counts = _read_counts(job, file, recount=recount)
+        except records.RecordError as error:
+            return str(error)
+        if (counts.shard, counts.rows) != (number, planned):
+            return f"it has {counts.rows:,} rows of shard {counts.shard} instead of {planned:,} of shard {number}"
+        if closed.get(file, counts.rows_sha256) != counts.rows_sha256:
+            return "its rows are not those that the manifest has"
+        return ""
+
+    there = [each for each in found if each[1] in done]
+    with ThreadPoolExecutor(_READERS) as readers:
+        return {file: how for (_, file, _), how in zip(there, readers.map(wrong, there), strict=True) if how}
+
+
+def _read_counts(job: Job, file: str, *, recount: bool = False) -> ShardCounts:
+    with stores.of(job.folder).open(stores.join(job.folder, file)) as stream:
+        return rows.read_counts(stream, recount=recount)
 
 
 def score(
-    job: Job, done: set[str], workers: Sequence[ShardWorker], scored: Callable[[ShardCounts], None]
+    job: Job,
+    done: set[str],
+    workers: Sequence[ShardWorker],
+    scored: Callable[[ShardCounts], None],
+    damaged: Collection[str] = (),
 ) -> dict[int, ShardCounts]:
     """Score the shards that are not done.
 
@@ -146,6 +206,7 @@ def score(
         done: Files that are there.
         workers: The workers, at least one; they are stopped and closed.
         scored: Called after each shard.
+        damaged: Files that are there and must be written again.
 
     Returns:
         The counts of each shard that this run scored, by its number.
@@ -157,7 +218,7 @@ def score(
     """
     stopped = threading.Event()
     pool: Workers[tuple[Task, PlannedShard], ShardCounts | None] = Workers(
-        [partial(_unless_there, job, partial(_persist, worker, stopped)) for worker in workers]
+        [partial(_unless_there, job, damaged, partial(_persist, worker, stopped)) for worker in workers]
     )
     tasks = _from_somewhere(job, done)
     counts: dict[int, ShardCounts] = {}
@@ -207,10 +268,13 @@ def _from_somewhere(job: Job, done: set[str]) -> Iterator[tuple[Task, PlannedSha
 
 
 def _unless_there(
-    job: Job, scored: Callable[[tuple[Task, PlannedShard]], ShardCounts], work: tuple[Task, PlannedShard]
+    job: Job,
+    damaged: Collection[str],
+    scored: Callable[[tuple[Task, PlannedShard]], ShardCounts],
+    work: tuple[Task, PlannedShard],
 ) -> ShardCounts | None:
     """Score a shard whose file another run has not written meanwhile."""
-    if stores.of(job.folder).exists(stores.join(job.folder, work[0].file)):
+    if work[0].file not in damaged and stores.of(job.folder).exists(stores.join(job.folder, work[0].file)):
         return None
     return scored(work)
 
@@ -272,22 +336,29 @@ def close(job: Job, done: set[str], counts: dict[int, ShardCounts]) -> ScoreMani
         counts: Of the shards that were scored since; those of the others are read.
 
     Raises:
+        ResultsError: A file is damaged, or is no shard of the plan.
         StoreError: The store fails.
         OSError: A file cannot be read or written.
     """
-    store = stores.of(job.folder)
+    finished(job)
     planned = [(number, job.file(number, shard)) for number, _, shard in job.plan.shards()]
 
     def read(file: str) -> ShardCounts:
-        with store.open(stores.join(job.folder, file)) as stream:
-            return rows.read_counts(stream)
+        try:
+            return _read_counts(job, file)
+        except records.RecordError as error:
+            raise ResultsError(
+                f"{stores.join(job.folder, file)} is damaged: {error}",
+                "a file as `pneumo-edge score` wrote it",
+                "Run the same command again to score its shard",
+            ) from error
 
     before = [(number, file) for number, file in planned if number not in counts]
     with ThreadPoolExecutor(_READERS) as readers:
         found = readers.map(read, (file for _, file in before))
         counts = {**counts, **{number: each for (number, _), each in zip(before, found, strict=True)}}
     manifest = _manifest(job, [(file, counts[number]) for number, file in planned])
-    store.write(stores.join(job.folder, MANIFEST), records.document(manifest).encode())
+    stores.of(job.folder).write(stores.join(job.folder, MANIFEST), records.document(manifest).encode())
     return manifest
 
 

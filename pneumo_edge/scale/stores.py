@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -50,6 +51,17 @@ class Store(Protocol):
 
     def write(self, path: str, content: bytes) -> None:
         """Write a file, whole: a reader sees it complete or not at all.
+
+        Raises:
+            StoreError: The store fails, again and again.
+            OSError: It cannot be written; the error names the path.
+        """
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Write a file, whole, unless there is one; False where there is.
+
+        Of processes that create one file at the same time, one gets True. A store without such an operation writes, so
+        that the last one wins; read the file again after it.
 
         Raises:
             StoreError: The store fails, again and again.
@@ -111,6 +123,24 @@ class _Local:
     def write(self, path: str, content: bytes) -> None:
         with files.atomic(Path(path)) as temporary:
             temporary.write_bytes(content)
+            files.flush(temporary)
+
+    def create(self, path: str, content: bytes) -> bool:
+        target = Path(path)
+        whole = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
+        self.write(str(whole), content)
+        with files.naming(target, whole):
+            try:
+                os.link(whole, target)
+            except FileExistsError:
+                return False
+            except OSError:  # a file system without links
+                if target.exists():
+                    return False
+                whole.replace(target)
+            finally:
+                whole.unlink(missing_ok=True)
+        return True
 
     def exists(self, path: str) -> bool:
         return Path(path).exists()
@@ -159,6 +189,27 @@ class _Remote:
             _persist(path, lambda: self.system.pipe_file(path, content))
         except FileNotFoundError as error:  # of the bucket
             raise listing_errors(path, error) from error
+
+    def create(self, path: str, content: bytes) -> bool:
+        if self.exists(path):
+            return False
+        try:
+            _persist(path, lambda: self._create(path, content))
+        except FileExistsError:
+            return False
+        except FileNotFoundError as error:  # of the bucket
+            raise listing_errors(path, error) from error
+        return True
+
+    def _create(self, path: str, content: bytes) -> None:
+        try:
+            self.system.pipe_file(path, content, mode="create")
+        except (TypeError, NotImplementedError, ValueError):  # of file systems without it
+            self.system.pipe_file(path, content)
+        except Exception as error:  # how a store says that the file is there differs
+            if self.exists(path):
+                raise FileExistsError(path) from error
+            raise
 
     def exists(self, path: str) -> bool:
         # Another run may have written it since the folder was listed.
@@ -218,7 +269,7 @@ def _persist(path: str, operation: Callable[[], Answer]) -> Answer:
     for wait in (*_WAITS, None):
         try:
             return operation()
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError, StoreError):
             raise
         except PermissionError as error:
             # Also of an image: with credentials that have run out, all that follow would fail alike.
