@@ -129,7 +129,7 @@ def finished(job: Job) -> set[str]:
     """The names of the files that are there.
 
     Raises:
-        ResultsError: There is a Parquet file that is no shard of the plan, which programs that read the folder would read, too.
+        ResultsError: There is a Parquet file that is no shard of the plan; programs that read the folder would read it.
         StoreError: The store fails.
     """
     with stores.explained(job.folder):
