@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pneumo_edge import bundled
@@ -28,6 +29,8 @@ from pneumo_edge.scale.workers import LocalWorker
 SHARD_SIZE, MOST_SHARD_SIZE = 1000, 1_000_000
 #: Workers of a cluster at most.
 MOST_WORKERS = 10_000
+#: Shards at work that a note names.
+_NAMED = 8
 #: Seconds between two lines of progress where there is no terminal.
 _LOG_SECONDS = 60.0
 
@@ -102,6 +105,8 @@ def score(
         workers = arguments.whole("workers", workers, 1, MOST_WORKERS if address else cores.MOST)
     if engine is not None:
         arguments.check_name("engine", engine, ENGINES)
+    if address is not None:
+        cluster.check(address)
     classifier = Classifier(model, engine=engine)
     place = _place(out)
     opened = listing.open_source(str(source), column, day)
@@ -128,7 +133,7 @@ def score(
             _workers(job, classifier, workers, address, len(pending)) as started,
             _progress(planned.images, planned.images - sum(pending), tell) as scored,
         ):
-            counts = run.score(job, done, started, scored, damaged)
+            counts = run.score(job, done, started, scored, damaged, partial(_tell_unmoved, tell))
     manifest = run.close(job, done, counts)
     summarised = _summarise(job, manifest, classifier)
     if changed:
@@ -154,6 +159,13 @@ def _workers(
     with cluster.connected(address) as available:
         setup = cluster.shared(job.setup(str(path), path.read_bytes()))
         yield [cluster.ActorWorker(Scorer, setup) for _ in range(min(number or available, most))]
+
+
+def _tell_unmoved(tell: Tell, shards: Mapping[int, float]) -> None:
+    longest = sorted(shards.items(), key=lambda each: -each[1])
+    names = ", ".join(f"{shard} for {seconds:,.0f} s" for shard, seconds in longest[:_NAMED])
+    more = f" and {len(longest) - _NAMED:,} more" if len(longest) > _NAMED else ""
+    tell(f"note: no shard was finished for a while; at work: {names or 'none'}{more}")
 
 
 def _place(out: PathArgument) -> str:

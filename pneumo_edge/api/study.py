@@ -271,6 +271,14 @@ def carry_out(plan: StudyPlan, tell: Tell) -> Iterator[tuple[StudyRun, TrainedRu
         raise ArgumentError(
             f"the seeds are {', '.join(map(str, plan.seeds)) or 'none'}", "one or several, each once", "Give seeds"
         )
+    if plan.address is not None:
+        cluster.check(plan.address)
+    elif plan.cores is not None and plan.cores > cores.available():
+        raise ArgumentError(
+            f"--cores is {plan.cores:,}, and this machine has {cores.available():,} for it",
+            f"1 to {cores.available():,}",
+            "Give fewer cores, or an --address",
+        )
     dataset = _read(plan, tell)
     with jobs.alone(plan.folder / studies.RECORD_NAME, "study", jobs.SAME_COMMAND):
         study = _table(plan, dataset)

@@ -7,6 +7,8 @@ process does no more than hand out shards.
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Generic
@@ -17,6 +19,40 @@ from pneumo_edge.scale.workers import Answer, Argument, EndedError
 
 #: An address that starts Ray in this process, on this machine alone.
 LOCAL = "local"
+#: Seconds in which a machine answers at the address of a cluster.
+_ANSWERS = 5.0
+
+
+def check(address: str) -> None:
+    """Check that a machine answers at the address of a Ray cluster: Ray itself waits for one for ever.
+
+    Args:
+        address: As for :func:`connected`. Only those with a host and a port are tried, and ``"auto"`` where the
+            environment variable RAY_ADDRESS has one.
+
+    Raises:
+        WorkerError: None answers, or the address has no port.
+    """
+    tried = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    if tried in ("", "auto", LOCAL):
+        return
+    host, _, port = tried.removeprefix("ray://").rpartition(":")
+    try:
+        if not host or not port.isdecimal():
+            raise OSError("it is not HOST:PORT")
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS):
+            return
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(address: str, error: Exception) -> WorkerError:
+    first = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return WorkerError(
+        f"the Ray cluster {address!r} cannot be reached ({first})",
+        "the address of a running cluster, auto or local",
+        "Start one with `ray start --head`, or omit --address",
+    )
 
 
 @contextlib.contextmanager
@@ -36,16 +72,12 @@ def connected(address: str) -> Iterator[int]:
     ray = extras.need("ray", "scale")
     is_ours = not ray.is_initialized()
     if is_ours:
+        check(address)
         try:
             with library_warnings.Unheard():
                 ray.init(address=address, log_to_driver=False, logging_level="error")
         except Exception as error:  # Ray raises what its connection does
-            first = next(iter(str(error).splitlines()), "") or type(error).__name__
-            raise WorkerError(
-                f"the Ray cluster {address!r} cannot be reached ({first})",
-                "the address of a running cluster, auto or local",
-                "Start one with `ray start --head`, or omit --address",
-            ) from error
+            raise _unreachable(address, error) from error
     try:
         yield max(1, int(ray.cluster_resources().get("CPU", 1)))
     finally:

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from pneumo_edge._util import extras
-from pneumo_edge.errors import ChangedError, ImageError
+from pneumo_edge.errors import ChangedError, ImageError, StoreError
 from pneumo_edge.runtime.batch import side_by_side
 from pneumo_edge.scale import columns, stores
 
@@ -44,8 +44,9 @@ class Entry:
     day: str | None = None
 
 
-#: The bytes of an image, or why it has none; and the milliseconds that reading took.
-Read = tuple[bytes | ImageError, float]
+#: The bytes of an image, or why it has none; and the milliseconds that reading took. A StoreError may concern one image
+#: or the whole store.
+Read = tuple[bytes | ImageError | StoreError, float]
 
 
 def locate(root: str, name: str) -> str:
@@ -62,10 +63,10 @@ def read_each(root: str, column: str, entries: Sequence[Entry]) -> Iterator[Read
         entries: The images. Those of one Parquet file are in the order of its rows.
 
     Raises:
-        StoreError: A store fails, again and again.
+        StoreError: The store of a Parquet file fails, again and again.
         OSError: A tar or Parquet file cannot be read.
     """
-    for table, found in groupby(entries, lambda each: each.container if _is_of_table(each) else None):
+    for table, found in groupby(entries, lambda each: each.container if is_of_table(each) else None):
         if table is None:
             group = list(found)
             remote = any(stores.is_url(locate(root, each.container or each.name)) for each in group)
@@ -75,20 +76,33 @@ def read_each(root: str, column: str, entries: Sequence[Entry]) -> Iterator[Read
             yield from _read_rows(locate(root, table), column, list(found))
 
 
-def _is_of_table(entry: Entry) -> bool:
+def is_of_table(entry: Entry) -> bool:
+    """Whether an image is a row of a Parquet file."""
     return entry.container is not None and entry.container.endswith(PARQUET)
 
 
 def _timed(root: str, entry: Entry) -> Read:
     began = time.perf_counter_ns()
     try:
-        data: bytes | ImageError = _read(root, entry)
-    except ImageError as error:
+        data: bytes | ImageError | StoreError = read_one(root, entry)
+    except (ImageError, StoreError) as error:
         data = error
     return data, (time.perf_counter_ns() - began) / 1e6
 
 
-def _read(root: str, entry: Entry) -> bytes:
+def store_of(root: str, entry: Entry) -> str:
+    """The protocol and host, or bucket, of an image; "" on this machine."""
+    protocol, is_url, path = locate(root, entry.container or entry.name).partition("://")
+    return f"{protocol}://{path.partition('/')[0]}" if is_url else ""
+
+
+def read_one(root: str, entry: Entry) -> bytes:
+    """Read an image that is not in a Parquet file.
+
+    Raises:
+        ImageError: It cannot be read.
+        StoreError: Its store fails, again and again.
+    """
     path = locate(root, entry.container or entry.name)
     store = stores.of(path)
     part = (None, None) if entry.container is None else (entry.position, entry.size)

@@ -11,8 +11,9 @@ import hashlib
 import random
 import re
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,6 +36,8 @@ _SCHEMA_VERSION = 1
 _ENDED, _MOST_ENDED = 2, 8
 #: Shards in a row that a store may fail before the others are not tried.
 _FAILED = 10
+#: Seconds without a finished shard after which those at work are named.
+_QUIET = 60.0
 #: Files that are read at a time.
 _READERS = 16
 #: Images of a data set up to which every row of an earlier run is read and compared; of larger ones, the footers.
@@ -195,6 +198,7 @@ def score(
     workers: Sequence[ShardWorker],
     scored: Callable[[ShardCounts], None],
     damaged: Collection[str] = (),
+    unmoved: Callable[[Mapping[int, float]], None] = lambda shards: None,
 ) -> dict[int, ShardCounts]:
     """Score the shards that are not done.
 
@@ -207,6 +211,8 @@ def score(
         workers: The workers, at least one; they are stopped and closed.
         scored: Called after each shard.
         damaged: Files that are there and must be written again.
+        unmoved: Called where no shard was finished for a minute, with the shards at work and the seconds since each
+            was begun; then after two minutes more, four, and so on.
 
     Returns:
         The counts of each shard that this run scored, by its number.
@@ -217,8 +223,10 @@ def score(
         OSError: A file cannot be read or written.
     """
     stopped = threading.Event()
+    begun: dict[int, float] = {}
+    quiet = _QUIET
     pool: Workers[tuple[Task, PlannedShard], ShardCounts | None] = Workers(
-        [partial(_unless_there, job, damaged, partial(_persist, worker, stopped)) for worker in workers]
+        [partial(_unless_there, job, damaged, begun, partial(_persist, worker, stopped)) for worker in workers]
     )
     tasks = _from_somewhere(job, done)
     counts: dict[int, ShardCounts] = {}
@@ -230,7 +238,10 @@ def score(
             waiting |= {pool.submit(task) for task in islice(tasks, 2 * len(workers) - len(waiting))}
             if not waiting:
                 break
-            ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            ended, waiting = wait(waiting, timeout=quiet, return_when=FIRST_COMPLETED)
+            if not ended:
+                unmoved({shard: time.monotonic() - since for shard, since in sorted(begun.copy().items())})
+            quiet = _QUIET if ended else 2 * quiet
             for future in ended:
                 try:
                     found = future.result()
@@ -254,7 +265,8 @@ def score(
             worker.close()
     if failures:
         raise StoreError(
-            f"{len(failures):,} shards could not be scored, the first because {failures[0].given}",
+            f"{len(failures):,} {'shard' if len(failures) == 1 else 'shards'} could not be scored, the first because "
+            f"{failures[0].given}",
             failures[0].expected,
             "Run the same command again to score them",
         )
@@ -270,13 +282,18 @@ def _from_somewhere(job: Job, done: set[str]) -> Iterator[tuple[Task, PlannedSha
 def _unless_there(
     job: Job,
     damaged: Collection[str],
+    begun: dict[int, float],
     scored: Callable[[tuple[Task, PlannedShard]], ShardCounts],
     work: tuple[Task, PlannedShard],
 ) -> ShardCounts | None:
     """Score a shard whose file another run has not written meanwhile."""
     if work[0].file not in damaged and stores.of(job.folder).exists(stores.join(job.folder, work[0].file)):
         return None
-    return scored(work)
+    begun[work[0].shard] = time.monotonic()
+    try:
+        return scored(work)
+    finally:
+        del begun[work[0].shard]
 
 
 def _persist(worker: ShardWorker, stopped: threading.Event, work: tuple[Task, PlannedShard]) -> ShardCounts:

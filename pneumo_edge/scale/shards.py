@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pneumo_edge.errors import CrashError, ImageError, ModelFileError
+from pneumo_edge.errors import CrashError, ImageError, ModelFileError, StoreError
 from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.runtime.identity import PredictorIdentity
 from pneumo_edge.scale import entries, plan, rows, stores
+
+#: Images at the start of a shard that all fail before the others are not tried.
+_FAILED = 20
 
 
 @dataclass(frozen=True)
@@ -100,15 +104,16 @@ class Scorer:
         start, stop = task.images or (0, len(listed))
         crashing = task.crashing or {}
         wanted = [entry for number, entry in enumerate(listed) if start <= number < stop and number not in crashing]
-        reads = entries.read_each(self._setup.root, self._setup.column, wanted)
-        found = []
+        root = self._setup.root
+        reads = entries.read_each(root, self._setup.column, wanted)
+        found, outages = [], _Outages(root)
         for number, entry in enumerate(listed[start:stop], start):
             if number in crashing:
-                data: bytes | ImageError = _crash(crashing[number])
-                read_ms = 0.0
-            else:
-                data, read_ms = next(reads)
-            found.append(self._classify(task.shard, entry, data, read_ms))
+                found.append(self._classify(task.shard, entry, _crash(crashing[number]), 0.0))
+                continue
+            read, read_ms = next(reads)
+            found.append(self._classify(task.shard, entry, outages.settle(entry, read), read_ms))
+        outages.end()
         return found
 
     def _classify(self, shard: int, entry: entries.Entry, data: bytes | ImageError, read_ms: float) -> rows.Row:
@@ -119,6 +124,57 @@ class Scorer:
         except ImageError as error:
             return rows.failed(entry.name, shard, entry.day, type(error).__name__, str(error))
         return rows.classified(entry.name, shard, entry.day, read_ms, prediction)
+
+
+class _Outages:
+    """Tells an image that its store cannot give from a store that is down, so that an outage makes no rows of errors.
+
+    An image has an error of its own where its store gives another image of the shard before and after it, or where the
+    shard has images that can be read. Else the whole shard fails, and the next run scores it.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        #: An image that a store gave, by the store.
+        self._given: dict[str, entries.Entry] = {}
+        self._failed: list[StoreError] = []
+        self._is_any_read = False
+
+    def settle(self, entry: entries.Entry, read: bytes | ImageError | StoreError) -> bytes | ImageError:
+        """The bytes of an image, or the error of its row.
+
+        Raises:
+            StoreError: The store is down.
+        """
+        store = entries.store_of(self._root, entry)
+        if not isinstance(read, StoreError):
+            self._is_any_read = True
+            if isinstance(read, bytes) and not entries.is_of_table(entry):
+                self._given[store] = entry
+            return read
+        self._failed.append(read)
+        if given := self._given.get(store):
+            with contextlib.suppress(ImageError):
+                entries.read_one(self._root, given)
+            # The store is up now, and may have been down for a while.
+            try:
+                return entries.read_one(self._root, entry)
+            except ImageError as error:
+                return error
+            except StoreError as error:
+                read = error
+        elif not self._is_any_read and len(self._failed) >= _FAILED:
+            raise read
+        return ImageError(f"its store does not give it: {read.given}", "an image that can be read", "Check its address")
+
+    def end(self) -> None:
+        """Check that the store was not down for all images of the shard.
+
+        Raises:
+            StoreError: It was.
+        """
+        if self._failed and not self._is_any_read:
+            raise self._failed[0]
 
 
 def _load(setup: Setup) -> tuple[Classifier, PredictorIdentity]:

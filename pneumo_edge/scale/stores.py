@@ -24,6 +24,10 @@ Answer = TypeVar("Answer")
 S3 = ("s3", "s3a")
 #: Seconds before each further attempt where a store fails.
 _WAITS = (0.2, 1.0, 5.0)
+#: Seconds for one file of a web server, and without a byte of it. s3fs has such limits of its own.
+_WHOLE_SECONDS, _QUIET_SECONDS = 120, 20
+#: Answers of a web server that may be others later, or for all files alike: they do not concern one image.
+_PASSING = (401, 407, 408, 425, 429)
 
 
 class Store(Protocol):
@@ -174,10 +178,18 @@ class _Remote:
             images.check_bytes(size)
             end = (start or 0) + size
         try:
+            self.system  # noqa: B018 - raises NoProtocolError
+        except _NoProtocolError as error:
+            raise ImageError(*error.args) from error
+        try:
             # Of a file whose size is not known, no more is read than an image may have.
             data = bytes(_persist(path, lambda: self.system.cat_file(path, start=start, end=end)))
         except FileNotFoundError as error:
             raise ImageError("there is no such file", "the path of an image file", "Check the path") from error
+        except _RefusedError as error:
+            raise ImageError(
+                f"the server does not give this file ({error})", "an address that can be read", "Check the address"
+            ) from error
         images.check_bytes(len(data))
         return data
 
@@ -238,8 +250,7 @@ def file_system(protocol: str) -> Any:
     """
     fsspec = extras.need("fsspec", "scale")
     try:
-        # One request for a file, without one for its size before.
-        return fsspec.filesystem(protocol, **({"max_concurrency": 1} if protocol in S3 else {}))
+        return fsspec.filesystem(protocol, **_options(protocol))
     except ImportError as error:
         raise StoreError(
             f"{protocol}:// cannot be opened ({error})",
@@ -247,9 +258,19 @@ def file_system(protocol: str) -> Any:
             'Install it, or for s3:// the extra: pip install "pneumo-edge[scale]"',
         ) from error
     except ValueError as error:
-        raise StoreError(
+        raise _NoProtocolError(
             f"{protocol}:// is no protocol that fsspec knows", "s3://, gs://, az:// or another", "Check the address"
         ) from error
+
+
+def _options(protocol: str) -> dict[str, Any]:
+    if protocol in S3:
+        # One request for a file, without one for its size before.
+        return {"max_concurrency": 1}
+    if protocol in ("http", "https"):
+        limits = extras.need("aiohttp", "scale").ClientTimeout(total=_WHOLE_SECONDS, sock_read=_QUIET_SECONDS)
+        return {"client_kwargs": {"timeout": limits}}
+    return {}
 
 
 def listing_errors(path: str, error: Exception) -> StoreError:
@@ -264,17 +285,30 @@ def listing_errors(path: str, error: Exception) -> StoreError:
     return StoreError(f"{path} cannot be read ({_first_line(error)})", "a store that answers", "Run it again later")
 
 
+class _NoProtocolError(StoreError):
+    """fsspec does not know a protocol."""
+
+
+class _RefusedError(OSError):
+    """A web server refuses a file for good."""
+
+
 def _persist(path: str, operation: Callable[[], Answer]) -> Answer:
     """Carry out an operation, several times where the store fails."""
     for wait in (*_WAITS, None):
         try:
             return operation()
+        except _RefusedError:
+            raise
         except (FileNotFoundError, FileExistsError, StoreError):
             raise
         except PermissionError as error:
             # Also of an image: with credentials that have run out, all that follow would fail alike.
             raise listing_errors(path, error) from error
         except Exception as error:  # of the libraries of any store
+            status = getattr(error, "status", None)
+            if isinstance(status, int) and 400 <= status < 500 and status not in _PASSING:
+                raise _RefusedError(f"HTTP {status} {getattr(error, 'message', '')}".strip()) from error
             if wait is None:
                 raise StoreError(
                     f"{path} cannot be reached ({_first_line(error)})",

@@ -9,14 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pneumo_edge import Classifier, score
-from pneumo_edge.api.score import Scored
+from pneumo_edge.api.score import Scored, _tell_unmoved
 from pneumo_edge.errors import StoreError
 from pneumo_edge.runtime.identity import PredictorIdentity
 from pneumo_edge.scale import listing, plan, rows, run, stores, workers
@@ -175,36 +176,89 @@ def test_full_disk_is_told_and_the_finished_shards_stay(
     assert run.close(job, done, counts).rows_sha256 == undisturbed.rows_sha256
 
 
-def test_store_that_fails_for_a_shard_is_asked_again_by_the_next_run(
-    classifier: Classifier, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: ScoreManifest
-) -> None:
+@pytest.fixture
+def failing(archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[str], bool]], None]]:
+    """Sets which images the store ``memory://archive`` fails for, by their names; it is asked at every attempt."""
     fsspec = pytest.importorskip("fsspec", reason="the extra 'scale' is not installed")
     monkeypatch.setattr(stores, "_WAITS", (0.0,))
     system = fsspec.filesystem("memory")
     for name in _NAMES:
         system.pipe_file(f"/archive/{name}", (archive / name).read_bytes())
-    fails = {"1/09.png": 2, "2/20.png": 1}
+    fails: list[Callable[[str], bool]] = [lambda name: False]
     read = type(system).cat_file
 
     def cat_file(self: Any, path: str, *arguments: Any, **more: Any) -> Any:
-        name = path.rpartition("archive/")[2]
-        if fails.get(name, 0) > 0:
-            fails[name] -= 1
+        _, is_of_archive, name = path.rpartition("archive/")
+        if is_of_archive and fails[0](name):
             raise OSError("500 Internal Error")
         return read(self, path, *arguments, **more)
 
     monkeypatch.setattr(type(system), "cat_file", cat_file)
+    yield partial(fails.__setitem__, 0)
+    system.store.clear()
+
+
+def _from_store(classifier: Classifier) -> tuple[Job, Scorer]:
     place = "memory://scored"
     planned = plan.make(place, listing.open_source("memory://archive"), _SIZE, lambda images: None)
     job = Job(place, planned, PredictorIdentity.of(classifier))
-    scorer = Scorer(job.setup(str(classifier.path)))
-    with pytest.raises(StoreError, match=r"1 shards could not be scored, the first because .*500 Internal"):
+    return job, Scorer(job.setup(str(classifier.path)))
+
+
+def test_shards_of_which_a_store_fails_are_scored_by_the_next_run(
+    classifier: Classifier, undisturbed: ScoreManifest, failing: Callable[[Callable[[str], bool]], None]
+) -> None:
+    job, scorer = _from_store(classifier)
+    asked: set[str] = set()
+
+    def down_since(name: str) -> bool:
+        asked.add(name)
+        return "1/09.png" in asked
+
+    # It breaks down within the second shard, so images of that one can be read, and images of the third cannot.
+    failing(down_since)
+    with pytest.raises(StoreError, match=r"2 shards could not be scored, the first because .*500 Internal"):
         run.score(job, set(), [archives.Here(scorer)], lambda counts: None)
     done = run.finished(job)
-    assert len(done) == 2
+    assert len(done) == 1
+    failing(lambda name: False)
     counts = run.score(job, done, [archives.Here(scorer)], lambda counts: None)
-    assert sorted(counts) == [1]
+    assert sorted(counts) == [1, 2]
     assert run.close(job, done, counts).rows_sha256 == undisturbed.rows_sha256
+
+
+def test_image_that_its_store_never_gives_costs_its_row(
+    classifier: Classifier, undisturbed: ScoreManifest, failing: Callable[[Callable[[str], bool]], None]
+) -> None:
+    failing(lambda name: name in ("0/00.png", "1/09.png"))
+    job, scorer = _from_store(classifier)
+    counts = run.score(job, set(), [archives.Here(scorer)], lambda counts: None)
+    manifest = run.close(job, set(), counts)
+    assert manifest.errors == {"ImageError": 2} and manifest.images == len(_NAMES)
+    assert manifest.shards[2].rows_sha256 == undisturbed.shards[2].rows_sha256
+
+
+def test_shards_that_do_not_move_are_named(
+    classifier: Classifier, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_QUIET", 0.01)
+    planned = plan.make(str(tmp_path), listing.open_source(str(archive)), len(_NAMES), lambda images: None)
+    job = Job(str(tmp_path), planned, PredictorIdentity.of(classifier))
+    scorer = Scorer(job.setup(str(classifier.path)))
+    told: list[str] = []
+    told_once = threading.Event()
+
+    def unmoved(shards: Mapping[int, float]) -> None:
+        _tell_unmoved(told.append, shards)
+        if shards:
+            told_once.set()
+
+    def waiting(task: Task) -> rows.ShardCounts:
+        assert told_once.wait(60)
+        return scorer(task)
+
+    run.score(job, set(), [archives.Here(waiting)], lambda counts: None, unmoved=unmoved)
+    assert "note: no shard was finished for a while; at work: 0 for 0 s" in told
 
 
 def test_two_runs_at_the_same_time_share_the_work(
