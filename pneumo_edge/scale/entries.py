@@ -16,6 +16,9 @@ from pneumo_edge.scale import columns, stores
 
 #: Endings of files that hold many images.
 TAR, PARQUET = ".tar", ".parquet"
+#: Positions of what is no image but has a row with an error: a folder or file that could not be listed, and a link in a
+#: tar to what is no file of it.
+UNREAD, NO_TARGET = -1, -2
 #: Files of an object store that are read at a time, and with those that wait a few times as many: so the cores need not
 #: wait for the store.
 _READERS = 8
@@ -32,7 +35,7 @@ class Entry:
         size: Bytes, where the listing says so.
         version: What changes with the file: its time of change in nanoseconds, or a hash of its ETag.
         container: The file that it is a part of, as for ``name``: a tar or a Parquet file.
-        position: In a tar, its first byte; in a Parquet file, its row.
+        position: In a tar, its first byte; in a Parquet file, its row; or :data:`UNREAD` or :data:`NO_TARGET`.
         day: The day of a column of the source.
     """
 
@@ -103,6 +106,14 @@ def read_one(root: str, entry: Entry) -> bytes:
         ImageError: It cannot be read.
         StoreError: Its store fails, again and again.
     """
+    if entry.position == UNREAD:
+        raise ImageError(
+            "it could not be read when the source was listed",
+            "a folder that is open to this user, an uncompressed tar, or a Parquet file",
+            "Mend it, and score it into another --out",
+        )
+    if entry.position == NO_TARGET:
+        raise ImageError("the link leads to no file of its tar", "a link within the tar", "Leave it out")
     path = locate(root, entry.container or entry.name)
     store = stores.of(path)
     part = (None, None) if entry.container is None else (entry.position, entry.size)
@@ -126,10 +137,12 @@ def _read_rows(path: str, column: str, entries: Sequence[Entry]) -> Iterator[Rea
     began = time.perf_counter_ns()
     with store.open(path) as stream:
         file = parquet.ParquetFile(stream)
-        column = columns.of_images(path, columns.kinds(file.schema_arrow), column)
-        rows = _rows(file, column, entries[0].position or 0)
+        found = columns.kinds(file.schema_arrow)
+        column = columns.of_images(path, found, column)
+        wanted = [name for name in (column, columns.beside(found, column)) if name]
+        rows = _rows(file, wanted, entries[0].position or 0)
         for entry in entries:
-            data: bytes | ImageError | None = None
+            data: bytes | str | ImageError | StoreError | None = None
             for row, value in rows:
                 if row == entry.position:
                     data = value
@@ -137,6 +150,8 @@ def _read_rows(path: str, column: str, entries: Sequence[Entry]) -> Iterator[Rea
             version = store.version(path) if entry.version is not None else None
             if version is not None and version != entry.version:
                 data = changed()
+            elif isinstance(data, str):
+                data, _ = _timed("", Entry(locate(path.rpartition("/")[0], data)))
             elif data is None:
                 data = ImageError("the row has no image", f"bytes in the column {column!r}", "Check the Parquet file")
             elif not data:
@@ -146,8 +161,8 @@ def _read_rows(path: str, column: str, entries: Sequence[Entry]) -> Iterator[Rea
             began = time.perf_counter_ns()
 
 
-def _rows(file: Any, column: str, first: int) -> Iterator[tuple[int, bytes | None]]:
-    """The rows of a Parquet file from one on, with the value of a column."""
+def _rows(file: Any, wanted: Sequence[str], first: int) -> Iterator[tuple[int, bytes | str | None]]:
+    """The rows of a Parquet file from one on, with the first value that there is of some columns."""
     start = group = 0
     for group in range(file.num_row_groups):
         rows = file.metadata.row_group(group).num_rows
@@ -155,10 +170,8 @@ def _rows(file: Any, column: str, first: int) -> Iterator[tuple[int, bytes | Non
             break
         start += rows
     groups = list(range(group, file.num_row_groups))
-    outer, _, inner = column.partition(".")
-    for batch in file.iter_batches(_ROWS, row_groups=groups, columns=[column], use_threads=False):
-        values = batch.column(batch.schema.get_field_index(outer))
-        for number, value in enumerate(values, start):
-            found = value.as_py()
-            yield number, found.get(inner) if inner and found is not None else found
+    for batch in file.iter_batches(_ROWS, row_groups=groups, columns=list(wanted), use_threads=False):
+        values = [columns.values(batch, name) for name in wanted]
+        for number, row in enumerate(zip(*values, strict=True), start):
+            yield number, next((value for value in row if value is not None), None)
         start += batch.num_rows

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
 import re
 import stat
 import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +22,16 @@ from pneumo_edge.errors import DataError, StoreError
 from pneumo_edge.imaging import folders
 from pneumo_edge.imaging.images import SUFFIXES
 from pneumo_edge.scale import columns, stores
-from pneumo_edge.scale.entries import PARQUET, TAR, Entry, locate
+from pneumo_edge.scale.entries import NO_TARGET, PARQUET, TAR, UNREAD, Entry, locate
 
+#: Endings of tars that cannot be read at any place.
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+#: Bytes of a block of a tar, and what is read at a time after its end.
+_BLOCK, _BLOCKS = 512, 64 * 512
+#: The cursor of a link in a tar is at least this: links come after all other members.
+_LINKS = 2**60
+#: Links that lead to links.
+_MOST_LINKS = 40
 _LISTS = (".txt", ".list")
 _WILD = re.compile(r"[*?\[]")
 #: An ending that is only digits is the last part of a DICOM UID, as archives name files.
@@ -55,11 +64,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file of a tree, by its name within the root."""
+    """A file of a tree, by its name within the root; or a folder that cannot be read, whose name ends with a slash."""
 
     name: str
     size: int | None = None
     version: int | None = None
+
+
+class _DamagedError(DataError):
+    """A tar or Parquet file that is not a whole one."""
 
 
 def open_source(given: str, column: str = "", day: str = "") -> Source:
@@ -75,8 +88,22 @@ def open_source(given: str, column: str = "", day: str = "") -> Source:
         StoreError: The store cannot be reached, or has no such bucket or prefix.
         MissingExtraError: A library for the source is not installed.
     """
-    if stores.is_url(given):
-        return _open_remote(given.rstrip("/"), column, day)
+    source = _open_remote(given.rstrip("/"), column, day) if stores.is_url(given) else _open_local(given, column, day)
+    if source.kind == "list" or (source.kind == "file" and not source.given.endswith(PARQUET)):
+        _check_options(source)
+    return source
+
+
+def _check_options(source: Source) -> None:
+    if source.column or source.day:
+        raise DataError(
+            f"{source.given} has no Parquet file, which {'--column' if source.column else '--day'} is for",
+            "a Parquet file, or a folder with one",
+            "Omit the option",
+        )
+
+
+def _open_local(given: str, column: str, day: str) -> Source:
     path = Path(given).absolute()
     if path.is_dir():
         return Source(str(path), str(path), "tree", "", column, day)
@@ -157,22 +184,56 @@ def entries(source: Source, after: Cursor | None = None) -> Iterator[tuple[Entry
         yield from _lines(source, -1 if after is None else after.position)
         return
     last = "" if after is None else after.file
-    for file in _files(source, last):
-        begun = after.position if after is not None and file.name == last else -1
+    has_tables = after is not None
+    for listed in _files(source, last):
+        begun = after.position if after is not None and listed.name == last else -1
+        has_tables = has_tables or listed.name.endswith(PARQUET)
+        file = listed
+        if listed.name.startswith("/"):
+            # The key of an object may begin with a slash; a name with one is a path of this machine.
+            file = replace(listed, name=f"{source.root}/{listed.name}")
+        inside = _inside(source, file)
+        yield from ((entry, Cursor(listed.name, position)) for entry, position in inside if position > begun)
+    if not has_tables:
+        _check_options(source)
+
+
+def _inside(source: Source, file: _File) -> Iterator[tuple[Entry, int]]:
+    """The images of a file, each with a position that grows; an entry with an error where it cannot be read."""
+    position = -1
+    try:
+        if file.name.endswith("/"):
+            raise _DamagedError(file.name, "a folder that is open to this user", "Check its permissions")
+        if file.name.endswith(_COMPRESSED):
+            raise _DamagedError(f"{file.name} is compressed", "an uncompressed tar", "Uncompress it, by gunzip for one")
         if file.name.endswith(TAR):
             inside = _members(source, file)
         elif file.name.endswith(PARQUET):
             inside = _rows(source, file)
         else:
             inside = iter([(Entry(file.name, file.size, file.version), 0)])
-        yield from ((entry, Cursor(file.name, position)) for entry, position in inside if position > begun)
+        for entry, position in inside:
+            yield entry, position
+    except (_DamagedError, PermissionError):
+        # One of many costs no more than its own images.
+        if source.kind != "tree":
+            raise
+        yield Entry(file.name, file.size, file.version, position=UNREAD), position + 1
 
 
 def _lines(source: Source, done: int) -> Iterator[tuple[Entry, Cursor]]:
     with stores.of(source.given).open(source.given) as stream:
-        for number, line in enumerate(filter(None, (line.strip() for line in stream))):
+        # Editors of Windows write a mark of UTF-8 first.
+        lines = (
+            line.removeprefix(b"\xef\xbb\xbf").strip() if first else line.strip() for first, line in _first(stream)
+        )
+        for number, line in enumerate(filter(None, lines)):
             if number > done:
                 yield Entry(os.fsdecode(line)), Cursor("", number)
+
+
+def _first(stream: Iterable[bytes]) -> Iterator[tuple[bool, bytes]]:
+    return ((number == 0, line) for number, line in enumerate(stream))
 
 
 def _files(source: Source, last: str) -> Iterator[_File]:
@@ -192,12 +253,18 @@ def _key(name: str) -> bytes:
 
 
 def _local_tree(root: str, inside: str, last: bytes) -> Iterator[_File]:
-    with os.scandir(f"{root}/{inside}") as listing:
-        found = [
-            (_key(f"{inside}{entry.name}") + (b"/" if entry.is_dir(follow_symlinks=False) else b""), entry)
-            for entry in listing
-            if not folders.is_hidden(entry.name)
-        ]
+    try:
+        with os.scandir(f"{root}/{inside}") as listing:
+            found = [
+                (_key(f"{inside}{entry.name}") + (b"/" if entry.is_dir(follow_symlinks=False) else b""), entry)
+                for entry in listing
+                if not folders.is_hidden(entry.name)
+            ]
+    except PermissionError:
+        if not inside:
+            raise
+        yield _File(inside)
+        return
     found.sort(key=lambda each: each[0])
     for key, entry in found:
         if key.endswith(b"/"):
@@ -205,7 +272,7 @@ def _local_tree(root: str, inside: str, last: bytes) -> Iterator[_File]:
                 yield from _local_tree(root, f"{inside}{entry.name}/", last)
         elif key >= last and not folders.is_folder(entry):
             path = Path(entry.path)
-            if not entry.name.endswith((TAR, PARQUET)) and folders.why_unread(path):
+            if not entry.name.endswith((TAR, PARQUET, *_COMPRESSED)) and folders.why_unread(path):
                 continue
             try:
                 status = entry.stat()
@@ -264,10 +331,17 @@ def _other_tree(system: Any, prefix: str, inside: str, last: str) -> Iterator[_F
 
 def _is_image_by_name(name: str) -> bool:
     """Whether a file of a store is taken for an image, or for one that holds images; nothing of it is read."""
-    if any(map(folders.is_hidden, name.split("/"))):
+    if _is_hidden(name):
         return False
+    if name.endswith(_COMPRESSED):
+        return True
     ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 (a name in a store is no path here)
     return ending in SUFFIXES or ending in (TAR, PARQUET, "") or bool(_UID_PART.fullmatch(ending))
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a part of a name is hidden; to a store, a part ``.`` or ``..`` is a name like others."""
+    return any(folders.is_hidden(part) for part in name.split("/") if part not in (".", ".."))
 
 
 def _version(found: Any) -> int | None:
@@ -281,20 +355,76 @@ def _hash(text: str) -> int:
 
 
 def _members(source: Source, file: _File) -> Iterator[tuple[Entry, int]]:
-    """The images in a tar, by their endings: a shard of WebDataset has other files beside them."""
+    """The images in a tar, by their endings: a shard of WebDataset has other files beside them. Links come last."""
     path = locate(source.root, file.name)
+    links: list[tuple[str, str, int]] = []
     try:
-        with stores.of(path).open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-            for member in archive:
-                ending = os.path.splitext(member.name)[1].lower()  # noqa: PTH122 (a name in an archive is no path here)
-                if member.isreg() and ending in SUFFIXES:
-                    name = f"{file.name}/{member.name}"
+        with stores.of(path).open(path) as stream:
+            for member in _all_members(stream):
+                name = _member_name(member.name)
+                ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 (a name in an archive is no path here)
+                if ending not in SUFFIXES or _is_hidden(name):
+                    continue
+                if member.isreg():
                     position = member.offset_data
-                    yield Entry(name, member.size, file.version, file.name, position), position
+                    yield Entry(f"{file.name}/{name}", member.size, file.version, file.name, position), position
+                elif member.islnk():
+                    links.append((name, _member_name(member.linkname), member.offset))
+                elif member.issym():
+                    target = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
+                    links.append((name, _member_name(target), member.offset))
+            if links:
+                yield from _linked(file, stream, links)
+    except tarfile.TarError as error:
+        raise _DamagedError(
+            f"{path} is not a readable tar ({error})", "an uncompressed tar", "Copy it again"
+        ) from error
+
+
+def _all_members(stream: Any) -> Iterator[tarfile.TarInfo]:
+    """The members of a tar, and of those that were appended to it by ``cat``."""
+    start: int | None = 0
+    while start is not None:
+        stream.seek(start)
+        with tarfile.open(fileobj=stream, mode="r:") as archive:
+            for member in archive:
+                yield member
                 # It keeps every member that it has read.
                 archive.members.clear()  # type: ignore[attr-defined]
-    except tarfile.TarError as error:
-        raise DataError(f"{path} is not a readable tar ({error})", "an uncompressed tar", "Copy it again") from error
+            start = _next_tar(stream, archive.offset)
+
+
+def _next_tar(stream: Any, end: int) -> int | None:
+    """Where the next tar begins after the end of one, which is filled with zeros; None where there is none."""
+    stream.seek(end)
+    while found := stream.read(_BLOCKS):
+        if rest := found.lstrip(b"\0"):
+            return int(end + (len(found) - len(rest)) // _BLOCK * _BLOCK)
+        end += len(found)
+    return None
+
+
+def _member_name(name: str) -> str:
+    """The name of a member within its tar: without what would lead out of it."""
+    return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
+
+
+def _linked(file: _File, stream: Any, links: list[tuple[str, str, int]]) -> Iterator[tuple[Entry, int]]:
+    """The images that links of a tar lead to; only those are looked for, in the memory that they take."""
+    leads = {name: target for name, target, _ in links}
+    ends = {}
+    for name, end in leads.items():
+        for _ in range(_MOST_LINKS):
+            end = leads.get(end, end)
+        ends[name] = end
+    wanted = set(ends.values())
+    found = {}
+    for member in _all_members(stream):
+        if member.isreg() and (name := _member_name(member.name)) in wanted:
+            found[name] = member.offset_data, member.size
+    for name, _, offset in links:
+        position, size = found.get(ends[name], (NO_TARGET, None))
+        yield Entry(f"{file.name}/{name}", size, file.version, file.name, position), _LINKS + offset
 
 
 def _rows(source: Source, file: _File) -> Iterator[tuple[Entry, int]]:
@@ -308,26 +438,29 @@ def _rows(source: Source, file: _File) -> Iterator[tuple[Entry, int]]:
             found = columns.kinds(table.schema_arrow)
             column = columns.of_images(path, found, source.column)
             is_bytes = found[column] == "bytes"
-            named = columns.of_names(found) if is_bytes else ""
+            named = columns.of_names(found, column) if is_bytes else ""
             if source.day:
-                columns.check(path, source.day, found)
+                columns.check_day(path, source.day, found)
             wanted = list(dict.fromkeys(filter(None, ("" if is_bytes else column, named, source.day))))
             folder = file.name.rpartition("/")[0]
             number = 0
             for batch in table.iter_batches(_ROWS, columns=wanted or [], use_threads=False):
-                values = {name: batch.column(name).to_pylist() for name in wanted}
+                values = {name: columns.values(batch, name) for name in wanted}
                 for row in range(batch.num_rows):
                     day = None if not source.day else _day(values[source.day][row])
-                    if is_bytes:
-                        name = values[named][row] if named else f"{number:07d}"
+                    name = values[named or column][row] if named or not is_bytes else None
+                    # Without a path, a row has a name and no image.
+                    if is_bytes or name is None:
+                        name = f"{number:07d}" if name is None else name
                         yield Entry(f"{file.name}/{name}", None, file.version, file.name, number, day), number
                     else:
-                        name = str(values[column][row] or "")
                         name = name if name.startswith("/") or stores.is_url(name) else stores.join(folder, name)
                         yield Entry(name, day=day), number
                     number += 1
-    except arrow.ArrowInvalid as error:
-        raise DataError(
+    except (arrow.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise
+        raise _DamagedError(
             f"{path} is not a readable Parquet file ({error})", "a Parquet file", "Copy it again"
         ) from error
 

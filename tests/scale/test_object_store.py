@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from pneumo_edge import Classifier, score
 from pneumo_edge.cli import app
-from pneumo_edge.scale import listing
+from pneumo_edge.scale import listing, stores
 from pneumo_edge.scale.cluster import ActorWorker
 from pneumo_edge.scale.run import ScoreManifest
 from tests.scale import archives
@@ -86,6 +86,27 @@ def test_results_from_and_to_a_store_are_those_of_a_folder(
     assert [entry.name for entry, _ in whole] == sorted(archives.NAMES)
     for number, (_, cursor) in enumerate(whole):
         assert list(listing.entries(opened, cursor)) == whole[number + 1 :]
+
+
+def test_every_key_has_a_row(classifier: Classifier, store: Any, tmp_path: Path) -> None:
+    names = ["/abs.png", "a/../1.png", "a/./0.png", "a//2.png", "b.png"]
+    for number, name in enumerate(names):
+        store.call_s3("put_object", Bucket=_BUCKET, Key=f"odd/{name}", Body=archives.content(number))
+    found, manifest = archives.score_here(classifier, f"s3://{_BUCKET}/odd", tmp_path / "out")
+    assert [row["name"].removeprefix(f"s3://{_BUCKET}/odd/") for row in found] == names
+    assert not manifest.errors, [row["error"] for row in found]
+    for number, row in enumerate(found):
+        assert row["probabilities"] == list(classifier.predict(archives.content(number)).probabilities.values())
+
+
+def test_of_two_plans_in_a_store_the_first_is_kept(store: Any) -> None:
+    found = stores.of(f"s3://{_BUCKET}")
+    assert found.create(f"s3://{_BUCKET}/once/plan.json", b"one")
+    assert not found.create(f"s3://{_BUCKET}/once/plan.json", b"two")
+    assert found.read(f"s3://{_BUCKET}/once/plan.json") == b"one"
+    # Also where another has written it since this one looked.
+    with pytest.raises(FileExistsError):
+        found._create(f"s3://{_BUCKET}/once/plan.json", b"two")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
