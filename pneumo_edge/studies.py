@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Literal
 
 from pneumo_edge import runs
-from pneumo_edge._util import files, records
+from pneumo_edge._util import files, jobs, records
 from pneumo_edge._util.records import AtLeastOne, Count
 from pneumo_edge._util.result_files import read_record
-from pneumo_edge.errors import TrainingError
+from pneumo_edge.errors import ResultsError, TrainingError
 
 RECORD_NAME = "study.json"
 #: Folders beside the runs: what each process said, and by default what is exported and measured.
 LOGS, MODELS = "logs", "models"
 SCHEMA_VERSION = 1
 
-#: How far a run is: ``failed`` when it was last tried.
-State = Literal["finished", "failed", "interrupted", "not started"]
+#: How far a run is: ``failed`` when it was last tried; ``in training`` where a process is at it now.
+State = Literal["finished", "failed", "interrupted", "not started", "in training"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,8 @@ def state(folder: Path, run: StudyRun) -> State:
     """How far a run of a study in ``folder`` is."""
     if is_finished(folder, run):
         return "finished"
+    if jobs.is_running(folder / run.name / runs.RECORD_NAME):
+        return "in training"
     if run.error:
         return "failed"
     return "interrupted" if (folder / run.name).exists() else "not started"
@@ -115,6 +117,35 @@ def state(folder: Path, run: StudyRun) -> State:
 def is_finished(folder: Path, run: StudyRun) -> bool:
     """Whether a run of a study in ``folder`` is finished."""
     return (folder / run.name / runs.RECORD_NAME).is_file()
+
+
+def check(folder: Path, run: StudyRun) -> None:
+    """Check that a finished run is the one of its row, and that its network is there as training wrote it.
+
+    Raises:
+        ResultsError: The row differs from the record of the run.
+        TrainingError: The file of the network is missing, or another.
+        ConversionError: The record is not valid.
+    """
+    record = runs.load(folder / run.name)
+    recorded = record.backbone, record.training.recipe, record.training.seed
+    for what, of_row, of_run in zip(
+        ("network", "recipe", "seed"), (run.backbone, run.recipe, run.seed), recorded, strict=True
+    ):
+        if of_row != of_run:
+            raise ResultsError(
+                f"{folder / RECORD_NAME} has the {what} {of_row} for {run.name}, and its {runs.RECORD_NAME} has "
+                f"{of_run}",
+                "the same in both",
+                f"Put back what {RECORD_NAME} had",
+            )
+    model = folder / run.name / runs.MODEL_NAME
+    if not model.is_file() or (record.model_sha256 is not None and files.sha256(model) != record.model_sha256):
+        raise TrainingError(
+            f"{model} is {'not the file that training wrote' if model.is_file() else 'missing'}",
+            "the network of the finished run",
+            f"Copy it again, or delete {model.parent} to train it again",
+        )
 
 
 def finished(folder: Path) -> list[Path]:

@@ -29,7 +29,7 @@ class _Owner:
 
 
 @contextlib.contextmanager
-def alone(target: Path, job: str, resume: str) -> Iterator[None]:
+def alone(target: Path, job: str, resume: str, option: str = "--out") -> Iterator[None]:
     """Keep other processes from writing the same while the block runs.
 
     The lock is ``FILE.lock`` beside the target. It holds the process id, and is gone when the block ends.
@@ -39,6 +39,7 @@ def alone(target: Path, job: str, resume: str) -> Iterator[None]:
         job: What it is, for messages: "benchmark".
         resume: What to do where it is interrupted, a sentence without its full stop; it becomes a note of the
             KeyboardInterrupt.
+        option: The option that gives another target.
 
     Raises:
         BusyError: Another process holds the lock.
@@ -48,7 +49,8 @@ def alone(target: Path, job: str, resume: str) -> Iterator[None]:
     is_new = not path.parent.exists()
     with files.naming(target, path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _acquire(path, target, _Owner(job, os.getpid(), platform.node(), processes.name(os.getpid())))
+        owner = _Owner(job, os.getpid(), platform.node(), processes.name(os.getpid()))
+        descriptor = _acquire(path, target, owner, option)
     try:
         with resumable(resume):
             yield
@@ -77,13 +79,25 @@ def resumable(resume: str) -> Iterator[None]:
         raise
 
 
-def _acquire(path: Path, target: Path, owner: _Owner) -> int:
+def is_running(target: Path) -> bool:
+    """Whether a job that writes a file seems to run: its lock file names a process that is not known to have ended."""
+    try:
+        descriptor = os.open(target.with_name(f"{target.name}.lock"), os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except OSError:
+        return False
+    try:
+        return not _is_dead(_read(descriptor))
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(path: Path, target: Path, owner: _Owner, option: str) -> int:
     while True:
         descriptor, is_new = _open(path)
         try:
             taken = locks.take(descriptor)
             if taken is False or (taken is None and not is_new and not _is_dead(_read(descriptor))):
-                raise _busy(path, target, _read(descriptor), certain=taken is False)
+                raise _busy(path, target, _read(descriptor), option, certain=taken is False)
             if locks.is_at(descriptor, path):
                 os.ftruncate(descriptor, 0)
                 os.lseek(descriptor, 0, os.SEEK_SET)
@@ -112,7 +126,7 @@ def _read(descriptor: int) -> _Owner | None:
         return None
 
 
-def _busy(path: Path, target: Path, owner: _Owner | None, *, certain: bool) -> BusyError:
+def _busy(path: Path, target: Path, owner: _Owner | None, option: str, *, certain: bool) -> BusyError:
     who, job = "unknown process", "process"
     if owner is not None:
         who, job = f"process {owner.process}", owner.job
@@ -120,7 +134,7 @@ def _busy(path: Path, target: Path, owner: _Owner | None, *, certain: bool) -> B
     return BusyError(
         f"another {job} is writing {target} ({who})",
         "a file or folder that no other process writes",
-        "Wait until it has ended, or give another --out"
+        f"Wait until it has ended, or give another {option}"
         + ("" if certain else f"; if it no longer runs, delete {path}"),
     )
 

@@ -185,7 +185,7 @@ class RunShown:
         recipe: Name of the recipe.
         seed: The seed.
         state: How far it is.
-        error: Why it failed when it was last tried; "" where it did not.
+        error: Why it failed when it was last tried, or what is wrong with its network; "" where nothing is.
         epochs: Its epochs; None where it is not finished.
         validation: Its metrics on validation images; empty where it is not finished.
     """
@@ -213,19 +213,23 @@ def show(folder: Path) -> StudyShown:
 
     Raises:
         TrainingError: The folder holds no study.
-        ResultsError: Its table, or a file of a run, is damaged.
+        ResultsError: Its table, or a file of a run, is damaged, or the two differ.
         ConversionError: The record of a run is not valid.
     """
     shown, finished = [], []
     for row in sorted(studies.load(folder).runs, key=lambda row: (row.backbone, row.recipe, row.seed)):
-        state, training = studies.state(folder, row), None
+        state, training, error = studies.state(folder, row), None, row.error
         if state == "finished":
-            finished.append(folder / row.name)
-            training = runs.load(folder / row.name).training
+            try:
+                studies.check(folder, row)
+                finished.append(folder / row.name)
+                training = runs.load(folder / row.name).training
+            except TrainingError as damaged:
+                state, error = "failed", str(damaged)
         shown.append(
             RunShown(
                 *(row.name, row.backbone, row.recipe, row.seed, state),
-                error=row.error if state == "failed" else "",
+                error=error if state == "failed" else "",
                 epochs=training.epochs if training else None,
                 validation=training.validation if training else {},
             )
@@ -280,14 +284,14 @@ def carry_out(plan: StudyPlan, tell: Tell) -> Iterator[tuple[StudyRun, TrainedRu
             "Give fewer cores, or an --address",
         )
     dataset = _read(plan, tell)
-    with jobs.alone(plan.folder / studies.RECORD_NAME, "study", jobs.SAME_COMMAND):
+    with jobs.alone(plan.folder / studies.RECORD_NAME, "study", jobs.SAME_COMMAND, "--study"):
         study = _table(plan, dataset)
         study.save(plan.folder)
         rows = {name: next(run for run in study.runs if run.name == name) for name in _names(plan)}
         missing = {name: run for name, run in rows.items() if not studies.is_finished(plan.folder, run)}
         for name, run in rows.items():
             if name not in missing:
-                yield run, _trained(plan, run)
+                yield run, _checked(plan, run)
         weights = _find_weights(plan, {run.backbone for run in missing.values()})
         given = [_task(plan, run, weights[run.backbone]) for run in missing.values()]
         with (
@@ -374,6 +378,15 @@ def _table(plan: StudyPlan, dataset: Dataset) -> Study:
 def _trained(plan: StudyPlan, run: StudyRun) -> TrainedRun:
     folder = plan.folder / run.name
     return TrainedRun(folder, runs.load(folder))
+
+
+def _checked(plan: StudyPlan, run: StudyRun) -> TrainedRun | PneumoEdgeError:
+    """A run that was finished before, or what is wrong with it."""
+    try:
+        studies.check(plan.folder, run)
+    except PneumoEdgeError as error:
+        return error
+    return _trained(plan, run)
 
 
 @dataclass(frozen=True)

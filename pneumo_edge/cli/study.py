@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from pneumo_edge.scoring.trainings import TrainingsCompared
     from pneumo_edge.studies import State
 
-_TONES: dict[State, Tone] = {"finished": "good", "failed": "bad", "interrupted": "open", "not started": ""}
+_TONES: dict[State, Tone] = {
+    "finished": "good",
+    "failed": "bad",
+    "interrupted": "open",
+    "not started": "",
+    "in training": "open",
+}
 #: The metrics that a terminal shows; ``--json`` has all.
 _SHOWN = ("auc", "accuracy", "sensitivity", "specificity")
 #: The same of more than two classes.
@@ -29,8 +35,8 @@ def study(
 ) -> None:
     """Show the runs of a study, and compare its networks.
 
-    Each run is finished, failed (with the reason), interrupted or not
-    started. The metrics of each network are means over its seeds with
+    Each run is finished, failed (with the reason), interrupted, in training
+    or not started. The metrics of each network are means over its seeds with
     Student's 95 % interval. Networks with three finished runs or more are
     compared pair by pair, with intervals over other trainings and other
     patients.
@@ -38,7 +44,8 @@ def study(
     All numbers are of validation images, on which epochs and thresholds were
     chosen. For claims, export the study and evaluate it on the test split.
     """
-    from pneumo_edge._util import records
+    from pneumo_edge import studies
+    from pneumo_edge._util import jobs, records
     from pneumo_edge.api.study import show
 
     shown = show(folder)
@@ -51,7 +58,9 @@ def study(
             options.tell(f"{run.name} failed: {run.error}")
     if shown.compared:
         _print_compared(shown.compared)
-    if any(run.state != "finished" for run in shown.runs):
+    if jobs.is_running(folder / studies.RECORD_NAME):
+        typer.echo("\nThe study is in training now")
+    elif any(run.state != "finished" for run in shown.runs):
         typer.echo("\nRun the same command of train again to finish the study")
 
 

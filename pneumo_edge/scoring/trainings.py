@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ from pneumo_edge.data.run_records import read_validation
 from pneumo_edge.data.splits import Manifest
 from pneumo_edge.errors import DataError, ResultsError
 from pneumo_edge.evaluation import networks, outcomes
-from pneumo_edge.evaluation.metrics import Scores
-from pneumo_edge.evaluation.seeds import over_seeds
+from pneumo_edge.evaluation.metrics import Interval, Scores
+from pneumo_edge.evaluation.seeds import OverSeeds, over_seeds
 from pneumo_edge.runs import Run
 from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ImageSet, ScoredImage, ScoredModel
 from pneumo_edge.scoring.summary import NetworkComparison, SeedGroup, compare_networks
@@ -73,7 +74,7 @@ def compare(folders: Sequence[Path]) -> TrainingsCompared:
             notes.append(f"No mean over seeds for {backbone}, {recipe}: several of its runs have the same seed.")
         elif len(seeds) > 1:
             shared = [name for name in measured[0] if all(name in each for each in measured)]
-            metrics = {name: over_seeds([each[name] for each in measured]) for name in shared}
+            metrics = {name: _possible(name, over_seeds([each[name] for each in measured])) for name in shared}
             spread.append(SeedGroup(backbone, recipe, _FORMAT, _ENGINE, seeds, metrics))
     try:
         compared = compare_networks(EvaluationScores(images, (), tuple(files)))
@@ -89,6 +90,13 @@ def compare(folders: Sequence[Path]) -> TrainingsCompared:
         least = f"a comparison takes {networks.LEAST_TRAININGS} trainings of two networks, each with its own seed"
         notes.append(f"Networks are not compared: {few or least}.")
     return TrainingsCompared(tuple(spread), compared, tuple(notes))
+
+
+def _possible(metric: str, found: OverSeeds) -> OverSeeds:
+    """A spread whose interval has no values that the metric cannot have: few seeds make it wide."""
+    highest = math.inf if metric.endswith("log_loss") else 1.0
+    mean = found.mean
+    return replace(found, mean=Interval(mean.value, max(0.0, mean.low), min(highest, mean.high)))
 
 
 def _images(folder: Path, run: Run) -> ImageSet:

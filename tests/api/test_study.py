@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 import pneumo_edge
 from pneumo_edge import runs, studies
-from pneumo_edge._util import tabular
+from pneumo_edge._util import cores, jobs, tabular
 from pneumo_edge.api import evaluate
 from pneumo_edge.api import study as api
 from pneumo_edge.cli import app
@@ -81,7 +82,8 @@ def _scores(number: int, images: int = _IMAGES) -> tuple[list[int], list[float]]
 
 def _write_run(folder: Path, backbone: str, seed: int, manifest: Manifest, number: int) -> None:
     folder.mkdir(parents=True)
-    (folder / runs.MODEL_NAME).write_bytes(b"no network")
+    network = f"no network {number}".encode()
+    (folder / runs.MODEL_NAME).write_bytes(network)
     manifest.save(folder / runs.MANIFEST_NAME)
     labels, scores = _scores(number, len(manifest.entries) // 2)
     lines = [("name", "label", "probability")]
@@ -99,7 +101,7 @@ def _write_run(folder: Path, backbone: str, seed: int, manifest: Manifest, numbe
         versions={"keras": "3"},
         notice="for tests only",
         data_path="data",
-        model_sha256=f"{number:064d}",
+        model_sha256=hashlib.sha256(network).hexdigest(),
     ).save(folder)
 
 
@@ -138,6 +140,56 @@ def test_the_command_shows_every_run_and_why_one_failed(make_study: MakeStudy) -
     shown = json.loads(CliRunner().invoke(app, ["study", str(folder), "--json"]).stdout)
     assert [run["state"] for run in shown["runs"]][:3] == ["failed", "interrupted", "not started"]
     assert shown["compared"]["over_seeds"][0]["metrics"]["auc"]["mean"]["value"] == pytest.approx(0.81)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"), [("seed", 7, "the seed 7"), ("backbone", "resnet50", "the network resnet50")]
+)
+def test_a_table_that_differs_from_a_run_is_refused(
+    make_study: MakeStudy, field: str, value: object, said: str
+) -> None:
+    folder = make_study()
+    table = json.loads((folder / studies.RECORD_NAME).read_bytes())
+    table["runs"][0][field] = value
+    (folder / studies.RECORD_NAME).write_text(json.dumps(table))
+    done = CliRunner().invoke(app, ["study", str(folder)])
+    assert done.exit_code == 3
+    assert f"{folder / 'study.json'} has {said} for mobilenetv2-quick-0, and its run.json has" in done.stderr
+
+
+@pytest.mark.parametrize("cut", [True, False], ids=["cut", "missing"])
+def test_a_run_whose_network_is_damaged_is_not_finished(make_study: MakeStudy, cut: bool) -> None:
+    folder = make_study()
+    network = folder / "resnet50-quick-1" / runs.MODEL_NAME
+    network.write_bytes(network.read_bytes()[:5]) if cut else network.unlink()
+    done = CliRunner().invoke(app, ["study", str(folder)])
+    assert done.exit_code == 0, done.output
+    said = "not the file that training wrote" if cut else "missing"
+    assert f"resnet50-quick-1 failed: {network} is {said}" in done.stderr
+    assert done.stdout.count(" finished ") == len(_AUCS) - 1
+
+
+def test_a_study_in_training_is_shown_so(make_study: MakeStudy) -> None:
+    folder = make_study((_row("densenet121", 0),))
+    with (
+        jobs.alone(folder / studies.RECORD_NAME, "study", jobs.SAME_COMMAND),
+        jobs.alone(folder / "densenet121-quick-0" / runs.RECORD_NAME, "training", jobs.SAME_COMMAND),
+    ):
+        done = CliRunner().invoke(app, ["study", str(folder)])
+    assert " in training " in done.stdout and "The study is in training now" in done.stdout
+    assert "Run the same command" not in done.stdout
+
+
+def test_intervals_of_few_seeds_have_no_impossible_values(make_study: MakeStudy) -> None:
+    folder = make_study()
+    for seed, auc in ((0, 0.999), (1, 0.5), (2, 0.999)):
+        path = folder / f"mobilenetv2-quick-{seed}"
+        run = runs.load(path)
+        replace(run, training=replace(run.training, validation={"auc": auc, "accuracy": 0.7})).save(path)
+    compared = api.show(folder).compared
+    assert compared is not None
+    mean = compared.over_seeds[0].metrics["auc"].mean
+    assert 0 < mean.low < mean.value and mean.high == 1
 
 
 def test_too_few_images_are_said(make_study: MakeStudy) -> None:
@@ -241,11 +293,14 @@ def without_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
 
 
 def test_a_run_that_fails_is_named_and_tried_again(
-    without_training: Callable[[str], list[str]], tmp_path: Path
+    without_training: Callable[[str], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_phantom(tmp_path / "data", seed=1, train_per_class=12, test_per_class=2)
     words = ["train", "--data", str(tmp_path / "data"), "--recipe", "quick", "--study", str(tmp_path / "study")]
     words += ["--backbone", "mobilenetv2", "--backbone", "resnet50"]
+    monkeypatch.setattr(cores, "available", lambda: 2)
+    refused = CliRunner().invoke(app, [*words, "--seeds", "0-1", "--cores", "200"])
+    assert refused.exit_code == 2 and "--cores is 200, and this machine has 2" in refused.stderr
     tried = without_training("resnet50-quick-0")
     done = CliRunner().invoke(app, [*words, "--seeds", "0-1", "--cores", "2"])
     assert done.exit_code == 4, done.output
@@ -262,6 +317,13 @@ def test_a_run_that_fails_is_named_and_tried_again(
     table = studies.load(tmp_path / "study")
     assert {studies.state(tmp_path / "study", run) for run in table.runs} == {"finished"} and len(table.runs) == 6
     assert {run.cores for run in table.runs if run.seed < 2} == {2}, "a run keeps the cores that it was started with"
+
+    network = tmp_path / "study" / "resnet50-quick-0" / runs.MODEL_NAME
+    network.write_bytes(network.read_bytes()[:5])
+    done = CliRunner().invoke(app, [*words, "--seeds", "0-2"])
+    assert done.exit_code == 4, done.output
+    assert f"error: resnet50-quick-0 failed: {network} is not the file that training wrote" in done.stderr
+    assert "Study: 5 of 6 runs are finished" in done.stdout
 
     make_phantom(tmp_path / "others", seed=2, train_per_class=12, test_per_class=2)
     words[2] = str(tmp_path / "others")
