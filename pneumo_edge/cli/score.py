@@ -82,16 +82,20 @@ def _print(scored: Scored) -> None:
     labels = ", ".join(f"{count:,} {printable(label)}" for label, count in found.labels.items())
     remarks = f"{found.uncertain:,} uncertain, {found.out_of_distribution:,} out-of-distribution"
     typer.echo(
-        f"{printable(scored.folder)}: {found.images:,} images: {labels or 'none classified'}; of these {remarks}"
+        f"{printable(scored.folder)}: {_images(found.images)}: {labels or 'none classified'}; of these {remarks}"
     )
     if found.errors:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.errors.items())
-        typer.echo(f"warning: {sum(found.errors.values()):,} images were not classified: {kinds}", err=True)
+        typer.echo(f"warning: {_images(sum(found.errors.values()))} not classified: {kinds}", err=True)
     for line in summary.lines(scored.summary):
         typer.echo(printable(line))
     if scored.images:
         speed = scored.images / max(scored.seconds, 1e-9)
         core = found.images / max(found.worker_seconds, 1e-9)
         typer.echo(
-            f"{scored.images:,} images in {scored.seconds:,.1f} s: {speed:,.1f} images/s, {core:,.1f} per worker"
+            f"{_images(scored.images)} in {scored.seconds:,.1f} s: {speed:,.1f} images/s, {core:,.1f} per worker"
         )
+
+
+def _images(number: int) -> str:
+    return f"{number:,} {'image' if number == 1 else 'images'}"

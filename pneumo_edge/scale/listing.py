@@ -88,6 +88,8 @@ def open_source(given: str, column: str = "", day: str = "") -> Source:
         StoreError: The store cannot be reached, or has no such bucket or prefix.
         MissingExtraError: A library for the source is not installed.
     """
+    if stores.is_url(given) and not given.partition("://")[2].strip("/"):
+        raise DataError(f"{given} names no bucket", "an address such as s3://bucket/prefix", "Give the bucket, too")
     source = _open_remote(given.rstrip("/"), column, day) if stores.is_url(given) else _open_local(given, column, day)
     if source.kind == "list" or (source.kind == "file" and not source.given.endswith(PARQUET)):
         _check_options(source)

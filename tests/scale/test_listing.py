@@ -115,3 +115,5 @@ def test_table_without_images_is_refused(tmp_path: Path, columns: dict[str, obje
 def test_source_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         listing.open_source(str(tmp_path / "nothing"))
+    with pytest.raises(DataError, match="s3:// names no bucket"):
+        listing.open_source("s3://")
