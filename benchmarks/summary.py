@@ -203,7 +203,7 @@ class Summary:
 
     @property
     def smaller_class(self) -> tuple[int, int | None]:
-        """Test images of the class with fewer, and patients of that with fewer, None where these are not known."""
+        """Test images of the smaller class, and their patients, None where these are not known."""
         known = self.results.test_set is not None and self.results.test_set.has_patients
         return outcomes.smaller_class(self.labels, self.patients if known else None)
 

@@ -51,20 +51,22 @@ def shortage(labels: Labels, patients: Sequence[str] | None, kind: str = "test")
 
 
 def smaller_class(labels: Labels, patients: Sequence[str] | None) -> tuple[int, int | None]:
-    """Images of the class with fewer images, and patients of that with fewer; arguments as of :func:`shortage`."""
-    classes = range(max(2, int(np.max(labels)) + 1))
-    images = min(int(np.sum(labels == label)) for label in classes)
-    if patients is None:
-        return images, None
-    names = np.asarray(patients, dtype=np.str_)
-    return images, min(len(set(names[labels == label].tolist())) for label in classes)
+    """Images of the smaller class, and their patients; arguments as of :func:`shortage`.
+
+    It is the class with fewer images. Where that has enough images and patients, and another has too few patients, it
+    is that one.
+    """
+    names = None if patients is None else np.asarray(patients, dtype=np.str_)
+    classes = [labels == label for label in range(max(2, int(np.max(labels)) + 1))]
+    found = [(int(one.sum()), None if names is None else len(set(names[one].tolist()))) for one in classes]
+    return min(found, key=lambda each: (not too_few(*each), each[0]))
 
 
 def too_few(images: int, people: int | None, kind: str = "test") -> str:
     """As :func:`shortage`, from the images and the patients of the smaller class.
 
     Args:
-        images: Images of the class with fewer.
+        images: Images of the smaller class (:func:`smaller_class`).
         people: Their patients; None where these are not known.
         kind: "test" or "validation"; "" for images of no split.
     """

@@ -53,6 +53,17 @@ def test_a_claim_takes_images_and_patients_of_each_class(images: int, patients: 
         assert f"too few test images: {images} of {min(images, patients)} patients" in lacking
 
 
+def test_images_and_patients_of_a_shortage_are_those_of_one_class() -> None:
+    # 20 images of 13 patients, and 40 of 8: neither "20 of 8" nor more patients than the class has.
+    labels = np.repeat(np.array([0, 1]), (20, 40))
+    patients = [f"n{number % 13}" for number in range(20)] + [f"p{number % 8}" for number in range(40)]
+    assert "images: 20 of 13 patients in the smaller class" in shortage(labels, patients)
+    # The class with fewer images has enough; the other has too few patients.
+    labels = np.repeat(np.array([0, 1]), (120, 200))
+    patients = [f"n{number % 60}" for number in range(120)] + [f"p{number % 40}" for number in range(200)]
+    assert "images: 200 of 40 patients in the smaller class" in shortage(labels, patients)
+
+
 def test_images_of_unknown_patients_are_counted_alone() -> None:
     assert too_few(4, None, "validation").startswith("too few validation images: 4 in the smaller class")
     assert too_few(4, 2, "").startswith("too few images: 4 of 2 patients in the smaller class")
