@@ -35,6 +35,8 @@ from pneumo_edge.evaluation.operating_point import ThresholdRule, choose_thresho
 from pneumo_edge.formats import ADOPTED, FormatRecord, adopted, of_another_tool
 from pneumo_edge.runtime import engines
 from pneumo_edge.runtime.classifier import SUM_TOLERANCE, as_probabilities
+from pneumo_edge.runtime.engines import last_operator
+from pneumo_edge.runtime.engines.last_operator import LastOperator
 from pneumo_edge.runtime.engines.tensors import Given, OpenShape, TensorInfo
 from pneumo_edge.runtime.pixels import convert
 from pneumo_edge.runtime.pixels import shape as shape_of
@@ -61,7 +63,7 @@ _SIDE = 224
 _AXES = 4
 #: Types that scores may have; those of 8 bits are quantized.
 _SCORES = ("float16", "float32", "float64", "uint8", "int8")
-#: Images by which it is told what the output gives.
+#: Images by whose scores it is told what the output gives.
 _PROBE = 64
 _DIGITS = 16
 _ANOTHER_FILE = "Convert the model again; its answers on this machine are not stable"
@@ -81,7 +83,7 @@ class Adoption:
         input_range: What pixels are scaled to before they go into it, as :func:`pneumo_edge.scaling.parse` reads it;
             None if the user did not say.
         layout: Where its channels stand; None to tell by its shape.
-        output: What its first output gives; None to tell by its values.
+        output: What its first output gives; None to tell by the last operator and the values.
         image_size: Height and width of the images, for a file that takes any; None for the usual.
         accept: Whether the scaling stands even if another one is right more often.
     """
@@ -133,7 +135,7 @@ def adopt(adoption: Adoption, source: Source, target: Path, cache: Path, tell: C
     if not len(val):
         raise ConversionError("the data has no validation images", "some of each class", "Give more data")
     probe = file.run(given or Scaling(), dataset.rgb(val[:_PROBE]))
-    scores = _find_scores(adoption, probe, task.class_names)
+    scores = _find_scores(adoption, probe, task.class_names, tell)
 
     def ask(trial: Scaling, pixels: npt.NDArray[np.uint8], temperature: float = 1.0) -> npt.NDArray[np.float32]:
         told = file.run(trial, pixels)
@@ -444,8 +446,13 @@ def _check_scores(adoption: Adoption, told: npt.NDArray[np.float64], scores: Sco
             )
 
 
-def _find_scores(adoption: Adoption, answers: npt.NDArray[np.float64], class_names: tuple[str, ...]) -> Scores:
-    """What the first output holds, by its values on some images where the user does not say."""
+def _find_scores(
+    adoption: Adoption,
+    answers: npt.NDArray[np.float64],
+    class_names: tuple[str, ...],
+    tell: Callable[[str], None],
+) -> Scores:
+    """What the first output holds, by the last operator and its values on some images where the user does not say."""
     count = answers.shape[1]
     if count not in (len(class_names), 1) or (count == 1 and len(class_names) != 2):
         raise ConversionError(
@@ -455,15 +462,46 @@ def _find_scores(adoption: Adoption, answers: npt.NDArray[np.float64], class_nam
             "Give data with the model's classes, in its order (--classes)",
         )
     check_finite(adoption.file, answers)
-    within = bool(((answers >= 0) & (answers <= 1)).all())
-    sums = count == 1 or bool((np.abs(answers.sum(axis=1) - 1) <= SUM_TOLERANCE).all())
-    if within and not sums and adoption.output is None:
+    output, why = adoption.output, "as --output says"
+    last = last_operator.find(read_content(adoption.file), suffix_of(adoption.file))
+    if output is None:
+        output, why = _tell_apart(adoption.file, last, answers), f"scores of {_range(answers)}"
+    is_odd = last is not None and (last.is_bounded or (last.gives_probabilities and output == "logits"))
+    ends = f", and the graph ends in {last}" if last is not None else ""
+    tell(f"{'warning' if is_odd else 'note'}: the output of {adoption.file} is taken as {output}: {why}{ends}")
+    if output == "probabilities":
+        return "probability" if count == 1 else "probabilities"
+    return "logit" if count == 1 else "logits"
+
+
+def _range(answers: npt.NDArray[np.float64]) -> str:
+    return f"{answers.min():.4g} to {answers.max():.4g}"
+
+
+def _tell_apart(file: Path, last: LastOperator | None, answers: npt.NDArray[np.float64]) -> Output:
+    """Whether scores are probabilities or logits, by the last operator and the values.
+
+    Raises:
+        ConversionError: They leave it open.
+    """
+    within, sums = bool(((answers >= 0) & (answers <= 1)).all()), answers.sum(axis=1)
+    single = answers.shape[1] == 1
+    if within and not single and (np.abs(sums - 1) > SUM_TOLERANCE).any():
         raise ConversionError(
-            f"{adoption.file} gives scores of 0 to 1 that do not sum to 1",
+            f"{file} gives scores of 0 to 1 that do not sum to 1",
             "probabilities that sum to 1, or logits",
             "Give --output logits if they are logits; a sigmoid for each class cannot be adopted",
         )
-    are_probabilities = within and sums if adoption.output is None else adoption.output == "probabilities"
-    if are_probabilities:
-        return "probability" if count == 1 else "probabilities"
-    return "logit" if count == 1 else "logits"
+    if within and (last is None or last.gives_probabilities):
+        return "probabilities"
+    # As percentages have.
+    has_total = not single and bool((answers >= 0).all() and np.ptp(sums) <= SUM_TOLERANCE * sums.mean())
+    if within or has_total or (last is not None and (last.is_bounded or last.gives_probabilities)):
+        ends = f"ends in {last} and " if last is not None else ""
+        total = f", with a sum of {sums.mean():.4g} for each image" if has_total else ""
+        raise ConversionError(
+            f"{file} {ends}gives scores of {_range(answers)}{total}: they may be probabilities, logits or neither",
+            "a graph that ends in a sigmoid or a softmax, or logits beyond 0 to 1",
+            "Give --output logits or --output probabilities; export percentages or other scores again as one of these",
+        )
+    return "logits"

@@ -56,6 +56,20 @@ class Table:
         at = self._field(slot)
         return 0 if at is None else _unsigned(self.content, at)
 
+    def byte(self, slot: int) -> int:
+        """A field of type ubyte; 0, the default, where it is absent."""
+        at = self._field(slot)
+        return 0 if at is None else _slice(self.content, at, 1)[0]
+
+    def integers(self, slot: int) -> tuple[int, ...]:
+        """A field that is a vector of int; nothing where it is absent."""
+        at = self._field(slot)
+        if at is None:
+            return ()
+        start = at + _unsigned(self.content, at)
+        count = _unsigned(self.content, start)
+        return struct.unpack(f"<{count}i", _slice(self.content, start + _WORD, _WORD * count))
+
     def _field(self, slot: int) -> int | None:
         """Where a field is."""
         (back,) = struct.unpack("<i", _slice(self.content, self.at, _WORD))

@@ -55,7 +55,7 @@ def adopt(
         input_range: What pixels are scaled to before the model: ``"0..255"``, ``"0..1"``, ``"-1..1"``, ``"imagenet"``,
             ``"caffe"``, ``"LOW..HIGH"`` or ``"mean=M;std=S"``. Without it, the error names the one that fits best.
         layout: ``"nhwc"`` or ``"nchw"``, where its channels stand; by default told by its shape.
-        output: ``"probabilities"`` or ``"logits"``; by default told by the values of its output.
+        output: ``"probabilities"`` or ``"logits"``; by default told by its last operator and values.
         image_size: Height and width of the images in pixels, 96 to 512, for a model of any size.
         accept_input_range: Keep ``input_range`` although another one is right more often.
         out: Folder for the file.

@@ -33,7 +33,7 @@ def adopt(
         str | None, options.choice(_LAYOUTS, "Where its channels stand; by default told by its shape.")
     ] = None,
     output: Annotated[
-        str | None, options.choice(_OUTPUTS, "What its output gives; by default told by its values.")
+        str | None, options.choice(_OUTPUTS, "What its output gives; by default told by its last operator and values.")
     ] = None,
     image_size: Annotated[
         int | None,

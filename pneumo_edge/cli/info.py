@@ -80,6 +80,7 @@ def _spec_rows(path: Path, spec: ModelSpec, inspection: Inspection) -> dict[str,
         "file": _size(path),
         **_graph_rows(path, inspection),
         **_decision_rows(spec),
+        **_scores_rows(path, spec),
         **_training_rows(spec),
         **_integrity_rows(spec),
         **_calibration_rows(spec),
@@ -137,6 +138,18 @@ def _decision_rows(spec: ModelSpec) -> dict[str, str]:
         if spec.is_adopted
         else f"{spec.temperature:.3f}, inside the graph",
     }
+
+
+def _scores_rows(path: Path, spec: ModelSpec) -> dict[str, str]:
+    """What the output of an adopted file was taken for, and the operator that it comes from."""
+    from pneumo_edge.runtime.engines import last_operator
+    from pneumo_edge.spec import suffix_of
+    from pneumo_edge.spec.reading import read_content
+
+    if not spec.is_adopted:
+        return {}
+    last = last_operator.find(read_content(path), suffix_of(path))
+    return {"scores": f"{spec.scores}{f'; the graph ends in {last}' if last is not None else ''}"}
 
 
 def _input_text(taken: InputSpec) -> str:

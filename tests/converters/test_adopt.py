@@ -116,9 +116,11 @@ def test_a_file_is_adopted_and_classifies_as_its_graph_computes(
     assert "not known; threshold chosen on folder lamps" in (tmp_path / "m" / "evaluation.md").read_text()
     told = CliRunner().invoke(app, ["info", str(path)])
     assert told.exit_code == 0, told.stderr
+    assert "note: the output of" in result.stderr and "is taken as logits: scores of" in result.stderr
     fields = dict(re.split(" {2,}", line.strip(), maxsplit=1) for line in told.stdout.splitlines())
     ranges = "-2.118..2.249, -2.036..2.429, -1.804..2.64 by channel"
     assert fields["input"] == f"float32 1x3x32x32; the device scales pixels 0 to 255 to {ranges}"
+    assert fields["scores"] == "logits; the graph ends in Gemm"
     assert re.match(r"folder lamps, \d+ validation images", fields["measured on"])
     assert "trained elsewhere" in fields["weights"]
     assert not {"trained on", "training", "initial weights"} & fields.keys()
@@ -424,6 +426,51 @@ def test_a_file_whose_scores_are_none_is_refused(
     assert message in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize(
+    ("ending", "step", "message"),
+    [
+        ("", 80, "ends in Gemm and gives scores of 0.[0-9]+ to 0.[0-9]+: they may be"),
+        ("Tanh", 1, "ends in Tanh and gives scores of -0.9"),
+        ("Softmax Mul", 1, "ends in Softmax and Mul and gives scores of .*, with a sum of 100 for each image"),
+        ("Softmax Identity", 1, "taken as probabilities: scores of .*, and the graph ends in Softmax"),
+        ("LogSoftmax", 1, "taken as logits: scores of -.*, and the graph ends in LogSoftmax"),
+    ],
+)
+def test_the_last_operator_tells_what_the_scores_are(
+    bright_and_dark: Path, tmp_path: Path, ending: str, step: float, message: str
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    scores = 1 if ending in ("", "Tanh") else 2
+    weights = np.full((3, scores), 1 / 24 / step, np.float32)
+    bias = np.full(scores, -115 / 8 / step, np.float32)
+    if scores == 1:
+        bias += 0.5 * (not ending)
+    else:
+        weights[:, 0], bias[0] = 0, 0
+    constants, nodes, last = {"weights": weights, "bias": bias, "percent": np.array(100)}, [], "means"
+    for index, name in enumerate(["Gemm", *ending.split()]):
+        more = {"Gemm": ["weights", "bias"], "Mul": ["percent"]}.get(name, [])
+        nodes.append(onnx.helper.make_node(name, [last, *more], [f"step{index}"]))
+        last = f"step{index}"
+    output = onnx.helper.make_tensor_value_info(last, onnx.TensorProto.FLOAT, [1, scores])
+    path = _make(tmp_path / "odd.onnx", nodes, output, constants)
+    result = _adopt(path, bright_and_dark, tmp_path / "out", "--input-range", "0..255")
+    said = " ".join(result.stderr.split())
+    assert re.search(message, said), said
+    if "taken" in message:
+        assert result.exit_code == 0, said
+    else:
+        assert result.exit_code == ExitCode.FAILED
+        assert "Give --output logits or --output probabilities" in said
+
+
+def test_scores_of_a_tflite_file_are_told_by_its_last_operator(bright_and_dark: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="the extra 'litert' is not installed")
+    network = _open_tflite(tmp_path / "lamp.tflite")
+    result = _adopt(network, bright_and_dark, tmp_path / "out", "--input-range", "0..255", "--image-size", "96")
+    assert "taken as logits: scores of" in result.stderr and "ends in FULLY_CONNECTED" in result.stderr
 
 
 def test_a_file_of_the_same_name_is_not_replaced(network: Path, bright_and_dark: Path, tmp_path: Path) -> None:
