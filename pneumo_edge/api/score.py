@@ -15,6 +15,7 @@ from pneumo_edge import bundled
 from pneumo_edge._util import cores, extras, outputs, progress
 from pneumo_edge.api import arguments
 from pneumo_edge.api.arguments import PathArgument, Tell
+from pneumo_edge.errors import ArgumentError
 from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.runtime.engines import ENGINES
 from pneumo_edge.runtime.identity import PredictorIdentity
@@ -45,6 +46,7 @@ class Scored:
         summary: Groups, speed and drift, which the folder's ``_summary.json`` holds.
         images: Images that this call scored; the others were scored before.
         seconds: Wall time of this call.
+        workers: Processes that scored them.
     """
 
     folder: str
@@ -52,18 +54,20 @@ class Scored:
     summary: Summary
     images: int
     seconds: float
+    workers: int = 1
 
 
 def score(
     source: PathArgument,
     out: PathArgument,
     *,
-    model: PathArgument = bundled.DEFAULT,
+    model: PathArgument | None = bundled.DEFAULT,
     engine: str | None = None,
     workers: int | None = None,
     shard_size: int = SHARD_SIZE,
-    column: str = "",
-    day: str = "",
+    column: str | None = "",
+    day: str | None = "",
+    retry_errors: bool = False,
     address: str | None = None,
     tell: Tell = arguments.print_line,
 ) -> Scored:
@@ -83,6 +87,7 @@ def score(
         shard_size: Images of a shard, from 1 to :data:`MOST_SHARD_SIZE`.
         column: The column of Parquet files with the images or their paths; by default chosen by its name.
         day: A column of Parquet files that gives the day of an image.
+        retry_errors: Score the shards again that have images without an answer, after their cause was mended.
         address: Use a Ray cluster: ``"auto"``, ``"local"``, ``"ray://HOST:PORT"`` or ``"HOST:PORT"``. All nodes must
             reach ``source`` and ``out``, and have this version of pneumo-edge. By default, processes of this machine.
         tell: Called with each note, one line.
@@ -107,9 +112,13 @@ def score(
         arguments.check_name("engine", engine, ENGINES)
     if address is not None:
         cluster.check(address)
-    classifier = Classifier(model, engine=engine)
+    columns = {"column": column or "", "day": day or ""}
+    for parameter, name in columns.items():
+        if not isinstance(name, str):
+            raise ArgumentError(f"{parameter} is {name!r}", "the name of a column", "Give a name as text")
+    classifier = Classifier(bundled.DEFAULT if model is None else model, engine=engine)
     place = _place(out)
-    opened = listing.open_source(str(source), column, day)
+    opened = listing.open_source(os.fspath(source), **columns)
     is_continued = plan.is_there(place)
     with _listing(tell) as listed:
         planned = plan.make(place, opened, shard_size, listed)
@@ -119,7 +128,10 @@ def score(
     damaged = run.check(job, done)
     for file, how in damaged.items():
         tell(f"warning: {stores.join(job.folder, file)}: {how}; its shard is scored again")
-    done -= damaged.keys()
+    again = set(damaged)
+    if retry_errors:
+        again |= run.with_errors(job, done - again)
+    done -= again
     pending = [shard.rows for _, shard in job.tasks(done)]
     if changed and not pending:
         raise changed
@@ -128,18 +140,20 @@ def score(
         summarised = summary.read(job.folder) if summary.SUMMARY in done else _summarise(job, manifest, classifier)
         return Scored(job.folder, manifest, summarised, 0, time.monotonic() - began)
     counts: dict[int, ShardCounts] = {}
+    workers_used = 1
     if pending:
         with (
             _workers(job, classifier, workers, address, len(pending)) as started,
             _progress(planned.images, planned.images - sum(pending), tell) as scored,
         ):
-            counts = run.score(job, done, started, scored, damaged, partial(_tell_unmoved, tell))
-    manifest = run.close(job, done, counts)
+            workers_used = len(started)
+            counts = run.score(job, done, started, scored, again, partial(_tell_unmoved, tell))
+    manifest = run.close(job, done, counts, classifier.spec.decision.threshold)
     summarised = _summarise(job, manifest, classifier)
     if changed:
         raise changed
     scored_now = sum(each.rows for each in counts.values())
-    return Scored(job.folder, manifest, summarised, scored_now, time.monotonic() - began)
+    return Scored(job.folder, manifest, summarised, scored_now, time.monotonic() - began, workers_used)
 
 
 def _summarise(job: Job, manifest: ScoreManifest, classifier: Classifier) -> Summary:

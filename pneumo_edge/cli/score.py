@@ -11,6 +11,8 @@ from pneumo_edge.cli import options
 from pneumo_edge.errors import ExitCode, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pneumo_edge.api.score import Scored
 
 
@@ -46,6 +48,10 @@ def score(
         str,
         typer.Option(metavar="COLUMN", show_default=False, help="Column of Parquet files with the day of an image."),
     ] = "",
+    retry_errors: Annotated[
+        bool,
+        typer.Option("--retry-errors", help="Score the shards again that have images without an answer."),
+    ] = False,
     address: Annotated[
         str | None,
         typer.Option(
@@ -57,7 +63,9 @@ def score(
 
     The source is listed once and divided into shards. Each shard becomes one
     file when it is complete. Run the same command again after an interruption:
-    it scores what is missing. Another model writes beside the first.
+    it scores what is missing. Another model writes beside the first. An image
+    without an answer keeps its row; once you have mended the cause, such as a
+    missing extra or file, run the command again with --retry-errors.
 
     The exit code is 0 if every image was classified, and 4 if some or all
     could not be; their rows have the reason.
@@ -68,7 +76,7 @@ def score(
     with jobs.resumable(jobs.SAME_COMMAND):
         scored = api.score(
             source, out, model=model, engine=engine, workers=workers, shard_size=shard_size, column=column, day=day,
-            address=address, tell=options.tell,
+            retry_errors=retry_errors, address=address, tell=options.tell,
         )  # fmt: skip
     _print(scored)
     if scored.manifest.errors:
@@ -80,21 +88,38 @@ def _print(scored: Scored) -> None:
 
     found = scored.manifest
     labels = ", ".join(f"{count:,} {printable(label)}" for label, count in found.labels.items())
-    remarks = f"{found.uncertain:,} uncertain, {found.out_of_distribution:,} out-of-distribution"
     typer.echo(
-        f"{printable(scored.folder)}: {_images(found.images)}: {labels or 'none classified'}; of these {remarks}"
+        f"{printable(scored.folder)}: {_images(found.images)}: {labels or 'none classified'}; {_remarks(scored)}"
     )
-    if found.errors:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.errors.items())
-        typer.echo(f"warning: {_images(sum(found.errors.values()))} not classified: {kinds}", err=True)
+    for line in _errors(scored):
+        typer.echo(line, err=True)
     for line in summary.lines(scored.summary):
         typer.echo(printable(line))
     if scored.images:
         speed = scored.images / max(scored.seconds, 1e-9)
-        core = found.images / max(found.worker_seconds, 1e-9)
         typer.echo(
-            f"{_images(scored.images)} in {scored.seconds:,.1f} s: {speed:,.1f} images/s, {core:,.1f} per worker"
+            f"{_images(scored.images)} in {scored.seconds:,.1f} s: {speed:,.1f} images/s, "
+            f"{speed / scored.workers:,.1f} per worker"
         )
+
+
+def _remarks(scored: Scored) -> str:
+    counts = {"uncertain": scored.summary.uncertain, "out-of-distribution": scored.summary.out_of_distribution}
+    measured = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count is not None)
+    unknown = " and ".join(what for what, count in counts.items() if count is None)
+    return "; ".join(filter(None, (measured and f"of these {measured}", unknown and f"{unknown} not measured")))
+
+
+def _errors(scored: Scored) -> Iterator[str]:
+    """The images that were not classified, the first of them by name, and what to do."""
+    errors = scored.manifest.errors
+    if not errors:
+        return
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in errors.items())
+    yield f"warning: {_images(sum(errors.values()))} not classified: {kinds}"
+    for each in scored.summary.failed:
+        yield f"  {printable(each.name)}: {printable(each.error)}"
+    yield "note: the column error names the reason of each. To score these images again, add --retry-errors"
 
 
 def _images(number: int) -> str:

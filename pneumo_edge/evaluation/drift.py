@@ -40,6 +40,8 @@ from pneumo_edge.task import Task
 LEVEL = 0.05
 #: Groups with fewer images are not compared: their images may be those of a few patients.
 LEAST_IMAGES = 50
+#: Where images without drift reach a greater statistic by chance, no drift found means nothing.
+MOST_BY_CHANCE = 0.5
 #: Intervals of a histogram, and of those of the population stability index, each with as many images as the others.
 BINS, INDEX_BINS = 100, 10
 #: A share below this counts as this: the logarithm of an empty interval is not defined.
@@ -79,6 +81,11 @@ class Comparison:
     p: float
     p_corrected: float = 1.0
     drift: bool = False
+
+    @property
+    def can_be_told(self) -> bool:
+        """Whether there is drift, or there would have been enough images to find a large one."""
+        return self.drift or self.statistic_by_chance <= MOST_BY_CHANCE
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ class ScoreManifest:
         worker_seconds: Wall time of all workers together.
         rows_sha256: Hash of the hashes of all shards; two runs of the same work agree on it.
         shards: The files.
+        threshold: Of the probability of the positive class; None without one, and in manifests from before the field.
     """
 
     schema_version: int
@@ -84,6 +85,7 @@ class ScoreManifest:
     worker_seconds: float
     rows_sha256: str
     shards: tuple[ShardFile, ...]
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,18 @@ def _read_counts(job: Job, file: str, *, recount: bool = False) -> ShardCounts:
         return rows.read_counts(stream, recount=recount)
 
 
+def with_errors(job: Job, done: set[str]) -> set[str]:
+    """The names of the files, of those that are there, with images that could not be classified.
+
+    Raises:
+        ResultsError: A file is damaged.
+        StoreError: The store fails.
+        OSError: A file cannot be read.
+    """
+    files = [file for number, _, shard in job.plan.shards() if (file := job.file(number, shard)) in done]
+    return {file for file, counts in zip(files, _read_all(job, files), strict=True) if counts.errors}
+
+
 def score(
     job: Job,
     done: set[str],
@@ -274,8 +288,8 @@ def score(
 
 
 def _from_somewhere(job: Job, done: set[str]) -> Iterator[tuple[Task, PlannedShard]]:
-    """The shards that are not done; where some are, another run may be at work on the first of the others."""
-    start = random.randrange(max(1, sum(1 for _ in job.tasks(done)))) if done else 0
+    """The shards that are not done, from any of them on: another run may be at work on the first."""
+    start = random.randrange(max(1, sum(1 for _ in job.tasks(done))))
     return chain(islice(job.tasks(done), start, None), islice(job.tasks(done), start))
 
 
@@ -344,13 +358,14 @@ def _ends(worker: ShardWorker, stopped: threading.Event, task: Task) -> str:
     return ""
 
 
-def close(job: Job, done: set[str], counts: dict[int, ShardCounts]) -> ScoreManifest:
+def close(job: Job, done: set[str], counts: dict[int, ShardCounts], threshold: float | None = None) -> ScoreManifest:
     """Write the manifest of a data set of which every shard is scored.
 
     Args:
         job: The work.
         done: Files that were there before.
         counts: Of the shards that were scored since; those of the others are read.
+        threshold: As in :class:`ScoreManifest`.
 
     Raises:
         ResultsError: A file is damaged, or is no shard of the plan.
@@ -359,6 +374,16 @@ def close(job: Job, done: set[str], counts: dict[int, ShardCounts]) -> ScoreMani
     """
     finished(job)
     planned = [(number, job.file(number, shard)) for number, _, shard in job.plan.shards()]
+    before = [(number, file) for number, file in planned if number not in counts]
+    found = _read_all(job, [file for _, file in before])
+    counts = {**counts, **{number: each for (number, _), each in zip(before, found, strict=True)}}
+    manifest = replace(_manifest(job, [(file, counts[number]) for number, file in planned]), threshold=threshold)
+    stores.of(job.folder).write(stores.join(job.folder, MANIFEST), records.document(manifest).encode())
+    return manifest
+
+
+def _read_all(job: Job, files: Sequence[str]) -> list[ShardCounts]:
+    """The counts of files of shards, in their order."""
 
     def read(file: str) -> ShardCounts:
         try:
@@ -370,13 +395,8 @@ def close(job: Job, done: set[str], counts: dict[int, ShardCounts]) -> ScoreMani
                 "Run the same command again to score its shard",
             ) from error
 
-    before = [(number, file) for number, file in planned if number not in counts]
     with ThreadPoolExecutor(_READERS) as readers:
-        found = readers.map(read, (file for _, file in before))
-        counts = {**counts, **{number: each for (number, _), each in zip(before, found, strict=True)}}
-    manifest = _manifest(job, [(file, counts[number]) for number, file in planned])
-    stores.of(job.folder).write(stores.join(job.folder, MANIFEST), records.document(manifest).encode())
-    return manifest
+        return list(readers.map(read, files))
 
 
 def read_manifest(job: Job) -> ScoreManifest:

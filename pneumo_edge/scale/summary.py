@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +32,7 @@ NO_DISTRIBUTION = (
     "drift"
 )
 NO_ANSWER = "no image was classified"
+NO_DISTANCE = "this file carries no distances of validation images"
 #: Groups at most; with more, names are shortened: by the last folder, or to the month, then to the year.
 MOST_GROUPS = 1000
 _BATCH = 16_384
@@ -39,20 +41,30 @@ _COLUMNS = [
 ]  # fmt: skip
 #: Groups with drift that are named in text.
 _NAMED = 5
+#: Images without an answer that a summary names.
+MOST_FAILED = 3
 
 By = Literal["day", "folder"]
 
 
 @dataclass(frozen=True)
 class Group:
-    """The images of one day or folder; of each kind, how many."""
+    """The images of one day or folder; of each kind, how many. None where the model file does not say."""
 
     name: str
     images: Count
     labels: dict[str, Count]
-    uncertain: Count
-    out_of_distribution: Count
+    uncertain: Count | None
+    out_of_distribution: Count | None
     errors: Count
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An image that could not be classified, and why."""
+
+    name: str
+    error: str
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,7 @@ class Summary:
         out_of_distribution: How many images are unlike the training images; None as above.
         out_of_distribution_expected: The share of images like the validation images that are called so.
         errors: How many could not be classified, by the class of the error.
-        seconds: Wall time of all workers together.
+        seconds: Wall time of all workers together, without their start.
         images_per_core_second: Images divided by ``seconds``; None without workers' times.
         grouped_by: What groups are: days where the source has them, else folders; None where there is one alone.
         groups: In the order of their names.
@@ -74,6 +86,7 @@ class Summary:
         without_drift: Why there are no comparisons; None where there are.
         distance_counts: Images within each interval of the file's histogram of the distance; None without one.
         probability_counts: The same for each class with a histogram.
+        failed: The first images that could not be classified, at most :data:`MOST_FAILED`.
     """
 
     images: Count
@@ -90,6 +103,12 @@ class Summary:
     without_drift: str | None
     distance_counts: tuple[Count, ...] | None
     probability_counts: dict[str, tuple[Count, ...]]
+    failed: tuple[Failed, ...] = ()
+
+    @property
+    def answered(self) -> int:
+        """Images with an answer."""
+        return sum(self.labels.values())
 
 
 class _Tally:
@@ -112,13 +131,13 @@ class _Tally:
         elif other.counted is not None:
             self.counted = self.counted + other.counted
 
-    def group(self, name: str) -> Group:
+    def group(self, name: str, spec: ModelSpec) -> Group:
         return Group(
             name,
             self.images,
             dict(sorted(self.labels.items())),
-            self.uncertain,
-            self.out_of_distribution,
+            self.uncertain if spec.conformal else None,
+            self.out_of_distribution if spec.input_check else None,
             self.errors.total(),
         )
 
@@ -161,10 +180,14 @@ def summarise(shards: Iterable[Any], spec: ModelSpec) -> Summary:
     parquet = extras.need("pyarrow.parquet", "parquet")
     by: By | None = None
     groups, seconds = _Groups("folder"), 0.0
+    failed: list[Failed] = []
     for shard in shards:
         with parquet.ParquetFile(shard) as file:
             found = (file.metadata.metadata or {}).get(rows.SHARD_KEY.encode(), b"")
-            seconds += records.loads(rows.ShardCounts, found).seconds
+            counts = records.loads(rows.ShardCounts, found)
+            seconds += counts.seconds
+            if counts.errors and len(failed) < MOST_FAILED:
+                failed += _failed(file)
             for batch in file.iter_batches(_BATCH, columns=_COLUMNS, use_threads=False):
                 if by is None:
                     by = "day" if batch.column("day").null_count < len(batch) else "folder"
@@ -172,7 +195,17 @@ def summarise(shards: Iterable[Any], spec: ModelSpec) -> Summary:
                 for name, tally in _tallies(batch, by, spec):
                     groups.add(name, tally)
                 groups.shorten()
-    return _summary(groups.tallies, by, seconds, spec)
+    return replace(_summary(groups.tallies, by, seconds, spec), failed=tuple(failed[:MOST_FAILED]))
+
+
+def _failed(file: Any) -> Iterator[Failed]:
+    """The first images of a shard that could not be classified."""
+    found = (
+        Failed(row["name"], row["error"])
+        for batch in file.iter_batches(_BATCH, columns=["name", "error"], use_threads=False)
+        for row in batch.filter(batch.column("error").is_valid()).to_pylist()
+    )
+    return islice(found, MOST_FAILED)
 
 
 def _tallies(batch: Any, by: By, spec: ModelSpec) -> Iterator[tuple[str, _Tally]]:
@@ -272,7 +305,7 @@ def _summary(tallies: Mapping[str, _Tally], by: By | None, seconds: float, spec:
         seconds=seconds,
         images_per_core_second=whole.images / seconds if seconds else None,
         grouped_by=by if grouped else None,
-        groups=tuple(tally.group(name) for name, tally in grouped.items()),
+        groups=tuple(tally.group(name, spec) for name, tally in grouped.items()),
         drift=comparisons,
         without_drift=None if comparisons else NO_ANSWER if described else NO_DISTRIBUTION,
         distance_counts=tuple(counted.distance.tolist()) if counted and counted.distance is not None else None,
@@ -286,26 +319,41 @@ def lines(summary: Summary) -> Iterator[str]:
     """What a summary says beyond the counts of a manifest, in words: one line each."""
     if summary.out_of_distribution and summary.out_of_distribution_expected is not None:
         yield (
-            f"out-of-distribution: {summary.out_of_distribution / summary.images:.1%}; of images like the validation "
+            f"out-of-distribution: {summary.out_of_distribution / summary.answered:.1%}; of images like the validation "
             f"images {summary.out_of_distribution_expected:.1%}"
         )
     if summary.without_drift:
         yield f"drift: not measured: {summary.without_drift}"
         return
-    for each in summary.drift:
-        if each.group is None:
-            of = each.number if each.class_name is None else f"{each.number} of {printable(each.class_name)}"
-            yield (
-                f"{'drift' if each.drift else 'no drift'} of the {of}: {p_value(each.p_corrected)}; stability index "
-                f"{each.index:.3f} (by chance up to {each.index_by_chance:.3f}), Kolmogorov-Smirnov "
-                f"{each.statistic:.3f} (by chance up to {each.statistic_by_chance:.3f})"
-            )
+    whole = [each for each in summary.drift if each.group is None]
+    if all(each.number != "distance" for each in whole):
+        yield f"drift of the distance: not measured: {NO_DISTANCE}"
+    yield from map(_line, whole)
     if summary.grouped_by:
-        drifting = list(dict.fromkeys(each.group for each in summary.drift if each.group is not None and each.drift))
-        compared = len({each.group for each in summary.drift if each.group is not None})
+        of_groups = [each for each in summary.drift if each.group is not None]
+        compared = {each.group for each in of_groups}
+        drifting = list(dict.fromkeys(each.group for each in of_groups if each.drift))
+        unknown = compared - {each.group for each in of_groups if each.can_be_told}
         names = ", ".join(printable(name or ".") for name in drifting[:_NAMED])
         more = f" and {len(drifting) - _NAMED} more" if len(drifting) > _NAMED else ""
         yield (
-            f"drift by {summary.grouped_by}: {len(drifting)} of {compared} with at least {drift.LEAST_IMAGES} images"
-            f"{': ' if names else ''}{names}{more}"
+            f"drift by {summary.grouped_by}: {len(drifting)} of {len(compared)} with at least {drift.LEAST_IMAGES} "
+            f"images{': ' if names else ''}{names}{more}"
+            + (f"; for {len(unknown)} it cannot be told" if unknown else "")
         )
+
+
+def _line(each: Comparison) -> str:
+    """A comparison of all images, in words."""
+    of = each.number if each.class_name is None else f"{each.number} of {printable(each.class_name)}"
+    if not each.can_be_told:
+        return (
+            f"drift of the {of}: cannot be told: there are too few independent images here or in validation; "
+            f"a Kolmogorov-Smirnov statistic up to {each.statistic_by_chance:.3f} is chance, and it is "
+            f"{each.statistic:.3f}"
+        )
+    return (
+        f"{'drift' if each.drift else 'no drift'} of the {of}: Kolmogorov-Smirnov statistic {each.statistic:.3f} "
+        f"(by chance up to {each.statistic_by_chance:.3f}, {p_value(each.p_corrected)}), population stability index "
+        f"{each.index:.3f} (by chance up to {each.index_by_chance:.3f})"
+    )

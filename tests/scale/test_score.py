@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ from typer.testing import CliRunner
 
 from pneumo_edge import Classifier, PneumoEdgeError, score
 from pneumo_edge.cli import app
-from pneumo_edge.scale import listing, plan, rows
+from pneumo_edge.errors import ArgumentError
+from pneumo_edge.runtime.identity import PredictorIdentity
+from pneumo_edge.scale import listing, plan, rows, run, shards
+from pneumo_edge.scale.rows import ShardCounts
 from pneumo_edge.scale.run import ScoreManifest
 from tests.scale import archives
 
@@ -78,6 +82,53 @@ def test_processes_give_the_same_rows_and_a_second_call_scores_what_is_missing(
     assert again.images == 3 and lost.exists() and kept.stat().st_mtime_ns == written
     assert again.manifest.rows_sha256 == first.manifest.rows_sha256
     assert "note: 4 of 7 images are scored already" in told
+
+
+def test_images_without_an_answer_are_named_and_scored_again_when_their_cause_is_mended(tmp_path: Path) -> None:
+    archive = archives.draw(tmp_path / "in", ["0.png", "1.png", "2.png", "3.png"])
+    paths = tmp_path / "list.txt"
+    paths.write_text("".join(f"in/{name}\n" for name in ("0.png", "1.png", "later.png", "2.png", "3.png")))
+    command = ["score", str(paths), "--out", str(tmp_path / "out"), "--workers", "1", "--shard-size", "2"]
+    first = CliRunner().invoke(app, command)
+    assert first.exit_code == 4
+    assert "warning: 1 image not classified: 1 ImageError\n  " in first.stderr
+    assert "later.png: there is no such file" in first.stderr and "add --retry-errors" in first.stderr
+    (archive / "later.png").write_bytes(archives.content(9))
+    assert CliRunner().invoke(app, command).exit_code == 4
+    again = CliRunner().invoke(app, [*command, "--retry-errors"])
+    assert again.exit_code == 0, again.stderr
+    assert "note: 3 of 5 images are scored already" in again.stderr and "not classified" not in again.stderr
+    # Nothing is left to retry.
+    assert "scored already" not in CliRunner().invoke(app, [*command, "--retry-errors"]).stderr
+
+
+def test_two_runs_at_once_begin_at_different_shards(classifier: Classifier, tmp_path: Path) -> None:
+    archive = archives.draw(tmp_path / "in", [f"{number:02}.png" for number in range(60)])
+    planned = plan.make(str(tmp_path / "out"), listing.open_source(str(archive)), 2, lambda images: None)
+    job = run.Job(str(tmp_path / "out"), planned, PredictorIdentity.of(classifier))
+    begun: set[int] = set()
+
+    class _FirstError(Exception):
+        """The run ends with its first shard."""
+
+    def first(task: shards.Task) -> ShardCounts:
+        begun.add(task.shard)
+        raise _FirstError
+
+    for _ in range(12):
+        with pytest.raises(_FirstError):
+            run.score(job, set(), [archives.Here(first)], lambda counts: None)
+    # That 12 of 30 places are the same has a chance of 30 ** -11.
+    assert len(begun) > 1
+
+
+def test_none_stands_for_the_default_and_other_kinds_are_refused(archive: Path, tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    call = partial(score, archive / "b", place, workers=1)
+    assert call(model=None, column=None, day=None).images == 2
+    assert call().images == 0
+    with pytest.raises(ArgumentError, match="day is 5; expected the name of a column"):
+        call(day=5)  # type: ignore[arg-type]
 
 
 def test_another_model_writes_beside(archive: Path, tmp_path: Path) -> None:

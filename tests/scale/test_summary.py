@@ -70,19 +70,24 @@ def _shards(*found: Sequence[rows.Row]) -> list[io.BytesIO]:
 
 
 def test_counts_shares_and_speed_are_those_of_the_rows() -> None:
-    broken = [rows.failed("b/x.png", 1, None, "ImageError", "it is no image")]
+    broken = [rows.failed(f"b/{name}.png", 1, None, "ImageError", f"{name} is no image") for name in "wxyz"]
     first, second = _rows("a", 120, 1), [*_rows("b", 60, 2), *broken]
     found = summarise(_shards(first, second), _spec())
     labels = [row["label"] for row in first + second if row["label"]]
-    assert found.images == 181
+    assert (found.images, found.answered) == (184, 180)
+    assert [each.name for each in found.failed] == ["b/w.png", "b/x.png", "b/y.png"]
+    assert found.failed[0].error == "w is no image"
     assert found.labels == {name: labels.count(name) for name in ("NORMAL", "PNEUMONIA")}
-    assert (found.uncertain, found.errors, found.seconds) == (2, {"ImageError": 1}, 4.0)
-    assert found.images_per_core_second == 181 / 4
+    assert (found.uncertain, found.errors, found.seconds) == (2, {"ImageError": 4}, 4.0)
+    assert found.images_per_core_second == 184 / 4
     assert found.out_of_distribution == sum(bool(row["out_of_distribution"]) for row in first + second)
     assert found.grouped_by == "folder"
-    assert [(each.name, each.images, each.errors) for each in found.groups] == [("a", 120, 0), ("b", 61, 1)]
+    assert [(each.name, each.images, each.errors) for each in found.groups] == [("a", 120, 0), ("b", 64, 4)]
     assert found.distance_counts and sum(found.distance_counts) == 180
-    assert list(summary.lines(found))[-1] == "drift by folder: 0 of 2 with at least 50 images"
+    told = list(summary.lines(found))
+    # Of the images with an answer, not of those that could not be read.
+    assert told[0].startswith(f"out-of-distribution: {found.out_of_distribution / 180:.1%};")
+    assert told[-1] == "drift by folder: 0 of 2 with at least 50 images"
     assert records.loads(Summary, records.document(found)) == found
 
 
@@ -95,10 +100,28 @@ def test_drift_is_found_on_the_day_that_has_it() -> None:
     assert {group for _, group in drifting} <= {None, "2024-05-02"}
     *_, probability, by_day = summary.lines(found)
     assert by_day == "drift by day: 1 of 3 with at least 50 images: 2024-05-02"
-    assert probability.startswith("no drift of the probability of PNEUMONIA: p = ")
+    assert probability.startswith("no drift of the probability of PNEUMONIA: Kolmogorov-Smirnov statistic 0.")
     assert spec.validation_distribution
     with Image.open(io.BytesIO(figures.drift_figure(found, spec.validation_distribution))) as figure:
         assert figure.width > 900 and len(np.unique(np.asarray(figure.convert("L")))) > 50
+
+
+def test_drift_of_a_few_images_cannot_be_told() -> None:
+    found = summarise(_shards(_rows("a", 5, 1)), _spec())
+    told = list(summary.lines(found))
+    assert not any(line.startswith("no drift") for line in told)
+    assert any(line.startswith("drift of the probability of PNEUMONIA: cannot be told: ") for line in told)
+
+
+def test_what_a_file_does_not_measure_is_no_number() -> None:
+    spec = _spec()
+    assert spec.validation_distribution
+    described = replace(spec.validation_distribution, distance=None)
+    bare = replace(spec, outputs=(), input_check=None, conformal=None, validation_distribution=described)
+    found = summarise(_shards(_rows("a", 60, 1), _rows("b", 60, 2)), bare)
+    assert found.uncertain is found.out_of_distribution is None
+    assert {(each.uncertain, each.out_of_distribution) for each in found.groups} == {(None, None)}
+    assert next(summary.lines(found)).startswith("drift of the distance: not measured: this file carries no distances")
 
 
 def test_many_folders_are_taken_together_by_the_folders_they_are_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +158,8 @@ def test_score_writes_the_summary_and_draws_the_drift(classifier: Classifier, tm
     archive = archives.draw(tmp_path / "images")
     command = ["score", str(archive), "--out", str(tmp_path / "out"), "--model", str(model), "--workers", "1"]
     first = CliRunner().invoke(app, command)
-    assert "drift of the distance: p < 0.001; stability index" in first.stdout, first.stderr
+    (told,) = (line for line in first.stdout.splitlines() if line.startswith("drift of the distance: "))
+    assert "Kolmogorov-Smirnov statistic" in told and ", p < 0.001), population stability index" in told, first.stderr
     (folder,) = (tmp_path / "out").glob("model=*")
     found = summary.read(str(folder))
     assert (found.images, found.errors) == (7, {"NotAnImageError": 1})
@@ -145,7 +169,7 @@ def test_score_writes_the_summary_and_draws_the_drift(classifier: Classifier, tm
     # It is made again where it is missing, and else read.
     (folder / summary.SUMMARY).unlink()
     again = CliRunner().invoke(app, command)
-    assert again.stdout.splitlines()[1:] == first.stdout.splitlines()[1:-1]
+    assert again.stdout.splitlines()[1:] == first.stdout.splitlines()[1:-1], again.stderr
     assert summary.read(str(folder)) == found
     (folder / summary.SUMMARY).write_text("{}")
     damaged = CliRunner().invoke(app, command)
