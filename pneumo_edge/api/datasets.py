@@ -11,7 +11,7 @@ from pneumo_edge.api import arguments
 from pneumo_edge.api.arguments import DataArgument, Tell
 from pneumo_edge.data.datasource import DataSource
 from pneumo_edge.data.layout import describe_passed_over
-from pneumo_edge.data.sources import Source, doubt_pattern, open_source
+from pneumo_edge.data.sources import Source, doubt_pattern, doubt_splits, open_source
 from pneumo_edge.errors import ClassesError, DataError, PatternError, printable
 from pneumo_edge.scoring.models import ModelFile, find_models, read_models
 from pneumo_edge.spec import ModelSpec
@@ -37,7 +37,8 @@ def open_data(
         pattern: The user's pattern for patients; "" for none, None for that of the data source, or in the models.
         models: Model files, and folders with model files. The data set is read like their training data, if it can be.
         needs_splits: Whether data without splits is refused; else all of its images are in the test split.
-        tell: Called with a line for each kind of file that is not used, and a line if the pattern is doubtful.
+        tell: Called with a line for each kind of file that is not used, and a line if the pattern or
+            the splits are doubtful.
 
     Raises:
         DataError: As :func:`pneumo_edge.data.sources.open_source`.
@@ -50,7 +51,7 @@ def open_data(
     source = _open(given, list(_ways(given, [file.spec for file in files])), needs_splits, files)
     for line in describe_passed_over(source.passed_over):
         tell(f"note: {printable(line)}")
-    if doubt := doubt_pattern(source):
+    for doubt in filter(None, (doubt_pattern(source), doubt_splits(source))):
         tell(f"warning: {printable(doubt)}.")
     return source
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pneumo_edge.data.places import Place
+from pneumo_edge.data.sources import describe_shared_patients
 
 if TYPE_CHECKING:
     from pneumo_edge.data.audit import Audit, Shortcut
@@ -74,10 +75,7 @@ def _on_splits(audit: Audit) -> Iterator[str]:
             "good. Give --patient-pattern, or a table with a column for the patient."
         )
     elif audit.patients.shared:
-        yield (
-            f"Patients in more than one split ({len(audit.patients.shared):,}): a model can recognize them in the "
-            "test. Move each to one split, or draw the splits by patient with --split."
-        )
+        yield f"{describe_shared_patients(len(audit.patients.shared))}."
 
 
 def _where(place: Place) -> str:

@@ -303,3 +303,21 @@ def doubt_pattern(source: Source) -> str:
         f"the patient pattern {source.patient_pattern!r} assigns {images:,} of {len(source.samples):,} images to one "
         f"patient, {patient!r}; its group should match the part that differs between patients"
     )
+
+
+def doubt_splits(source: Source) -> str:
+    """Return a warning if patients of the test split are in another one too, without its full stop; else ""."""
+    splits_of: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for sample in source.samples:
+        if sample.is_patient_known:
+            splits_of[sample.patient, sample.kind].add(sample.split)
+    shared = sum(len(splits) > 1 and "test" in splits for splits in splits_of.values())
+    return describe_shared_patients(shared) if shared else ""
+
+
+def describe_shared_patients(count: int) -> str:
+    """What patients in more than one split mean, one line without its full stop."""
+    return (
+        f"Patients in more than one split ({count:,}): a model can recognize them in the test. Move each to one split, "
+        "or draw the splits by patient with --split"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import itertools
@@ -342,7 +343,10 @@ def _read(table: Path) -> dict[str, list[str]]:
     if table.suffix.lower() in _PARQUET:
         return _read_parquet(table)
     try:
-        text = table.read_bytes().decode("utf-8-sig")
+        content = table.read_bytes()
+        # Excel saves "Unicode text" in UTF-16, with a mark at the beginning.
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except FileNotFoundError as error:
         raise DataError(f"{table} does not exist", "a table of labels", "Give another path with --labels") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -398,7 +402,11 @@ def _read_parquet(table: Path) -> dict[str, list[str]]:
         raise DataError(f"{table} does not exist", "a table of labels", "Give another path with --labels") from error
     except Exception as error:  # pyarrow's errors have no base class of their own
         raise DataError(f"{table} cannot be read ({error})", "a Parquet file", "Save it as one") from error
-    return {name: ["" if cell is None else _cell(str(cell)) for cell in cells] for name, cells in found.items()}
+    return {name: ["" if cell is None else _cell(_text(cell)) for cell in cells] for name, cells in found.items()}
+
+
+def _text(cell: Any) -> str:
+    return cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell)
 
 
 def _cell(text: str) -> str:

@@ -158,3 +158,20 @@ def test_a_row_with_a_cell_too_few_or_too_many_is_named_by_its_line(
         DataError, match=rf"line {line} of .*labels\.csv has {cells}; expected 2, as many as its header"
     ):
         open_source(DataSource(str(tmp_path), labels=str(table), positive="well", split="0/0/100"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_table_with_a_byte_order_mark_is_read(tmp_path: Path, encoding: str) -> None:
+    table = tmp_path / "excel.txt"
+    table.write_text("\n".join(["image\tlabel", "0.png\twell", "1.png\tsick"]), encoding=encoding)
+    source = _open(tmp_path / "images", ["0.png", "1.png"], [], labels=str(table))
+    assert _labels(source) == {"0.png": "well", "1.png": "sick"}
+
+
+def test_labels_that_parquet_holds_as_bytes_are_text(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = tmp_path / "bytes.parquet"
+    parquet.write_table(arrow.table({"image": ["0.png", "1.png"], "label": [b"well", b"sick"]}), table)
+    source = _open(tmp_path / "images", ["0.png", "1.png"], [], labels=str(table))
+    assert _labels(source) == {"0.png": "well", "1.png": "sick"}
