@@ -38,6 +38,7 @@ from pneumo_edge.runtime.engines import ENGINES, USUAL, engines_for, import_engi
 from pneumo_edge.runtime.engines.tensors import Given
 from pneumo_edge.scoring.decoding import InputSize
 from pneumo_edge.scoring.models import BareFile, Model, ModelFile, Skipped, find_models, read_any
+from pneumo_edge.scoring.seen import check_unseen
 
 #: Images that a unit classifies while its memory is measured, and number of processes that measure it.
 _MEMORY_IMAGES, _MEMORY_PROCESSES = 5, 3
@@ -85,6 +86,7 @@ def run(
     engines: Iterable[str] = USUAL,
     threads: Sequence[int] = (1,),
     tell: Callable[[Skipped], None] = lambda skipped: None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> Results:
     """Measure model files on the test split of a data set.
 
@@ -100,11 +102,12 @@ def run(
         engines: Names of the engines to measure on, where they are installed.
         threads: Numbers of threads for one inference; each file is measured with every number.
         tell: Called for everything that is skipped, as soon as it is known.
+        warn: Called with warnings about the test split.
 
     Raises:
         ResultsError: Nothing can be measured, a process crashed while timing, or the kept measurements belong to
             another benchmark.
-        DataError: The data set has too few test images.
+        DataError: The data set has too few test images, or a model was trained on some of them.
         MissingExtraError: psutil or py-cpuinfo is not installed.
     """
     here = machine.describe()
@@ -119,6 +122,9 @@ def run(
     units = _make_units(measured, set(engines), sorted(set(threads)), skip)
     if not units:
         raise _nothing_measured()
+    if source:
+        tested = [sample for sample in source.samples if sample.split == "test"]
+        check_unseen([file for file in models if isinstance(file, ModelFile)], source, tested, warn)
     # Answers do not depend on the number of threads.
     again = _make_units(further, set(engines), [min(threads)], skip) if source else []
     with scratch() as place:

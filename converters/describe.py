@@ -55,7 +55,8 @@ def describe(prepared: Prepared, row: Format, verified: Verified, calibrated: Ca
         input=InputSpec(run.height, run.width, 3, row.input_dtype, "bilinear", decoding=_decoding(run.backbone)),
         decision=replace(run.decision, threshold=verified.threshold),
         temperature=run.temperature,
-        data=run.data,
+        # Runs of earlier versions do not name their images.
+        data=replace(run.data, used_images=prepared.opened.dataset.manifest.used_images),
         training=run.training,
         versions={**run.versions, **convert.versions()},
         notice=run.notice,

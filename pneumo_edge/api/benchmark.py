@@ -92,7 +92,7 @@ def benchmark(
 
     Raises:
         ArgumentError: An engine or preset is unknown, a number is out of range, or ``out`` is a file.
-        DataError: The data set has too few test images.
+        DataError: The data set has too few test images, or a model was trained on some of them.
         ResultsError: Nothing can be measured; a process crashed while all units were timed; or ``out`` has an
             interrupted benchmark and ``resume`` is False, or it began with other settings.
         BusyError: Another process writes the same files.
@@ -128,6 +128,7 @@ def benchmark(
             engines=chosen,
             threads=numbers,
             tell=lambda skipped: tell(describe_skipped(skipped)),
+            warn=lambda text: tell(f"warning: {text}."),
         )
         results.write(target, measured)
         measurements.forget()

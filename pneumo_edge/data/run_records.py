@@ -26,6 +26,7 @@ def data_spec(manifest: Manifest) -> DataSpec:
         manifest.licence,
         manifest.patient_pattern,
         manifest.options,
+        manifest.used_images,
     )
 
 

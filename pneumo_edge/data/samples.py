@@ -9,6 +9,9 @@ from typing import Protocol
 from pneumo_edge.data.layout import SplitName
 from pneumo_edge.task import Task
 
+#: Between the name of a folder and the name of its table, in the title of a data set.
+LABELS_OF = ", labels of "
+
 
 @dataclass(frozen=True)
 class Sample:

@@ -15,7 +15,7 @@ from pneumo_edge.data.drawn import DrawnSource
 from pneumo_edge.data.layout import PHANTOM_MARKER, SPLITS, Listing, Located, SplitName
 from pneumo_edge.data.medmnist import MedMnistSource
 from pneumo_edge.data.patients import find_originals, find_patients, parse_patient
-from pneumo_edge.data.samples import Labelled, Sample, Source, describe_counts
+from pneumo_edge.data.samples import LABELS_OF, Labelled, Sample, Source, describe_counts
 from pneumo_edge.errors import DataError, printable
 from pneumo_edge.imaging import images
 from pneumo_edge.task import PNEUMONIA, Task
@@ -63,7 +63,7 @@ class FolderSource:
         self.real = not any((folder / PHANTOM_MARKER).exists() for folder in (root, around or root))
         self.title = f"folder {root.name}" if self.real else "phantom images (procedural, not real X-rays)"
         if data.labels is not None:
-            self.title += f", labels of {Path(data.labels).name}"
+            self.title += LABELS_OF + Path(data.labels).name
         self.licence = "as its owner says; the Kermany et al. 2018 images are CC BY 4.0" if self.real else "none needed"
         # All folders are classes where the user, or the models, name others than those of pneumonia.
         all_classes = data.classes is not None or data.positive is not None or task not in (None, PNEUMONIA)

@@ -20,6 +20,8 @@ from pneumo_edge.task import PNEUMONIA, Task
 VALIDATION_SHARE = 0.1
 #: Part of every hash. Another rule gives another split and another fingerprint.
 RULE_VERSION = "pneumo-edge-validation-1"
+#: A model file names this many images of its training, by so many digits of their SHA-256.
+NAMED_IMAGES, DIGITS = 256, 12
 
 BY_PATIENT = (
     f"train and val pooled; {VALIDATION_SHARE:.0%} of each class to val, whole patients, in the order of a hash"
@@ -81,6 +83,15 @@ class Manifest:
     def is_whole(self) -> bool:
         """Whether the fingerprint matches the entries."""
         return _fingerprint(self.entries) == self.fingerprint
+
+    @property
+    def used_images(self) -> tuple[str, ...]:
+        """A sample of the images in train and val, as every model file has it: those with the smallest SHA-256.
+
+        Of any images, the same share is in the sample. So a few hashes tell whether others are among them.
+        """
+        digests = {entry.sha256[:DIGITS] for entry in self.entries if entry.split != "test"}
+        return tuple(sorted(digests)[:NAMED_IMAGES])
 
     def save(self, path: Path) -> None:
         """Write the manifest as JSON."""

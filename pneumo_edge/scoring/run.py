@@ -36,6 +36,7 @@ from pneumo_edge.scoring.classification import classify
 from pneumo_edge.scoring.decoding import DecodedImages, InputSize
 from pneumo_edge.scoring.models import ModelFile, Skipped, find_models, read_models
 from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ImageSet, ScoredImage, ScoredModel, ShortcutValues
+from pneumo_edge.scoring.seen import check_unseen
 from pneumo_edge.spec import ModelSpec
 
 
@@ -80,14 +81,14 @@ def score(
     Raises:
         ResultsError: Nothing can be scored, or ``target`` is damaged or has scores of other images.
         ArgumentError: A model was trained, or its threshold chosen, on a data set that is to be another population.
-        DataError: The split has fewer than two images of a class.
+        DataError: The split has fewer than two images of a class, or images that a model was trained on.
         OSError: ``target`` cannot be written.
     """
     models = [model for model in read_models(find_models(paths), tell, source.task) if _can_run(model, engine, tell)]
     if not models:
         raise _nothing_scored()
     with scratch() as place:
-        found, decoded = _prepare(source, split, external, [model.spec for model in models], place, warn)
+        found, decoded = _prepare(source, split, external, models, place, warn)
         if target.exists():
             found = _join(scores.read(target), found, target)
         done = 0
@@ -123,13 +124,14 @@ def _prepare(
     source: Source,
     split: SplitName,
     external: bool,
-    specs: Sequence[ModelSpec],
+    models: Sequence[ModelFile],
     place: Scratch,
     warn: Callable[[str], None],
 ) -> tuple[EvaluationScores, DecodedImages]:
     """The images of the split as pixels, and scores without a model."""
     looks: dict[str, _Look] = {}
     unreadable: dict[str, str] = {}
+    specs = [model.spec for model in models]
     for sample, result in read_each(source, source.samples, _look, "Reading images"):
         if isinstance(result, ImageError):
             unreadable[sample.name] = str(result)
@@ -140,6 +142,9 @@ def _prepare(
         chosen = list(source.samples)
     else:
         chosen = _choose(source, split, looks, unreadable, specs, warn)
+    if external or split == "test":
+        digests = {name: look.sha256 for name, look in looks.items()}
+        check_unseen(models, source, chosen, warn, digests, external=external)
     decoded = decoding.decode(source, chosen, split, [InputSize.of(spec) for spec in specs], place)
     data = ImageSet(
         title=source.title,

@@ -278,7 +278,8 @@ class DataSpec:
 
     ``real`` is False for phantom images; ``fingerprint`` is that of the split manifest. ``patient_pattern`` is the
     user's own, by which patients were read from the names of its images, or ""; ``options`` are the user's others for
-    reading the data set, such as ``classes`` and ``positive``, by their names.
+    reading the data set, such as ``classes`` and ``positive``, by their names. ``used_images`` has the first 12 digits
+    of the SHA-256 of at most 256 images in train and val, those with the smallest; older files have none.
     """
 
     name: str
@@ -288,6 +289,7 @@ class DataSpec:
     licence: str
     patient_pattern: str = ""
     options: dict[str, str] = field(default_factory=dict)
+    used_images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
