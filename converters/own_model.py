@@ -13,14 +13,14 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge import backbones, keras_file, runs, scaling
-from pneumo_edge._util import files, jobs, records
+from pneumo_edge._util import files, jobs, outputs, records
 from pneumo_edge._util.progress import bar
 from pneumo_edge.converters import features, isolated
 from pneumo_edge.data.classes import option
@@ -178,6 +178,7 @@ def make_run(
 @contextlib.contextmanager
 def _without_remains(folder: Path) -> Iterator[None]:
     """Leave nothing behind if no run came of it; the converter's log stays if the error names it."""
+    new = outputs.absent(folder)
     try:
         yield
     except BusyError:
@@ -187,9 +188,7 @@ def _without_remains(folder: Path) -> Iterator[None]:
         log = folder / _LOG_NAME
         if str(log) not in str(error) and not (folder / runs.RECORD_NAME).exists():
             log.unlink(missing_ok=True)
-            for each in (folder, folder.parent):
-                with contextlib.suppress(OSError):
-                    each.rmdir()
+            outputs.remove_empty(new)
         raise
 
 
@@ -383,8 +382,20 @@ def _check_fit(model: OwnModel, described: _Described, size: tuple[int, int], da
         raise ConversionError(
             f"{model.file} tells {described.classes} classes apart and the data has {len(names)}: {', '.join(names)}",
             "as many classes, in the order of the model's outputs",
-            "Give data with the model's classes",
+            _advise_classes(described.classes, dataset),
         )
+
+
+def _advise_classes(count: int, dataset: Dataset) -> str:
+    """How to give as many classes, where the folders of the data set are as many: two of them may have been taken."""
+    manifest = dataset.manifest
+    unused = [name for name in manifest.passed_over if name.endswith("/")]
+    folders = {PurePosixPath(name).name for name in unused} | {
+        PurePosixPath(entry.name).parent.name for entry in manifest.entries
+    }
+    if len(folders) == count and unused:
+        return f"Give {option(sorted(folders))}, in the order of the model's outputs"
+    return "Give data with the model's classes"
 
 
 def _tell_absent(model: OwnModel, described: _Described, tell: Callable[[str], None]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pneumo_edge._util import files, locks, processes
+from pneumo_edge._util import files, locks, outputs, processes
 from pneumo_edge.errors import BusyError
 
 #: How most jobs are resumed.
@@ -32,7 +32,8 @@ class _Owner:
 def alone(target: Path, job: str, resume: str, option: str = "--out") -> Iterator[None]:
     """Keep other processes from writing the same while the block runs.
 
-    The lock is ``FILE.lock`` beside the target. It holds the process id, and is gone when the block ends.
+    The lock is ``FILE.lock`` beside the target. It holds the process id, and is gone when the block ends. So are new
+    folders that the block leaves empty.
 
     Args:
         target: The file, or the most important of the files, that the job writes.
@@ -46,7 +47,7 @@ def alone(target: Path, job: str, resume: str, option: str = "--out") -> Iterato
         OSError: The folder cannot be written; the error names the target.
     """
     path = target.with_name(f"{target.name}.lock")
-    is_new = not path.parent.exists()
+    new = outputs.absent(path.parent)
     with files.naming(target, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         owner = _Owner(job, os.getpid(), platform.node(), processes.name(os.getpid()))
@@ -59,10 +60,7 @@ def alone(target: Path, job: str, resume: str, option: str = "--out") -> Iterato
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(descriptor)
-        if is_new:
-            # Remove a new folder if the job left it empty.
-            with contextlib.suppress(OSError):
-                path.parent.rmdir()
+        outputs.remove_empty(new)
 
 
 @contextlib.contextmanager

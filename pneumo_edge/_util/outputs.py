@@ -44,6 +44,18 @@ def check_folder(out: Path) -> None:
         )
 
 
+def absent(folder: Path) -> list[Path]:
+    """The folder and those above it that do not exist, the deepest first."""
+    return [each for each in (folder, *folder.parents) if not each.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, the deepest first, up to one that is not empty."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
 def identities(paths: Iterable[str | os.PathLike[str]]) -> dict[tuple[int, int], str | os.PathLike[str]]:
     """Return the existing files by an identity that is the same for all names, links and hard links of a file."""
     found = {}

@@ -115,7 +115,6 @@ def benchmark(
     folder = Path(out)
     outputs.check_folder(folder)
     files = arguments.model_paths(models)
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / "results.json"
     with jobs.alone(target, "benchmark", jobs.WITH_RESUME):
         measurements = Measurements(target, resume)

@@ -136,8 +136,8 @@ def _positive_of(
         return _match(data.positive, targets, title)
     if len(targets) != 2:
         return None
-    if wanted is not None and set(targets) == set(wanted.class_names):
-        return wanted.positive_class
+    if wanted is not None and set(map(same, targets)) == set(map(same, wanted.class_names)):
+        return None if wanted.positive_class is None else _match(wanted.positive_class, targets, title)
     labels = [known(name) for name in targets]
     positive = [name for name, label in zip(targets, labels, strict=True) if label and label[0] == 1]
     if all(labels) and len(positive) == 1:

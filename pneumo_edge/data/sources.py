@@ -86,9 +86,16 @@ class FolderSource:
         parsed = {file.name: parse_patient(PurePosixPath(file.inner).stem) for file in listing.files}
         kinds |= {name: found[1] for name, found in parsed.items() if found and found[1]}
         findings = {file.name: _with_kind(file, kinds[file.name]) for file in listing.files}
-        settled = classes.settle(
-            Counter(findings.values()), data, str(self.root), task, merge_kinds=listing.merge_kinds
-        )
+        try:
+            settled = classes.settle(
+                Counter(findings.values()), data, str(self.root), task, merge_kinds=listing.merge_kinds
+            )
+        except DataError as error:
+            if told := table.describe_unmatched(listing.passed_over):
+                # It may be the reason that a class is missing.
+                remedy = f"Correct the names in the table, if they differ. {error.remedy}"
+                raise type(error)(f"{told}; {error.given}", error.expected, remedy) from error
+            raise
         self.task = settled.task
         labels = {name: settled.label_of[found] for name, found in findings.items()}
         left_out = {f"class {name}": reason for name, reason in settled.left_out.items()}

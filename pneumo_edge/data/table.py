@@ -8,6 +8,7 @@ import io
 import itertools
 import posixpath
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -135,6 +136,18 @@ def read_listing(root: Path, data: DataSource) -> Listing:
     return Listing(tuple(files), passed_over | others)
 
 
+def describe_unmatched(passed_over: Mapping[str, str]) -> str:
+    """Rows without an image and images without a row, counted, each with the first of them; "" if there are none."""
+    told = []
+    for reason, one, several in (
+        (NO_IMAGE_OF_ROW, "row has no image", "rows have no image"),
+        (NO_ROW, "image has no row", "images have no row"),
+    ):
+        if names := [name for name, why in passed_over.items() if why == reason]:
+            told.append(f"{len(names):,} {one if len(names) == 1 else several}, such as {printable(names[0])}")
+    return ", and ".join(told)
+
+
 def _exclude_each_other(findings: Sequence[tuple[str, ...]], *, are_two: bool) -> bool:
     """Whether rows of one image contradict each other.
 
@@ -184,13 +197,13 @@ class _Finder:
     """
 
     def __init__(self, images: Sequence[Path], root: Path) -> None:
-        self._inner = [(path, PurePosixPath(path.relative_to(root).as_posix())) for path in images]
+        self._inner = [(path, PurePosixPath(*_parts(path.relative_to(root).as_posix()))) for path in images]
         self._whole: tuple[dict[str, list[Path]], ...] = (defaultdict(list), defaultdict(list))
         for path, inner in self._inner:
             self._whole[0][str(inner)].append(path)
             self._whole[1][str(inner.with_suffix(""))].append(path)
         self._ends: dict[int, tuple[dict[str, list[Path]], ...]] = {}
-        self._above = {root.absolute().parts[1:], root.resolve().parts[1:]}
+        self._above = {tuple(_parts(path.as_posix())) for path in (root.absolute(), root.resolve())}
 
     def find(self, name: str) -> _Match | str:
         """The file, or why there is none."""
@@ -235,8 +248,11 @@ class _Finder:
 
 
 def _parts(name: str) -> list[str]:
-    """Folders and name of a path, without what names no folder: a root, "." and a leading ".."."""
-    path = posixpath.normpath(name.strip().replace("\\", "/"))
+    """Folders and name of a path, without what names no folder: a root, "." and a leading "..".
+
+    In one form of Unicode: macOS has letters with accents as two characters (NFD), tables as one (NFC).
+    """
+    path = unicodedata.normalize("NFC", posixpath.normpath(name.strip().replace("\\", "/")))
     return [part for part in path.split("/") if part not in ("", ".", "..")]
 
 

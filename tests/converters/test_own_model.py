@@ -248,7 +248,8 @@ def test_a_model_of_one_file_becomes_a_file_that_decides_alike(
 
 @pytest.mark.slow
 def test_a_refusal_leaves_nothing_and_says_why(tiny_models: Path, shades: Path, tmp_path: Path) -> None:
-    command = ["export", str(tiny_models / "tiny.keras"), "--data", str(shades), "--out", str(tmp_path / "models")]
+    out = str(tmp_path / "models" / "tiny")
+    command = ["export", str(tiny_models / "tiny.keras"), "--data", str(shades), "--out", out]
     for options, said in (
         (("--input-range", "0..1"), "with --input-range 0..255"),
         ((), "needs --input-range"),
@@ -259,6 +260,22 @@ def test_a_refusal_leaves_nothing_and_says_why(tiny_models: Path, shades: Path, 
         assert done.exit_code == (5 if "image-size" not in " ".join(options) and "--output" not in options else 3)
         assert said in " ".join(done.stderr.split()), done.stderr
         assert not (tmp_path / "models").exists()
+
+
+def test_a_model_of_as_many_classes_as_there_are_folders_is_told_their_names(tmp_path: Path) -> None:
+    """NORMAL and PNEUMONIA alone are read, where nothing else is said."""
+    noise = np.random.default_rng(0)
+    for name in ("Covid", "Normal", "Viral Pneumonia"):
+        folder = tmp_path / "train" / name
+        folder.mkdir(parents=True)
+        for number in range(12):
+            coarse = Image.fromarray(noise.integers(0, 255, (12, 12), dtype=np.uint8))
+            coarse.resize((64, 64), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    dataset = prepare(open_source(tmp_path), tmp_path / "cache", 8, 8)
+    assert dataset.manifest.task.class_names == ("NORMAL", "PNEUMONIA")
+    found = own_model._Described((8, 8), "softmax", 3, True, True)
+    with pytest.raises(ConversionError, match="Give --classes 'Covid,Normal,Viral Pneumonia', in the order of the"):
+        own_model._check_fit(OwnModel(Path("own.keras"), "0..1"), found, (8, 8), dataset)
 
 
 def test_a_run_of_it_is_told_from_one_that_was_trained(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -175,3 +176,22 @@ def test_labels_that_parquet_holds_as_bytes_are_text(tmp_path: Path) -> None:
     parquet.write_table(arrow.table({"image": ["0.png", "1.png"], "label": [b"well", b"sick"]}), table)
     source = _open(tmp_path / "images", ["0.png", "1.png"], [], labels=str(table))
     assert _labels(source) == {"0.png": "well", "1.png": "sick"}
+
+
+def test_names_with_accents_match_in_both_forms_of_unicode(tmp_path: Path) -> None:
+    """macOS has the NFD form in names of files, and tables mostly have NFC."""
+    composed, apart = (unicodedata.normalize(form, "Müller/é{}.png") for form in ("NFC", "NFD"))
+    for files, row in ((apart, composed), (composed, apart)):
+        folder = tmp_path / f"images{len(files)}"
+        names = [files.format(number) for number in (1, 2)]
+        rows = ["image,label", f"{row.format(1)},sick", f"{row.format(2)},well"]
+        assert _labels(_open(folder, names, rows)) == dict(zip(names, ("sick", "well"), strict=True))
+
+
+def test_rows_and_images_that_do_not_match_are_named_before_a_class_that_is_missing(tmp_path: Path) -> None:
+    rows = ["image,label", "0.png,well", "1.png,well", *(f"x{number}.png,sick" for number in range(3))]
+    with pytest.raises(DataError) as told:
+        _open(tmp_path / "images", _FILES, rows)
+    first = "3 rows have no image, such as labels.csv: x0.png, and 4 images have no row, such as 2.png; "
+    assert str(told.value).startswith(first)
+    assert "'sick'" in str(told.value)

@@ -145,3 +145,11 @@ def test_without_locks_a_number_that_was_given_again_is_not_the_process(
     else:  # of another machine or container nothing is known
         with pytest.raises(BusyError), jobs.alone(target, "benchmark", ""):
             pass
+
+
+def test_new_folders_that_a_job_leaves_empty_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    with jobs.alone(tmp_path / "old" / "new" / "deep" / "a.json", "benchmark", jobs.SAME_COMMAND):
+        assert (tmp_path / "old" / "new" / "deep").is_dir()
+    assert list(tmp_path.iterdir()) == [tmp_path / "old"]
+    assert not any((tmp_path / "old").iterdir())
