@@ -90,6 +90,7 @@ def read_listing(root: Path, data: DataSource) -> Listing:
         raise _no_image(table, root, next(iter(without), ""), finder)
     passed_over = {f"{table.name}: {name}": why for name, why in without.items()}
     names = {same(name) for of_image in rows.values() for row in of_image for name in row.findings}
+    split_of = _splits((row.split for of_image in rows.values() for row in of_image), table)
     differing: dict[str, str] = {}
     files: list[Located] = []
     for path in images:
@@ -102,7 +103,7 @@ def read_listing(root: Path, data: DataSource) -> Listing:
         if not findings:
             passed_over[name] = NO_LABEL
             continue
-        splits = {_split(row.split, table) for row in of_image if row.split}
+        splits = {split_of[row.split] for row in of_image if row.split}
         patients = list(dict.fromkeys(row.patient for row in of_image if row.patient))
         if _exclude_each_other([row.findings for row in of_image], are_two=len(names) == 2):
             differing[name] = LABELS_DIFFER
@@ -162,11 +163,17 @@ def _exclude_each_other(findings: Sequence[tuple[str, ...]], *, are_two: bool) -
     )
 
 
-def _split(word: str, table: Path) -> SplitName:
-    split = layout.split_of(word)
-    if split is None:
-        raise DataError(f"{table} has the split {word!r}", "train, val or test", "Name the column with --split-column")
-    return split
+def _splits(words: Iterable[str], table: Path) -> dict[str, SplitName]:
+    """The split that each word means."""
+    found = {word: layout.split_of(word) for word in dict.fromkeys(words) if word}
+    if unknown := [word for word, split in found.items() if split is None]:
+        raise DataError(
+            f"{table} has the {'split' if len(unknown) == 1 else 'splits'} {', '.join(map(repr, unknown[:5]))}"
+            + (f" and {len(unknown) - 5:,} more" if len(unknown) > 5 else ""),
+            "train, val or test",
+            "Write these in the table, or name another column with --split-column",
+        )
+    return {word: split for word, split in found.items() if split is not None}
 
 
 def _split_folder(inner: Path) -> SplitName | None:
@@ -281,10 +288,18 @@ def _assign(rows: Iterable[_Row], finder: _Finder) -> tuple[dict[Path, list[_Row
 
 def _rows(table: Path, data: DataSource) -> Iterator[_Row]:
     columns = _read(table)
-    found = {what: _column(columns, table, what, getattr(data, f"{what}_column")) for what in _COLUMNS}
+    wanted = {what: getattr(data, f"{what}_column") for what in _COLUMNS}
+    found = {what: _column(columns, what, name) for what, name in wanted.items()}
+    if absent := {what: name for what, name in wanted.items() if name is not None and found[what] is None}:
+        raise DataError(
+            f"{table} has no column {' and no column '.join(map(repr, absent.values()))}",
+            f"one of {_listed(columns)}",
+            f"Give another {' and another '.join(f'--{what}-column' for what in absent)}",
+        )
     image = found["image"]
     if image is None:
-        raise _no_column(table, columns, "image", "the file of each image")
+        has_labels = found["label"] is not None or data.positive is not None or bool(_flags(columns))
+        raise _no_column(table, columns, "image", *([] if has_labels else ["label"]))
     if found["patient"] == image:
         # RSNA's patientId is one for each image.
         found["patient"] = None
@@ -296,14 +311,10 @@ def _rows(table: Path, data: DataSource) -> Iterator[_Row]:
             yield _Row(name, of_row, cells["patient"], cells["split"], cells["kind"])
 
 
-def _column(columns: Mapping[str, list[str]], table: Path, what: str, wanted: str | None) -> str | None:
+def _column(columns: Mapping[str, list[str]], what: str, wanted: str | None) -> str | None:
     if wanted is not None:
         exact = [name for name in columns if name == wanted] or [name for name in columns if _key(name) == _key(wanted)]
-        if not exact:
-            raise DataError(
-                f"{table} has no column {wanted!r}", f"one of {_listed(columns)}", f"Give another --{what}-column"
-            )
-        return exact[0]
+        return exact[0] if exact else None
     by_key = {_key(name): name for name in reversed(list(columns))}
     return next((by_key[key] for key in _COLUMNS[what] if key in by_key), None)
 
@@ -319,18 +330,23 @@ def _findings(
         if own is not None and set(columns[own]) <= _FLAGS:
             name = own
     if name is None:
-        flags = [column for column, cells in columns.items() if set(cells) <= _FLAGS and set(cells) & {"1"}]
+        flags = _flags(columns)
         if flags and data.positive is None:
             raise DataError(
                 f"{table} has no column of labels, and a column for each of {_listed(flags)}",
                 "the finding to look for",
                 f"Give --positive '{printable(flags[0])}', or another of them",
             )
-        raise _no_column(table, columns, "label", "the class of each image")
+        raise _no_column(table, columns, "label")
     cells = columns[name]
     if not set(cells) <= _FLAGS or "1" not in cells:
         return [tuple(part.strip() for part in cell.split("|") if part.strip()) for cell in cells]
     return _of_flags(cells, name, table, data)
+
+
+def _flags(columns: Mapping[str, list[str]]) -> list[str]:
+    """Columns of 1 and 0."""
+    return [column for column, cells in columns.items() if set(cells) <= _FLAGS and set(cells) & {"1"}]
 
 
 def _of_flags(cells: Sequence[str], name: str, table: Path, data: DataSource) -> list[tuple[str, ...]]:
@@ -452,11 +468,12 @@ def _no_image(table: Path, root: Path, name: str, finder: _Finder) -> DataError:
     )
 
 
-def _no_column(table: Path, columns: Iterable[str], what: str, meaning: str) -> DataError:
+def _no_column(table: Path, columns: Iterable[str], *missing: str) -> DataError:
+    meanings = {"image": "the file of each image", "label": "the class of each image"}
     return DataError(
         f"{table} has the columns {_listed(columns)}",
-        f"one that tells {meaning}, such as {', '.join(_COLUMNS[what][:3])}",
-        f"Name it with --{what}-column",
+        " and ".join(f"one that tells {meanings[what]}, such as {', '.join(_COLUMNS[what][:3])}" for what in missing),
+        f"Name {'it' if len(missing) == 1 else 'them'} with {' and '.join(f'--{what}-column' for what in missing)}",
     )
 
 

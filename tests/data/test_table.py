@@ -195,3 +195,17 @@ def test_rows_and_images_that_do_not_match_are_named_before_a_class_that_is_miss
     first = "3 rows have no image, such as labels.csv: x0.png, and 4 images have no row, such as 2.png; "
     assert str(told.value).startswith(first)
     assert "'sick'" in str(told.value)
+
+
+def test_all_columns_that_are_missing_are_named_at_once(tmp_path: Path) -> None:
+    rows = ["Foto,Urteil", "0.png,well", "1.png,sick"]
+    with pytest.raises(DataError, match=r"tells the file .* and one that tells the class .* Name them with --image-"):
+        _open(tmp_path / "images", _FILES, rows, positive=None)
+    with pytest.raises(DataError, match=r"has no column 'Bild' and no column 'Befund'; expected one of Foto, Urteil"):
+        _open(tmp_path / "images", _FILES, rows, image_column="Bild", label_column="Befund")
+
+
+def test_words_that_are_no_splits_are_all_named(tmp_path: Path) -> None:
+    rows = ["image,label,split", "0.png,well,A", "1.png,sick,train", "2.png,well,B"]
+    with pytest.raises(DataError, match=r"has the splits 'A', 'B'; expected train, val or test"):
+        _open(tmp_path / "images", _FILES, rows, split=None)
