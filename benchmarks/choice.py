@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,10 +38,10 @@ class Choice:
     """The unit to use, the other units that fit, and why the rest do not.
 
     Attributes:
-        best: The fastest of the fitting units whose accuracy is not separable from that of the most accurate one; None
-            where no unit fits.
+        best: The fastest of the fitting units whose accuracy is not separable from that of the most accurate one; where
+            the accuracy of none is known, the fastest; None where no unit fits.
         others: The other units that fit: first those of equal accuracy in the same sense, by time; then the less
-            accurate ones, by AUC.
+            accurate ones, by AUC; then those of unknown accuracy, by time.
         less_accurate: The units among ``others`` that are less accurate by more than the margin.
         ruled_out: The units that do not fit, each with the limits that it exceeds.
     """
@@ -64,14 +64,21 @@ def choose(summary: Summary, limits: Limits) -> Choice:
     known = [row for row in fitting if row.accuracy]
     most_accurate = max(known, key=_auc, default=None)
     less = [row for row in known if most_accurate and _is_less_accurate(row, most_accurate, summary)]
-    alike = sorted((row for row in fitting if not any(row is each for each in less)), key=waiting_ms)
+    alike = _by_time([row for row in known if not any(row is each for each in less)])
     less.sort(key=lambda row: (-_auc(row), waiting_ms(row)))
+    best, *others = (*alike, *less, *_by_time([row for row in fitting if not row.accuracy])) or (None,)
     return Choice(
-        alike[0] if alike else None,
-        (*alike[1:], *less),
+        best,
+        tuple(row for row in others if row),
         tuple(less),
         tuple((row, why) for row, why in reasons if why),
     )
+
+
+def _by_time(rows: Sequence[Row]) -> list[Row]:
+    """The fastest first: by what a user waits for, or by inference where only that is known of one of them."""
+    whole = all(row.file_to_verdict for row in rows)
+    return sorted(rows, key=waiting_ms if whole else lambda row: row.inference.median_ms)
 
 
 def waiting_ms(row: Row) -> float:

@@ -11,6 +11,8 @@ from pneumo_edge.scaling import SCALINGS, Scaling
 
 #: Height and width of the images that networks take by default, and the least and the most.
 SIDE, LEAST_SIDE, MOST_SIDE = 224, 96, 512
+#: Networks of other tools may take smaller images, such as the 28 pixels of MedMNIST.
+LEAST_SIDE_ELSEWHERE = 8
 _KERAS = "https://storage.googleapis.com"
 _GOOGLE = "published by Google and built by `keras.applications`"
 

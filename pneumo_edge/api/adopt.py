@@ -9,7 +9,7 @@ from pneumo_edge._util import outputs
 from pneumo_edge._util.cache import cache_folder
 from pneumo_edge.api import arguments, datasets
 from pneumo_edge.api.arguments import DataArgument, PathArgument, Tell
-from pneumo_edge.backbones import LEAST_SIDE, MOST_SIDE
+from pneumo_edge.backbones import LEAST_SIDE_ELSEWHERE, MOST_SIDE
 from pneumo_edge.converters import adopt as adopting
 from pneumo_edge.converters.adopt import LAYOUTS, OUTPUTS, Adoption
 from pneumo_edge.spec import ModelSpec
@@ -56,7 +56,7 @@ def adopt(
             ``"caffe"``, ``"LOW..HIGH"`` or ``"mean=M;std=S"``. Without it, the error names the one that fits best.
         layout: ``"nhwc"`` or ``"nchw"``, where its channels stand; by default told by its shape.
         output: ``"probabilities"`` or ``"logits"``; by default told by its last operator and values.
-        image_size: Height and width of the images in pixels, 96 to 512, for a model of any size.
+        image_size: Height and width of the images in pixels, 8 to 512, for a model of any size.
         accept_input_range: Keep ``input_range`` although another one is right more often.
         out: Folder for the file.
         tell: Called with each note and warning, a line each; by default they are printed on standard error.
@@ -82,7 +82,7 @@ def adopt(
     if output is not None:
         arguments.check_name("output", output, OUTPUTS)
     if image_size is not None:
-        image_size = arguments.whole("image_size", image_size, LEAST_SIDE, MOST_SIDE)
+        image_size = arguments.whole("image_size", image_size, LEAST_SIDE_ELSEWHERE, MOST_SIDE)
     path, folder = Path(model), Path(out)
     target = folder / path.name
     outputs.check_folder(folder)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pneumo_edge.backbones import LEAST_SIDE, MOST_SIDE
+from pneumo_edge.backbones import LEAST_SIDE_ELSEWHERE, MOST_SIDE
 from pneumo_edge.cli import datasets, options, screen
 from pneumo_edge.errors import printable
 from pneumo_edge.scaling import SCALINGS
@@ -38,7 +38,9 @@ def adopt(
     image_size: Annotated[
         int | None,
         typer.Option(
-            min=LEAST_SIDE, max=MOST_SIDE, help="Height and width of the images, for a model of any size, in pixels."
+            min=LEAST_SIDE_ELSEWHERE,
+            max=MOST_SIDE,
+            help="Height and width of the images, for a model of any size, in pixels.",
         ),
     ] = None,
     accept_input_range: Annotated[

@@ -138,6 +138,10 @@ def _remark(row: Row, chosen: Choice, beside: dict[int, FloatComparison]) -> Cel
     from pneumo_edge._util.document import Cell
 
     remarks = ["significantly less accurate"] if any(row is each for each in chosen.less_accurate) else []
+    if chosen.best and chosen.best.accuracy and not row.accuracy:
+        remarks.append("accuracy not measured")
+    if chosen.best and chosen.best.file_to_verdict and not row.file_to_verdict:
+        remarks.append("time of inference alone")
     found = beside.get(id(row))
     if found and found.slow:
         why = f" ({found.briefly})" if found.briefly else ""

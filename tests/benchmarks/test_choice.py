@@ -46,6 +46,19 @@ def test_without_limits_the_most_accurate_and_then_the_fastest_fits(summary: Sum
     assert chosen.ruled_out == ()
 
 
+def test_a_file_of_unknown_accuracy_comes_after_those_that_were_scored(summary: Summary) -> None:
+    """Its time is that of inference alone, which is less than the time from file to answer of any."""
+    first, *rows = sorted(summary.rows, key=lambda row: row.inference.median_ms)
+    bare = replace(first, accuracy=None, file_to_verdict=None)
+    chosen = choose(replace(summary, rows=(bare, *rows)), Limits())
+    assert chosen.best is not None
+    assert chosen.best.accuracy is not None
+    assert chosen.others[-1] is bare
+    # Where nothing else fits, it is what there is.
+    assert choose(replace(summary, rows=(bare,)), Limits()).best is bare
+    assert choose(replace(summary, rows=()), Limits()).best is None
+
+
 def with_probabilities(results: Results, scores: dict[str, list[float]], images: int) -> Results:
     """Other test images, each of a patient of its own, and the probabilities of each file."""
     labels = {f"test/{index}": index % 2 for index in range(images)}
