@@ -103,12 +103,12 @@ def _remedy(data: DataSpec, source: Source, *, external: bool) -> str:
         if source.options.get(name) != value
     ]
     labels = data.name.partition(LABELS_OF)[2]
-    if labels and labels != source.title.partition(LABELS_OF)[2]:
+    if labels and LABELS_OF not in source.title:
         options.insert(0, f"--labels {printable(labels)}")
     if data.patient_pattern != source.patient_pattern:
         options.append(f"--patient-pattern {printable(repr(data.patient_pattern))}")
     if external:
-        return "Give images of another population, or omit --external and give " + ", ".join(["--split test", *options])
+        return "Give images of another population, or omit --external and give " + " ".join(["--split test", *options])
     if options:
-        return f"Read the data set as for the training: give {', '.join(options)}"
+        return f"Read the data set as for the training: give {' '.join(options)}"
     return "Remove the images that came later, and score these alone, in a folder of their own, with --external"
