@@ -139,8 +139,8 @@ robust-scores: $(READY) ## Draw the preregistered scores of results/robust in do
 	$(if $(DATA),$(BIN)/pneumo-edge evaluate models/robust/*/ --split test --data "$(DATA)" --out out/robust && mkdir -p results/robust && cp out/robust/scores.json results/robust/)
 	$(BIN)/python -m tools.robust_scores
 
-score-faults: $(READY) ## Kill runs and workers of score, lose a node, fail a store; compare the rows, keep results/scale/faults.json (IMAGES=)
-	CUDA_VISIBLE_DEVICES=-1 $(BIN)/python -m tools.score_faults --images $(IMAGES)
+score-faults: $(READY) ## Kill runs and workers of score, lose a node, fail a store; compare the rows, keep results/scale/faults.json (OPTIONS=)
+	CUDA_VISIBLE_DEVICES=-1 $(BIN)/python -m tools.score_faults $(OPTIONS)
 
 scale-benchmark: $(READY) ## Measure what scoring an archive costs, as ratios; keep results/scale and the tables in docs/archive-cost.md
 	$(BIN)/python -m tools.scale_benchmark

@@ -3,7 +3,8 @@
 Phantom images are scored by ``predict``, by processes of this machine, by a Ray cluster of four nodes, and from and to
 an object store on loopback. Then the run and its workers are killed at random moments, a node of the cluster is lost,
 the store fails one request in twenty and answers late, and images end the processes that read them. The record says of
-each whether all rows are those of the undisturbed run.
+each whether all rows are those of the undisturbed run. With ``--undisturbed`` nothing is killed, and with ``--archive``
+the images are those of a folder.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from pneumo_edge.runtime.classifier import Classifier, Prediction
 from pneumo_edge.scale import rows, workers
 from pneumo_edge.scale.cluster import ActorWorker
 
-_SHARD_SIZE, _DRAWN, _NODES = 20, 100, 4
+_DRAWN, _NODES = 100, 4
 _BUCKET = "archive"
 #: A store that fails: of how many requests one, and how long the others wait.
 _FAILS, _LATENCY_S = 20, 0.02
@@ -66,12 +67,12 @@ class Trial:
 
 
 class _Trials:
-    def __init__(self, folder: Path, images: int, kills: int) -> None:
-        self._folder, self._kills = folder, kills
+    def __init__(self, folder: Path, archive: Path, kills: int, shard_size: int) -> None:
+        self._folder, self._kills, self._shard_size = folder, kills, shard_size
         self._random = random.Random(0)
-        self.archive = _archive(folder, images)
+        self.archive = archive
         self.trials: list[Trial] = []
-        self._images = images
+        self._images = sum(1 for path in archive.rglob("*.*"))
         self._expected = ""
         self._seconds = 0.0
 
@@ -94,7 +95,7 @@ class _Trials:
     def score(self, place: str, source: str | None = None, **more: Any) -> Any:
         """Score into a folder of this run, or into an address."""
         out = place if "://" in place else str(self._folder / place)
-        given = {"shard_size": _SHARD_SIZE, "workers": None, "tell": lambda line: None, **more}
+        given = {"shard_size": self._shard_size, "workers": None, "tell": lambda line: None, **more}
         return pneumo_edge.score(source or str(self.archive), out, **given)
 
     def same(self, scored: Any) -> bool:
@@ -108,7 +109,7 @@ class _Trials:
         killed = 0
         while killed < self._kills:
             process = subprocess.Popen(
-                [*command, "--shard-size", str(_SHARD_SIZE)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                [*command, "--shard-size", str(self._shard_size)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
             try:
                 process.wait(self._random.uniform(0.3, 0.7 * self._seconds))
@@ -278,32 +279,41 @@ def _store(archive: Path, fails: bool) -> Iterator[None]:
         server.server_close()
 
 
+def _disturb(trials: _Trials, kills: int) -> None:
+    trials.add("the run killed at random moments", kills, trials.killed_runs)
+    trials.add("workers killed at random moments", kills, trials.killed_workers)
+    trials.add("a node of four lost", 1, trials.lost_node)
+    trials.add(
+        f"an object store that fails one request in {_FAILS} and waits {1000 * _LATENCY_S:.0f} ms", 1,
+        lambda: trials.from_and_to_a_store(fails=True),
+    )  # fmt: skip
+    trials.add("images that end their process", 3, trials.crashing_images)
+
+
 def main() -> None:
     """Carry out all trials and write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--archive", type=Path, help="a folder of images; without it, phantom images are drawn")
+    parser.add_argument("--shard-size", type=int, default=200)
+    parser.add_argument("--undisturbed", action="store_true", help="only score from and to each place")
     parser.add_argument("--out", type=Path, default=Path("results/scale/faults.json"))
     given = parser.parse_args()
     # Of every request.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
-        trials = _Trials(Path(folder), given.images, given.kills)
+        archive = given.archive or _archive(Path(folder), given.images)
+        trials = _Trials(Path(folder), archive, given.kills, given.shard_size)
         trials.add("undisturbed, as predict", 1, trials.undisturbed)
         trials.add("from and to an object store", 1, lambda: trials.from_and_to_a_store(fails=False))
         trials.add(
             "from and to an object store on a cluster of four nodes", 1,
             lambda: trials.from_and_to_a_store(fails=False, on_cluster=True),
         )  # fmt: skip
-        trials.add("the run killed at random moments", given.kills, trials.killed_runs)
-        trials.add("workers killed at random moments", given.kills, trials.killed_workers)
-        trials.add("a node of four lost", 1, trials.lost_node)
-        trials.add(
-            f"an object store that fails one request in {_FAILS} and waits {1000 * _LATENCY_S:.0f} ms", 1,
-            lambda: trials.from_and_to_a_store(fails=True),
-        )  # fmt: skip
-        trials.add("images that end their process", 3, trials.crashing_images)
-    record = {"schema_version": 1, "shard_size": _SHARD_SIZE, "trials": [asdict(trial) for trial in trials.trials]}
+        if not given.undisturbed:
+            _disturb(trials, given.kills)
+    record = {"schema_version": 1, "shard_size": given.shard_size, "trials": [asdict(trial) for trial in trials.trials]}
     files.write_text(given.out, json.dumps(record, indent=2) + "\n")
     sys.exit(not all(trial.same for trial in trials.trials))
 
