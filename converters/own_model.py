@@ -30,6 +30,7 @@ from pneumo_edge.data.sources import Source
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import BusyError, ConversionError, GateError
 from pneumo_edge.evaluation.comparison import mcnemar
+from pneumo_edge.evaluation.metrics import auc
 from pneumo_edge.evaluation.operating_point import (
     ThresholdRule,
     choose_threshold,
@@ -268,6 +269,12 @@ def check_scaling(
         )
         expected = "the scaling that it was trained with"
         remedy = f"Give --input-range {best}, or --accept-input-range to keep {model.input_range}"
+        if len(classes) == 2 and _orders_as_well(own, answers[best], labels):
+            said += f"; but with {model.input_range} its answers order the images as well"
+            remedy = (
+                f"Look it up where the model was trained. If it was {model.input_range}, give --accept-input-range: "
+                f"only its threshold is not 0.5, and another is chosen. If not, give --input-range {best}"
+            )
     if said and not model.accept:
         raise GateError(said, expected, remedy)
     if said:
@@ -282,7 +289,16 @@ def check_scaling(
         tell(
             f"warning: {model.file} is right no more often than an answer that is always "
             f"{classes[int(np.bincount(labels).argmax())]}, {majority:.1%} of {count}"
+            f"{' (at a threshold of 0.5, before one is chosen)' if len(classes) == 2 else ''}"
         )
+
+
+def _orders_as_well(
+    probabilities: npt.NDArray[np.float32], other: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
+) -> bool:
+    """Whether the answers with a scaling have the AUC of those with another, so that only their threshold differs."""
+    finite = np.isfinite(probabilities).all() and np.isfinite(other).all()
+    return bool(finite and auc(labels, probabilities[:, 1]) >= auc(labels, other[:, 1]))
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,22 @@ def test_a_network_of_nan_is_refused_in_one_line_and_leaves_nothing(
     assert not (tmp_path / "models").exists()
 
 
+def test_an_offset_of_the_answers_is_not_taken_for_a_wrong_scaling_alone(dataset: Dataset) -> None:
+    right = SCALINGS["0..1"]
+
+    def ask(trial: Scaling, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        # With the right scaling all answers lie above one half, in the right order.
+        brightness = trial.apply(pixels).mean(axis=(1, 2, 3))
+        sure = 0.6 + 0.2 * brightness if trial == right else np.where(brightness > 128, 1.0, 0.0)
+        return np.asarray(np.stack([1 - sure, sure], axis=1), dtype=np.float32)
+
+    with pytest.raises(GateError, match=r"but with 0\.\.1 its answers order the images as well") as caught:
+        _check("0..1", ask, dataset)
+    assert "If it was 0..1, give --accept-input-range" in caught.value.remedy
+    warnings = _check("0..1", ask, dataset, accept=True)
+    assert "kept" in warnings[0] and "at a threshold of 0.5" in warnings[1]
+
+
 def test_classes_in_another_order_are_noticed(dataset: Dataset) -> None:
     said = r"right 0% of the time, and with .* order PNEUMONIA, NORMAL 100%.*--classes PNEUMONIA,NORMAL"
     with pytest.raises(GateError, match=said):
