@@ -297,8 +297,8 @@ def _orders_as_well(
     probabilities: npt.NDArray[np.float32], other: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
 ) -> bool:
     """Whether the answers with a scaling have the AUC of those with another, so that only their threshold differs."""
-    finite = np.isfinite(probabilities).all() and np.isfinite(other).all()
-    return bool(finite and auc(labels, probabilities[:, 1]) >= auc(labels, other[:, 1]))
+    one, two = (each[:, 1].astype(np.float64) for each in (probabilities, other))
+    return bool(np.isfinite(one).all() and np.isfinite(two).all() and auc(labels, one) >= auc(labels, two))
 
 
 @dataclass(frozen=True)

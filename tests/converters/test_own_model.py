@@ -148,7 +148,7 @@ def test_a_network_of_nan_is_refused_in_one_line_and_leaves_nothing(
 def test_an_offset_of_the_answers_is_not_taken_for_a_wrong_scaling_alone(dataset: Dataset) -> None:
     right = SCALINGS["0..1"]
 
-    def ask(trial: Scaling, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def ask(trial: Scaling, pixels: npt.NDArray[np.uint8], temperature: float = 1.0) -> npt.NDArray[np.float32]:
         # With the right scaling all answers lie above one half, in the right order.
         brightness = trial.apply(pixels).mean(axis=(1, 2, 3))
         sure = 0.6 + 0.2 * brightness if trial == right else np.where(brightness > 128, 1.0, 0.0)
