@@ -286,13 +286,14 @@ def carry_out(plan: StudyPlan, tell: Tell) -> Iterator[tuple[StudyRun, TrainedRu
     dataset = _read(plan, tell)
     with jobs.alone(plan.folder / studies.RECORD_NAME, "study", jobs.SAME_COMMAND, "--study"):
         study = _table(plan, dataset)
-        study.save(plan.folder)
         rows = {name: next(run for run in study.runs if run.name == name) for name in _names(plan)}
         missing = {name: run for name, run in rows.items() if not studies.is_finished(plan.folder, run)}
+        # A call that is refused leaves the table as it was.
+        weights = _find_weights(plan, {run.backbone for run in missing.values()})
+        study.save(plan.folder)
         for name, run in rows.items():
             if name not in missing:
                 yield run, _checked(plan, run)
-        weights = _find_weights(plan, {run.backbone for run in missing.values()})
         given = [_task(plan, run, weights[run.backbone]) for run in missing.values()]
         with (
             bar("Training the study", len(rows), len(rows) - len(missing)) as advance,

@@ -23,6 +23,7 @@ import pytest
 from pneumo_edge import runs, studies
 from pneumo_edge._util import extras
 from pneumo_edge.data.phantom import make_phantom
+from pneumo_edge.errors import ExitCode
 from tests import tiny_backbone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -125,3 +126,12 @@ def test_a_study_that_is_killed_twice_ends_as_one_that_is_not(environment: Mappi
     for run in studies.load(study).runs:
         assert _content(study / run.name) == _content(tmp_path / "alone" / run.name), run.name
     assert len({(study / run.name / "validation.csv").read_bytes() for run in studies.load(study).runs}) == _SIZE**2
+
+
+def test_a_refused_call_leaves_the_study_as_it_was(environment: Mapping[str, str], tmp_path: Path) -> None:
+    make_phantom(tmp_path / "data", seed=1, train_per_class=12, test_per_class=2)
+    command = [*_study(tmp_path), "--weights", str(tmp_path / "nowhere")]
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert refused.returncode == ExitCode.FAILED, refused.stderr
+    assert "nowhere" in refused.stderr.splitlines()[-1]
+    assert not (tmp_path / "study" / studies.RECORD_NAME).exists()
