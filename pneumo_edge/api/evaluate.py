@@ -17,7 +17,7 @@ from pneumo_edge.errors import ArgumentError
 from pneumo_edge.runtime.engines import ENGINES
 from pneumo_edge.scoring import Paths, run
 from pneumo_edge.scoring import scores as scores_file
-from pneumo_edge.scoring.models import Skipped
+from pneumo_edge.scoring.models import Skipped, find_models, read_models
 from pneumo_edge.scoring.scores import EvaluationScores
 from pneumo_edge.scoring.summary import Metrics
 
@@ -106,7 +106,7 @@ def evaluate(
         tell(describe_skipped(one))
 
     with _alone_in(folder):
-        files = arguments.model_paths(models) if study is None else [_exported(study)]
+        files = arguments.model_paths(models) if study is None else [_exported(study, tell)]
         scores = run.score(
             files,
             datasets.open_data(data, patient_pattern, files, needs_splits=not external, tell=tell),
@@ -141,13 +141,23 @@ def default_folder(study: Path | None, what: str) -> Path:
     return (study or Path("reports")) / f"evaluation-{what}"
 
 
-def _exported(study: Path) -> Path:
+def _exported(study: Path, tell: Tell) -> Path:
+    """The folder of a study's model files; finished runs that have none there are named."""
     folder = study / studies.MODELS
     if not folder.is_dir():
         raise ArgumentError(
             f"no model files were exported from the study {study}",
             f"model files in {folder}",
             f"Run: pneumo-edge export {study}",
+        )
+    specs = [model.spec for model in read_models(find_models([folder]), lambda skipped: None)]
+    exported = {(spec.backbone, spec.training.recipe, spec.training.seed) for spec in specs}
+    finished = [run for run in studies.load(study).runs if studies.is_finished(study, run)]
+    lacking = [run.name for run in finished if (run.backbone, run.recipe, run.seed) not in exported]
+    if lacking:
+        tell(
+            f"warning: {len(lacking)} of the {len(finished)} finished runs have no model files in {folder}: "
+            f"{', '.join(lacking)}. Run: pneumo-edge export {study}"
         )
     return folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from scipy import stats  # noqa: TID253
 from typer.testing import CliRunner
 
 import pneumo_edge
-from pneumo_edge import runs, studies
+from pneumo_edge import Classifier, bundled, runs, studies
 from pneumo_edge._util import cores, jobs, tabular
 from pneumo_edge.api import evaluate
 from pneumo_edge.api import study as api
@@ -24,7 +25,7 @@ from pneumo_edge.data.datasource import DataSource
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.data.run_records import data_spec
 from pneumo_edge.data.splits import Entry, Manifest
-from pneumo_edge.errors import ArgumentError, ResultsError, TrainingError
+from pneumo_edge.errors import ArgumentError, PneumoEdgeError, ResultsError, TrainingError
 from pneumo_edge.evaluation import networks
 from pneumo_edge.evaluation.comparison import auc_shares
 from pneumo_edge.runs import Run
@@ -221,6 +222,23 @@ def test_evaluating_a_study_takes_its_exported_files(make_study: MakeStudy) -> N
         pneumo_edge.evaluate(folder)
     with pytest.raises(ArgumentError, match="no data set was given"):
         pneumo_edge.evaluate("mobilenetv2")
+
+
+def test_runs_without_model_files_are_named_before_a_study_is_evaluated(make_study: MakeStudy) -> None:
+    folder, told = make_study(), list[str]()
+    (folder / "models").mkdir()
+    shutil.copy(bundled.find("mobilenetv2"), folder / "models")
+    with pytest.raises(PneumoEdgeError):  # its data do not exist
+        pneumo_edge.evaluate(folder, split="val", tell=told.append)
+    assert any("6 of the 6 finished runs have no model files" in line for line in told)
+    spec = Classifier("mobilenetv2").spec
+    row = StudyRun("resnet50-quick-0", spec.backbone, spec.training.recipe, spec.training.seed, 1, 10**9)
+    study = studies.load(folder)
+    replace(study, runs=(row, *study.runs[1:3])).save(folder)
+    told.clear()
+    with pytest.raises(PneumoEdgeError):
+        pneumo_edge.evaluate(folder, split="val", tell=told.append)
+    assert not any("resnet50-quick-0" in line for line in told)
 
 
 def test_runs_of_other_images_are_not_compared(make_study: MakeStudy) -> None:
