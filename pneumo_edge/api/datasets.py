@@ -11,7 +11,7 @@ from pneumo_edge.api import arguments
 from pneumo_edge.api.arguments import DataArgument, Tell
 from pneumo_edge.data.datasource import DataSource
 from pneumo_edge.data.layout import describe_passed_over
-from pneumo_edge.data.sources import Source, doubt_pattern, doubt_splits, open_source
+from pneumo_edge.data.sources import Source, doubt_labels, doubt_pattern, doubt_splits, open_source
 from pneumo_edge.errors import ClassesError, DataError, PatternError, printable
 from pneumo_edge.scoring.models import ModelFile, find_models, read_models
 from pneumo_edge.spec import ModelSpec
@@ -51,7 +51,7 @@ def open_data(
     source = _open(given, list(_ways(given, [file.spec for file in files])), needs_splits, files)
     for line in describe_passed_over(source.passed_over):
         tell(f"note: {printable(line)}")
-    for doubt in filter(None, (doubt_pattern(source), doubt_splits(source))):
+    for doubt in filter(None, (doubt_labels(source), doubt_pattern(source), doubt_splits(source))):
         tell(f"warning: {printable(doubt)}.")
     return source
 

@@ -312,6 +312,26 @@ def doubt_pattern(source: Source) -> str:
     )
 
 
+def doubt_labels(source: Source) -> str:
+    """Return a warning if the folders of images name other classes than their rows, without its full stop; else ""."""
+    if LABELS_OF not in source.title:
+        return ""
+    names = [classes.same(name) for name in source.task.class_names]
+    others = [sample for sample in source.samples if _is_in_folder_of_another(sample, names)]
+    if not others:
+        return ""
+    first = others[0]
+    return (
+        f"{len(others):,} of {len(source.samples):,} images lie in the folder of another class than the table says, "
+        f"such as {first.name}: {source.task.class_names[first.label]}. The table is used"
+    )
+
+
+def _is_in_folder_of_another(sample: Sample, names: Sequence[str]) -> bool:
+    folders = {classes.same(part) for part in sample.name.split("/")[:-1]} & set(names)
+    return bool(folders) and names[sample.label] not in folders
+
+
 def doubt_splits(source: Source) -> str:
     """Return a warning if patients of the test split are in another one too, without its full stop; else ""."""
     splits_of: dict[tuple[str, str], set[str]] = defaultdict(set)

@@ -1,4 +1,4 @@
-"""Patients of the test split that are in another split too are said wherever a data set is opened."""
+"""What is doubtful in a data set is said wherever one is opened: shared patients, and labels against folders."""
 
 from __future__ import annotations
 
@@ -37,3 +37,22 @@ def test_patients_of_the_test_split_in_another_one_are_said(tmp_path: Path, pati
         assert found[0].startswith(f"warning: Patients in more than one split ({shared}): a model can recognize them")
         # The audit says it in the same words.
         assert found[0].removeprefix("warning: ") in advice.advise(audit(source))
+
+
+@pytest.mark.parametrize(("swapped", "said"), [(0, ""), (2, "2 of 6 images lie in the folder of another class")])
+def test_a_table_that_contradicts_the_folders_is_said(tmp_path: Path, swapped: int, said: str) -> None:
+    lines = ["image,label,split"]
+    for index in range(6):
+        name, other = ("well", "ill") if index % 2 else ("ill", "well")
+        path = tmp_path / "images" / name.upper() / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(index).integers(0, 255, (24, 24), dtype=np.uint8)).save(path)
+        label = other if index < swapped else name
+        lines.append(f"{name.upper()}/{index}.png,{label},{'train' if index < 4 else 'test'}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    told: list[str] = []
+    data = DataSource(str(tmp_path / "images"), labels=str(tmp_path / "labels.csv"), positive="ill")
+    datasets.open_data(data, tell=told.append)
+    found = [line for line in told if "folder of another class" in line]
+    assert len(found) == bool(said)
+    assert not found or (said in found[0] and "The table is used" in found[0])
