@@ -327,7 +327,14 @@ def _findings(
     if data.label_column is None and data.positive is not None:
         # CheXpert has a column for each finding.
         own = next((column for column in columns if same(column) == same(str(data.positive))), None)
-        if own is not None and set(columns[own]) <= _FLAGS:
+        odd = [cell for cell in columns[own] if cell not in _FLAGS] if own is not None else []
+        if odd and usual is None:
+            raise DataError(
+                f"the column {own} of {table} has '{printable(odd[0])}' ({_rows_of(len(odd))} with such values)",
+                "1, 0, -1 for uncertain, or nothing in the column of a finding",
+                "Correct these cells, or name the column of labels with --label-column",
+            )
+        if own is not None and not odd:
             name = own
     if name is None:
         flags = _flags(columns)
@@ -342,6 +349,10 @@ def _findings(
     if not set(cells) <= _FLAGS or "1" not in cells:
         return [tuple(part.strip() for part in cell.split("|") if part.strip()) for cell in cells]
     return _of_flags(cells, name, table, data)
+
+
+def _rows_of(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _flags(columns: Mapping[str, list[str]]) -> list[str]:
@@ -362,7 +373,7 @@ def _of_flags(cells: Sequence[str], name: str, table: Path, data: DataSource) ->
         if data.uncertain_labels is None:
             count = cells.count("-1")
             raise DataError(
-                f"{table} calls {name} uncertain (-1) in {count:,} {'row' if count == 1 else 'rows'}",
+                f"{table} calls {name} uncertain (-1) in {_rows_of(count)}",
                 f"what that means: {', '.join(UNCERTAIN)}",
                 "Give --uncertain-labels ignore to leave these images out, or ones or zeros",
             )

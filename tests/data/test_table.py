@@ -132,6 +132,13 @@ def test_a_table_that_contradicts_itself_throughout_is_refused(tmp_path: Path) -
         _open(tmp_path / "images", _FILES, rows)
 
 
+@pytest.mark.parametrize("odd", ["0.5", "2", "yes"])
+def test_an_odd_value_in_the_column_of_a_finding_is_named(tmp_path: Path, odd: str) -> None:
+    rows = ["image,Pneumonia,Edema", "a.png,1.0,0.0", f"b.png,{odd},0.0", "c.png,0.0,1.0"]
+    with pytest.raises(DataError, match=rf"column Pneumonia of .* has '{re.escape(odd)}' \(1 row with such values\)"):
+        _open(tmp_path, ["a.png", "b.png", "c.png"], rows, positive="Pneumonia")
+
+
 @pytest.mark.parametrize("reading", [{}, {"label_column": "label"}])
 def test_two_columns_of_one_name_are_refused(tmp_path: Path, reading: dict[str, str]) -> None:
     rows = ["image,label, label ", *(f"{name},well,sick" for name in _FILES)]
