@@ -15,6 +15,8 @@ CHROMIUM ?= $(shell command -v chromium || command -v google-chrome)
 EXTENT ?= --epochs 3 --images 1024
 # The evaluation of the bundled models on the test split.
 METRICS ?= results/evaluation/metrics.json
+# Options of sustained-trial: the number and length of its runs.
+TRIAL ?=
 # How long each attack of serve-load lasts.
 LOAD_SECONDS ?= 30
 # A test process for each core; the tests of a file run in one of them, and files in their order (tests/conftest.py).
@@ -41,7 +43,7 @@ BROWSER_MODELS ?= mobilenetv2 efficientnetb0
 # Model files whose verdicts are compared between machines, beside the bundled ones.
 MODELS ?= models
 
-.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-shortcuts score-faults drift-trials scale-benchmark network-simulation recipe-selection counterfactual-files train-seeds several-devices watch-trial training-table formats-table matrix browser own-networks mixed-precision sensitivity report-reproduction \
+.PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-shortcuts score-faults drift-trials scale-benchmark network-simulation recipe-selection counterfactual-files train-seeds several-devices watch-trial sustained-trial training-table formats-table matrix browser own-networks mixed-precision sensitivity report-reproduction \
 	device-speed serve-load report-picture repeat benchmark-pages uncertain uncertain-rule kill-training kill-study mutate-documents fuzz processors arm64 clean
 .DEFAULT_GOAL := help
 
@@ -82,8 +84,11 @@ bench: $(READY) ## Benchmark the files in models/ (DATA=)
 serve-load: $(READY) ## Attack a service of its own on loopback, and see what an honest client notices (LOAD_SECONDS= each)
 	$(BIN)/python -m tools.service_load --seconds $(LOAD_SECONDS)
 
-watch-trial: $(READY) ## Drop 10,000 files into a folder that is watched, kill the watch ten times, and count the verdicts
-	$(BIN)/python -m tools.watch_trial
+watch-trial: $(READY) ## Drop 10,000 files into a folder that is watched, kill the watch ten times, and count the verdicts (OPTIONS=latency, OPTIONS="memory --files 100000")
+	$(BIN)/python -m tools.watch_trial $(OPTIONS)
+
+sustained-trial: $(READY) ## Take processor time from a sustained benchmark in steps, or leave it alone; keep results/sustained and the table in docs/benchmark-method.md (TRIAL=options)
+	$(BIN)/python -m tools.sustained_trial $(TRIAL)
 
 report-picture: ## Take docs/images/report.png of the top of the benchmark's page (REPORT=, CHROMIUM=)
 	$(CHROMIUM) --headless --no-sandbox --hide-scrollbars --window-size=1280,800 --screenshot="$(abspath $(PICTURE))" \
@@ -134,9 +139,13 @@ train-seeds: $(READY) ## Train SEEDS of BACKBONES by RECIPE into RUNS_IN/BACKBON
 			--out $(RUNS_IN)/$$backbone-$(RECIPE) || exit; \
 	done
 
-robust-scores: $(READY) ## Draw the preregistered scores of results/robust in docs/shortcuts.md; with DATA=, export RUNS_IN and score the test split first
-	$(if $(DATA),$(BIN)/pneumo-edge export $(RUNS_IN)/*-robust-*/ --format tflite-fp32 --format tflite-int8 --data "$(DATA)" --out models/robust)
-	$(if $(DATA),$(BIN)/pneumo-edge evaluate models/robust/*/ --split test --data "$(DATA)" --out out/robust && mkdir -p results/robust && cp out/robust/scores.json results/robust/)
+robust-scores: $(READY) ## Draw the preregistered scores of results/robust in docs/shortcuts.md; with DATA=, first export the runs of RUNS_IN that have none, and score them on test
+	$(if $(DATA),mkdir -p results/robust && for run in $(RUNS_IN)/*-robust-*/run.json; do \
+		name=$$(basename $$(dirname $$run)); test -f results/robust/$$name.json && continue; \
+		$(BIN)/pneumo-edge export $(RUNS_IN)/$$name --format tflite-fp32 --format tflite-int8 --data "$(DATA)" --out models/robust/$$name && \
+		$(BIN)/pneumo-edge evaluate models/robust/$$name --split test --data "$(DATA)" --out out/robust/$$name && \
+		cp out/robust/$$name/scores.json results/robust/$$name.json || exit; \
+	done)
 	$(BIN)/python -m tools.robust_scores
 
 score-faults: $(READY) ## Kill runs and workers of score, lose a node, fail a store; compare the rows, keep results/scale/faults.json (OPTIONS=)

@@ -1,7 +1,7 @@
 """What the test says of the networks that were named beforehand in docs/shortcuts.md: ``make robust-scores``.
 
-Every number follows from ``results/robust/scores.json``, which ``pneumo-edge evaluate --split test`` wrote once, and
-from ``results/evaluation/scores.json``, the files of the recipe ``best``.
+Every number follows from ``results/robust/RUN.json``, which ``pneumo-edge evaluate --split test`` wrote once for each
+run, and from ``results/evaluation/scores.json``, the files of the recipe ``best``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,12 @@ from pneumo_edge.evaluation.seeds import over_seeds
 from pneumo_edge.scoring.scores import EvaluationScores, FileScores, read
 from tools import pages
 
-RESULTS = Path("results/robust/scores.json")
+RESULTS = Path("results/robust")
 BEFORE = Path("results/evaluation/scores.json")
 PAGE = Path("docs/shortcuts.md")
 _TARGET = "robust-scores"
+#: The networks that were named beforehand.
+BACKBONES, SEEDS = ("efficientnetb0", "efficientnetlite0", "mobilenetv2"), 5
 #: What was aimed for, as a mean over the seeds.
 AUC_AIM, ACCURACY_AIM = 0.991, 0.946
 #: The block of normal films, by the number in their names.
@@ -38,6 +41,37 @@ _FORMATS = ("fp32", "int8")
 #: Metrics of validation that may tell what the test will say, by their name in the ModelSpec.
 PREDICTORS = {"auc": "plain", "shifted_auc": "shifted", "counterfactual_auc": "counterfactual"}
 _NORMAL = 1.96
+
+
+def read_runs(folder: Path) -> EvaluationScores:
+    """The scores of all runs in a folder, one file each, as if they had been scored together.
+
+    Raises:
+        ResultsError: There are none, one is not valid, or two were not scored on the same images.
+    """
+    paths = sorted(folder.glob("*.json"))
+    if not paths:
+        raise ResultsError(
+            f"{folder} has no scores", "one file for each run", f"Run make {_TARGET} with DATA= and RUNS_IN="
+        )
+    runs = [read(path) for path in paths]
+    for path, run in zip(paths, runs, strict=True):
+        if run.data != runs[0].data:
+            raise ResultsError(
+                f"{path} is not about the images of {paths[0]}", "runs scored on the same images", "Score the run again"
+            )
+    return replace(runs[0], files=tuple(itertools.chain.from_iterable(run.files for run in runs)))
+
+
+def missing(scores: EvaluationScores) -> list[str]:
+    """The networks that were named beforehand and are not scored yet, by their title and seed."""
+    scored = {(file.model.backbone, file.model.seed) for file in scores.files}
+    return [
+        f"{backbone_title(backbone)} {seed}"
+        for backbone in BACKBONES
+        for seed in range(SEEDS)
+        if (backbone, seed) not in scored
+    ]
 
 
 def in_block(scores: EvaluationScores) -> npt.NDArray[np.bool_]:
@@ -84,13 +118,13 @@ def _verdict(ranking: float, accuracy: float) -> str:
     return f"missed: {' and '.join(missed)}" if missed else "met"
 
 
-def seeds(scores: EvaluationScores) -> str:
-    """A Markdown table of every file: validation and test."""
+def seeds(scores: EvaluationScores, *, names_bundled: bool = True) -> str:
+    """A Markdown table of every file: validation and test, and if asked for which of them is bundled."""
     heading = ("network", "seed", "format", *(f"validation AUC, {name}" for name in PREDICTORS.values()))
     heading += ("test AUC", "test accuracy", "bundled")
     lines = []
     for backbone, of_network in _by_network(scores):
-        chosen = bundled(scores, backbone)
+        chosen = bundled(scores, backbone) if names_bundled else None
         for file in sorted(of_network, key=lambda each: (each.model.seed, each.model.format)):
             validation = file.model.validation
             lines.append(
@@ -240,7 +274,12 @@ def _table(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def text(before: EvaluationScores, after: EvaluationScores) -> str:
-    """Everything that stands between the page's markers."""
+    """Everything that stands between the page's markers: until all networks are scored, each file and no mean."""
+    if missed := missing(after):
+        return (
+            f"Not all networks are scored yet. Missing, with their seeds: {', '.join(missed)}. "
+            f"Means are computed when all are.\n\n{seeds(after, names_bundled=False)}"
+        )
     return "\n".join(
         (
             means(after),
@@ -256,7 +295,7 @@ def text(before: EvaluationScores, after: EvaluationScores) -> str:
 def main() -> None:
     """Put the tables into their page."""
     try:
-        pages.put_table(PAGE, _TARGET, text(read(BEFORE), read(RESULTS)))
+        pages.put_table(PAGE, _TARGET, text(read(BEFORE), read_runs(RESULTS)))
     except PneumoEdgeError as error:
         sys.exit(f"error: {error}")
 

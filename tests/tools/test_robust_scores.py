@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ImageSet, ScoredImage, ScoredModel
+from pneumo_edge.errors import ResultsError
+from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ImageSet, ScoredImage, ScoredModel, write
 from pneumo_edge.spec import ConformalSpec
 from tools import robust_scores
 
@@ -133,10 +135,40 @@ def test_ranks_are_compared_as_scipy_does() -> None:
 def test_the_page_of_the_repository_is_that_of_its_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = Path(__file__).parents[2]
     if not (root / robust_scores.RESULTS).exists():
-        pytest.skip("the networks were not scored yet: results/robust has no scores")
+        pytest.skip("no network was scored yet: there is no results/robust")
     page = tmp_path / "page.md"
     page.write_text((root / robust_scores.PAGE).read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.chdir(root)
     monkeypatch.setattr(robust_scores, "PAGE", page)
     robust_scores.main()
     assert page.read_text(encoding="utf-8") == (root / "docs/shortcuts.md").read_text(encoding="utf-8")
+
+
+def test_no_mean_is_computed_before_all_networks_are_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored = _scores("robust")
+    for number, seed in enumerate(range(_SEEDS)):
+        files = tuple(file for file in scored.files if file.model.seed == seed)
+        write(tmp_path / f"{number}.json", replace(scored, files=files))
+    together = robust_scores.read_runs(tmp_path)
+    assert {file.model.sha256 for file in together.files} == {file.model.sha256 for file in scored.files}
+
+    text = robust_scores.text(_scores("best"), together)
+    assert "Missing, with their seeds: EfficientNetB0 4, EfficientNet-Lite0 0," in text
+    rows = _cells(text.partition("\n\n")[2])
+    assert len(rows) == len(scored.files) and not any(row["bundled"] for row in rows)
+    assert "aim" not in text
+
+    monkeypatch.setattr(robust_scores, "BACKBONES", ("mobilenetv2", "efficientnetb0"))
+    monkeypatch.setattr(robust_scores, "SEEDS", _SEEDS)
+    assert robust_scores.means(scored) in robust_scores.text(_scores("best"), together)
+
+
+def test_runs_scored_on_different_images_are_not_put_together(tmp_path: Path) -> None:
+    scored = _scores("robust")
+    other = replace(scored, data=replace(scored.data, fingerprint="0" * 64))
+    write(tmp_path / "0.json", scored)
+    write(tmp_path / "1.json", other)
+    with pytest.raises(ResultsError, match=r"1\.json is not about the images of"):
+        robust_scores.read_runs(tmp_path)
+    with pytest.raises(ResultsError, match="has no scores"):
+        robust_scores.read_runs(tmp_path / "none")
