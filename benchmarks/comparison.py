@@ -14,6 +14,7 @@ from pneumo_edge.benchmarks.measures.latency import Latency
 from pneumo_edge.benchmarks.protocol import Unit
 from pneumo_edge.benchmarks.results import TestSet
 from pneumo_edge.benchmarks.summary import Row, Summary, deciding_clock
+from pneumo_edge.benchmarks.sustained.summary import Course
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.evaluation.comparison import paired_accuracy, paired_auc
 from pneumo_edge.evaluation.metrics import Interval, decide
@@ -56,11 +57,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class UnitComparison:
-    """A unit in two runs, with the finding for each measure."""
+    """A unit in two runs, with the finding for each measure.
+
+    ``courses`` has how its time changed while it ran alone for a long time, where both runs measured that.
+    """
 
     before: Row
     after: Row
     findings: dict[Measure, Finding]
+    courses: tuple[Course, Course] | None = None
 
     @property
     def ratios(self) -> dict[str, Interval]:
@@ -153,7 +158,10 @@ def compare(before: Summary, after: Summary, allowed: float = 0.0) -> RunCompari
     later = {row.result.unit for row in after.rows}
     places = dict.fromkeys((one.result.unit.engine, one.result.unit.threads) for one, _ in pairs)
     return RunComparison(
-        tuple(UnitComparison(one, other, dict(comparer.findings(one, other))) for one, other in pairs),
+        tuple(
+            UnitComparison(one, other, dict(comparer.findings(one, other)), _courses(before, one, after, other))
+            for one, other in pairs
+        ),
         tuple(unit for unit in known if unit not in later),
         tuple(row.result.unit for row in after.rows if row.result.unit not in known),
         comparer.same_images,
@@ -163,6 +171,11 @@ def compare(before: Summary, after: Summary, allowed: float = 0.0) -> RunCompari
             if any(_noise(run, engine, threads) is None for run in (before, after))
         ),
     )
+
+
+def _courses(before: Summary, one: Row, after: Summary, other: Row) -> tuple[Course, Course] | None:
+    first, second = before.course(one), after.course(other)
+    return (first, second) if first and second else None
 
 
 def _images(test_set: TestSet | None) -> tuple[object, ...]:

@@ -14,7 +14,7 @@ from pneumo_edge.runtime.engines.tensors import Given
 #: The kinds of call that are timed: the engine on a ready tensor, and end to end from an image file to a prediction.
 CallKind = Literal["inference", "file_to_verdict"]
 CALL_KINDS: tuple[CallKind, ...] = ("inference", "file_to_verdict")
-Measure = Literal["accuracy", "memory", "latency"]
+Measure = Literal["accuracy", "memory", "latency", "sustained"]
 
 #: Minimum number of turns of a slow call in every process.
 MIN_TURNS = 5
@@ -24,6 +24,14 @@ WARMUP_SECONDS = 0.5
 MIN_PROCESSES = 10
 #: Upper limit for any time of a benchmark, in seconds (30 years).
 MOST_SECONDS = 1e9
+#: The shortest and the longest sustained measurement of a unit, in seconds.
+MIN_SUSTAINED_SECONDS, MOST_SUSTAINED_SECONDS = 10, 86_400
+#: Seconds of rest before a sustained measurement where no temperature is known; and the longest wait for one.
+REST_SECONDS, MOST_REST_SECONDS = 60.0, 1800.0
+#: The highest temperature that can be waited for.
+MOST_COOL_C = 150
+#: Degrees above the temperature of the start that count as cool.
+COOL_MARGIN_C = 3.0
 #: Turns are planned from the time of warm-up calls; timed calls may be faster by this factor.
 _MARGIN = 1.1
 
@@ -66,6 +74,32 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class SustainedSettings:
+    """How long each unit runs alone, and how the machine cools before each.
+
+    Attributes:
+        seconds: Seconds for which a unit makes one inference after another.
+        cool_c: The temperature to wait for, in degrees Celsius. Without it and ``rest_s``, that of the start and
+            :data:`COOL_MARGIN_C` degrees; where no temperature is known, :data:`REST_SECONDS` seconds of rest.
+        rest_s: Seconds of rest at any temperature.
+    """
+
+    seconds: Annotated[float, Within(MIN_SUSTAINED_SECONDS, MOST_SUSTAINED_SECONDS)]
+    cool_c: Annotated[float, Within(0, MOST_COOL_C)] | None = None
+    rest_s: Annotated[float, Within(0, MOST_SUSTAINED_SECONDS)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.cool_c is not None and self.rest_s is not None:
+            raise ValueError("cool_c and rest_s are both given")
+
+    @property
+    def options(self) -> list[str]:
+        """The options of the command line that ask for this."""
+        given = (("--sustained", self.seconds, "s"), ("--cool", self.cool_c, "C"), ("--cool", self.rest_s, "s"))
+        return [word for name, value, unit in given if value is not None for word in (name, f"{value:.12g}{unit}")]
+
+
+@dataclass(frozen=True)
 class BenchmarkSettings:
     """The settings of a benchmark.
 
@@ -80,6 +114,7 @@ class BenchmarkSettings:
             take longer than :data:`WARMUP_SECONDS`.
         images: Number of test images that the timed calls cycle through.
         seed: Seed of the order inside the rounds and of the choice of images.
+        sustained: The sustained measurement of each unit; None for none.
     """
 
     preset: str = "quick"
@@ -90,6 +125,7 @@ class BenchmarkSettings:
     warmups: int = 10
     images: int = 64
     seed: int = 0
+    sustained: SustainedSettings | None = None
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -109,6 +145,7 @@ class BenchmarkSettings:
         queries: int | None = None,
         seconds: float | None = None,
         seed: int = 0,
+        sustained: SustainedSettings | None = None,
     ) -> BenchmarkSettings:
         """The settings of a preset with some replaced. A result with less than the preset requires does not count."""
         row = PRESETS[preset]
@@ -120,6 +157,7 @@ class BenchmarkSettings:
             seconds=seconds,
             most_seconds=max(seconds, row.most_seconds),
             seed=seed,
+            sustained=sustained,
         )
 
     @property

@@ -16,6 +16,7 @@ from pneumo_edge._util.records import AtLeastOne, Count, Share, Within
 from pneumo_edge._util.result_files import read_record
 from pneumo_edge.benchmarks.protocol import MOST_SECONDS, BenchmarkSettings, Unit
 from pneumo_edge.benchmarks.supplement.records import Supplement
+from pneumo_edge.benchmarks.sustained.records import SustainedUnit
 from pneumo_edge.errors import ResultsError
 from pneumo_edge.evaluation.metrics import Labels, Scores
 from pneumo_edge.scoring.classes import check_classes, check_probabilities, task_of
@@ -38,7 +39,8 @@ class Machine:
     """The machine of the benchmark; ``flags`` are the processor's instruction sets.
 
     ``cores`` is the number of available cores. ``quota`` is the processor time that the control group (a container)
-    grants, in cores; None where there is no limit, and in files from before the field existed.
+    grants, in cores; None where there is no limit, and in files from before the field existed. ``device`` is the name
+    by which ``benchmark --device`` reached it; "" for the machine that the command ran on.
     """
 
     cpu: str
@@ -49,6 +51,12 @@ class Machine:
     python: str
     flags: tuple[str, ...] = ()
     quota: float | None = None
+    device: str = ""
+
+    @property
+    def title(self) -> str:
+        """Its processor, with the name of the device before it."""
+        return f"{self.device}, {self.cpu}" if self.device else self.cpu
 
 
 @dataclass(frozen=True)
@@ -248,7 +256,8 @@ class Results:
 
     ``test_set`` is None where no data set was given: the units were only timed. ``twins`` has one A/A unit for each
     engine and number of threads. ``supplement`` has further measurements of the same files on the same machine.
-    ``retrained`` has the answers of further trainings of the measured files.
+    ``retrained`` has the answers of further trainings of the measured files. ``sustained`` has each unit
+    running alone for a long time; it is empty where that was not measured.
     """
 
     started: str
@@ -264,6 +273,7 @@ class Results:
     skipped: tuple[Skipped, ...]
     supplement: Supplement | None = None
     retrained: tuple[Retrained, ...] = ()
+    sustained: tuple[SustainedUnit, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -341,6 +351,10 @@ class Results:
         for twin in self.twins:
             if twin.unit not in units:
                 raise ValueError(f"the A/A unit {twin.unit.name} is not among the units")
+        for alone in self.sustained:
+            if alone.unit not in units:
+                raise ValueError(f"the sustained unit {alone.unit.name} is not among the units")
+        _check_once("sustained unit", (alone.unit.name for alone in self.sustained))
         _check_once("A/A unit of", (f"{twin.unit.engine}, {twin.unit.threads}" for twin in self.twins))
 
     def _check_conditions(self) -> None:

@@ -93,11 +93,10 @@ class Measurements:
 
         Parameters and errors are those of :func:`pneumo_edge.benchmarks.worker.work`.
         """
-        twin = " again" if plan.twin else ""
-        name = f"{plan.measure} {plan.process}{twin}: {', '.join(job.unit.name for job in plan.jobs)}"
-        if name in self._kept and _answers(self._kept[name].message, plan):
+        name = _name(plan)
+        if kept := self.kept(plan):
             done(self._kept[name].steps)
-            return self._kept[name].message
+            return kept
         steps = 0
 
         def count(more: int) -> None:
@@ -110,6 +109,11 @@ class Measurements:
             self._journal.append(asdict(_Piece(name, steps, message, self.started, self.elapsed_s)))
         return message
 
+    def kept(self, plan: Plan) -> Message | None:
+        """The samples of a plan from before the interruption; None where it was not complete."""
+        found = self._kept.get(_name(plan))
+        return found.message if found and _answers(found.message, plan) else None
+
     def forget_if_empty(self) -> None:
         """Delete the journal where no plan was completed: there is nothing to resume."""
         self._journal.remove_if_empty()
@@ -119,8 +123,19 @@ class Measurements:
         self._journal.remove()
 
 
+def _name(plan: Plan) -> str:
+    twin = " again" if plan.twin else ""
+    return f"{plan.measure} {plan.process}{twin}: {', '.join(job.unit.name for job in plan.jobs)}"
+
+
 def _answers(message: Message, plan: Plan) -> bool:
     """Whether a message has the samples that a plan asks for, because a journal may have been edited."""
-    if plan.measure == "latency":
-        return message.conditions is not None and len(message.latency) == len(plan.jobs)
-    return (message.accuracy if plan.measure == "accuracy" else message.memory) is not None
+    match plan.measure:
+        case "accuracy":
+            return message.accuracy is not None
+        case "memory":
+            return message.memory is not None
+        case "latency":
+            return message.conditions is not None and len(message.latency) == len(plan.jobs)
+        case "sustained":
+            return message.sustained is not None

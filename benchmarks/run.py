@@ -30,6 +30,9 @@ from pneumo_edge.benchmarks.results import (
     UnitResult,
 )
 from pneumo_edge.benchmarks.resume import Identity, Measurements
+from pneumo_edge.benchmarks.sustained.cooling import Cooling
+from pneumo_edge.benchmarks.sustained.records import SustainedUnit
+from pneumo_edge.benchmarks.sustained.sensors import Sensors
 from pneumo_edge.benchmarks.testset import PreparedTestSet
 from pneumo_edge.benchmarks.worker import Message
 from pneumo_edge.data.sources import Source
@@ -87,6 +90,7 @@ def run(
     threads: Sequence[int] = (1,),
     tell: Callable[[Skipped], None] = lambda skipped: None,
     warn: Callable[[str], None] = lambda text: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Results:
     """Measure model files on the test split of a data set.
 
@@ -102,7 +106,8 @@ def run(
         engines: Names of the engines to measure on, where they are installed.
         threads: Numbers of threads for one inference; each file is measured with every number.
         tell: Called for everything that is skipped, as soon as it is known.
-        warn: Called with warnings about the test split.
+        warn: Called with warnings about the test split, and about a machine that does not cool down.
+        note: Called with what else a user should know meanwhile.
 
     Raises:
         ResultsError: Nothing can be measured, a process crashed while timing, or the kept measurements belong to
@@ -111,6 +116,8 @@ def run(
         MissingExtraError: psutil or py-cpuinfo is not installed.
     """
     here = machine.describe()
+    sensors = Sensors() if settings.sustained else None
+    start_c = sensors.temperature() if sensors else None
     skipped: list[Skipped] = []
 
     def skip(one: Skipped) -> None:
@@ -138,6 +145,7 @@ def run(
             raise _nothing_measured()
         retrained = _score(jobs[len(units) :], further, benchmark, at_once, skip)
         timed, conditions = _time(_group(classified), benchmark)
+        sustained = _sustain(classified, benchmark, sensors, start_c, warn, note) if sensors else ()
     return Results(
         started=measurements.started,
         duration_s=measurements.elapsed_s,
@@ -151,6 +159,7 @@ def run(
         conditions=conditions,
         skipped=tuple(skipped),
         retrained=retrained,
+        sustained=sustained,
     )
 
 
@@ -369,6 +378,39 @@ def _time(groups: Sequence[_Group], benchmark: _Benchmark) -> tuple[list[_Timed]
                 conditions.append(meanwhile)
     timed = [_Timed(group, tuple(zip(*samples, strict=True))) for group, samples in zip(groups, by_group, strict=True)]
     return timed, tuple(conditions)
+
+
+def _sustain(
+    classified: Sequence[_Classified],
+    benchmark: _Benchmark,
+    sensors: Sensors,
+    start_c: float | None,
+    warn: Callable[[str], None],
+    note: Callable[[str], None],
+) -> tuple[SustainedUnit, ...]:
+    """Run each unit alone for a long time, in a random order, and let the machine cool before each."""
+    settings = benchmark.settings.sustained
+    assert settings
+    jobs = [each.job for each in classified]
+    random.Random(f"{benchmark.settings.seed} sustained").shuffle(jobs)
+    plans = [Plan("sustained", (job,), benchmark.prepared.timed, benchmark.settings) for job in jobs]
+    # A resumed benchmark may begin on a machine that is still hot.
+    kept = [answer.sustained for plan in plans if (answer := benchmark.measurements.kept(plan))]
+    starts = [samples.readings.temperature_c[0] for samples in kept if samples and samples.readings.temperature_c]
+    cooling = Cooling(settings, start_c if start_c is None else min(start_c, *starts), sensors.temperature)
+    note(cooling.describe())
+    seconds, found = int(settings.seconds), []
+    expected = len(plans) * (settings.seconds + (cooling.rest_s or 0.0) + _START_SECONDS)
+    with bar("Running each unit alone", seconds * len(plans), expected_s=expected) as show:
+        for number, (job, plan) in enumerate(zip(jobs, plans, strict=True), 1):
+            title = f"unit {number} of {len(plans)}, {job.unit.name}"
+            if not benchmark.measurements.kept(plan):
+                cooling.wait(lambda what, title=title: show(0, f"{title}: {what}"), warn)  # type: ignore[misc]
+            answer = benchmark.measurements.work(plan, partial(_show, show, title))
+            assert answer.sustained
+            found.append(SustainedUnit(job.unit, answer.sustained))
+    places = {each.job.unit: place for place, each in enumerate(classified)}
+    return tuple(sorted(found, key=lambda each: places[each.unit]))
 
 
 def _show(show: Callable[[int, str], None], note: str, steps: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
+from pneumo_edge._util.document import count
 from pneumo_edge.benchmarks.claims import Property
 from pneumo_edge.benchmarks.evidence import (
     AccuracyEvidence,
@@ -18,10 +20,14 @@ from pneumo_edge.benchmarks.evidence import (
 )
 from pneumo_edge.benchmarks.statistics import LEAST_DIFFERENCE
 from pneumo_edge.benchmarks.summary import CLOCK_TITLES
+from pneumo_edge.benchmarks.sustained.changes import Change
+from pneumo_edge.benchmarks.sustained.summary import WINDOW, Course, Endurance, Order, Pair
 from pneumo_edge.evaluation.comparison import p_value
+from pneumo_edge.evaluation.intervals import Interval
 from pneumo_edge.evaluation.outcomes import too_few
 
 _MEBI = 2**20
+_ORDERS: dict[Order, str] = {"same": "", "reversed": "not", "not separable": "not separable from"}
 
 
 def evidence(name: Property, found: Evidence) -> str:
@@ -49,6 +55,70 @@ def missed_gate(found: MissedGate) -> str:
 def unranked(shortfalls: tuple[str, ...], gate: MissedGate | None) -> str:
     """Why a unit is not ranked."""
     return "; ".join(filter(None, (_too_little(shortfalls), missed_gate(gate) if gate else "")))
+
+
+def window(found: Endurance) -> str:
+    """The length of the windows at both ends of a sustained measurement, such as "minute" or "15 s"."""
+    return "minute" if found.window_s == WINDOW else f"{found.window_s} s"
+
+
+def order(found: Endurance) -> Iterator[str]:
+    """Whether the order of the units at the start of a sustained measurement is that at its end."""
+    if not found.pairs:
+        return
+    time, pairs = window(found), found.pairs
+    same, open_ = (sum(pair.order == order for pair in pairs) for order in ("same", "not separable"))
+    if found.order == "same":
+        yield f"The order of the {len(found.courses)} units in the last {time} is that in the first."
+        return
+    reversed_ = len(pairs) - same - open_
+    yield (
+        f"The order of the units in the last {time} is {_ORDERS[found.order]} that in the first: of "
+        f"{count(len(pairs), 'pair')}, {same} keep their order, {reversed_} reverse it, {open_} are not separable."
+    )
+    for pair in pairs:
+        if pair.order == "reversed":
+            yield f"{pair.other.name} takes {_both(pair)} in the last {time}."
+
+
+def course(found: Course, endurance: Endurance) -> str:
+    """When a unit that ran alone got slower or faster."""
+    end = (
+        f"an inference takes {_alone(found.slower)} times as long in the last {window(endurance)} as in the first "
+        f"({found.last_ms:.2f} and {found.first_ms:.2f} ms)"
+    )
+    if not found.changes:
+        return f"{found.unit.name}: no change found; {end}."
+    return f"{found.unit.name}: {'; '.join(map(_change, found.changes))}; {end}."
+
+
+def courses(before: Course, after: Course, first: str, second: str) -> str:
+    """How a unit that ran alone slowed down in two runs, which have these names."""
+    one, other = _alone(before.slower), _alone(after.slower)
+    return (
+        f"Running alone, {after.unit.name} took {one} times as long at the end as at the start in {first}, and {other} "
+        f"times in {second}; at the end {before.last_ms:.2f} and {after.last_ms:.2f} ms per inference."
+    )
+
+
+def _alone(found: Interval) -> str:
+    """A ratio of a sustained measurement."""
+    if math.isinf(found.high):
+        return f"{found.value:.2f} (too few seconds for an interval)"
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def _change(found: Change) -> str:
+    what = "slower" if found.factor.value > 1 else "faster"
+    return (
+        f"{what} from {found.at_s.value:.0f} s [{found.at_s.low:.0f}, {found.at_s.high:.0f}] on, "
+        f"{_alone(found.factor)} times the time"
+    )
+
+
+def _both(pair: Pair) -> str:
+    first, last = _alone(pair.first), _alone(pair.last)
+    return f"{first} times as long as {pair.one.name} at the start, and {last} times as long"
 
 
 def _parts(found: Evidence) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -18,6 +18,8 @@ from pneumo_edge.benchmarks.measures.accuracy import Accuracy
 from pneumo_edge.benchmarks.measures.latency import Latency
 from pneumo_edge.benchmarks.protocol import CallKind
 from pneumo_edge.benchmarks.results import Conditions, LatencySamples, Results, UnitResult
+from pneumo_edge.benchmarks.sustained import summary as sustained
+from pneumo_edge.benchmarks.sustained.summary import Course, Endurance
 from pneumo_edge.evaluation import outcomes
 from pneumo_edge.evaluation.metrics import Interval, Labels, Scores
 from pneumo_edge.scoring.cells import phantom_models
@@ -44,7 +46,8 @@ class Row:
 
     ``load_ms`` and ``first_inference_ms`` are medians over processes. ``memory_bytes`` is the peak memory above the
     imports, for each process that measured it. ``shortfalls`` says what the timing lacks; a unit with shortfalls cannot
-    be called faster.
+    be called faster. ``file`` is the name of its file where another one of the same backbone and format was measured in
+    the same way, else "".
     """
 
     result: UnitResult
@@ -57,6 +60,7 @@ class Row:
     first_inference_ms: float
     memory_bytes: tuple[int, ...]
     shortfalls: tuple[str, ...]
+    file: str = ""
 
     @property
     def peak_bytes(self) -> float:
@@ -160,6 +164,7 @@ class Summary:
         class_counts: Test images by class name.
         phantom: Why the accuracies mean nothing, where images are phantoms; empty otherwise.
         random_weights: Model files whose backbone was not pretrained.
+        endurance: The units running alone for a long time; None where that was not measured.
     """
 
     results: Results
@@ -170,6 +175,7 @@ class Summary:
     class_counts: dict[str, int]
     phantom: tuple[str, ...]
     random_weights: tuple[str, ...]
+    endurance: Endurance | None = None
 
     @property
     def majority_share(self) -> float:
@@ -206,6 +212,11 @@ class Summary:
         """Test images of the smaller class, and their patients, None where these are not known."""
         known = self.results.test_set is not None and self.results.test_set.has_patients
         return outcomes.smaller_class(self.labels, self.patients if known else None)
+
+    def course(self, row: Row) -> Course | None:
+        """How the time of a unit changed while it ran alone; None where that was not measured."""
+        courses = self.endurance.courses if self.endurance else ()
+        return next((each for each in courses if each.unit == row.result.unit), None)
 
     def scores(self, row: Row) -> Scores:
         """A unit's probability of the positive class for each test image, shape (images,); or of every class."""
@@ -247,7 +258,14 @@ def summarise(results: Results) -> Summary:
         class_counts={name: counts[label] for label, name in enumerate(test_set.class_names if test_set else ())},
         phantom=tuple(phantom),
         random_weights=tuple(model.file for model in results.models if model.initial_weights == RANDOM_WEIGHTS),
+        endurance=sustained.summarise(results.sustained, _wall_noises(null_tests.values())),
     )
+
+
+def _wall_noises(null_tests: Iterable[NullTest]) -> dict[tuple[str, int], float]:
+    """The noise of wall time by engine and number of threads, where it has an interval."""
+    found = {(test.engine, test.threads): statistics.reach(test.wall_inference) for test in null_tests}
+    return {place: noise for place, noise in found.items() if math.isfinite(noise)}
 
 
 def _summarise_unit(results: Results, unit: UnitResult) -> Row:
@@ -266,7 +284,14 @@ def _summarise_unit(results: Results, unit: UnitResult) -> Row:
         first_inference_ms=median(process.first_inference_ns for process in unit.latency) / 1e6,
         memory_bytes=tuple(sample.peak_bytes - sample.baseline_bytes for sample in unit.memory),
         shortfalls=validity.shortfalls(results.settings, unit.latency),
+        file=model.file if sum(_title(results, each) == _title(results, unit) for each in results.units) > 1 else "",
     )
+
+
+def _title(results: Results, unit: UnitResult) -> tuple[str, str, str, int]:
+    """What tables call a unit."""
+    model = results.model_of(unit)
+    return model.backbone, model.format, unit.unit.engine, unit.unit.threads
 
 
 def _in_order(rows: list[Row]) -> tuple[Row, ...]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO
 
+from pneumo_edge._util import scratch
 from pneumo_edge._util.scratch import Scratch
 from pneumo_edge.benchmarks.protocol import BenchmarkSettings, TimedImage
 from pneumo_edge.benchmarks.results import TestSet
@@ -50,8 +50,8 @@ def prepare_phantoms(sizes: Iterable[InputSize], place: Scratch, settings: Bench
     sizes = list(sizes)
     if not sizes:
         return PreparedTestSet(None, {}, (), "", 0)
-    with tempfile.TemporaryDirectory(prefix="pneumo-edge-") as folder:
-        source = open_source(make_phantom(Path(folder) / "phantom", settings.seed, _PHANTOMS, _PHANTOMS))
+    with scratch.folder() as folder:
+        source = open_source(make_phantom(folder / "phantom", settings.seed, _PHANTOMS, _PHANTOMS))
         return replace(prepare(source, sizes, place, settings), test_set=None)
 
 

@@ -18,6 +18,7 @@ from pneumo_edge.benchmarks.claims import AskedClaim
 from pneumo_edge.benchmarks.evidence import Estimate, Evidence, MissedGate, WhyOpen
 from pneumo_edge.benchmarks.networks import Network, NetworkClaim, NetworkVerdict, Property
 from pneumo_edge.benchmarks.summary import Row, Summary
+from pneumo_edge.benchmarks.sustained.summary import Order
 from pneumo_edge.benchmarks.verdict import BenchmarkVerdict, Claim
 from pneumo_edge.errors import ArgumentError, ResultsError
 from pneumo_edge.evaluation.outcomes import Outcome
@@ -26,6 +27,8 @@ from pneumo_edge.evaluation.outcomes import Outcome
 NAME = "verdict.json"
 
 SCHEMA_VERSION = 1
+
+_Positive = Annotated[float, Within(above=0)]
 
 
 @dataclass(frozen=True)
@@ -167,12 +170,78 @@ class DecidedNetworkClaim:
 
 
 @dataclass(frozen=True)
+class FoundChange:
+    """A change in the time per inference of a unit that ran alone.
+
+    Attributes:
+        at_s: Seconds from the first inference.
+        factor: How many times as long an inference took afterwards as before.
+    """
+
+    at_s: Estimate
+    factor: Estimate
+
+
+@dataclass(frozen=True)
+class SustainedCourse:
+    """How the time per inference of a unit changed while it ran alone.
+
+    Attributes:
+        unit: The unit.
+        first_ms: Milliseconds per inference in the first window.
+        last_ms: The same in the last window.
+        slower: How many times as long an inference took in the last window as in the first.
+        changes: When it got slower or faster.
+        sentence: The same in words, as in the report.
+    """
+
+    unit: RankedUnit
+    first_ms: _Positive
+    last_ms: _Positive
+    slower: Estimate
+    changes: tuple[FoundChange, ...]
+    sentence: str
+
+
+@dataclass(frozen=True)
+class SustainedPair:
+    """Two units that ran alone, in the first and in the last window.
+
+    Attributes:
+        one: The unit that was faster in the first window.
+        other: The other unit.
+        first: How many times as long ``other`` takes as ``one`` in the first window.
+        last: The same in the last window.
+        order: Whether they keep their order.
+    """
+
+    one: RankedUnit
+    other: RankedUnit
+    first: Estimate
+    last: Estimate
+    order: Order
+
+
+@dataclass(frozen=True)
+class SustainedVerdict:
+    """Whether the order of the units in the first window is that in the last, when each runs alone for a long time.
+
+    ``order`` is "reversed" where any pair reverses its order. It is None for a single unit.
+    """
+
+    window_s: AtLeastOne
+    order: Order | None
+    units: tuple[SustainedCourse, ...]
+    pairs: tuple[SustainedPair, ...]
+
+
+@dataclass(frozen=True)
 class VerdictRecord:
     """The decided claims and the ranking of a benchmark.
 
     ``pareto`` is the Pareto front of the ranked units over AUC, inference time, file size and peak memory.
     ``unranked`` holds the units that are not ranked. ``networks`` holds the claims about networks; it is empty where
-    no network has enough trainings.
+    no network has enough trainings. ``sustained`` is None where no unit ran alone for a long time.
     """
 
     basis: Basis
@@ -180,6 +249,7 @@ class VerdictRecord:
     pareto: tuple[RankedUnit, ...]
     unranked: tuple[UnrankedUnit, ...]
     networks: tuple[DecidedNetworkClaim, ...] = ()
+    sustained: SustainedVerdict | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -225,6 +295,7 @@ def of(
         pareto=tuple(map(_unit, decided.pareto)),
         unranked=tuple(UnrankedUnit(_unit(row), row.shortfalls, gate) for row, gate in decided.unranked),
         networks=tuple(map(_network_claim, over_networks.claims)) if over_networks else (),
+        sustained=_sustained(summary),
     )
 
 
@@ -311,6 +382,34 @@ def _network(network: Network) -> ClaimedNetwork:
 
 def _file(row: Row) -> ClaimedFile:
     return ClaimedFile(row.model.file, row.model.sha256, row.model.backbone, row.model.format)
+
+
+def _sustained(summary: Summary) -> SustainedVerdict | None:
+    found = summary.endurance
+    if found is None:
+        return None
+    units = {row.result.unit: _unit(row) for row in summary.rows}
+    return SustainedVerdict(
+        window_s=found.window_s,
+        order=found.order if found.pairs else None,
+        units=tuple(
+            SustainedCourse(
+                units[course.unit],
+                course.first_ms,
+                course.last_ms,
+                Estimate.of(course.slower),
+                tuple(FoundChange(Estimate.of(each.at_s), Estimate.of(each.factor)) for each in course.changes),
+                sentences.course(course, found),
+            )
+            for course in found.courses
+        ),
+        pairs=tuple(
+            SustainedPair(
+                units[pair.one], units[pair.other], Estimate.of(pair.first), Estimate.of(pair.last), pair.order
+            )
+            for pair in found.pairs
+        ),
+    )
 
 
 def _unit(row: Row) -> RankedUnit:

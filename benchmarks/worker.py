@@ -20,6 +20,9 @@ from pneumo_edge.benchmarks.measures import accuracy, latency, memory
 from pneumo_edge.benchmarks.measures.conditions import Watch
 from pneumo_edge.benchmarks.protocol import Job, Plan
 from pneumo_edge.benchmarks.results import AccuracySamples, Conditions, LatencySamples, MemorySample
+from pneumo_edge.benchmarks.sustained import measure as sustained
+from pneumo_edge.benchmarks.sustained.records import SustainedSamples
+from pneumo_edge.benchmarks.sustained.sensors import Sensors
 from pneumo_edge.errors import ModelFileError, PneumoEdgeError, ResultsError
 from pneumo_edge.imaging import images
 from pneumo_edge.runtime import engines
@@ -40,6 +43,7 @@ class Message:
     memory: MemorySample | None = None
     latency: tuple[LatencySamples, ...] = ()
     conditions: Conditions | None = None
+    sustained: SustainedSamples | None = None
     error: tuple[str, ...] = ()
 
 
@@ -71,7 +75,7 @@ def work(plan: Plan, done: Callable[[int], None], stop: threading.Event | None =
             message = records.loads(Message, line)
             if message.error:
                 raise ResultsError(*message.error)
-            if message.accuracy or message.memory or message.latency:
+            if message.accuracy or message.memory or message.latency or message.sustained:
                 return message
             doing = message.doing or doing
             done(message.done)
@@ -121,6 +125,13 @@ def _measure(plan: Plan, send: Callable[[Message], None]) -> Message:
     }
     send(Message(doing="timing"))
     units = [_ready(job, *each, pixels, files) for job, each in zip(plan.jobs, loaded, strict=True)]
+    if plan.measure == "sustained":
+        assert plan.settings.sustained
+        infer = latency.warm_inference(units[0], plan.settings.warmups)
+        samples_alone = sustained.measure(
+            infer, plan.settings.sustained.seconds, Sensors().read, lambda seconds: send(Message(done=seconds))
+        )
+        return Message(sustained=samples_alone)
     watch = Watch()
     samples = latency.measure(units, plan.settings, plan.process, done)
     return Message(latency=samples, conditions=watch.conditions(plan.process, first.unit))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -95,7 +96,14 @@ class DataError(PneumoEdgeError):
 
 
 class ClassesError(DataError):
-    """A data set whose classes are not those asked for, or of which no class is known to be the positive one."""
+    """A data set whose classes are not those asked for, or of which no class is known to be the positive one.
+
+    ``found`` are its classes.
+    """
+
+    def __init__(self, given: str, expected: str, remedy: str, found: Sequence[str] = ()) -> None:
+        super().__init__(given, expected, remedy)
+        self.found = tuple(found)
 
 
 class PatternError(DataError):
@@ -128,6 +136,10 @@ class StoreError(PneumoEdgeError):
 
 class WorkerError(PneumoEdgeError):
     """A process of a cluster, or the cluster, that cannot be used."""
+
+
+class DeviceError(PneumoEdgeError):
+    """A device at the other end of a connection that cannot be reached or used."""
 
 
 class BusyError(PneumoEdgeError):

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from pneumo_edge._util.document import Cell, Table, Tone
 from pneumo_edge.backbones import backbone_title
-from pneumo_edge.benchmarks import speed
+from pneumo_edge.benchmarks import sentences, speed
 from pneumo_edge.benchmarks.claims import Property
 from pneumo_edge.benchmarks.evidence import WhyOpen
 from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.runs import Run, Runs, units
 from pneumo_edge.benchmarks.summary import Row
+from pneumo_edge.benchmarks.sustained.summary import Order
 from pneumo_edge.benchmarks.verdict import Claim, missed_gate
 from pneumo_edge.evaluation.outcomes import Outcome
 from pneumo_edge.formats import FLOAT32
@@ -119,6 +120,18 @@ def speeds(run: Run) -> Iterator[tuple[str, Tone]]:
     for ranking in speed.rank(run.summary):
         for ratio in ranking.slower:
             yield speed.sentence(ratio), ""
+
+
+def sustained(run: Run) -> Iterator[tuple[str, Tone]]:
+    """What a sustained measurement found: the order of the units, and how each changed."""
+    found = run.summary.endurance
+    if found is None:
+        return
+    tones: dict[Order, Tone] = {"same": "good", "reversed": "bad", "not separable": "open"}
+    for sentence in sentences.order(found):
+        yield sentence, tones[found.order]
+    for course in found.courses:
+        yield sentences.course(course, found), ""
 
 
 def _title(claim: Claim, run: Run) -> str:

@@ -34,7 +34,7 @@ def unit(row: Row, run: Run | None = None) -> tuple[Cell, ...]:
     of = row.result.unit
     return (
         Cell(backbone_title(row.model.backbone)),
-        Cell(row.model.format),
+        Cell(row.model.format, row.file),
         Cell(engine_title(of.engine, of.threads)),
         *letter(run),
     )
@@ -42,7 +42,7 @@ def unit(row: Row, run: Run | None = None) -> tuple[Cell, ...]:
 
 def letter(run: Run | None) -> tuple[Cell, ...]:
     """The cell of :func:`run_columns`."""
-    return (Cell(run.letter),) if run and run.letter else ()
+    return (Cell(run.label),) if run and run.letter else ()
 
 
 def unit_title(row: Row) -> str:

@@ -14,7 +14,7 @@ def compose(runs: Runs) -> Report:
     machine = runs[0].summary.results.machine
     what = _what(runs)
     return Report(
-        title=f"{what}, {len(runs)} runs compared" if len(runs) > 1 else f"{what} on {machine.cpu}",
+        title=f"{what}, {len(runs)} runs compared" if len(runs) > 1 else f"{what} on {machine.title}",
         lead=headline(runs),
         facts=(),
         warnings=_warnings(runs),

@@ -1,4 +1,4 @@
-"""The sentence at the top of the report: which file to use on this machine, or which file is the fastest."""
+"""The sentence at the top of the report: which file to use on this machine, or which is the fastest, if one is."""
 
 from __future__ import annotations
 
@@ -27,16 +27,23 @@ def _of_one(run: Run) -> str:
     if best is None:
         return "No file is fit for use: each misses its accuracy target, or its AUC is not better than chance."
     rival = _rival(best, run)
-    if run.summary.accuracy_counts:
-        start = "Use"
-    else:
-        start = "The fastest file is" if not rival or _is_faster(best, rival, run) else "The shortest time was that of"
     numbers = [f"{best.inference.median_ms:.2f} ms per inference on {_engine(best)}"]
     if run.summary.accuracy_counts and best.accuracy:
         numbers.append(f"AUC {best.accuracy.auc.value:.3f}")
     numbers.append(f"{best.model.size_bytes / 2**20:.2f} MiB")
-    beside = f"; it {_beside(best, rival, run)}" if rival else ""
-    return f"{start} `{best.model.file}`: {', '.join(numbers)}{beside}."
+    beside = f"; it {_beside(best, rival, run)}" if rival else "; it was not timed enough" if best.shortfalls else ""
+    return f"{_start(best, run)}: {', '.join(numbers)}{beside}."
+
+
+def _start(best: Row, run: Run) -> str:
+    file = f"`{best.model.file}`"
+    if run.summary.accuracy_counts:
+        return f"Use {file}"
+    others = {row.model.file for row in run.summary.rows} - {best.model.file}
+    if not others:
+        return f"{file} is the only file"
+    beaten = {row.model.file for row in _beside_it(best, run) if _is_faster(best, row, run)}
+    return f"The fastest file is {file}" if beaten == others else f"The shortest time was that of {file}"
 
 
 def _of_several(runs: Sequence[Run]) -> str:
@@ -73,13 +80,7 @@ def _rival(best: Row, run: Run) -> Row | None:
     It has the same format and another backbone, above all one that the claims compare; or it is the fp32 file of the
     same backbone; or it is the fastest other file.
     """
-    unit = best.result.unit
-    others = [
-        row
-        for row in run.summary.rows
-        if (row.result.unit.engine, row.result.unit.threads) == (unit.engine, unit.threads)
-        and row.model.file != best.model.file
-    ]
+    others = _beside_it(best, run)
     own = best.model.backbone
     alike = [row for row in others if row.model.format == best.model.format and row.model.backbone != own]
     asked = [
@@ -91,6 +92,17 @@ def _rival(best: Row, run: Run) -> Row | None:
     ]
     whole = [row for row in others if (row.model.backbone, row.model.format) == (own, FLOAT32)]
     return min(asked or alike or whole or others, key=waiting_ms, default=None)
+
+
+def _beside_it(best: Row, run: Run) -> list[Row]:
+    """The units of other files on the same engine with as many threads: only these were timed in turns with it."""
+    unit = best.result.unit
+    return [
+        row
+        for row in run.summary.rows
+        if (row.result.unit.engine, row.result.unit.threads) == (unit.engine, unit.threads)
+        and row.model.file != best.model.file
+    ]
 
 
 def _is_faster(best: Row, rival: Row, run: Run) -> bool:

@@ -28,6 +28,12 @@ class Run:
     verdict: BenchmarkVerdict
     networks: NetworkVerdict | None = None
 
+    @property
+    def label(self) -> str:
+        """Its letter, with the name of its device where it has one; "" where it is the only run."""
+        device = self.summary.results.machine.device
+        return f"{self.letter}, {device}" if self.letter and device else self.letter
+
     @cached_property
     def best(self) -> Row | None:
         """The unit to use, without limits; the fastest where accuracies say nothing; None where no file is fit."""

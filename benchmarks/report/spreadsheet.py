@@ -28,6 +28,7 @@ def _line(run: Run, row: Row) -> dict[str, object]:
     return {
         "run": run.letter,
         "started": results.started,
+        "device": results.machine.device,
         "cpu": results.machine.cpu,
         "architecture": results.machine.architecture,
         "preset": results.settings.preset,
@@ -50,11 +51,24 @@ def _line(run: Run, row: Row) -> dict[str, object]:
         **{f"stage_{stage}_ms": value for stage, value in row.stages_ms.items()},
         "load_ms": row.load_ms,
         "first_inference_ms": row.first_inference_ms,
+        **_sustained(run, row),
         "pareto_front": "yes" if any(row is each for each in run.verdict.pareto) else "no",
         "cannot_rank": next(
             (sentences.unranked(row.shortfalls, gate) for each, gate in run.verdict.unranked if each is row), ""
         ),
         "shortfalls": "; ".join(row.shortfalls),
+    }
+
+
+def _sustained(run: Run, row: Row) -> dict[str, object]:
+    course = run.summary.course(row)
+    if course is None:
+        return {}
+    return {
+        "sustained_first_ms": course.first_ms,
+        "sustained_last_ms": course.last_ms,
+        **_interval("sustained_last_over_first", course.slower),
+        "sustained_changes": "; ".join(f"{each.at_s.value:.0f} s: {each.factor.value:.3f}" for each in course.changes),
     }
 
 

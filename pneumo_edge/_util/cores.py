@@ -77,17 +77,17 @@ def variables(count: int) -> dict[str, str]:
 
 def quota() -> float | None:
     """Cores' worth of processor time that the tightest cgroup of this process grants; None where none limits it."""
-    limits = [limit for folder in _folders() if (limit := _limit(folder)) is not None]
+    limits = [limit for folder in folders() if (limit := _limit(folder)) is not None]
     return min(limits, default=None)
 
 
 def throttled_seconds() -> float | None:
     """Seconds for which the cgroups of this process have stopped it so far, beyond their quota; None where unknown."""
-    found = [seconds for folder in _folders() if (seconds := _throttled(folder)) is not None]
+    found = [seconds for folder in folders() if (seconds := _throttled(folder)) is not None]
     return max(found, default=None)
 
 
-def _folders() -> Iterator[Path]:
+def folders() -> Iterator[Path]:
     """The cgroups of this process that govern processor time, each followed by those above it."""
     try:
         lines = _MEMBERSHIP.read_text(errors="replace").splitlines()

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +27,8 @@ _LONG = 90
 _BRIEF = 2.0
 #: Characters of a line in a notebook, and seconds between two updates of it.
 _NOTEBOOK_WIDTH, _NOTEBOOK_SECONDS = 100, 0.5
+#: With "lines" in this variable, a job also prints a line for each tenth of it: for who reads a log.
+_VARIABLE = "PNEUMO_EDGE_PROGRESS"
 
 
 @contextlib.contextmanager
@@ -51,9 +55,28 @@ def bar(description: str, total: int, done: int = 0, *, expected_s: float | None
         with progress:
             yield lambda steps, note: progress.update(task, advance=steps, note=note)
         _tell_done(description, started)
+    elif os.environ.get(_VARIABLE) == "lines":
+        yield _in_lines(description, total, done)
+        _tell_done(description, started)
     else:
         yield lambda steps, note: None
         _tell_done(description, started)
+
+
+def _in_lines(description: str, total: int, done: int) -> Advance:
+    lock, told, last = threading.Lock(), 10 * done // max(1, total), time.monotonic()
+
+    def advance(steps: int, note: str) -> None:
+        nonlocal done, told, last
+        with lock:
+            done += steps
+            tenths = 10 * done // max(1, total)
+            if told < tenths < 10 and time.monotonic() - last >= _BRIEF:
+                told, last = tenths, time.monotonic()
+                remark = f" ({note})" if note else ""
+                print(f"{description}: {10 * told} %{remark}", file=sys.stderr, flush=True)
+
+    return advance
 
 
 def _tell_done(description: str, started: float) -> None:

@@ -11,7 +11,16 @@ from pneumo_edge.api import arguments, datasets
 from pneumo_edge.api.arguments import DataArgument, Models, PathArgument, Tell
 from pneumo_edge.api.evaluate import describe_skipped
 from pneumo_edge.benchmarks import report, results, verdict_file
-from pneumo_edge.benchmarks.protocol import MIN_PROCESSES, MOST_SECONDS, PRESETS, BenchmarkSettings
+from pneumo_edge.benchmarks.protocol import (
+    MIN_PROCESSES,
+    MIN_SUSTAINED_SECONDS,
+    MOST_COOL_C,
+    MOST_SECONDS,
+    MOST_SUSTAINED_SECONDS,
+    PRESETS,
+    BenchmarkSettings,
+    SustainedSettings,
+)
 from pneumo_edge.benchmarks.report.runs import gather
 from pneumo_edge.benchmarks.results import Results
 from pneumo_edge.benchmarks.resume import Measurements
@@ -54,6 +63,9 @@ def benchmark(
     processes: int = MIN_PROCESSES,
     queries: int | None = None,
     seconds: float | None = None,
+    sustained_s: float | None = None,
+    cool_c: float | None = None,
+    rest_s: float | None = None,
     patient_pattern: str | None = None,
     seed: int = 0,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -77,6 +89,11 @@ def benchmark(
         processes: Fresh processes, each of which times every model; fewer than 10 prove no claim.
         queries: Calls of each kind, instead of the preset's; fewer prove no claim.
         seconds: Seconds of inference, instead of the preset's; fewer prove no claim.
+        sustained_s: Seconds, 10 to 86,400, for which each unit then runs alone, one inference after the other, to see
+            whether it slows down. By default this is not measured.
+        cool_c: Temperature in degrees Celsius that the processor cools to before each of these measurements, 0 to 150.
+            By default 3 degrees above that at the start; 60 seconds of rest where no temperature is known.
+        rest_s: Seconds of rest instead, 0 to 86,400.
         patient_pattern: As for :func:`pneumo_edge.evaluate`.
         seed: Seed of the order and of the choice of images.
         input_shapes: Shapes of inputs of any size, by name of the input (``""`` for the only one), for files without
@@ -108,7 +125,7 @@ def benchmark(
     if not numbers:
         raise ArgumentError("threads is empty", "at least one number", "Give one, or omit threads")
     numbers = [arguments.whole("threads", number, 1, cores.MOST) for number in numbers]
-    settings = _settings(chosen, preset, processes, queries, seconds, seed)
+    settings = settle(chosen, preset, processes, queries, seconds, seed, sustained_s, cool_c, rest_s)
     given = Given(
         {name: tuple(shape) for name, shape in (input_shapes or {}).items()}, dict(input_values or {}), shared=True
     )
@@ -128,10 +145,11 @@ def benchmark(
             threads=numbers,
             tell=lambda skipped: tell(describe_skipped(skipped)),
             warn=lambda text: tell(f"warning: {text}."),
+            note=tell,
         )
         results.write(target, measured)
         measurements.forget()
-    return _report(measured, target)
+    return report_on(measured, target)
 
 
 def can_draw() -> bool:
@@ -139,26 +157,57 @@ def can_draw() -> bool:
     return all(map(extras.is_installed, ("jinja2", "matplotlib")))
 
 
-def _settings(
+def settle(
     engines: Sequence[str],
     preset: str,
     processes: int,
     queries: int | None,
     seconds: float | None,
     seed: int,
+    sustained_s: float | None,
+    cool_c: float | None,
+    rest_s: float | None,
 ) -> BenchmarkSettings:
+    """How much is measured; arguments and errors as those of :func:`benchmark`."""
     for name in engines:
         arguments.check_name("engines", name, ENGINES)
     arguments.check_name("preset", preset, PRESETS)
     processes = arguments.whole("processes", processes, 1)
     queries = None if queries is None else arguments.whole("queries", queries, 1)
     seed = arguments.whole("seed", seed, 0)
-    arguments.check_seconds("seconds", 0 if seconds is None else seconds, MOST_SECONDS)
-    return BenchmarkSettings.of(preset, processes=processes, queries=queries, seconds=seconds, seed=seed)
+    arguments.check_number("seconds", 0 if seconds is None else seconds, 0, MOST_SECONDS)
+    sustained = _sustained(sustained_s, cool_c, rest_s)
+    return BenchmarkSettings.of(
+        preset, processes=processes, queries=queries, seconds=seconds, seed=seed, sustained=sustained
+    )
 
 
-def _report(measured: Results, target: Path) -> Benchmark:
-    """Compute the verdict from the results, and write the report pages beside them."""
+def _sustained(seconds: float | None, cool_c: float | None, rest_s: float | None) -> SustainedSettings | None:
+    for name, given, least, most in (
+        ("sustained_s", seconds, MIN_SUSTAINED_SECONDS, MOST_SUSTAINED_SECONDS),
+        ("cool_c", cool_c, 0, MOST_COOL_C),
+        ("rest_s", rest_s, 0, MOST_SUSTAINED_SECONDS),
+    ):
+        if given is not None:
+            arguments.check_number(name, given, least, most)
+    if seconds is None and (cool_c is not None or rest_s is not None):
+        raise ArgumentError(
+            f"{'rest_s' if cool_c is None else 'cool_c'} is given without sustained_s",
+            "sustained_s, the time for which each unit runs alone",
+            "Give it as well, or neither",
+        )
+    if cool_c is not None and rest_s is not None:
+        raise ArgumentError("cool_c and rest_s are both given", "one of them", "Leave out one")
+    return None if seconds is None else SustainedSettings(float(seconds), cool_c, rest_s)
+
+
+def report_on(measured: Results, target: Path) -> Benchmark:
+    """Compute the verdict from the results, and write the report pages beside them.
+
+    Args:
+        measured: The raw results.
+        target: Their file.
+    """
     runs = gather([summarise(measured)])
     names = ["report.md", *(["report.html"] if can_draw() else [])]
     written = tuple(target.with_name(name) for name in names)

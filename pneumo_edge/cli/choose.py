@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pneumo_edge._util.document import Cell, Table
     from pneumo_edge.benchmarks.choice import Choice
     from pneumo_edge.benchmarks.float_baseline import FloatComparison
+    from pneumo_edge.benchmarks.results import Results
     from pneumo_edge.benchmarks.summary import Row
 
 #: Columns that a narrow terminal can do without, the first first.
@@ -22,7 +23,15 @@ _LEAST = ("Memory MB", "Specificity", "Sensitivity", "Size MB")
 
 
 def choose(
-    results: Annotated[Path, typer.Argument(metavar="RESULTS.json", help="Raw results that `benchmark` wrote.")],
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RESULTS.json...", help="Raw results that `benchmark` wrote; of several devices with --device."
+        ),
+    ],
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Choose for this device, of the results of several.")
+    ] = None,
     max_latency: Annotated[
         float | None,
         typer.Option(
@@ -61,7 +70,7 @@ def choose(
     from pneumo_edge.benchmarks.summary import summarise
 
     limits = choice.Limits(max_latency, max_size, max_memory, min_sensitivity, min_specificity)
-    summary = summarise(raw.read(results))
+    summary = summarise(_of_device([(path, raw.read(path)) for path in results], device))
     chosen = choice.choose(summary, limits)
     if summary.phantom:
         screen.show(options.PHANTOM_METRICS, "bad", error=True)
@@ -84,6 +93,17 @@ def choose(
     if not chosen.best:
         typer.echo("error: no file fits; relax a limit, or measure other files", err=True)
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _of_device(found: Sequence[tuple[Path, Results]], device: str | None) -> Results:
+    """The results of the device; without one, the only ones."""
+    named = [results for _, results in found if device in (None, results.machine.device)]
+    if len(named) == 1:
+        return named[0]
+    devices = ", ".join(f"{path} ({results.machine.device or 'this machine'})" for path, results in found)
+    if device is None:
+        raise typer.BadParameter(f"name one of the devices of {devices}", param_hint="--device")
+    raise typer.BadParameter(f"{len(named)} of these results are of {device!r}: {devices}", param_hint="--device")
 
 
 def _fitting(chosen: Choice, beside: dict[int, FloatComparison]) -> Table:

@@ -245,6 +245,7 @@ def test_one_process_never_passes(make_results: MakeResults, run: Run) -> None:
         code, output = run(before, after, *GATE)
         assert code == ExitCode.GATE_MISSED
         assert "cannot tell for inference" in output
+        assert output.startswith("Cannot tell whether B is worse than A: inference, end to end")
         assert "no interval from one process" in output
 
 
@@ -339,3 +340,13 @@ def test_another_file_of_the_same_name_is_told(make_results: MakeResults, tmp_pa
     raw.write(tmp_path / "b.json", changed)
     output = CliRunner().invoke(app, ["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]).output
     assert "different file" in output
+
+
+def test_two_files_of_one_network_and_format_are_told_apart(make_results: MakeResults, run: Run) -> None:
+    results = make_results()
+    # As of two runs of a network, whose files have other names.
+    models = tuple(replace(each, backbone="mobilenetv2", format="fp32") for each in results.models)
+    _, output = run(replace(results, models=models), replace(results, models=models))
+    assert all(f"fp32 {model.file}" in output for model in models)
+    _, output = run(results, results)
+    assert not any(model.file in output for model in results.models)

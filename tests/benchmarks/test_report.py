@@ -184,7 +184,7 @@ def test_a_warning_stands_before_everything_else(
 ) -> None:
     markdown, _, parsed = pages(make_results(**kind), tmp_path)
     words = " ".join(parsed.words)
-    assert words.index(warning) < words.index("The fastest file is") < words.index("Inference ms")
+    assert words.index(warning) < words.index("The shortest time was that of") < words.index("Inference ms")
     assert markdown.index(warning) < markdown.index("Inference ms")
     # Of files whose accuracies mean nothing, none is recommended.
     assert not headline.headline(gather([summarise(make_results(**kind))])).startswith("Use ")
@@ -296,6 +296,27 @@ def test_the_sentence_tells_of_other_sets_of_files(make_results: MakeResults) ->
     results = make_results(speeds={"mobilenetv2": 8.0})
     single = told(replace(results, units=results.units[:1], models=results.models[:1], twins=()))
     assert re.fullmatch(r"Use `mobilenetv2-fp32[.]tflite`: [^;]*[.]", single)
+
+
+def test_only_a_file_that_is_faster_than_each_other_is_called_the_fastest(make_results: MakeResults) -> None:
+    def made(**kind: int) -> Results:
+        """Without the int8 file of MobileNetV2, which is as fast as its fp32 file here."""
+        found = make_results(speeds={"mobilenetv2": 4.0, "efficientnetb0": 8.0}, real=False, **kind)
+        return replace(found, units=tuple(unit for unit in found.units if unit.unit.model != "mobilenetv2-int8.tflite"))
+
+    results, short = made(), made(processes=1)
+    assert told(results).startswith("The fastest file is `mobilenetv2-fp32.tflite`")
+    assert told(short).startswith("The shortest time was that of `mobilenetv2-")
+
+    def only(many: Results) -> str:
+        return told(replace(many, units=many.units[:1], models=many.models[:1], twins=()))
+
+    assert re.fullmatch(r"`mobilenetv2-fp32[.]tflite` is the only file: [^;]*[.]", only(results))
+    assert only(short).endswith("; it was not timed enough.")
+    # Files on two engines were not timed in turns.
+    one, other = results.units[0], next(unit for unit in results.units if "efficientnet" in unit.unit.model)
+    apart = (one, replace(other, unit=replace(other.unit, engine="onnxruntime")))
+    assert told(replace(results, units=apart, twins=())).startswith("The shortest time was that of ")
 
 
 def test_where_no_file_is_fit_the_sentence_says_so(make_results: MakeResults) -> None:

@@ -25,6 +25,8 @@ INK, MUTED, RULE, PAPER = "#000001", "#000002", "#000003", "#000004"
 _SERIES = ("#000011", "#000012", "#000013", "#000014")
 #: Number of colours for backbones.
 SERIES = len(_SERIES)
+#: Kinds of lines.
+LINES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 #: Colours of the stages that every unit has.
 PARTS = ("#000021", "#000022", "#000023", "#000024", "#000025")
 _VARIABLES = (
@@ -164,7 +166,8 @@ def by_format(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 def name_places(axes: Axes, names: Sequence[str]) -> None:
     """Write names along the y axis, the first on top; row i is at height len(names) - 1 - i."""
-    axes.set_ylim(-0.5, len(names) - 0.5)
+    # Without names, the ends would be equal.
+    axes.set_ylim(-0.5, max(1, len(names)) - 0.5)
     figure, place = axes.get_figure(root=True), axes.get_subplotspec()
     assert figure and place
     most = int(_NAMES * figure.get_figwidth() / place.get_gridspec().ncols / _CHARACTER)
@@ -183,11 +186,13 @@ def colours(runs: Runs) -> dict[str, str]:
 
 
 def legend(figure: Figure, named: Mapping[str, tuple[str, str, bool]]) -> None:
-    """Draw a legend of colours and markers above the panels; a marker is full or hollow."""
+    """Draw a legend of colours and markers or :data:`LINES` above the panels; a marker is full or hollow."""
     from matplotlib.lines import Line2D
 
     dots = [
-        Line2D([], [], color=colour, marker=marker, linestyle="none", markerfacecolor=colour if full else PAPER)
+        Line2D([], [], color=colour, linestyle=LINES[LINES.index(marker)])
+        if marker in LINES
+        else Line2D([], [], color=colour, marker=marker, linestyle="none", markerfacecolor=colour if full else PAPER)
         for colour, marker, full in named.values()
     ]
     width = figure.get_figwidth()

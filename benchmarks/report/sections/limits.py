@@ -32,7 +32,8 @@ def section(runs: Runs) -> Section:
                     "of its neighbours. Compare units within one report rather than between reports.",
                     "Units take turns, so a call finds the caches as another unit left them. A device that runs only "
                     "one model can be slightly faster.",
-                    "Model files are read from the page cache. Heat is not measured.",
+                    "Model files are read from the page cache."
+                    + ("" if all(run.summary.endurance for run in runs) else " Heat is not measured."),
                     *(
                         f"{name} has signed 8-bit weights, whose products saturate on x86-64 without VNNI. Newer files "
                         "of the format `onnx-int8` have unsigned weights, with other numbers (docs/quantization.md)."

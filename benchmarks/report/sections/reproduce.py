@@ -58,7 +58,9 @@ def _table(runs: Runs) -> Table:
 
 def _describe(results: Results, run: Run) -> dict[str, str]:
     engines = {row.result.unit.engine: row.result.engine_version for row in run.summary.rows}
+    device = {"Device": results.machine.device} if results.machine.device else {}
     return {
+        **device,
         "Processor": results.machine.cpu,
         "Architecture": results.machine.architecture,
         "Cores": validity.describe_cores(results.machine).removesuffix(" cores").removesuffix(" core"),
@@ -112,4 +114,5 @@ def _command(run: Run) -> str:
         ("seconds", settings.seconds, preset.seconds),
     ):
         command += [f"--{option}", f"{value:g}"] if value != default else []
+    command += settings.sustained.options if settings.sustained else []
     return shlex.join([*command, "--seed", str(settings.seed)])

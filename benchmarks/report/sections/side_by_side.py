@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from pneumo_edge._util.document import Block, Cell, Paragraph, Section, Table, Tone
-from pneumo_edge.benchmarks import comparison
+from pneumo_edge.benchmarks import comparison, sentences
 from pneumo_edge.benchmarks.comparison import Finding, RunComparison, UnitComparison
 from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.runs import Runs
@@ -58,6 +58,9 @@ def remarks(compared: RunComparison, before: str, after: str) -> Iterator[str]:
             yield f"Only {run} has: {'; '.join(unit.name for unit in missing)}."
     if compared.without_noise:
         yield f"The noise is unknown, because a run has no A/A unit, for: {', '.join(compared.without_noise)}."
+    for each in compared.units:
+        if each.courses:
+            yield sentences.courses(*each.courses, before, after)
 
 
 def comparison_table(compared: Iterable[UnitComparison]) -> Table:

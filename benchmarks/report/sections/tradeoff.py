@@ -65,7 +65,7 @@ def _measured(run: Run) -> str:
     parts = (
         f"{count(len(results.models), 'model file')}, {count(len(summary.rows), 'unit')} (file, engine and threads)",
         f"{count(sum(summary.class_counts.values()), 'test image')} ({images})" if summary.class_counts else "",
-        f"{results.machine.cpu}, {validity.describe_cores(results.machine)}",
+        f"{results.machine.title}, {validity.describe_cores(results.machine)}",
         f"{started:%Y-%m-%d}",
     )
     return f"{f'Run {run.letter}: ' if run.letter else 'Measured: '}{'; '.join(filter(None, parts))}."

@@ -1,0 +1,204 @@
+"""Finds when a unit got slower or faster: change points in its time per inference, second by second.
+
+The statistic is the largest standardized difference of means over all splits of the series in two (of logarithms, with
+stalls of single seconds cut off). Neighbouring seconds are alike even where nothing happens. So a split counts only if
+its statistic is larger than in all but one of a hundred undisturbed series with the same autocorrelation, which are
+drawn. Noise and autocorrelation are estimated from differences of neighbours, because a step, however large, is in one
+of them alone. Then the two parts are searched in the same way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumo_edge.evaluation.intervals import Interval
+from pneumo_edge.evaluation.student import student_quantile
+
+Series = npt.NDArray[np.float64]
+
+#: A change by a smaller share is not reported.
+LEAST_CHANGE = 0.05
+#: Probability that an undisturbed series shows a change of any size.
+FALSE_ALARMS = 0.01
+#: Seconds on each side of a change, at least.
+MIN_SEGMENT = 5
+#: Undisturbed series that are drawn, and resamples of an interval.
+_DRAWN, _RESAMPLES = 999, 500
+#: Longer series are searched in as many means of neighbours.
+_MOST_VALUES = 1800
+#: The estimate of autocorrelation is raised by so many standard errors, and is at most this.
+_CAUTION, _MOST_AUTOCORRELATION = 2.0, 0.95
+#: Logarithms of the ends of an interval are within this.
+_MOST_LOG = 50.0
+#: Values further from the median of their neighbourhood (seconds) than so many standard deviations are cut off there.
+_CLIP, _NEIGHBOURHOOD = 3.0, 5
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of the time per inference.
+
+    Attributes:
+        at_s: The time from which on it was another one, in seconds from the start, with its 95 % interval.
+        factor: How many times as long an inference took afterwards as before, between the changes next to this one,
+            with its 95 % interval.
+    """
+
+    at_s: Interval
+    factor: Interval
+
+
+def find(at_s: Series, times: Series) -> tuple[Change, ...]:
+    """Find the changes in a series.
+
+    Args:
+        at_s: The seconds, in ascending order, shape (seconds,).
+        times: The mean time per inference in each of them, positive, shape (seconds,).
+
+    Returns:
+        The changes by at least :data:`LEAST_CHANGE`, in their order; none in fewer than twice :data:`MIN_SEGMENT`
+        seconds.
+    """
+    step = math.ceil(len(times) / _MOST_VALUES) or 1
+    starts = np.arange(0, len(times), step)
+    if len(starts) < 2 * MIN_SEGMENT:
+        return ()
+    logs = np.log(np.add.reduceat(times, starts) / np.diff([*starts, len(times)]))
+    at_s = at_s[starts]
+    rho = cautious_autocorrelation(logs)
+    random = np.random.default_rng(0)
+    places = sorted(_splits(logs, 0, len(logs), rho))
+    while places:
+        ends = [0, *places, len(logs)]
+        found = [
+            _measure(at_s[before:after], logs[before:after], split - before, rho, random)
+            for before, split, after in zip(ends, ends[1:], ends[2:], strict=False)
+        ]
+        least = min(range(len(found)), key=lambda place: _certain(found[place].factor))
+        if _certain(found[least].factor) > math.log1p(LEAST_CHANGE):
+            return tuple(found)
+        # Without the least change, those beside it have longer parts to be measured on.
+        del places[least]
+    return ()
+
+
+def cautious_autocorrelation(logs: Series) -> float:
+    """Correlation of neighbours in a series with steps and stalls, within 0 to 0.95, raised by two standard errors.
+
+    That of autoregressive noise is the ratio of the mean squares of differences over two seconds and over one, less 1.
+    """
+    if len(logs) < 4:
+        return 0.0
+    one, two = (_mean_square(logs[None, lag:] - logs[None, :-lag])[0] for lag in (1, 2))
+    estimate = two / one - 1 if one > 0 else 0.0
+    # In steps, so that undisturbed series need not be drawn for every series anew.
+    rounded = math.ceil(50 * (estimate + _CAUTION / math.sqrt(len(logs)))) / 50
+    return float(np.clip(rounded, 0, _MOST_AUTOCORRELATION))
+
+
+def block_length(rho: float, count: int) -> int:
+    """Length of the blocks of a block bootstrap of a mean (Carlstein, Annals of Statistics 14, 1986)."""
+    wanted: float = (math.sqrt(6) * rho / (1 - rho**2)) ** (2 / 3) * count ** (1 / 3)
+    return max(1, min(math.ceil(wanted), count // 4))
+
+
+def ratio(log: float, drawn: Series, count: int, block: int) -> Interval:
+    """A ratio with its 95 % interval, from resamples of its logarithm.
+
+    The interval is Student's on their standard deviation, with a degree of freedom less than there are blocks: a few
+    long blocks vary less than the series that they are from.
+
+    Args:
+        log: The logarithm of the ratio.
+        drawn: That of resamples, shape (resamples,).
+        count: How many seconds were resampled; for fewer than :data:`MIN_SEGMENT`, the interval has no ends.
+        block: Length of the blocks.
+    """
+    if count < MIN_SEGMENT:
+        return Interval(math.exp(log), 0.0, math.inf)
+    half = student_quantile(count / block - 1, 0.95) * float(np.std(drawn))
+    # Far beyond any ratio, so that every end is a number.
+    low, high = (min(max(log + each, -_MOST_LOG), _MOST_LOG) for each in (-half, half))
+    return Interval(math.exp(log), math.exp(low), math.exp(high))
+
+
+def resample(count: int, length: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Moving-block bootstrap: places in a series for each resample, from blocks of neighbours.
+
+    Returns:
+        Shape (resamples, count).
+    """
+    starts = random.integers(0, count - length + 1, (_RESAMPLES, math.ceil(count / length)))
+    return (starts[:, :, None] + np.arange(length)).reshape(_RESAMPLES, -1)[:, :count]
+
+
+def _mean_square(differences: Series) -> Series:
+    """The mean square of each row, with values that are no noise cut off."""
+    spread = 1.4826 * np.median(np.abs(differences), axis=1, keepdims=True)
+    clipped = np.clip(differences, -_CLIP * spread, _CLIP * spread)
+    return np.asarray(np.mean(np.where(spread > 0, clipped, differences) ** 2, axis=1))
+
+
+def _splits(logs: Series, start: int, end: int, rho: float) -> Iterator[int]:
+    """Places of the changes within a part of the series: the largest one, then those on both sides of it."""
+    count = end - start
+    if count < 2 * MIN_SEGMENT:
+        return
+    place, statistic = _best(logs[None, start:end])
+    if statistic[0] <= _critical(count, rho):
+        return
+    split = start + int(place[0])
+    yield from _splits(logs, start, split, rho)
+    yield split
+    yield from _splits(logs, split, end, rho)
+
+
+def _best(rows: Series) -> tuple[npt.NDArray[np.int64], Series]:
+    """The split of each row with the largest standardized difference of means, and that difference."""
+    count = rows.shape[1]
+    # Half the mean square of differences is the variance, up to a factor that drawn series of this correlation share.
+    spread = np.sqrt(_mean_square(np.diff(rows, axis=1)) / 2)[:, None] + 1e-12
+    half = _NEIGHBOURHOOD // 2
+    padded = np.pad(rows, ((0, 0), (half, half)), mode="edge")
+    middle = np.median(np.lib.stride_tricks.sliding_window_view(padded, _NEIGHBOURHOOD, axis=1), axis=2)
+    clipped = np.clip(rows, middle - _CLIP * spread, middle + _CLIP * spread)
+    left = np.arange(MIN_SEGMENT, count - MIN_SEGMENT + 1)
+    sums = np.cumsum(clipped - clipped.mean(axis=1, keepdims=True), axis=1)[:, left - 1]
+    scores = np.abs(sums) / np.sqrt(left * (count - left) / count) / spread
+    best = scores.argmax(axis=1)
+    return left[best], scores[np.arange(len(rows)), best]
+
+
+@lru_cache(maxsize=256)
+def _critical(count: int, rho: float) -> float:
+    """What the statistic exceeds in :data:`FALSE_ALARMS` of undisturbed series."""
+    noise = np.random.default_rng(count).standard_normal((_DRAWN, count))
+    noise[:, 1:] *= math.sqrt(1 - rho**2)
+    for place in range(1, count if rho else 1):
+        noise[:, place] += rho * noise[:, place - 1]
+    return float(np.quantile(_best(noise)[1], 1 - FALSE_ALARMS))
+
+
+def _measure(at_s: Series, logs: Series, split: int, rho: float, random: np.random.Generator) -> Change:
+    """When a change was and how large."""
+    sides = logs[:split], logs[split:]
+    drawn = [side[resample(len(side), block_length(rho, len(side)), random)] for side in sides]
+    before, after = (np.median(side, axis=1) for side in drawn)
+    count = min(map(len, sides))
+    log = float(np.median(sides[1]) - np.median(sides[0]))
+    factor = ratio(log, after - before, count, block_length(rho, count))
+    places, _ = _best(np.concatenate(drawn, axis=1))
+    low, high = map(float, np.quantile(at_s[places], (0.025, 0.975)))
+    value = float(at_s[split])
+    return Change(Interval(value, min(value, low), max(value, high)), factor)
+
+
+def _certain(factor: Interval) -> float:
+    """The least change that the interval of a factor includes, as a logarithm; negative where it includes none."""
+    return max(math.log(factor.low), -math.log(factor.high))
