@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import os
 import random
 import shutil
 import statistics
@@ -25,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from pneumo_edge._util import extras, files, records
+from pneumo_edge._util import cores, extras, files, records
 from pneumo_edge.errors import PneumoEdgeError
 from pneumo_edge.imaging import images
 from pneumo_edge.runtime.classifier import Classifier
@@ -39,10 +40,11 @@ _TARGET = "browser"
 _SMALL, _SEED = 300, 0
 #: Of those, how many are timed, in turns with Python.
 _TIMED = 60
-_THREADS = (1, 2)
+#: Threads of the page, as far as there are cores; it takes no more than these.
+_THREADS = (1, 2, 4)
 _WORKER = """async () => {
   const site = await (await fetch("models.json")).json();
-  const worker = new Worker("worker.js");
+  let worker;
   const ask = (kind, argument) => new Promise((resolve, reject) => {
     worker.onmessage = ({ data }) => ("result" in data ? resolve(data.result) : reject(new Error(data.error)));
     worker.onerror = reject;
@@ -51,6 +53,9 @@ _WORKER = """async () => {
   const bytes = (file) => Uint8Array.from(atob(file), (each) => each.charCodeAt(0)).buffer;
   // Also one that the page would refuse is measured.
   self.opened = (name, threads) => {
+    // A library takes the number of threads when it is loaded, once in a worker.
+    worker?.terminate();
+    worker = new Worker("worker.js");
     const model = { ...site.models.find((each) => each.name === name), bounds: { mean_difference: 1 } };
     return ask("open", { model, limits: site.limits, threads });
   };
@@ -100,7 +105,11 @@ class Visit:
 
 @dataclass(frozen=True)
 class Compared:
-    """The record: the browser, the pixels of the resized images beside Pillow's, each model, and visits."""
+    """The record: the browser, the pixels of the resized images beside Pillow's, each model, and visits.
+
+    ``cores`` are those that could be used, and ``load`` is the mean number of programs that wanted one in the minute
+    before; 0 and null where an earlier version did not note them.
+    """
 
     browser: str
     pixel_images: int
@@ -108,6 +117,8 @@ class Compared:
     equal_pixels: float
     measured: tuple[Measured, ...]
     visits: tuple[Visit, ...]
+    cores: int = 0
+    load: float | None = None
 
 
 def tables(found: Compared) -> str:
@@ -228,7 +239,8 @@ def _measure(page: Any, model: Path, threads: int, paths: Sequence[Path]) -> Mea
 
 
 def _compare(models: Sequence[str], data: Path, runtime: Path | None) -> Compared:
-    paths = _images(data)
+    paths, load = _images(data), os.getloadavg()[0]
+    threads = [each for each in _THREADS if each <= cores.available()]
     with tempfile.TemporaryDirectory() as place, _chromium() as browser:
         folder = Path(place)
         visits = tuple(_visit(browser, models, folder, runtime))
@@ -237,11 +249,14 @@ def _compare(models: Sequence[str], data: Path, runtime: Path | None) -> Compare
             page = browser.new_context().new_page()
             page.goto(url)
             page.wait_for_selector("body[data-ready]")
+            if not page.evaluate("self.crossOriginIsolated"):
+                raise PneumoEdgeError("the page is not isolated", "a page that may use threads", "Look at its headers")
             page.evaluate(_WORKER)
             measured = []
             for model in (Classifier(each).path for each in models):
-                measured += [_measure(page, model, threads, paths) for threads in _THREADS]
-                print(*measured[-len(_THREADS) :], sep="\n", file=sys.stderr, flush=True)
+                for number in threads:
+                    measured.append(_measure(page, model, number, paths))
+                    print(measured[-1], file=sys.stderr, flush=True)
             size = Classifier(models[-1]).spec.input
             apart = []
             for path in paths:
@@ -257,6 +272,8 @@ def _compare(models: Sequence[str], data: Path, runtime: Path | None) -> Compare
         float((pixels == 0).mean()),
         tuple(measured),
         visits,
+        cores.available(),
+        load,
     )
 
 

@@ -42,6 +42,6 @@ def web(
 
     with options.usage():
         build.check_target(out)
-    site = build.build(models or [bundled.DEFAULT], out, runtime)
+    site = build.build(models or [bundled.DEFAULT], out, runtime, options.warn_unverified)
     typer.echo(f"{site.folder}: {', '.join(site.models)}, {site.size / 1e6:.1f} MB")
     typer.echo(f"Serve it over https, or try it: python -m http.server --bind 127.0.0.1 --directory {site.folder}")

@@ -7,18 +7,19 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
 
 from pneumo_edge import __version__
 from pneumo_edge._util import files, records
-from pneumo_edge._util.assets import ASSETS
+from pneumo_edge._util.assets import ASSETS, page
 from pneumo_edge.errors import ArgumentError, ModelFileError
 from pneumo_edge.imaging import heatmap, images
 from pneumo_edge.runtime import engines
@@ -60,7 +61,12 @@ class Site:
     size: int
 
 
-def build(models: Sequence[str | os.PathLike[str]], out: Path, runtime: Path | None = None) -> Site:
+def build(
+    models: Sequence[str | os.PathLike[str]],
+    out: Path,
+    runtime: Path | None = None,
+    opened: Callable[[Classifier], None] = lambda _: None,
+) -> Site:
     """Build a site.
 
     The folder gets its name when it is complete. Any static web server can serve it. A site that was built there before
@@ -71,6 +77,7 @@ def build(models: Sequence[str | os.PathLike[str]], out: Path, runtime: Path | N
             with the first.
         out: The folder.
         runtime: A folder ``node_modules`` with the WebAssembly runtimes; by default npm fetches them.
+        opened: Called with each model when it is open.
 
     Raises:
         ArgumentError: ``out`` has other files, or two models have the same name.
@@ -82,6 +89,8 @@ def build(models: Sequence[str | os.PathLike[str]], out: Path, runtime: Path | N
     check_target(out)
     classifiers = [Classifier(model) for model in models]
     _check_names([classifier.path for classifier in classifiers])
+    for classifier in classifiers:
+        opened(classifier)
     entries = [_describe(classifier) for classifier in classifiers]
     modules = runtimes.find(runtime)
     with files.whole_folder(out) as folder:
@@ -129,12 +138,13 @@ def _describe(classifier: Classifier) -> dict[str, Any]:
         )
     return {
         "name": path.name,
-        "file": f"{_MODELS}/{path.name}",
+        "file": f"{_MODELS}/{quote(os.fsencode(path.name))}",
         "bytes": path.stat().st_size,
         "sha256": files.sha256(path),
         "runtime": row.name,
         "outputs": [PROBABILITY, *classifier.engine.other_shapes],
         "spec": json.loads(records.dumps(spec)),
+        "training": spec.data_remark,
         "bounds": {"mean_difference": MEAN_DIFFERENCE},
         "cases": _cases(classifier),
     }
@@ -169,8 +179,25 @@ def _write_page(folder: Path, entries: list[dict[str, Any]]) -> None:
         if path.suffix in (".js", ".css", ".svg"):
             shutil.copyfile(path, folder / path.name)
     policy = "; ".join(f"{name} {value}" for name, value in _POLICY.items())
-    page = Template((_PAGE / "index.html").read_text(encoding="utf-8")).substitute(policy=policy)
-    (folder / "index.html").write_text(page, encoding="utf-8")
+    head, before, after = (
+        (_PAGE / name).read_text(encoding="utf-8").rstrip() for name in ("head.html", "before.html", "after.html")
+    )
+    text = page(
+        title="pneumo-edge in the browser",
+        head=Template(head).substitute(policy=policy),
+        script="app.js",
+        where="in this browser",
+        without_script="",
+        before=before,
+        drop="inert",
+        accept=".jpg,.jpeg,.png,.dcm,.dicom,image/jpeg,image/png",
+        kinds="JPEG, PNG or uncompressed DICOM. The image stays in this page: it is not sent or stored.",
+        # The script replaces it, which browsers do not run from a file.
+        status="Loading ... This page works from a web server, not as a file that is opened.",
+        picture='<canvas id="picture" role="img" aria-label="The classified X-ray"></canvas>',
+        after=after,
+    )
+    (folder / "index.html").write_text(text, encoding="utf-8")
     _write_json(folder / _LIST, {
         "version": __version__,
         "limits": {

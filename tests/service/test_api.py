@@ -22,7 +22,7 @@ from pneumo_edge.cli import app
 from pneumo_edge.imaging import heatmap
 from pneumo_edge.service.explanation import explain
 
-_PAGE = ["/", "/style.css", "/script.js", "/icon.svg"]
+_PAGE = ["/", "/style.css", "/script.js", "/page.js", "/icon.svg"]
 
 
 def _encode(image: Image.Image, kind: str) -> bytes:

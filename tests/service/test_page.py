@@ -88,12 +88,15 @@ def test_a_label_that_is_not_to_be_taken_as_it_stands_is_remarked_on(open_page: 
     page = open_page()
     page.set_input_files("#file", x_ray)
     _wait_for_verdict(page)
-    for remark, words in (("uncertain", "Treat the label as a guess"), ("foreign", "Ignore the label")):
+    for remark, word, words in (
+        ("uncertain", "uncertain", "Treat the label as a guess"),
+        ("foreign", "out-of-distribution", "Ignore the label"),
+    ):
         page.route("**/predict?explain=true", partial(_answer_with, remark))
         page.set_input_files("#file", x_ray)
         page.wait_for_selector("#remark:not([hidden])")
         assert words in page.inner_text("#remark")
-        assert remark in page.inner_text("#status")
+        assert word in page.inner_text("#status")
         page.unroute("**/predict?explain=true")
 
 

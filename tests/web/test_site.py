@@ -17,6 +17,7 @@ from PIL import Image
 
 from pneumo_edge import Classifier
 from pneumo_edge.imaging import images
+from pneumo_edge.web import build
 from tests.web.serving import Server
 
 if TYPE_CHECKING:
@@ -205,6 +206,10 @@ def test_dicom_is_read_as_in_python(open_page: Open) -> None:
         assert "error" not in found, f"{kind}: {found}"
         difference = np.abs(_pixels(found["decoded"]) - expected)
         assert difference.max() <= 1, kind
+    # An element that states its kind, and one that does not, which the parser does not check.
+    broken = [_dicom_files()[kind][:-100] for kind in ("windowed", "no window")]
+    broken.append(_dicom_files()["sigmoid"].replace(b"SIGMOID", b"UNKNOWN"))
+    assert ["DICOM" in found["error"] for found in _ask(page, _MODELS[0], "pixels", broken)] == [True] * 3
 
 
 def _dicom_files() -> dict[str, bytes]:
@@ -275,6 +280,39 @@ def test_each_damaged_file_ends_in_one_sentence(open_page: Open) -> None:
         assert re.fullmatch(r"[A-Z][^\n]{10,200}\.", found["error"]), f"{kind}: {found['error']}"
 
 
+def test_several_files_at_a_time_are_refused(open_page: Open, tmp_path: Path) -> None:
+    page, path = open_page(), _png(tmp_path / "x-ray.png")
+    _shown(page, path)
+    page.evaluate("""() => {
+      const data = new DataTransfer();
+      for (const name of ["a.png", "b.png"]) data.items.add(new File(["x"], name));
+      document.dispatchEvent(new DragEvent("drop", { dataTransfer: data, cancelable: true }));
+    }""")
+    assert page.inner_text("#error") == "2 files were given. Give one X-ray at a time."
+    assert not page.is_visible("#result")
+
+
+def test_a_site_that_was_built_again_is_shown(
+    open_page: Open, tiny_models: Path, modules: Path, tmp_path: Path
+) -> None:
+    # The name of a file is no address as it is.
+    odd = shutil.copy(tiny_models / "tiny-fp32.onnx", tmp_path / "100%25 #1?.onnx")
+    folder = build.build([odd, tiny_models / "tiny-fp32.onnx"], tmp_path / "site", modules).folder
+    other = Server(folder)
+    page = open_page(url=other.url)
+    used = page.context.new_page()
+    used.goto(other.url)
+    used.wait_for_selector("body[data-ready='100%25 #1?.onnx']")
+    _shown(used, _png(tmp_path / "x-ray.png"))
+    build.build([tiny_models / "tiny-int8.tflite"], folder, modules)
+    page.reload()
+    page.wait_for_selector("body[data-ready='tiny-int8.tflite']")
+    used.wait_for_selector("#error:not([hidden])")
+    assert "newer version of this page" in used.inner_text("#error")
+    assert used.is_visible("#result")
+    other.stop()
+
+
 def test_an_error_replaces_the_answer_before(open_page: Open, tmp_path: Path) -> None:
     page, path, letter = open_page(), _png(tmp_path / "x-ray.png"), tmp_path / "letter.txt"
     letter.write_text("no X-ray")
@@ -295,6 +333,21 @@ def test_it_works_without_the_server_after_the_first_visit(
     page.reload()
     page.wait_for_selector("body[data-ready]")
     assert _shown(page, path) == Classifier(tiny_models / _MODELS[0]).predict(path).label
+
+
+def test_a_model_that_was_not_used_before_needs_the_server(browser: Browser, server: Server) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(server.url)
+    page.wait_for_selector("body[data-ready]")
+    server.stop()
+    page.get_by_label("Model").select_option(label="tiny-fp32.onnx")
+    page.wait_for_selector("#error:not([hidden])")
+    assert page.inner_text("#error").startswith("The model file tiny-fp32.onnx is not kept in this browser yet.")
+    page.get_by_label("Model").select_option(label="tiny-int8.tflite")
+    page.wait_for_selector("body[data-ready='tiny-int8.tflite']")
+    assert not page.is_visible("#error")
+    context.close()
 
 
 def test_another_model_can_be_chosen(open_page: Open, tmp_path: Path) -> None:

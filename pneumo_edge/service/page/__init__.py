@@ -8,16 +8,17 @@ from pathlib import Path
 from string import Template
 
 from pneumo_edge import __version__
-from pneumo_edge._util.assets import ASSETS
+from pneumo_edge._util.assets import ASSETS, page
 from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.service import openapi
 from pneumo_edge.service.limits import Limits
 
 _HERE = Path(__file__).parent
+#: Files of the page that are sent as they are, by their URL paths.
 _FILES = {
-    "/": (_HERE / "page.html", "text/html"),
     "/style.css": (ASSETS / "style.css", "text/css"),
     "/script.js": (_HERE / "script.js", "text/javascript"),
+    "/page.js": (ASSETS / "page.js", "text/javascript"),
     "/icon.svg": (ASSETS / "icon.svg", "image/svg+xml"),
 }
 
@@ -37,18 +38,29 @@ def render(classifier: Classifier, limits: Limits, needs_token: bool = False) ->
         "model": spec.name,
         "engine": f"{engine.name} {engine.version}",
         "positive": spec.decision.positive_class or "",
-        "explained": spec.decision.positive_class or "the class that is shown",
-        "training": f"{spec.data_use} "
-        f"{'X-rays' if spec.data.real else 'PHANTOM images, not X-rays; do not use it on patients'}",
+        "training": spec.data_remark,
         "version": __version__,
-        "accept": ",".join([*openapi.MEDIA_TYPES[:-1], ".dcm", ".dicom"]),
         "body": str(limits.body),
         "token": "" if needs_token else "hidden",
     }
     escaped = {name: html.escape(text) for name, text in facts.items()}
-    rendered = {}
-    for path, (source, media_type) in _FILES.items():
-        text = source.read_text(encoding="utf-8")
-        content = Template(text).substitute(escaped) if media_type == "text/html" else text
-        rendered[path] = File(content.encode(), media_type)
-    return rendered
+    before, after = (
+        Template((_HERE / name).read_text(encoding="utf-8")).substitute(escaped)
+        for name in ("before.html", "after.html")
+    )
+    text = page(
+        title="pneumo-edge",
+        head="",
+        script="script.js",
+        where="on this device",
+        without_script="The service itself does not; see openapi.json.",
+        before=before,
+        drop="",
+        accept=",".join([*openapi.MEDIA_TYPES[:-1], ".dcm", ".dicom"]),
+        kinds="JPEG, PNG or DICOM. It is only held in memory, and never stored.",
+        status="",
+        picture='<img id="picture" alt="The classified X-ray">',
+        after=after,
+    )
+    files = {path: File(source.read_bytes(), media_type) for path, (source, media_type) in _FILES.items()}
+    return {"/": File(text.encode(), "text/html"), **files}

@@ -24,12 +24,12 @@ export async function open({ model, limits, threads = threadsHere(), gpu = false
   const begun = performance.now();
   opened = undefined;
   const bytes = await fetchModel(model);
-  const engine = await openRuntime(model, bytes, shapeOf(model.spec.input), { threads, gpu });
+  const engine = await openEngine(model, bytes, { threads, gpu });
   const candidate = { model, limits, engine };
   const difference = await compare(candidate);
   if (!(difference <= model.bounds.mean_difference)) {
     throw new Error(
-      `${engine.name} gives other answers than Python in this browser: the probability differs by ${difference.toFixed(3)} ` +
+      `${engine.name} gives other answers than Python in this browser: the probability differs by ${difference.toPrecision(2)} ` +
       `on average, and at most ${model.bounds.mean_difference} is allowed. ` +
       (gpu ? "The processor is used instead." : "Use another browser, or pneumo-edge serve."),
     );
@@ -38,13 +38,27 @@ export async function open({ model, limits, threads = threadsHere(), gpu = false
   return { runtime: engine.name, difference, milliseconds: performance.now() - begun };
 }
 
+async function openEngine(model, bytes, how) {
+  try {
+    return await openRuntime(model, bytes, shapeOf(model.spec.input), how);
+  } catch (error) {
+    if (how.gpu) throw error;
+    const reason = String(error?.message ?? error).split("\n")[0];
+    throw new Error(
+      `The runtime of ${model.name} cannot be loaded, or does not run it (${reason}). Connect to the network, or use another browser.`,
+    );
+  }
+}
+
 async function fetchModel(model) {
-  const response = await fetch(model.file);
-  if (!response.ok) throw new Error(`The model file ${model.file} cannot be loaded (HTTP ${response.status}).`);
+  const response = await fetch(model.file).catch(() => {
+    throw new Error(`The model file ${model.name} is not kept in this browser yet. Connect to the network to load it.`);
+  });
+  if (!response.ok) throw new Error(`The model file ${model.name} cannot be loaded (HTTP ${response.status}). Reload the page.`);
   const bytes = new Uint8Array(await response.arrayBuffer());
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   const hex = Array.from(digest, (value) => value.toString(16).padStart(2, "0")).join("");
-  if (hex !== model.sha256) throw new Error(`The model file ${model.file} is damaged. Build the site again.`);
+  if (hex !== model.sha256) throw new Error(`The model file ${model.name} is damaged. Reload the page; if it stays so, build the site again.`);
   return bytes;
 }
 

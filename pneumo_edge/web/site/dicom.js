@@ -8,6 +8,7 @@ const AGAIN = "Copy it again from its source.";
 const ELSEWHERE = "Export it as an 8-bit greyscale PNG or JPEG, or use pneumo-edge serve, which reads it.";
 const IMPLICIT = "1.2.840.10008.1.2", EXPLICIT = "1.2.840.10008.1.2.1";
 const PIXELS = "x7fe00010";
+const FUNCTIONS = ["LINEAR", "LINEAR_EXACT", "SIGMOID"];
 // Fewer of the 256 shades than these show nothing.
 const LEAST_SHADES = 32;
 
@@ -22,15 +23,16 @@ const LEAST_SHADES = 32;
 export async function readDicom(bytes, checkSize) {
   // An older kind of script, which leaves its name behind.
   if (!self.dicomParser) self.importScripts(new URL("runtime/dicom/dicom-parser.js", self.location.href).href);
-  let data;
   try {
-    data = self.dicomParser.parseDicom(bytes);
-  } catch {
+    const data = self.dicomParser.parseDicom(bytes);
+    const header = readHeader(data);
+    checkSize(header.width, header.height);
+    return { pixels: shades(header, stored(bytes, data, header)), width: header.width, height: header.height };
+  } catch (error) {
+    if (error instanceof ImageError) throw error;
+    // dicom-parser throws text where an element is shorter than its kind.
     throw new ImageError(`The DICOM file is truncated or corrupt. ${AGAIN}`);
   }
-  const header = readHeader(data);
-  checkSize(header.width, header.height);
-  return { pixels: shades(header, stored(bytes, data, header)), width: header.width, height: header.height };
 }
 
 function readHeader(data) {
@@ -70,7 +72,9 @@ function readHeader(data) {
 function stored(bytes, data, { width, height, allocated, bits, high }) {
   const element = data.elements[PIXELS];
   const size = width * height * (allocated / 8);
-  if (!element || element.hadUndefinedLength || element.length < size) {
+  // dicom-parser does not check the length of an element without a kind (implicit VR).
+  const isWhole = element && element.length >= size && element.dataOffset + size <= bytes.length;
+  if (!isWhole || element.hadUndefinedLength) {
     throw new ImageError(`The pixels of the DICOM file are missing, truncated or compressed. ${AGAIN}`);
   }
   const raw = bytes.slice(element.dataOffset, element.dataOffset + size);
@@ -113,7 +117,7 @@ function windowOf({ centre, windowWidth, windowFunction, slope, intercept, bits,
     const [low, high] = rangeOf(shown, bits, isSigned).map((end) => end * slope + intercept).sort((a, b) => a - b);
     return (value) => clip((value - low) / (high - low));
   }
-  if (!(windowWidth >= (windowFunction === "LINEAR" ? 1 : 1e-9))) {
+  if (!FUNCTIONS.includes(windowFunction) || !(windowWidth >= (windowFunction === "LINEAR" ? 1 : 1e-9))) {
     throw new ImageError(`The window of the DICOM file cannot be applied. ${ELSEWHERE}`);
   }
   if (windowFunction === "SIGMOID") return (value) => 1 / (1 + Math.exp((-4 * (value - centre)) / windowWidth));
