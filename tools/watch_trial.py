@@ -1,14 +1,19 @@
 """Drops many files into a folder that is watched, kills the watch, and counts the verdicts of each file.
 
-Four writers drop noise images: some in pieces, some renamed to their place, some closed after each piece.
-``make watch-trial`` runs this module in the repository's root and writes ``results/watch/trial.json``. It also measures
-what the watch adds to :meth:`pneumo_edge.Classifier.predict`, from closing a file to the line of its verdict.
+``make watch-trial`` runs this module in the repository's root and writes ``results/watch/trial.json``. Its parts can be
+run one by one, such as ``make watch-trial OPTIONS="memory --files 100000"``; the others stay as they are in the record.
+
+- trial: four writers drop noise images, some in pieces, some renamed to their place, some closed after each piece.
+- latency: what the watch adds to ``Classifier.predict``, from closing a file to the line of its verdict, on a machine
+  that does nothing else.
+- memory: the memory of one watch over many files, which are links to a few, lie there at once, and stay.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import random
 import re
@@ -20,7 +25,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +39,8 @@ _WRITERS = 4
 _PIECE = 4096
 #: Files whose latency is measured, and seconds between two of them.
 _LATENCY_FILES, _BETWEEN = 200, 0.05
+#: Verdicts between two looks at the memory, and files of a folder.
+_STEP, _IN_A_FOLDER = 10_000, 1_000
 
 
 class Writer:
@@ -95,12 +102,13 @@ class Writer:
 class _Watched:
     """A watch on a folder."""
 
-    def __init__(self, folder: Path, model: str) -> None:
+    def __init__(self, folder: Path, model: str, moves: bool = True) -> None:
         self.inbox, self.done, self.out = folder / "inbox", folder / "done", folder / "results.jsonl"
         self.inbox.mkdir()
         self._log = folder / "log.txt"
         self._command = [sys.executable, "-m", "pneumo_edge", "watch", str(self.inbox), "--out", str(self.out)]
-        self._command += ["--move", str(self.done), "--model", model]
+        self._command += [*(["--move", str(self.done)] if moves else []), "--model", model]
+        self._counted = self._lines = 0
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -113,16 +121,21 @@ class _Watched:
         self._process.send_signal(number)
         self._process.wait()
 
-    @property
-    def memory(self) -> int:
-        """Resident memory in bytes."""
+    def memory(self, kind: str = "VmRSS") -> int:
+        """Resident memory in bytes; with ``VmHWM`` the most that it was."""
         assert self._process
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self._process.pid}/status").read_text())
+        found = re.search(rf"{kind}:\s+(\d+) kB", Path(f"/proc/{self._process.pid}/status").read_text())
         return int(found[1]) * 1024 if found else 0
 
     def count(self) -> int:
         """Verdicts so far."""
-        return self.out.read_bytes().count(b"\n") if self.out.exists() else 0
+        if self.out.exists():
+            with self.out.open("rb") as stream:
+                stream.seek(self._counted)
+                whole, end, _ = stream.read().rpartition(b"\n")
+            self._counted += len(whole) + len(end)
+            self._lines += whole.count(b"\n") + len(end)
+        return self._lines
 
     def wait_for(self, count: int) -> None:
         while self.count() < count:
@@ -153,7 +166,7 @@ def trial(folder: Path, sources: Sequence[Path], number: int, kills: int, model:
     memory: list[tuple[int, int]] = []
     for kill in range(kills):
         watched.wait_for(int(total * (kill + 0.5) / kills))
-        memory.append((watched.count(), watched.memory))
+        memory.append((watched.count(), watched.memory()))
         time.sleep(chance.uniform(0, 0.1))
         watched.end(signal.SIGKILL)
         watched.start()
@@ -161,7 +174,7 @@ def trial(folder: Path, sources: Sequence[Path], number: int, kills: int, model:
     watched.wait_for(total)
     for thread in threads:
         thread.join()
-    memory.append((watched.count(), watched.memory))
+    memory.append((watched.count(), watched.memory()))
     time.sleep(2)
     watched.end(signal.SIGTERM)
     counted = Counter(json.loads(line)["source"] for line in watched.out.read_text().splitlines())
@@ -216,6 +229,39 @@ def latency(folder: Path, sources: Sequence[Path], model: str) -> dict[str, floa
     }
 
 
+def memory(folder: Path, sources: Sequence[Path], number: int, model: str) -> dict[str, object]:
+    """The memory of a watch over many files.
+
+    Args:
+        folder: An empty folder, on the file system of the sources.
+        sources: Images to make links to.
+        number: How many files.
+        model: The model.
+    """
+    watched, began = _Watched(folder, model, moves=False), time.monotonic()
+    for place in range(number):
+        source = sources[place % len(sources)]
+        path = watched.inbox / f"{place // _IN_A_FOLDER:04}" / f"{place:07}{source.suffix}"
+        path.parent.mkdir(exist_ok=True)
+        os.link(source, path)
+    found = []
+    for count in [*range(_STEP, number, _STEP), number]:
+        watched.wait_for(count)
+        found.append((watched.count(), watched.memory()))
+        print(*found[-1], file=sys.stderr, flush=True)
+    most = watched.memory("VmHWM")
+    watched.end(signal.SIGTERM)
+    counted = Counter(json.loads(line)["source"] for line in watched.out.open())
+    return {
+        "files": number,
+        "seconds": round(time.monotonic() - began, 1),
+        "missing": number - len(counted),
+        "more_than_once": sum(count > 1 for count in counted.values()),
+        "memory_bytes_by_verdicts": found,
+        "most_memory_bytes": most,
+    }
+
+
 def make_sources(folder: Path, number: int = 16) -> list[Path]:
     """Draw images of noise, JPEG and PNG."""
     for place in range(number):
@@ -225,28 +271,37 @@ def make_sources(folder: Path, number: int = 16) -> list[Path]:
 
 
 def main() -> None:
-    """Run the trial and write its results."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run parts of the trial and write their results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", help="latency, trial, memory; by default the first two")
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--model", default="mobilenetv2")
     parser.add_argument("--out", type=Path, default=_RESULTS)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        folders = [Path(place, name) for name in ("images", "latency", "trial")]
-        for folder in folders:
-            folder.mkdir()
-        sources = make_sources(folders[0])
-        found = {
-            "version": __version__,
-            "machine": f"{platform.machine()}, {platform.system()}",
-            "model": given.model,
-            "latency": latency(folders[1], sources, given.model),
-            "trial": trial(folders[2], sources, given.files, given.kills, given.model),
+        (Path(place) / "images").mkdir()
+        sources = make_sources(Path(place) / "images")
+        parts: dict[str, Callable[[Path], object]] = {
+            "latency": lambda folder: latency(folder, sources, given.model),
+            "trial": lambda folder: trial(folder, sources, given.files, given.kills, given.model),
+            "memory": lambda folder: memory(folder, sources, given.files, given.model),
         }
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        files.write_text(given.out, json.dumps(found, indent=2) + "\n")
-        shutil.rmtree(folders[2])
+        if unknown := set(given.parts) - parts.keys():
+            parser.error(f"{min(unknown)!r} is not one of {', '.join(parts)}")
+        found = json.loads(given.out.read_bytes()) if given.out.exists() else {}
+        for name in given.parts or ("latency", "trial"):
+            folder = Path(place, name)
+            folder.mkdir()
+            found[name] = parts[name](folder)
+            shutil.rmtree(folder)
+            found |= {
+                "version": __version__,
+                "machine": f"{platform.machine()}, {platform.system()}",
+                "model": given.model,
+            }
+            given.out.parent.mkdir(parents=True, exist_ok=True)
+            files.write_text(given.out, json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import signal
 import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pneumo_edge import bundled
-from pneumo_edge._util import extras
+from pneumo_edge._util import extras, outputs
 from pneumo_edge.cli import options
 from pneumo_edge.imaging import images
 
 if TYPE_CHECKING:
     from pneumo_edge.runtime.identity import PredictorIdentity
-    from pneumo_edge.service.watch.results import Results
+    from pneumo_edge.service.watch.results import Results, Verdict
 
 _LINES = ".jsonl"
 
@@ -34,7 +37,7 @@ def watch(
             help="Where verdicts are written: a .jsonl file that grows, or a folder for Parquet files by day.",
         ),
     ],
-    model: Annotated[str, typer.Option(help=options.MODEL_HELP)] = bundled.DEFAULT,
+    model: options.Model = bundled.DEFAULT,
     engine: options.Engine = None,
     threads: options.Threads = 1,
     move: Annotated[
@@ -48,7 +51,7 @@ def watch(
         str | None,
         typer.Option(
             help="Run this program for each verdict, which it reads as a line of JSON. If it ends with another exit "
-            "code than 0, it gets the verdict again."
+            "code than 0, or not within a minute, it gets the verdict again."
         ),
     ] = None,
     heartbeat: Annotated[
@@ -83,12 +86,8 @@ def watch(
             help="A file that cannot be read has failed after this time without a change.",
         ),
     ] = "30s",  # type: ignore[assignment]
-    max_body: Annotated[
-        float, typer.Option(parser=options.quantity(options.SIZES), metavar="SIZE", help="Largest file, such as 20MB.")
-    ] = "50MB",  # type: ignore[assignment]
-    max_pixels: Annotated[
-        int, typer.Option(min=1, max=images.MAX_PIXELS, help="Most pixels of an image; checked before decoding.")
-    ] = images.MAX_PIXELS,
+    max_body: options.MaxBody = options.MAX_BODY,
+    max_pixels: Annotated[int, options.max_pixels(images.MAX_PIXELS)] = images.MAX_PIXELS,
 ) -> None:
     """Classify the images that arrive in a folder, each once.
 
@@ -110,21 +109,27 @@ def watch(
 
     inbox = inbox.resolve()
     # Of the folders, what is inside the folder that is watched is not looked at.
-    out, move, failed = (each and each.resolve() for each in (out, move, failed))  # type: ignore[assignment]
-    for option, folder in (("--move", move), ("--failed", failed)):
+    out = out.resolve()
+    move, failed, heartbeat, metrics = (each and each.resolve() for each in (move, failed, heartbeat, metrics))
+    for option, folder in (("--out", out), ("--move", move), ("--failed", failed)):
         if folder in (inbox, *inbox.parents):
             raise typer.BadParameter(f"{folder} contains the folder that is watched", param_hint=option)
+    for option, folder in (("--move", move), ("--failed", failed)):
+        if folder:
+            with options.usage(option):
+                outputs.check_folder(folder)
     arguments = _arguments(command)
     classifier = Classifier(model, engine=engine, threads=threads, max_pixels=max_pixels)
     options.warn_phantom(classifier)
     options.warn_unverified(classifier)
     predictor = PredictorIdentity.of(classifier)
     results, ledger = _results(out, predictor)
+    _check_files({"--out": out, "--heartbeat": heartbeat, "--metrics": metrics}, ledger)
     seconds = options.TIMES["s"]
     setup = Setup(
         inbox,
         ledger,
-        frozenset(each.resolve() for each in (out, ledger, heartbeat, metrics) if each),
+        frozenset(each for each in (out, ledger, heartbeat, metrics) if each),
         move,
         failed,
         arguments,
@@ -140,10 +145,29 @@ def watch(
 
 
 def _arguments(command: str | None) -> tuple[str, ...]:
+    if command is None:
+        return ()
     try:
-        return tuple(shlex.split(command or ""))
+        arguments = shlex.split(command)
     except ValueError as error:
         raise typer.BadParameter(f"{command!r} is not a command ({error})", param_hint="--command") from error
+    if not arguments or not shutil.which(arguments[0]):
+        program = repr(arguments[0]) if arguments else "an empty text"
+        raise typer.BadParameter(f"{program} is not a program that this user can run", param_hint="--command")
+    return tuple(arguments)
+
+
+def _check_files(written: Mapping[str, Path | None], ledger: Path) -> None:
+    """Refuse options that would write the same file, or a file in the place of a folder."""
+    taken = {ledger: "the ledger"}
+    for option, path in written.items():
+        if path is None:
+            continue
+        if path in taken:
+            raise typer.BadParameter(f"{path} is also the file of {taken[path]}", param_hint=option)
+        taken[path] = option
+        if option != "--out":
+            options.check_out(path, [], option)
 
 
 def _results(out: Path, predictor: PredictorIdentity) -> tuple[Results, Path]:
@@ -159,7 +183,18 @@ def _results(out: Path, predictor: PredictorIdentity) -> tuple[Results, Path]:
     return Parts(out, partial(_write_part, predictor)), out / "_ledger"
 
 
-def _write_part(predictor: PredictorIdentity, verdicts: object, path: Path) -> None:
+def _write_part(predictor: PredictorIdentity, verdicts: Sequence[Verdict], path: Path) -> None:
     from pneumo_edge.cli import predictions
 
-    predictions.write(verdicts, predictor, path)  # type: ignore[arg-type]
+    first = verdicts[0]
+    if first["model_sha256"] != predictor.sha256:
+        names = next((tuple(each["probabilities"]) for each in verdicts if "error" not in each), ())
+        predictor = replace(
+            predictor,
+            model=first["model"],
+            sha256=first["model_sha256"],
+            engine=first["engine"],
+            version="",
+            class_names=names,
+        )
+    predictions.write(verdicts, predictor, path)

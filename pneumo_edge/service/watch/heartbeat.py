@@ -35,8 +35,7 @@ class Heartbeat:
         self._file, self._metrics_file = file, metrics
         self._told_at = -SECONDS
         self.waiting = self.classified = self.failed = 0
-        #: Why the watch is paused; "" while it is not.
-        self.problem = ""
+        self._problems: dict[str, str] = {}
         self._metrics: Metrics | None = None
         if metrics:
             from pneumo_edge.service.metrics import Metrics
@@ -47,6 +46,26 @@ class Heartbeat:
                 ("watch_paused", "1 while something keeps the watch from its work."): lambda: float(bool(self.problem)),
             }
             self._metrics = Metrics(predictor, gauges)
+
+    @property
+    def problem(self) -> str:
+        """What keeps the watch from its work; "" while nothing does."""
+        return "; ".join(self._problems.values())
+
+    def hinder(self, what: str, problem: str) -> bool:
+        """Note what keeps a part of the watch from its work.
+
+        Args:
+            what: The part.
+            problem: What keeps it; "" where nothing does any longer.
+
+        Returns:
+            Whether it was not so before.
+        """
+        before = self._problems.pop(what, "")
+        if problem:
+            self._problems[what] = problem
+        return problem != before
 
     def count(self, verdict: Mapping[str, Any]) -> None:
         """Count a file by its verdict."""

@@ -7,6 +7,7 @@ and then. Only the oldest of the files that wait are kept in memory, so that mem
 from __future__ import annotations
 
 import contextlib
+import errno
 import heapq
 import os
 import stat
@@ -37,6 +38,8 @@ class Waiting:
         closed: Whether an event told that a program closed it, or moved it here.
         ready_at: When it is looked at, by the monotonic clock in seconds.
         tries: How often it was looked at in vain.
+        found: Size and times when it was looked at last.
+        since: Since when these are so, by the monotonic clock in seconds.
     """
 
     path: Path
@@ -44,6 +47,15 @@ class Waiting:
     closed: bool = False
     ready_at: float = 0.0
     tries: int = 0
+    found: tuple[int, int, int] | None = None
+    since: float = 0.0
+
+    def unchanged(self, status: os.stat_result) -> float:
+        """Seconds since the file was first found to be as it is now: the times of a file are of any clock."""
+        found = status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        if found != self.found:
+            self.found, self.since = found, time.monotonic()
+        return time.monotonic() - self.since
 
 
 class Inbox:
@@ -54,6 +66,10 @@ class Inbox:
         leave_out: Folders and files that are not looked at.
         poll: List the folder this often, in seconds, and use no events; None to use events.
         is_known: Whether nothing is left to do with a file.
+        tell: Called with each line for a person.
+
+    Raises:
+        OSError: The folder cannot be read.
     """
 
     def __init__(
@@ -62,8 +78,12 @@ class Inbox:
         leave_out: frozenset[Path],
         poll: float | None,
         is_known: Callable[[Path, os.stat_result], bool],
+        tell: Callable[[str], None],
     ) -> None:
         self._root, self._leave_out, self._poll, self._is_known = root, leave_out, poll, is_known
+        self._identity = _identity(root)
+        self._tell_person = tell
+        self._unreadable: set[Path] = set()
         self._waiting: dict[Path, Waiting] = {}
         self._events: SimpleQueue[tuple[Path, bool]] = SimpleQueue()
         self._listing: Iterator[Path] | None = self._list()
@@ -111,7 +131,12 @@ class Inbox:
 
         Returns:
             The file, which no longer waits; None after the time.
+
+        Raises:
+            OSError: The folder cannot be read, or another one is in its place, of which there are no events.
         """
+        if _identity(self._root) != self._identity:
+            raise OSError(errno.ESTALE, "another folder is in its place", os.fspath(self._root))
         until = time.monotonic() + seconds
         while True:
             self._take_events()
@@ -202,10 +227,18 @@ class Inbox:
             folder = pending.pop()
             try:
                 listing = os.scandir(folder)
-            except OSError:
+            except FileNotFoundError:
                 if folder == self._root:
                     raise
                 continue
+            except OSError as error:
+                if folder == self._root:
+                    raise
+                if folder not in self._unreadable:
+                    self._unreadable.add(folder)
+                    self._tell_person(f"error: {folder} cannot be read ({error.strerror}); what is in it waits")
+                continue
+            self._unreadable.discard(folder)
             with listing:
                 for entry in listing:
                     path = folder / entry.name
@@ -214,6 +247,11 @@ class Inbox:
                             pending.append(path)
                     elif path not in self._waiting:
                         yield path
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def _age(waiting: Waiting) -> tuple[int, bytes]:

@@ -35,6 +35,8 @@ CREATE TABLE files (
 CREATE INDEX by_state ON files (state, id) WHERE state != 'done';
 """
 _FULL = ("full", "disk I/O error")
+#: The range of SQLite's integers.
+_LEAST_NS, _MOST_NS = -(2**63), 2**63 - 1
 
 
 class State(StrEnum):
@@ -69,7 +71,8 @@ class File:
     @classmethod
     def of(cls, path: Path, status: os.stat_result) -> File:
         """The file at a path, from its status."""
-        return cls(path, status.st_size, status.st_mtime_ns)
+        # File systems keep times that the database cannot, such as those of the year 2400.
+        return cls(path, status.st_size, min(max(status.st_mtime_ns, _LEAST_NS), _MOST_NS))
 
     @property
     def key(self) -> tuple[bytes, int, int]:
@@ -188,14 +191,14 @@ class Ledger:
         else:
             self._change("UPDATE files SET state = 'done', line = NULL, target = NULL WHERE id = ?", (entry.number,))
 
-    def entries(self, state: State, most: int) -> list[Entry]:
-        """The first files in a state, by their numbers."""
+    def entries(self, state: State, most: int, after: int = 0) -> list[Entry]:
+        """The first files in a state, by their numbers, of those with a larger number than ``after``."""
         query = (
             "SELECT id, path, size, modified_ns, failed, line, place, target FROM files "
-            "WHERE state = ? AND state != 'done' ORDER BY id LIMIT ?"
+            "WHERE state = ? AND state != 'done' AND id > ? ORDER BY id LIMIT ?"
         )
         with self._naming():
-            rows = self._database.execute(query, (state, most)).fetchall()
+            rows = self._database.execute(query, (state, after, most)).fetchall()
         return [
             Entry(
                 number,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,8 +17,8 @@ from pneumo_edge.service.watch.ledger import Entry
 
 #: A verdict: what ``Prediction.to_dict`` gives or an error, with what identifies the file.
 Verdict = Mapping[str, Any]
-#: Writes verdicts into a file of the kind of its ending.
-WritePart = Callable[[Iterable[Verdict], Path], None]
+#: Writes verdicts of one model into a file of the kind of its ending.
+WritePart = Callable[[Sequence[Verdict], Path], None]
 
 #: Verdicts of one Parquet file, and how long they wait for it, in seconds.
 PART_ROWS, PART_SECONDS = 1_000, 60.0
@@ -120,13 +120,14 @@ class Parts:
         return at_end or len(entries) >= PART_ROWS or time.monotonic() - self._waits_since >= PART_SECONDS
 
     def write(self, entries: Sequence[Entry]) -> int:
-        """Write a file of the verdicts that are of the day of the first; see :class:`Results`."""
+        """Write a file of the verdicts that are of the day and the model of the first; see :class:`Results`."""
         self._waits_since = None
         verdicts = [json.loads(entry.line) for entry in entries]
-        days = [verdict["classified_at"][:10] for verdict in verdicts]
-        count = next((place for place, day in enumerate(days) if day != days[0]), len(days))
+        # A watch that was killed may have had another model.
+        kinds = [(verdict["classified_at"][:10], verdict["model_sha256"]) for verdict in verdicts]
+        count = next((place for place, kind in enumerate(kinds) if kind != kinds[0]), len(kinds))
         # If the process ends before the ledger knows of it, the same name is written again, with all that it had.
-        path = self._folder / f"day={days[0]}" / f"verdicts-{entries[0].number:012}.parquet"
+        path = self._folder / f"day={kinds[0][0]}" / f"verdicts-{entries[0].number:012}.parquet"
         self._write_part(verdicts[:count], path)
         with files.naming(path):
             descriptor = os.open(path, os.O_RDONLY)

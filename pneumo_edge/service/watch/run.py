@@ -12,20 +12,20 @@ import stat
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pneumo_edge._util import jobs, memory
+from pneumo_edge._util import jobs, locks, memory
 from pneumo_edge._util.records import encodable
-from pneumo_edge.errors import CrashError, ImageError, ImageTooLargeError, printable
+from pneumo_edge.errors import BusyError, CrashError, ImageError, ImageTooLargeError, printable
 from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.runtime.identity import PredictorIdentity
 from pneumo_edge.service.limits import Limits
 from pneumo_edge.service.watch import moving
-from pneumo_edge.service.watch.heartbeat import Heartbeat, notify
+from pneumo_edge.service.watch.heartbeat import SECONDS, Heartbeat, notify
 from pneumo_edge.service.watch.inbox import Inbox, Waiting
 from pneumo_edge.service.watch.ledger import Entry, File, Ledger, State
 from pneumo_edge.service.watch.results import Results
@@ -44,6 +44,8 @@ _WRITING, _DAMAGED, _STUCK = (0.05, 1.0), (0.2, 5.0), 30.0
 _COMMAND_SECONDS, _COMMAND_PAUSE = 60.0, (1.0, 60.0)
 #: Files that are moved, or told to the command, between two looks at the folder.
 _AT_ONCE = 100
+#: What may be hindered, each by itself.
+_PAUSED, _COMMAND, _MOVING = "watch", "command", "moving"
 
 #: Called with each line for a person.
 Tell = Callable[[str], None]
@@ -62,7 +64,7 @@ class Setup:
         command: A program with its arguments that gets each verdict as a line of JSON; empty for none.
         poll: List the folder this often, in seconds, instead of using events; None for events.
         settle: Where the system does not tell whether a file is being written, it is whole after this many seconds
-            without a change.
+            without a change; they begin when the watch first sees it.
         patience: A file that cannot be read has failed after this many seconds without a change.
         limits: Limits on the bytes and pixels of an image.
     """
@@ -95,7 +97,7 @@ def run(
         stop: Set to end it.
 
     Raises:
-        BusyError: Another process writes the same results.
+        BusyError: Another process writes the same results, or moves files out of the same folder.
         ResultsError: The ledger is of another version.
         ModelFileError: The engine cannot run the model.
     """
@@ -106,15 +108,14 @@ def run(
     with jobs.alone(setup.ledger, "watch", jobs.SAME_COMMAND):
         while not stop.is_set():
             try:
-                watch = _Watch(setup, classifier, results, heartbeat, tell)
+                watch = _Watch(setup, classifier, results, heartbeat, tell, stop)
                 with contextlib.closing(watch):
-                    watch.work(stop)
+                    watch.work()
             except OSError as error:
                 what = f" ({os.fsdecode(error.filename)})" if error.filename else ""
-                heartbeat.problem = f"{error.strerror or error}{what}"
-                tell(
-                    f"error: {heartbeat.problem}; nothing is lost, and the watch tries again every {_PAUSE_SECONDS:g} s"
-                )
+                problem = f"{error.strerror or error}{what}"
+                if heartbeat.hinder(_PAUSED, problem):
+                    tell(f"error: {problem}; nothing is lost, and the watch tries again every {_PAUSE_SECONDS:g} s")
                 heartbeat.tell(now=True)
                 stop.wait(_PAUSE_SECONDS)
     notify("STOPPING=1")
@@ -124,32 +125,42 @@ class _Watch:
     """The watch between two pauses."""
 
     def __init__(
-        self, setup: Setup, classifier: Classifier, results: Results, heartbeat: Heartbeat, tell: Tell
+        self,
+        setup: Setup,
+        classifier: Classifier,
+        results: Results,
+        heartbeat: Heartbeat,
+        tell: Tell,
+        stop: threading.Event,
     ) -> None:
         self._setup, self._classifier, self._results, self._tell = setup, classifier, results, tell
-        self._heartbeat = heartbeat
+        self._heartbeat, self._stop = heartbeat, stop
         self._predictor = PredictorIdentity.of(classifier)
-        self._ledger = Ledger(setup.ledger)
         folders = [each for each in (setup.done, setup.failed) if each]
-        self._inbox = Inbox(setup.inbox, setup.keep_out | {*folders}, setup.poll, self._is_known)
+        with contextlib.ExitStack() as stack:
+            if folders:
+                stack.enter_context(_alone_in(setup.inbox))
+            self._ledger = stack.enter_context(contextlib.closing(Ledger(setup.ledger)))
+            self._inbox = Inbox(setup.inbox, setup.keep_out | {*folders}, setup.poll, self._is_known, tell)
+            stack.callback(self._inbox.stop)
+            self._opened = stack.pop_all()
         self._stuck_until = self._mute_until = 0.0
-        self._deaf = 0
+        self._deaf = self._moved_to = 0
+        self._stuck = ""
 
     def close(self) -> None:
         """Stop listening, and close the ledger."""
-        self._inbox.stop()
-        self._ledger.close()
+        self._opened.close()
 
-    def work(self, stop: threading.Event) -> None:
-        """Watch until ``stop`` is set."""
+    def work(self) -> None:
+        """Watch until it is told to stop."""
         self._complete(at_end=True)
         if reason := self._inbox.start():
             self._tell(f"note: the system gives no events ({reason}); the folder is listed every second")
-        if self._heartbeat.problem:
-            self._heartbeat.problem = ""
+        if self._heartbeat.hinder(_PAUSED, ""):
             self._tell("note: the watch resumes")
         notify("READY=1")
-        while not stop.is_set():
+        while not self._stop.is_set():
             self._heartbeat.waiting = self._inbox.number
             self._heartbeat.tell()
             waiting = self._inbox.next(_TURN_SECONDS, _LIST_SECONDS)
@@ -187,7 +198,7 @@ class _Watch:
             if File.of(waiting.path, os.fstat(descriptor)) != file:
                 self._inbox.retry(waiting, _grow(_WRITING, waiting.tries))
                 return
-        self._classify(waiting, file, data, _age(status))
+        self._classify(waiting, file, data, waiting.unchanged(status))
 
     def _classify(self, waiting: Waiting, file: File, data: bytes | ImageError, age: float) -> None:
         tries = self._ledger.begin(file)
@@ -237,12 +248,12 @@ class _Watch:
         reason = ImageError(
             f"the file cannot be read ({error.strerror})", "a file that this user may read", "Check its permissions"
         )
-        self._classify(waiting, File.of(waiting.path, status), reason, _age(status))
+        self._classify(waiting, File.of(waiting.path, status), reason, waiting.unchanged(status))
 
     def _is_whole(self, waiting: Waiting, descriptor: int, status: os.stat_result) -> bool:
         written = _is_being_written(descriptor)
         if written is None:
-            return waiting.closed or _age(status) >= self._setup.settle
+            return waiting.closed or waiting.unchanged(status) >= self._setup.settle
         return not written
 
     def _complete(self, at_end: bool = False) -> None:
@@ -259,44 +270,118 @@ class _Watch:
                     break
                 self._ledger.advance(entry, State.TOLD)
         if now >= self._stuck_until:
-            for entry in self._ledger.entries(State.TOLD, _AT_ONCE):
-                self._put_away(entry)
+            self._put_all_away()
 
     def _tell_command(self, entry: Entry) -> bool:
         """Give a verdict to the command; if it fails, it gets the verdict again later."""
-        try:
-            done = subprocess.run(
-                self._setup.command, input=entry.line.encode() + b"\n", timeout=_COMMAND_SECONDS, check=False
-            )
-            problem = f"it ended with {done.returncode}" if done.returncode else ""
-        except (OSError, subprocess.TimeoutExpired) as error:
-            problem = str(error)
+        reason = _run(self._setup.command, entry.line.encode() + b"\n", self._goes_on)
+        problem = f"the command did not take the verdict {entry.number} ({reason})" if reason else ""
+        is_new = self._heartbeat.hinder(_COMMAND, problem)
         if not problem:
             self._deaf = 0
+            if is_new:
+                self._tell("note: the command takes verdicts again")
             return True
         pause = _grow(_COMMAND_PAUSE, self._deaf)
         self._deaf += 1
         self._mute_until = time.monotonic() + pause
-        self._tell(f"error: the command did not take the verdict {entry.number} ({problem}); again in {pause:g} s")
+        if is_new:
+            self._tell(f"error: {problem}; it gets it again until it ends with 0")
         return False
 
-    def _put_away(self, entry: Entry) -> None:
-        """Move a file whose verdict was written."""
+    def _goes_on(self) -> bool:
+        self._heartbeat.tell()
+        return not self._stop.is_set()
+
+    def _put_all_away(self) -> None:
+        """Move the files whose verdicts were written; those that cannot be moved keep no others waiting."""
+        entries = self._ledger.entries(State.TOLD, _AT_ONCE, self._moved_to)
+        problems = [problem for entry in entries if (problem := self._put_away(entry))]
+        self._stuck = self._stuck or next(iter(problems), "")
+        if self._stuck and len(entries) == _AT_ONCE:
+            self._moved_to = entries[-1].number
+            return
+        problem, self._stuck, self._moved_to = self._stuck, "", 0
+        is_new = self._heartbeat.hinder(_MOVING, problem)
+        if problem:
+            self._stuck_until = time.monotonic() + _STUCK
+        if is_new:
+            self._tell(
+                f"error: {problem}; tried again every {_STUCK:g} s" if problem else "note: files are moved again"
+            )
+
+    def _put_away(self, entry: Entry) -> str:
+        """Move a file whose verdict was written.
+
+        Returns:
+            Why it cannot be moved; "" where it was.
+        """
         folder = self._setup.failed if entry.failed else self._setup.done
         if not folder:
             self._ledger.finish(entry, forget=False)
-            return
-        target = entry.target
+            return ""
+        path, target = entry.file.path, entry.target
         if target is None:
-            target = moving.free_name(folder / entry.file.path.relative_to(self._setup.inbox))
+            # An earlier watch may have been of another folder.
+            is_inside = path.is_relative_to(self._setup.inbox)
+            target = moving.free_name(folder / (path.relative_to(self._setup.inbox) if is_inside else path.name))
             self._ledger.aim(entry, target)
         try:
             moving.move(entry.file, target)
         except OSError as error:
-            self._stuck_until = time.monotonic() + _STUCK
-            self._tell(f"error: {printable(entry.file.path)} cannot be moved to {printable(target)} ({error.strerror})")
-        else:
-            self._ledger.finish(entry, forget=True)
+            return f"{printable(path)} cannot be moved to {printable(target)} ({error.strerror})"
+        self._ledger.finish(entry, forget=True)
+        return ""
+
+
+@contextlib.contextmanager
+def _alone_in(inbox: Path) -> Iterator[None]:
+    """Keep other watches from moving files out of the folder while the block runs, where the file system has locks."""
+    descriptor = os.open(inbox, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        if locks.take(descriptor) is False:
+            raise BusyError(
+                f"another watch moves files out of {inbox}", "a folder of which one watch moves files",
+                "Stop the other one, or leave out --move and --failed",
+            )  # fmt: skip
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _run(command: Sequence[str], line: bytes, goes_on: Callable[[], bool]) -> str:
+    """Run a command, and end it and the programs that it started where it takes too long.
+
+    Args:
+        command: The program and its arguments.
+        line: What it reads from its standard input.
+        goes_on: Called every few seconds meanwhile; whether it may take longer.
+
+    Returns:
+        Why it did not take the line; "" where it did.
+    """
+    until = time.monotonic() + _COMMAND_SECONDS
+    try:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)
+    except OSError as error:
+        return error.strerror or str(error)
+    data: bytes | None = line
+    try:
+        while True:
+            try:
+                process.communicate(data, timeout=SECONDS)
+            except subprocess.TimeoutExpired:
+                if not goes_on():
+                    return f"it did not end within {SECONDS:g} s, and the watch stops"
+                if time.monotonic() >= until:
+                    return f"it did not end within {_COMMAND_SECONDS:g} s"
+                data = None
+            else:
+                return f"it ended with {process.returncode}" if process.returncode else ""
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _is_being_written(descriptor: int) -> bool | None:
@@ -336,11 +421,6 @@ def _read(stream: Any, most: int) -> bytes | ImageError:
             )
         pieces.append(piece)
     return b"".join(pieces)
-
-
-def _age(status: os.stat_result) -> float:
-    """Seconds since a file changed, or got its name."""
-    return time.time() - max(status.st_mtime, status.st_ctime)
 
 
 def _grow(bounds: Sequence[float], tries: int) -> float:
