@@ -77,11 +77,13 @@ def check(
     graded = grade(vectors, results)
     first = graded.departs_at
     for step in graded.steps:
-        if not step.reported:
+        images = step.reported + step.refusals
+        if not images:
             typer.echo(f"{step.step}: not reported")
             continue
-        state = f"departs on {len(step.departures)} of {step.reported}" if step.departures else f"{step.reported} pass"
-        line = f"{step.step}: {state}; largest difference {step.largest:.3g}, tolerance {step.tolerance}"
+        state = f"departs on {len(step.departures)} of {images}" if step.departures else f"{images} pass"
+        measured = f"largest difference {step.largest:.3g}, tolerance {step.tolerance}"
+        line = f"{step.step}: {state}; {measured if step.reported else 'only refusals are reported'}"
         screen.show(line, "bad" if step.departures else "good")
         if step is first:
             for departure in step.departures[:_SHOWN]:

@@ -46,11 +46,15 @@ class Departure:
 
 @dataclass
 class StepGrade:
-    """The grade of a step: how many vectors report it, the largest difference, and where it departs."""
+    """The grade of a step: how many vectors report it, the largest difference, and where it departs.
+
+    ``refusals`` are images of which was graded whether they are refused.
+    """
 
     step: str
     tolerance: str
     reported: int = 0
+    refusals: int = 0
     largest: float = 0.0
     departures: list[Departure] = field(default_factory=list)
 
@@ -140,6 +144,10 @@ class _Check:
 
     def grade(self, port: PortResults, path: Path) -> Grade:
         reported = {each.file: each for each in port.vectors}
+        if unknown := reported.keys() - {vector.file for vector in self._kit.vectors}:
+            raise ResultsError(
+                f"{path} has an entry for {min(unknown)}", "the images of this kit alone", "Run the port on this kit"
+            )
         decodes = any(each.decoded or each.error for each in port.vectors)
         _check_whole(port, path)
         for vector in self._kit.vectors:
@@ -154,7 +162,7 @@ class _Check:
             if found is not None and (decodes or not vector.refused):
                 self._grade_vector(vector, found, path)
         self._grade_decisions(port, path)
-        if not any(step.reported for step in self._steps.values()):
+        if not any(step.reported or step.refusals for step in self._steps.values()):
             raise ResultsError(f"{path} reports no step", f"some of {', '.join(STEPS)}", "See the README of the kit")
         return Grade(port.port, tuple(self._steps.values()))
 
@@ -204,7 +212,7 @@ class _Check:
 
     def _grade_refusal(self, vector: Vector, found: PortVector) -> None:
         grade = self._steps["decode"]
-        grade.reported += 1
+        grade.refusals += 1
         if vector.refused and not found.error:
             grade.departures.append(Departure(vector.file, f"it must be refused: {vector.refused}"))
         elif found.error and not vector.refused:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pneumo_edge._util import scratch
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.imaging.images import MIN_SIDE
 
@@ -81,8 +80,8 @@ def _draw(height: int, width: int) -> Iterator[TestImage]:
 
 def _phantoms() -> tuple[Image.Image, Image.Image]:
     """One of each class, as the greyscale pictures that `pneumo-edge data phantom` draws."""
-    with tempfile.TemporaryDirectory() as folder:
-        drawn = make_phantom(Path(folder) / "phantom", seed=0, train_per_class=1, test_per_class=1)
+    with scratch.folder() as folder:
+        drawn = make_phantom(folder / "phantom", seed=0, train_per_class=1, test_per_class=1)
         normal, pneumonia = (Image.open(next((drawn / "train" / name).iterdir())) for name in ("NORMAL", "PNEUMONIA"))
         normal.load()
         pneumonia.load()

@@ -7,6 +7,7 @@ from importlib import resources
 from string import Template
 
 from pneumo_edge import __version__
+from pneumo_edge.errors import printable
 from pneumo_edge.imaging import images
 from pneumo_edge.kit.documents import KitVectors
 from pneumo_edge.runtime import pixels
@@ -25,7 +26,7 @@ def render(classifier: Classifier, vectors: KitVectors) -> str:
         model=vectors.model,
         sha256=vectors.model_sha256,
         engine=vectors.engine,
-        classes=", ".join(f"`{name}`" for name in spec.class_names),
+        classes=", ".join(f"`{printable(name)}`" for name in spec.class_names),
         formats=", ".join(images.FORMATS),
         min_side=images.MIN_SIDE,
         max_pixels=f"{images.MAX_PIXELS:,}",

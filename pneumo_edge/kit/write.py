@@ -10,7 +10,7 @@ from typing import Any
 
 from pneumo_edge import __version__
 from pneumo_edge._util import files, records
-from pneumo_edge.errors import ArgumentError
+from pneumo_edge.errors import ArgumentError, printable
 from pneumo_edge.kit import c_code, readme, vectors
 from pneumo_edge.kit.documents import KitVectors, PortResults
 from pneumo_edge.runtime.classifier import Classifier
@@ -51,7 +51,7 @@ def write(classifier: Classifier, target: Path, *, c_array: bool = False) -> Kit
         texts = {
             "README.md": readme.render(classifier, computed.vectors),
             "spec.json": records.document(spec),
-            "labels.txt": "".join(f"{name}\n" for name in spec.class_names),
+            "labels.txt": "".join(f"{printable(name)}\n" for name in spec.class_names),
             str(vectors.VECTORS): records.document(computed.vectors, indent=1),
             "ports/c/model.h": c_code.model_header(classifier, computed.vectors),
             "ports/c/vectors.h": c_code.vectors_header(computed.vectors),

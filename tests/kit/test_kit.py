@@ -506,6 +506,10 @@ def _twice(document: Any) -> None:
     document["vectors"].append(document["vectors"][0])
 
 
+def _of_another_kit(document: Any) -> None:
+    document["vectors"].append({"file": "images/other.png"})
+
+
 def _newer(document: Any) -> None:
     document["schema_version"] = 2
 
@@ -523,6 +527,7 @@ def _text_as_a_number(document: Any) -> None:
         (_too_few_decisions, "decisions; expected one for each of"),
         (_nothing, "reports no step"),
         (_some, "reports grey for 15 of 16 images; expected all of them, or none"),
+        (_of_another_kit, "has an entry for images/other.png; expected the images of this kit alone"),
         (_twice, "has several entries for images/grey.jpeg"),
         (_newer, "schema_version is 2, newer than 1"),
         (_text_as_a_number, "vectors[0].outputs.probability[0] is"),
@@ -540,6 +545,27 @@ def test_results_that_are_not_whole_are_refused(
     result = _check(kit, path)
     assert result.exit_code == ExitCode.FAILED, result.stdout
     assert message in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_a_step_of_which_only_refusals_are_reported_does_not_pass(
+    make_kit: Callable[[str], Path], tmp_path: Path
+) -> None:
+    kit, path = make_kit("three"), tmp_path / "results.json"
+    _port(kit).main(kit, path)
+    document = _read(path)
+    for each in document["vectors"]:
+        each.pop("decoded", None)
+    # All three classes, in an order that is not simply the reverse.
+    for each in document["decisions"]:
+        names, shares = zip(*each["probabilities"].items(), strict=True)
+        each["probabilities"] = dict(zip(names, (*shares[1:], shares[0]), strict=True))
+    path.write_text(json.dumps(document))
+    result = _check(kit, path)
+    assert "decode: 5 pass; only refusals are reported" in result.stdout
+    assert "it looks as if the classes are in another order" in result.stdout
+    document["decisions"] = []
+    path.write_text(json.dumps(document))
+    assert "passes every step but decode, not reported" in _check(kit, path).stdout
 
 
 def test_a_kit_that_is_not_whole_is_refused(make_kit: Callable[[str], Path], tmp_path: Path) -> None:

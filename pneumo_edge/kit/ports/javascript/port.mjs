@@ -79,6 +79,10 @@ async function classify(spec, names, run, kit, vector) {
 }
 
 const [kit, results] = process.argv.slice(2);
+if (!results) {
+  console.error("Usage: node port.mjs KIT RESULTS.json");
+  process.exit(1);
+}
 const spec = JSON.parse(await readFile(join(kit, "spec.json"), "utf-8"));
 const vectors = JSON.parse(await readFile(join(kit, "vectors", "vectors.json"), "utf-8"));
 const run = await loadEngine(join(kit, vectors.model));

@@ -190,4 +190,6 @@ def main(kit: Path, results: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("Usage: python port.py KIT RESULTS.json")
     main(Path(sys.argv[1]), Path(sys.argv[2]))
