@@ -7,6 +7,7 @@ The same images under many names are scored (a list of paths). Parts:
 - ``workers``: one worker and two, in turns; the time is that of the whole call.
 - ``ray``: two local workers and two actors of Ray on the same machine, in turns; the time is that of the whole call,
   without the start of Ray. Where Ray is not installed there is no value.
+- ``ray-data``: two actors of Ray, and a pipeline of Ray Data that two actors classify in, in turns; as for ``ray``.
 - ``memory``: resident memory of driver and workers with few and with many images.
 - ``listing``: time, memory beyond that of the interpreter, and bytes of the plan for a list of names.
 - ``store``: how much of its time a worker decodes and computes while it reads large images from a server that answers
@@ -22,7 +23,6 @@ import argparse
 import io
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -43,7 +43,8 @@ from pneumo_edge import Classifier, bundled
 from pneumo_edge._util import extras, files, processor, records
 from pneumo_edge.data.phantom import make_phantom
 from pneumo_edge.runtime.identity import PredictorIdentity
-from pneumo_edge.scale.cluster import LOCAL
+from pneumo_edge.scale import rows
+from pneumo_edge.scale.cluster import LOCAL, connected
 from tools import pages
 
 RESULTS = Path("results", "scale")
@@ -124,18 +125,52 @@ def _bare(names: Path, model: str) -> Run:
 def _score(names: Path, out: Path, model: str, workers: int, shard_size: int, address: str | None = None) -> Run:
     """Score a list, on a cluster if there is an address."""
     from pneumo_edge import score
-    from pneumo_edge.scale.cluster import connected
 
-    with _largest_child() as largest, connected(address) if address else nullcontext():
+    with _ChildWatch() as children, connected(address) if address else nullcontext():
         began, cpu = time.perf_counter(), time.process_time()
         found = score(
             names, out, model=model, workers=workers, shard_size=shard_size, address=address, tell=lambda line: None
         )
-        taken, cpu = time.perf_counter() - began, time.process_time() - cpu
+        taken, cpu = time.perf_counter() - began, time.process_time() - cpu - children.own_cpu
     if found.manifest.errors:
         raise SystemExit(f"error: some images were not classified: {found.manifest.errors}")
     written = sum(path.stat().st_size for path in Path(found.folder).glob("*.parquet"))
-    return Run(found.images, taken, found.manifest.worker_seconds, cpu, _own_memory(), largest(), written)
+    return Run(found.images, taken, found.manifest.worker_seconds, cpu, _own_memory(), children.largest, written)
+
+
+class _Classify:
+    """What an actor of Ray Data does with a batch of names."""
+
+    def __init__(self, model: str) -> None:
+        self._classifier = Classifier(model)
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        found = []
+        for name in batch["name"]:
+            began = time.perf_counter_ns()
+            data = Path(name).read_bytes()
+            read_ms = (time.perf_counter_ns() - began) / 1e6
+            found.append(rows.classified(str(name), 0, None, read_ms, self._classifier.predict(data)))
+        return {column: [row[column] for row in found] for column in found[0] if found[0][column] is not None}
+
+
+def _ray_data(names: Path, out: Path, model: str, workers: int, shard_size: int) -> Run:
+    """Classify a list with Ray Data, into one Parquet file for each shard."""
+    data, arrow = extras.need("ray.data", "scale"), extras.need("pyarrow", "scale")
+    with _ChildWatch() as children, connected(LOCAL):
+        began, cpu = time.perf_counter(), time.process_time()
+        paths = names.read_text(encoding="utf-8").splitlines()
+        shards = [
+            arrow.table({"name": paths[first : first + shard_size]}) for first in range(0, len(paths), shard_size)
+        ]
+        actors = data.ActorPoolStrategy(size=workers)
+        # The actors take all cores: what else is to run must take none.
+        data.from_arrow(shards).map_batches(
+            _Classify, fn_constructor_args=(model,), batch_size=shard_size, compute=actors, num_cpus=1
+        ).write_parquet(str(out), ray_remote_args={"num_cpus": 0})
+        taken, cpu = time.perf_counter() - began, time.process_time() - cpu
+    written = sum(path.stat().st_size for path in out.glob("*.parquet"))
+    return Run(len(paths), taken, 0.0, cpu - children.own_cpu, _own_memory(), children.largest, written)
 
 
 def _plan(names: Path, out: Path, shard_size: int) -> Run:
@@ -151,25 +186,35 @@ def _plan(names: Path, out: Path, shard_size: int) -> Run:
 
 
 def _own_memory() -> int:
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not ru_maxrss: a process begins with that of the one that started it.
+    return _most_resident("self")
 
 
-@contextmanager
-def _largest_child() -> Iterator[Callable[[], int]]:
-    """Watch the child processes of this one; the function gives the most resident memory of any."""
-    found, ended = [0], threading.Event()
+class _ChildWatch:
+    """Watches the child processes of this one.
 
-    def watch() -> None:
-        while not ended.wait(_POLL):
-            found.append(max(map(_most_resident, _children()), default=0))
+    Attributes:
+        largest: The most resident memory of any, in bytes.
+        own_cpu: CPU seconds that watching took.
+    """
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield lambda: max(found)
-    finally:
-        ended.set()
-        watcher.join()
+    def __init__(self) -> None:
+        self.largest, self.own_cpu = 0, 0.0
+        self._ended = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> _ChildWatch:
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._watcher.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_POLL):
+            self.largest = max(self.largest, *map(_most_resident, _children()), 0)
+            self.own_cpu = time.thread_time()
 
 
 def _children() -> list[str]:
@@ -177,7 +222,15 @@ def _children() -> list[str]:
         lists = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
     except OSError:
         return []
-    return [child for each in lists for child in each]
+    # Until it runs its own program, a child has the memory of this process.
+    return [child for each in lists for child in each if _command(child) != _command("self")]
+
+
+def _command(process: str) -> bytes:
+    try:
+        return Path("/proc", process, "cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _most_resident(process: str) -> int:
@@ -238,6 +291,22 @@ class Bench:
         both = [(self._scored(names, 2), self._scored(names, 2, LOCAL)) for _ in range(self._rounds)]
         runs = {"two workers": tuple(two for two, _ in both), "two actors": tuple(actors for _, actors in both)}
         return self._record("ray", runs, {"ratio": median(two.seconds / actors.seconds for two, actors in both)})
+
+    def ray_data(self) -> Record:
+        """Two actors on this machine, and the same by Ray Data."""
+        if not extras.is_installed("ray"):
+            return self._record("ray-data", {}, {})
+        names = self._list(self._images)
+        both = [
+            (
+                self._scored(names, 2, LOCAL),
+                _call("pipeline", names, self._out(), self._model, 2, self._shard_size),
+            )
+            for _ in range(self._rounds)
+        ]
+        runs = {"two actors": tuple(actors for actors, _ in both), "Ray Data": tuple(data for _, data in both)}
+        ratio = median(data.seconds / actors.seconds for actors, data in both)
+        return self._record("ray-data", runs, {"ratio": ratio})
 
     def memory(self) -> Record:
         """Few images and ten times as many."""
@@ -400,7 +469,7 @@ def _ratios(found: Mapping[str, Record]) -> Iterator[Sequence[str]]:
     yield "measured", "value", "goal", "load average"
     yield "---", "---:", "---:", "---:"
     for part, name, what, goal in _GOALS:
-        if (value := found[part].values.get(name)) is not None:
+        if part in found and (value := found[part].values.get(name)) is not None:
             yield what, f"{value:,.0f}" if value > _MANY else f"{value:.2f}", goal, f"{found[part].load:.1f}"
 
 
@@ -409,6 +478,7 @@ _GOALS = (
     ("loop", "ratio", "images a second, one worker over the bare loop", "0.95"),
     ("workers", "ratio", "images a second, two workers over one", "1.80"),
     ("ray", "ratio", "images a second, two actors of Ray over two local workers", "0.90"),
+    ("ray-data", "ratio", "images a second, two actors of Ray over Ray Data with two actors", "none"),
     ("memory", "driver", "memory of the driver, ten times as many images", "at most 1.05"),
     ("memory", "worker", "memory of a worker, ten times as many images", "at most 1.05"),
     ("listing", "names_a_second", "names a second from a list", "100,000"),
@@ -418,17 +488,21 @@ _GOALS = (
     ("store", "busy", "the same from a server that answers after 20 ms", "0.85"),
 )
 _MANY = 100
+#: Parts without which there is no page.
+_COSTS = ("loop", "memory", "listing", "store")
 
 
 def read() -> dict[str, Record]:
-    """The records of all parts."""
-    return {part: records.loads(Record, (RESULTS / f"{part}.json").read_bytes()) for part in PARTS}
+    """The records of all parts that were measured."""
+    kept = {part: RESULTS / f"{part}.json" for part in PARTS}
+    return {part: records.loads(Record, path.read_bytes()) for part, path in kept.items() if path.exists()}
 
 
 PARTS: dict[str, Callable[[Bench], Record]] = {
     "loop": Bench.loop,
     "workers": Bench.workers,
     "ray": Bench.ray,
+    "ray-data": Bench.ray_data,
     "memory": Bench.memory,
     "listing": Bench.listing,
     "store": Bench.store,
@@ -442,6 +516,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "bare": lambda names, model: _bare(Path(names), model),
         "score": lambda names, out, model, workers, shard_size, *address: _score(
             Path(names), Path(out), model, int(workers), int(shard_size), *address
+        ),
+        "pipeline": lambda names, out, model, workers, shard_size: _ray_data(
+            Path(names), Path(out), model, int(workers), int(shard_size)
         ),
         "plan": lambda names, out, shard_size: _plan(Path(names), Path(out), int(shard_size)),
     }
@@ -464,7 +541,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             record = PARTS[part](bench)
             files.write_text(RESULTS / f"{part}.json", records.document(record))
             print(part, *(f"{name} {value:.4g}" for name, value in record.values.items()), flush=True)
-    if missing := [part for part in PARTS if not (RESULTS / f"{part}.json").exists()]:
+    if missing := [part for part in _COSTS if not (RESULTS / f"{part}.json").exists()]:
         print(f"{PAGE} is not written: it takes {', '.join(missing)}, too")
         return 0
     pages.put_table(PAGE, "scale-benchmark", cost(read()))

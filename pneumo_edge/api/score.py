@@ -87,7 +87,7 @@ def score(
         shard_size: Images of a shard, from 1 to :data:`MOST_SHARD_SIZE`.
         column: The column of Parquet files with the images or their paths; by default chosen by its name.
         day: A column of Parquet files that gives the day of an image.
-        retry_errors: Score the shards again that have images without an answer, after their cause was mended.
+        retry_errors: Score the images without an answer again, after their cause was mended; the answers are kept.
         address: Use a Ray cluster: ``"auto"``, ``"local"``, ``"ray://HOST:PORT"`` or ``"HOST:PORT"``. All nodes must
             reach ``source`` and ``out``, and have this version of pneumo-edge. By default, processes of this machine.
         tell: Called with each note, one line.
@@ -122,17 +122,18 @@ def score(
     is_continued = plan.is_there(place)
     with _listing(tell) as listed:
         planned = plan.make(place, opened, shard_size, listed)
+    for note in plan.notes(place, planned):
+        tell(note)
     changed = plan.changed(place, planned) if is_continued else None
     job = Job(place, planned, PredictorIdentity.of(classifier))
     done = run.finished(job)
     damaged = run.check(job, done)
     for file, how in damaged.items():
         tell(f"warning: {stores.join(job.folder, file)}: {how}; its shard is scored again")
-    again = set(damaged)
-    if retry_errors:
-        again |= run.with_errors(job, done - again)
-    done -= again
-    pending = [shard.rows for _, shard in job.tasks(done)]
+    done -= set(damaged)
+    retried = run.with_errors(job, done) if retry_errors else {}
+    done -= set(retried)
+    pending = {task.shard: retried.get(task.file, shard.rows) for task, shard in job.tasks(done)}
     if changed and not pending:
         raise changed
     if not pending and run.MANIFEST in done:
@@ -144,15 +145,15 @@ def score(
     if pending:
         with (
             _workers(job, classifier, workers, address, len(pending)) as started,
-            _progress(planned.images, planned.images - sum(pending), tell) as scored,
+            _progress(planned.images, pending, tell) as scored,
         ):
             workers_used = len(started)
-            counts = run.score(job, done, started, scored, again, partial(_tell_unmoved, tell))
-    manifest = run.close(job, done, counts, classifier.spec.decision.threshold)
+            counts = run.score(job, done, started, scored, damaged, retried, partial(_tell_unmoved, tell))
+    manifest = run.close(job, done, counts, classifier.spec)
     summarised = _summarise(job, manifest, classifier)
     if changed:
         raise changed
-    scored_now = sum(each.rows for each in counts.values())
+    scored_now = sum(pending[shard] for shard in counts)
     return Scored(job.folder, manifest, summarised, scored_now, time.monotonic() - began, workers_used)
 
 
@@ -184,6 +185,12 @@ def _tell_unmoved(tell: Tell, shards: Mapping[int, float]) -> None:
 
 def _place(out: PathArgument) -> str:
     given = os.fspath(out)
+    if stores.is_web(given):
+        raise ArgumentError(
+            f"{given} is an address of a web server, into which no data set can be written",
+            "a folder, or the address of an object store such as s3://bucket/prefix",
+            "Give another --out",
+        )
     if stores.is_url(given):
         return given.rstrip("/")
     outputs.check_folder(Path(given))
@@ -205,8 +212,15 @@ def _listing(tell: Tell) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def _progress(total: int, done: int, tell: Tell) -> Iterator[Callable[[ShardCounts], None]]:
-    """Show progress as a bar on a terminal, or in lines where there is none."""
+def _progress(total: int, pending: Mapping[int, int], tell: Tell) -> Iterator[Callable[[ShardCounts], None]]:
+    """Show progress as a bar on a terminal, or in lines where there is none.
+
+    Args:
+        total: Images of the source.
+        pending: Images that are to be scored, by the shard.
+        tell: Called with each line.
+    """
+    done = total - sum(pending.values())
     if done:
         tell(f"note: {done:,} of {total:,} images are scored already")
     with progress.bar("Scoring", total, done) as advance:
@@ -217,9 +231,9 @@ def _progress(total: int, done: int, tell: Tell) -> Iterator[Callable[[ShardCoun
         def show(counts: ShardCounts) -> None:
             nonlocal last, scored
             now = time.monotonic()
-            scored += counts.rows
+            scored += pending[counts.shard]
             speed = scored / max(now - began, 1e-9)
-            advance(counts.rows, f"{speed:,.0f} images/s")
+            advance(pending[counts.shard], f"{speed:,.0f} images/s")
             if not is_shown and now - last >= _LOG_SECONDS:
                 last = now
                 left = (total - done - scored) / speed

@@ -28,11 +28,16 @@ def score(
     out: Annotated[
         str, typer.Option(metavar="PLACE", help="Folder for the Parquet data set, or an address; resumes one there.")
     ],
-    model: Annotated[str, typer.Option(help=options.MODEL_HELP)] = bundled.DEFAULT,
+    model: options.Model = bundled.DEFAULT,
     engine: options.Engine = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, show_default=False, help="Processes, each with one core; by default one per core."),
+        typer.Option(
+            min=1,
+            max=10_000,
+            show_default=False,
+            help="Processes, each with one core; by default one per core. At most 256, on a cluster 10,000.",
+        ),
     ] = None,
     shard_size: Annotated[
         int, typer.Option(min=1, max=1_000_000, help="Images of a shard, which is one file of the data set.")
@@ -50,7 +55,7 @@ def score(
     ] = "",
     retry_errors: Annotated[
         bool,
-        typer.Option("--retry-errors", help="Score the shards again that have images without an answer."),
+        typer.Option("--retry-errors", help="Score the images without an answer again."),
     ] = False,
     address: Annotated[
         str | None,

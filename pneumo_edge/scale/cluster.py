@@ -10,40 +10,65 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Generic
 
-from pneumo_edge._util import extras, library_warnings
+from pneumo_edge._util import extras, library_warnings, native_output
 from pneumo_edge.errors import WorkerError
 from pneumo_edge.scale.workers import Answer, Argument, EndedError
 
 #: An address that starts Ray in this process, on this machine alone.
 LOCAL = "local"
-#: Seconds in which a machine answers at the address of a cluster.
+#: Seconds in which a machine answers at the address of a cluster, and again in which its server does.
 _ANSWERS = 5.0
+#: How a client of gRPC, which Ray's servers speak, begins (RFC 9113, 3.4): a fixed line and an empty frame of settings.
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+#: Bytes of the head of a frame, and the fourth of them in one of settings, with which every server begins.
+_HEAD, _SETTINGS = 9, 4
 
 
 def check(address: str) -> None:
-    """Check that a machine answers at the address of a Ray cluster: Ray itself waits for one for ever.
+    """Check that Ray is installed, and that it may be what answers at an address: Ray itself waits for it for ever.
 
     Args:
         address: As for :func:`connected`. Only those with a host and a port are tried, and ``"auto"`` where the
             environment variable RAY_ADDRESS has one.
 
     Raises:
-        WorkerError: None answers, or the address has no port.
+        MissingExtraError: Ray is not installed.
+        WorkerError: None answers, or something else than Ray; or the address has no port.
     """
+    extras.check("ray", "scale")
     tried = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    if tried.startswith("ray://"):
+        extras.check("grpc", "scale")
     if tried in ("", "auto", LOCAL):
         return
     host, _, port = tried.removeprefix("ray://").rpartition(":")
     try:
         if not host or not port.isdecimal():
             raise OSError("it is not HOST:PORT")
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS):
-            return
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS) as connection:
+            # With TLS the answer could not be read here.
+            if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true") and not _speaks_grpc(connection):
+                raise OSError("what answers there is not Ray")
     except (OSError, OverflowError) as error:
         raise _unreachable(address, error) from error
+
+
+def _speaks_grpc(connection: socket.socket) -> bool:
+    """Whether a server begins as those of gRPC do, with a frame of settings."""
+    ends = time.monotonic() + _ANSWERS
+    head = b""
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        connection.sendall(_HELLO)
+        while len(head) < _HEAD and (left := ends - time.monotonic()) > 0:
+            connection.settimeout(left)
+            if not (found := connection.recv(_HEAD - len(head))):
+                break
+            head += found
+    return len(head) == _HEAD and head[3] == _SETTINGS
 
 
 def _unreachable(address: str, error: Exception) -> WorkerError:
@@ -51,7 +76,7 @@ def _unreachable(address: str, error: Exception) -> WorkerError:
     return WorkerError(
         f"the Ray cluster {address!r} cannot be reached ({first})",
         "the address of a running cluster, auto or local",
-        "Start one with `ray start --head`, or omit --address",
+        "Start one with `ray start --head`, or omit --address; where it asks for a token, set RAY_AUTH_MODE=token",
     )
 
 
@@ -74,7 +99,7 @@ def connected(address: str) -> Iterator[int]:
     if is_ours:
         check(address)
         try:
-            with library_warnings.Unheard():
+            with library_warnings.Unheard(), native_output.quiet_stderr():
                 ray.init(address=address, log_to_driver=False, logging_level="error")
         except Exception as error:  # Ray raises what its connection does
             raise _unreachable(address, error) from error

@@ -12,8 +12,9 @@ import posixpath
 import re
 import stat
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,10 +34,17 @@ _LINKS = 2**60
 #: Links that lead to links.
 _MOST_LINKS = 40
 _LISTS = (".txt", ".list")
+#: Lines of a list of which one must be a path or an address.
+_TRIED = 1000
 _WILD = re.compile(r"[*?\[]")
 #: An ending that is only digits is the last part of a DICOM UID, as archives name files.
 _UID_PART = re.compile(r"\.\d+")
 _ROWS = 10_000
+#: Why a file is left out, beside the reasons of :class:`pneumo_edge.imaging.folders.Why`.
+_LINK, _EMPTY = "a link to a folder", "a tar or Parquet file without images"
+
+#: Called with the name of each file that is left out, and why.
+LeftOut = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,12 @@ def _open_local(given: str, column: str, day: str) -> Source:
         return Source(str(path), str(path), "tree", "", column, day)
     if path.exists():
         status = path.stat()
+        if not path.name.endswith((*_LISTS, TAR, PARQUET, *_COMPRESSED)) and folders.why_unread(path):
+            raise DataError(
+                f"{given} is no image, and no list by its name",
+                f"a folder, an image, a list that ends with {' or '.join(_LISTS)}, or a tar or Parquet file",
+                "Check the path, or rename the list",
+            )
         return Source(str(path), str(path.parent), _kind(path.name), "", column, day, status.st_mtime_ns)
     if wild := _WILD.search(str(path)):
         root = str(path)[: wild.start()].rpartition("/")[0] or "/"
@@ -125,11 +139,12 @@ def _open_remote(given: str, column: str, day: str) -> Source:
     protocol, _, path = given.partition("://")
     system = stores.file_system(protocol)
     with stores.explained(given):
-        if wild := _WILD.search(path):
+        # A web server lists nothing, and its addresses have question marks.
+        if not stores.is_web(given) and (wild := _WILD.search(path)):
             root = path[: wild.start()].rpartition("/")[0]
             return Source(given, f"{protocol}://{root}", "tree", _pattern(path[len(root) + 1 :]), column, day)
         try:
-            found = system.info(path)
+            found = system.info(given)
         except (FileNotFoundError, PermissionError):
             raise
         except Exception as error:  # of the libraries of any store
@@ -145,13 +160,30 @@ def _kind(name: str) -> Literal["file", "list"]:
 
 
 def _pattern(wild: str) -> str:
-    """A pattern of a shell as a regular expression."""
+    """A pattern of a shell as a regular expression.
+
+    Raises:
+        DataError: A range in it is none, such as ``[z-a]``.
+    """
     parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return "".join(
-        parts.get(part) or (f"[{part[1:-1].replace('!', '^')}]" if part.startswith("[") and len(part) > 2 else
-                            re.escape(part))
+    found = "".join(
+        parts.get(part) or (_characters(part[1:-1]) if part.startswith("[") and len(part) > 2 else re.escape(part))
         for part in re.findall(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]|[^*?\[]+|\[", wild)
-    )  # fmt: skip
+    )
+    try:
+        re.compile(found)
+    except re.error as error:
+        raise DataError(
+            f"the pattern {wild} cannot be used ({error.msg})", "ranges such as [a-z]", "Correct it"
+        ) from error
+    return found
+
+
+def _characters(inside: str) -> str:
+    """What stands between the brackets of a pattern, as a regular expression."""
+    is_not = inside[0] in "!^" and len(inside) > 1
+    escaped = re.sub(r"([^\w-])", r"\\\1", inside[1:] if is_not else inside)
+    return f"[{'^' if is_not else ''}{escaped}]"
 
 
 @dataclass(frozen=True)
@@ -167,12 +199,17 @@ class Cursor:
     position: int
 
 
-def entries(source: Source, after: Cursor | None = None) -> Iterator[tuple[Entry, Cursor]]:
+def _untold(name: str, why: str) -> None:
+    """What is left out does not matter."""
+
+
+def entries(source: Source, after: Cursor | None = None, left_out: LeftOut = _untold) -> Iterator[tuple[Entry, Cursor]]:
     """List the images of a source.
 
     Args:
         source: The source.
         after: Where an earlier listing ended; this one continues there.
+        left_out: Called with each file that is left out, before the image that comes next is given.
 
     Yields:
         Each image, and where the listing stands after it.
@@ -187,21 +224,29 @@ def entries(source: Source, after: Cursor | None = None) -> Iterator[tuple[Entry
         return
     last = "" if after is None else after.file
     has_tables = after is not None
-    for listed in _files(source, last):
+    for listed in _files(source, last, left_out):
         begun = after.position if after is not None and listed.name == last else -1
         has_tables = has_tables or listed.name.endswith(PARQUET)
         file = listed
         if listed.name.startswith("/"):
             # The key of an object may begin with a slash; a name with one is a path of this machine.
             file = replace(listed, name=f"{source.root}/{listed.name}")
-        inside = _inside(source, file)
-        yield from ((entry, Cursor(listed.name, position)) for entry, position in inside if position > begun)
+        is_empty = begun < 0
+        for entry, position in _inside(source, file, begun, left_out):
+            is_empty = False
+            if position > begun:
+                yield entry, Cursor(listed.name, position)
+        if is_empty:
+            left_out(file.name, _EMPTY)
     if not has_tables:
         _check_options(source)
 
 
-def _inside(source: Source, file: _File) -> Iterator[tuple[Entry, int]]:
-    """The images of a file, each with a position that grows; an entry with an error where it cannot be read."""
+def _inside(source: Source, file: _File, begun: int, left_out: LeftOut) -> Iterator[tuple[Entry, int]]:
+    """The images of a file, each with a position that grows; an entry with an error where it cannot be read.
+
+    What is left out before the position ``begun`` is not told again.
+    """
     position = -1
     try:
         if file.name.endswith("/"):
@@ -209,7 +254,7 @@ def _inside(source: Source, file: _File) -> Iterator[tuple[Entry, int]]:
         if file.name.endswith(_COMPRESSED):
             raise _DamagedError(f"{file.name} is compressed", "an uncompressed tar", "Uncompress it, by gunzip for one")
         if file.name.endswith(TAR):
-            inside = _members(source, file)
+            inside = _members(source, file, begun, left_out)
         elif file.name.endswith(PARQUET):
             inside = _rows(source, file)
         else:
@@ -231,20 +276,63 @@ def _lines(source: Source, done: int) -> Iterator[tuple[Entry, Cursor]]:
         )
         for number, line in enumerate(filter(None, lines)):
             if number > done:
-                yield Entry(os.fsdecode(line)), Cursor("", number)
+                name = os.fsdecode(line)
+                _check_library(name)
+                yield Entry(name), Cursor("", number)
+
+
+def _check_library(name: str) -> None:
+    """Check that what reads a name is installed: else each image of its kind would have the same error."""
+    if stores.is_url(name):
+        stores.check_library(name.partition("://")[0])
+
+
+def check_list(source: Source) -> None:
+    """Check that a list on this machine names an address, or a file that is there, before all of it is planned.
+
+    Raises:
+        DataError: None of its first lines does: it is another text, or its paths begin elsewhere.
+        OSError: It cannot be read.
+    """
+    if source.kind != "list" or stores.is_url(source.given):
+        return
+    names = [entry.name for entry, _ in islice(_lines(source, -1), _TRIED)]
+    if names and not any(stores.is_url(name) or _exists(locate(source.root, name)) for name in names):
+        lines = f"of its first {len(names):,} lines" if len(names) == _TRIED else "of its lines"
+        raise DataError(
+            f"{source.given} is no list of images: none {lines} is the path of a file (the first is {names[0][:80]!r})",
+            "a path or an address in each line; relative paths begin at the folder of the list",
+            "Check the file and the paths",
+        )
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # too long, or with a null byte
+        return False
 
 
 def _first(stream: Iterable[bytes]) -> Iterator[tuple[bool, bytes]]:
     return ((number == 0, line) for number, line in enumerate(stream))
 
 
-def _files(source: Source, last: str) -> Iterator[_File]:
+def _files(source: Source, last: str, left_out: LeftOut) -> Iterator[_File]:
     """The files of a source from a name on, that name included."""
     if source.kind == "file":
         yield _File(source.given[len(source.root.rstrip("/")) + 1 :], None, source.version)
         return
     match = re.compile(source.match) if source.match else None
-    tree = _remote_tree(source.root, last) if stores.is_url(source.root) else _local_tree(source.root, "", _key(last))
+
+    def passed_over(name: str, why: str) -> None:
+        # The last name itself was listed, and what comes before it was told.
+        if _key(name) > _key(last) and (match is None or match.fullmatch(name)):
+            left_out(name, why)
+
+    if stores.is_url(source.root):
+        tree = _remote_tree(source.root, last, passed_over)
+    else:
+        tree = _local_tree(source.root, "", _key(last), passed_over)
     for file in tree:
         if match is None or match.fullmatch(file.name):
             yield file
@@ -254,13 +342,12 @@ def _key(name: str) -> bytes:
     return os.fsencode(name)
 
 
-def _local_tree(root: str, inside: str, last: bytes) -> Iterator[_File]:
+def _local_tree(root: str, inside: str, last: bytes, left_out: LeftOut) -> Iterator[_File]:
     try:
         with os.scandir(f"{root}/{inside}") as listing:
             found = [
                 (_key(f"{inside}{entry.name}") + (b"/" if entry.is_dir(follow_symlinks=False) else b""), entry)
                 for entry in listing
-                if not folders.is_hidden(entry.name)
             ]
     except PermissionError:
         if not inside:
@@ -269,29 +356,41 @@ def _local_tree(root: str, inside: str, last: bytes) -> Iterator[_File]:
         return
     found.sort(key=lambda each: each[0])
     for key, entry in found:
-        if key.endswith(b"/"):
+        name = f"{inside}{entry.name}"
+        if folders.is_hidden(entry.name):
+            left_out(f"{name}/" if key.endswith(b"/") else name, folders.Why.HIDDEN)
+        elif key.endswith(b"/"):
             if key > last or last.startswith(key):
-                yield from _local_tree(root, f"{inside}{entry.name}/", last)
-        elif key >= last and not folders.is_folder(entry):
+                yield from _local_tree(root, f"{name}/", last, left_out)
+        elif folders.is_folder(entry):
+            left_out(name, _LINK)
+        elif key >= last:
             path = Path(entry.path)
-            if not entry.name.endswith((TAR, PARQUET, *_COMPRESSED)) and folders.why_unread(path):
+            if not entry.name.endswith((TAR, PARQUET, *_COMPRESSED)) and (why := folders.why_unread(path)):
+                left_out(name, why)
                 continue
             try:
                 status = entry.stat()
             except OSError:  # a link to nothing, which is told when it is read
-                yield _File(f"{inside}{entry.name}")
+                yield _File(name)
                 continue
             if stat.S_ISREG(status.st_mode):
-                yield _File(f"{inside}{entry.name}", status.st_size, status.st_mtime_ns)
+                yield _File(name, status.st_size, status.st_mtime_ns)
+            else:
+                left_out(name, folders.Why.SPECIAL)
 
 
-def _remote_tree(root: str, last: str) -> Iterator[_File]:
+def _remote_tree(root: str, last: str, left_out: LeftOut) -> Iterator[_File]:
     protocol, _, prefix = root.partition("://")
     system = stores.file_system(protocol)
     system.invalidate_cache()
     listed = _s3_tree(system, prefix, last) if protocol in stores.S3 else _other_tree(system, prefix, "", last)
     try:
-        yield from (file for file in listed if _is_image_by_name(file.name))
+        for file in listed:
+            if why := _why_unread(file.name):
+                left_out(file.name, why)
+            else:
+                yield file
     except StoreError:
         raise
     except Exception as error:  # of the libraries of any store
@@ -331,14 +430,13 @@ def _other_tree(system: Any, prefix: str, inside: str, last: str) -> Iterator[_F
             yield _File(name, each.get("size"), _version(each))
 
 
-def _is_image_by_name(name: str) -> bool:
-    """Whether a file of a store is taken for an image, or for one that holds images; nothing of it is read."""
+def _why_unread(name: str) -> str:
+    """Why a file of a store is not taken for an image, nor for one that holds images; "" where it is. None is read."""
     if _is_hidden(name):
-        return False
-    if name.endswith(_COMPRESSED):
-        return True
+        return folders.Why.HIDDEN
     ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 (a name in a store is no path here)
-    return ending in SUFFIXES or ending in (TAR, PARQUET, "") or bool(_UID_PART.fullmatch(ending))
+    is_read = ending in SUFFIXES or ending in (TAR, PARQUET, "") or _UID_PART.fullmatch(ending)
+    return "" if is_read or name.endswith(_COMPRESSED) else folders.Why.NO_IMAGE
 
 
 def _is_hidden(name: str) -> bool:
@@ -356,7 +454,7 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
-def _members(source: Source, file: _File) -> Iterator[tuple[Entry, int]]:
+def _members(source: Source, file: _File, begun: int, left_out: LeftOut) -> Iterator[tuple[Entry, int]]:
     """The images in a tar, by their endings: a shard of WebDataset has other files beside them. Links come last."""
     path = locate(source.root, file.name)
     links: list[tuple[str, str, int]] = []
@@ -365,9 +463,11 @@ def _members(source: Source, file: _File) -> Iterator[tuple[Entry, int]]:
             for member in _all_members(stream):
                 name = _member_name(member.name)
                 ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 (a name in an archive is no path here)
-                if ending not in SUFFIXES or _is_hidden(name):
-                    continue
-                if member.isreg():
+                why = folders.Why.HIDDEN if _is_hidden(name) else folders.Why.NO_IMAGE
+                if why is folders.Why.HIDDEN or ending not in SUFFIXES:
+                    if member.offset_data > begun and not member.isdir():
+                        left_out(f"{file.name}/{name}", why)
+                elif member.isreg():
                     position = member.offset_data
                     yield Entry(f"{file.name}/{name}", member.size, file.version, file.name, position), position
                 elif member.islnk():
@@ -457,6 +557,7 @@ def _rows(source: Source, file: _File) -> Iterator[tuple[Entry, int]]:
                         yield Entry(f"{file.name}/{name}", None, file.version, file.name, number, day), number
                     else:
                         name = name if name.startswith("/") or stores.is_url(name) else stores.join(folder, name)
+                        _check_library(name)
                         yield Entry(name, day=day), number
                     number += 1
     except (arrow.ArrowException, OSError) as error:

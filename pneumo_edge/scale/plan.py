@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice, zip_longest
 from typing import Any
 
 from pneumo_edge._util import extras, records
 from pneumo_edge._util.records import AtLeastOne, Count
-from pneumo_edge.errors import DataError, ResultsError
-from pneumo_edge.scale import listing, stores
+from pneumo_edge.errors import DataError, ResultsError, printable
+from pneumo_edge.scale import listing, repeats, stores
 from pneumo_edge.scale.entries import Entry
 from pneumo_edge.scale.listing import Cursor, Source
 
@@ -26,6 +26,8 @@ _SCHEMA_VERSION = 2
 _FOLDER, _PLAN, _LISTING = "_plan", "plan.json", "listing.json"
 #: Names in a Parquet file of the plan, at least one shard.
 _PART_NAMES = 100_000
+#: Names of files that are left out, of each reason, and of repeated names, that a plan holds for messages.
+NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,30 @@ class Part:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """What the listing left out.
+
+    Attributes:
+        counts: How many files, by the reason.
+        first: The first names of each reason, at most :data:`NAMED`.
+        files: Parquet files beside the plan that name all of them, in the columns ``name`` and ``why``.
+    """
+
+    counts: dict[str, Count] = field(default_factory=dict)
+    first: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Names that several images have: how many, how many images have them, and the first, at most :data:`NAMED`."""
+
+    names: Count = 0
+    images: Count = 0
+    first: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Plan:
     """What is scored.
 
@@ -55,6 +81,8 @@ class Plan:
         shard_size: Images of a shard; the last one may have fewer.
         parts: The Parquet files.
         cursor: Where the listing stands; None where it is complete.
+        left_out: Files of the source that are not scored.
+        repeated: Names that several images have; None in plans from before the field.
     """
 
     schema_version: int
@@ -62,6 +90,8 @@ class Plan:
     shard_size: AtLeastOne
     parts: tuple[Part, ...] = ()
     cursor: Cursor | None = None
+    left_out: LeftOut = LeftOut()
+    repeated: Repeated | None = None
 
     @property
     def images(self) -> int:
@@ -222,31 +252,40 @@ def _check_same(place: str, plan: Plan, wanted: Plan) -> None:
 
 
 def _list(store: stores.Store, place: str, plan: Plan, listed: Callable[[int], None]) -> Plan:
+    if not plan.parts:
+        listing.check_list(plan.source)
     folder, images = stores.join(place, _FOLDER), plan.images
-    found = listing.entries(plan.source, plan.cursor)
+    left_out = _LeftOut(store, folder, plan.left_out)
+    found = listing.entries(plan.source, plan.cursor, left_out)
     first = sum(len(part.shards) for part in plan.parts)
     parts, saved = list(plan.parts), len(plan.parts)
-    # Whole shards, so that only the last one of all has fewer images.
-    at_once = max(1, _PART_NAMES // plan.shard_size) * plan.shard_size
-    while chunk := list(islice(found, at_once)):
+    at_once = max(1, _PART_NAMES // plan.shard_size)
+    with repeats.Repeats() as names:
+        for entries in _read_all(place, parts):
+            names.add(entry.name for entry in entries)
+        while (part := _PartFile(first)).fill(found, at_once, plan.shard_size, names):
+            if not parts:
+                # Nothing is written where there is nothing to score.
+                _save(store, folder, _LISTING, plan)
+            made, content = part.close()
+            store.write(stores.join(folder, made.file), content)
+            parts.append(made)
+            first += len(made.shards)
+            images += sum(shard.rows for shard in made.shards)
+            # Not after every part: the document grows with the parts, and a killed listing repeats few of them.
+            if len(parts) > saved + saved // 20:
+                saved = len(parts)
+                plan = replace(plan, parts=tuple(parts), cursor=part.cursor, left_out=left_out.write())
+                _save(store, folder, _LISTING, plan)
+            listed(images)
         if not parts:
-            # Nothing is written where there is nothing to score.
-            _save(store, folder, _LISTING, plan)
-        part, content = _part([entry for entry, _ in chunk], first, plan.shard_size)
-        store.write(stores.join(folder, part.file), content)
-        parts.append(part)
-        first += len(part.shards)
-        images += len(chunk)
-        # Not after every part: the document grows with the parts, and a killed listing repeats few of them.
-        if len(parts) > saved + saved // 20:
-            saved = len(parts)
-            _save(store, folder, _LISTING, replace(plan, parts=tuple(parts), cursor=chunk[-1][1]))
-        listed(images)
-    if not parts:
-        raise DataError(
-            f"{plan.source.given} has no images", "a source with at least one image", "Check the path and the endings"
-        )
-    complete = replace(plan, parts=tuple(parts), cursor=None)
+            raise DataError(
+                f"{plan.source.given} has no images{describe_left_out(left_out.so_far(), '; ')}",
+                "a source with at least one image",
+                "Check the path and the endings",
+            )
+        repeated = _repeated(place, parts, names.found())
+    complete = replace(plan, parts=tuple(parts), cursor=None, left_out=left_out.write(), repeated=repeated)
     store.create(stores.join(folder, _PLAN), _document(complete))
     # Another run may have listed the source at the same time: the plan that is there is that of both.
     kept = _read(store, stores.join(folder, _PLAN))
@@ -254,6 +293,92 @@ def _list(store: stores.Store, place: str, plan: Plan, listed: Callable[[int], N
     if [shard for *_, shard in kept.shards()] != [shard for *_, shard in complete.shards()]:
         raise _changed(place, kept, "another run listed it at the same time", images)
     return kept
+
+
+def _read_all(place: str, parts: Iterable[Part]) -> Iterator[list[Entry]]:
+    reader = Reader(place)
+    return (reader.read(part.file, number) for part in parts for number in range(len(part.shards)))
+
+
+def _repeated(place: str, parts: Iterable[Part], found: repeats.Found) -> Repeated:
+    """Names that several images have, with the first of them by name."""
+    if not found.names:
+        return Repeated()
+    names = (entry.name for entries in _read_all(place, parts) for entry in entries)
+    first = dict.fromkeys(islice((name for name in names if hash(name) in found.hashes), NAMED))
+    return Repeated(found.names, found.images, tuple(map(records.encodable, first)))
+
+
+class _LeftOut:
+    """Counts what a listing leaves out, and writes all of it beside the plan."""
+
+    def __init__(self, store: stores.Store, folder: str, before: LeftOut) -> None:
+        self._store, self._folder = store, folder
+        self._written = before
+        self._new: list[tuple[str, str]] = []
+
+    def __call__(self, name: str, why: str) -> None:
+        self._new.append((records.encodable(name), str(why)))
+        if len(self._new) >= _PART_NAMES:
+            self.write()
+
+    def so_far(self) -> LeftOut:
+        """What was left out, also what is not written yet."""
+        counts, first = dict(self._written.counts), dict(self._written.first)
+        for name, why in self._new:
+            counts[why] = counts.get(why, 0) + 1
+            if counts[why] <= NAMED:
+                first[why] = (*first.get(why, ()), name)
+        return replace(self._written, counts=counts, first=first)
+
+    def write(self) -> LeftOut:
+        """Write what is not written yet."""
+        if self._new:
+            arrow, parquet = extras.need("pyarrow", "parquet"), extras.need("pyarrow.parquet", "parquet")
+            names, reasons = zip(*self._new, strict=True)
+            sink = arrow.BufferOutputStream()
+            columns = {"name": arrow.array(names, arrow.string()), "why": arrow.array(reasons, arrow.string())}
+            parquet.write_table(arrow.table(columns), sink, compression="zstd")
+            # A listing that is continued writes the same names again.
+            file = f"left-out-{sum(self._written.counts.values()):09d}.parquet"
+            self._store.write(stores.join(self._folder, file), bytes(sink.getvalue()))
+            self._written = replace(self.so_far(), files=(*self._written.files, file))
+            self._new = []
+        return self._written
+
+
+def describe_left_out(left_out: LeftOut, begin: str = "") -> str:
+    """How many files are left out, and the first of each reason; "" where there are none.
+
+    Args:
+        left_out: The files.
+        begin: What stands before it.
+    """
+    number = sum(left_out.counts.values())
+    reasons = (
+        f"{count:,} {why} ({', '.join(map(printable, left_out.first[why]))}{', ...' if count > NAMED else ''})"
+        for why, count in sorted(left_out.counts.items())
+    )
+    return (
+        f"{begin}{number:,} {'file is' if number == 1 else 'files are'} left out: {', '.join(reasons)}"
+        if number
+        else ""
+    )
+
+
+def notes(place: str, plan: Plan) -> Iterator[str]:
+    """What a user should know of a plan, one line each: what it leaves out, and names that several images have."""
+    if said := describe_left_out(plan.left_out):
+        files = stores.join(stores.join(place, _FOLDER), "left-out-*.parquet")
+        yield f"note: {said}; all of them are named in {printable(files)}"
+    if plan.repeated and plan.repeated.names:
+        names, images = plan.repeated.names, plan.repeated.images
+        first = ", ".join(map(printable, plan.repeated.first))
+        begin, them = ("1 name comes", "it") if names == 1 else (f"{names:,} names come", "them")
+        yield (
+            f"warning: {begin} more than once in the source ({first}{', ...' if names > NAMED else ''}): "
+            f"{images:,} images have {them}, and each has a row of its own"
+        )
 
 
 def _save(store: stores.Store, folder: str, name: str, plan: Plan) -> None:
@@ -264,29 +389,52 @@ def _document(plan: Plan) -> bytes:
     return records.dumps(plan, indent=None).encode()
 
 
-def _part(chunk: list[Entry], first: int, shard_size: int) -> tuple[Part, bytes]:
-    arrow = extras.need("pyarrow", "parquet")
-    parquet = extras.need("pyarrow.parquet", "parquet")
-    # A file name may hold any bytes, which are needed to open it.
-    columns = {
-        "name": arrow.array([os.fsencode(entry.name) for entry in chunk], arrow.binary()),
-        "size": arrow.array([entry.size for entry in chunk], arrow.int64()),
-        "version": arrow.array([entry.version for entry in chunk], arrow.int64()),
-        "container": arrow.array([_encoded(entry.container) for entry in chunk], arrow.binary()),
-        "position": arrow.array([entry.position for entry in chunk], arrow.int64()),
-        "day": arrow.array([entry.day for entry in chunk], arrow.string()),
-        "shard": arrow.array([first + number // shard_size for number in range(len(chunk))], arrow.int32()),
-    }
-    sink = arrow.BufferOutputStream()
-    table = arrow.table(columns)
-    parquet.write_table(table, sink, row_group_size=shard_size, compression="zstd")
-    shards = tuple(
-        PlannedShard(len(shard), _inputs_sha256(shard))
-        for shard in (chunk[start : start + shard_size] for start in range(0, len(chunk), shard_size))
-    )
-    content = bytes(sink.getvalue())
-    name = f"part-{first:07d}-{_hash(content)}.parquet"
-    return Part(name, first, shards), content
+class _PartFile:
+    """A Parquet file of the plan as it is written: one shard is in memory, and what is compressed."""
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+        self._shards: list[PlannedShard] = []
+        self._sink = extras.need("pyarrow", "parquet").BufferOutputStream()
+        self._writer: Any = None
+        #: Where the listing continues behind this file.
+        self.cursor: Cursor | None = None
+
+    def fill(self, found: Iterator[tuple[Entry, Cursor]], most: int, shard_size: int, names: repeats.Repeats) -> bool:
+        """Take at most so many shards, all whole but the last one of the listing; say whether there was any."""
+        while len(self._shards) < most and (chunk := list(islice(found, shard_size))):
+            entries = [entry for entry, _ in chunk]
+            self._add(entries)
+            names.add(entry.name for entry in entries)
+            self.cursor = chunk[-1][1]
+        return bool(self._shards)
+
+    def _add(self, entries: list[Entry]) -> None:
+        arrow = extras.need("pyarrow", "parquet")
+        parquet = extras.need("pyarrow.parquet", "parquet")
+        shard = self._first + len(self._shards)
+        # A file name may hold any bytes, which are needed to open it.
+        columns = {
+            "name": arrow.array([os.fsencode(entry.name) for entry in entries], arrow.binary()),
+            "size": arrow.array([entry.size for entry in entries], arrow.int64()),
+            "version": arrow.array([entry.version for entry in entries], arrow.int64()),
+            "container": arrow.array([_encoded(entry.container) for entry in entries], arrow.binary()),
+            "position": arrow.array([entry.position for entry in entries], arrow.int64()),
+            "day": arrow.array([entry.day for entry in entries], arrow.string()),
+            "shard": arrow.array([shard] * len(entries), arrow.int32()),
+        }
+        table = arrow.table(columns)
+        if self._writer is None:
+            self._writer = parquet.ParquetWriter(self._sink, table.schema, compression="zstd")
+        self._writer.write_table(table, row_group_size=len(entries))
+        self._shards.append(PlannedShard(len(entries), _inputs_sha256(entries)))
+
+    def close(self) -> tuple[Part, bytes]:
+        """The finished file, and its bytes."""
+        self._writer.close()
+        content = bytes(self._sink.getvalue())
+        name = f"part-{self._first:07d}-{_hash(content)}.parquet"
+        return Part(name, self._first, tuple(self._shards)), content
 
 
 def _hash(content: bytes) -> str:

@@ -172,6 +172,20 @@ def read_counts(stream: Any, *, recount: bool = False) -> ShardCounts:
         records.RecordError: The file is damaged, was changed, or is of another kind.
         OSError: It cannot be read.
     """
+    return _read(stream, recount=recount)[0]
+
+
+def read(stream: Any) -> tuple[ShardCounts, list[Row]]:
+    """Read a shard's file: its counts and its rows, compared with each other.
+
+    Raises:
+        records.RecordError: As :func:`read_counts`.
+        OSError: It cannot be read.
+    """
+    return _read(stream, recount=True)
+
+
+def _read(stream: Any, *, recount: bool) -> tuple[ShardCounts, list[Row]]:
     arrow, parquet = extras.need("pyarrow", "parquet"), extras.need("pyarrow.parquet", "parquet")
     try:
         with parquet.ParquetFile(stream) as file:
@@ -188,8 +202,9 @@ def read_counts(stream: Any, *, recount: bool = False) -> ShardCounts:
     counts = records.loads(ShardCounts, metadata[SHARD_KEY.encode()])
     if written.num_rows != counts.rows:
         raise records.RecordError(f"it has {written.num_rows:,} rows instead of {counts.rows:,}")
-    if table is not None and (
-        set(table.column_names) != set(COLUMNS) or count(counts.shard, table.to_pylist(), counts.seconds) != counts
-    ):
+    if table is None:
+        return counts, []
+    found = table.to_pylist() if set(table.column_names) == set(COLUMNS) else []
+    if count(counts.shard, found, counts.seconds) != counts:
         raise records.RecordError("its rows were changed after it was written")
-    return counts
+    return counts, found

@@ -15,9 +15,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 
 from pneumo_edge._util import records
 from pneumo_edge._util.records import Count
@@ -29,6 +29,7 @@ from pneumo_edge.scale.plan import Plan, PlannedShard
 from pneumo_edge.scale.rows import ShardCounts
 from pneumo_edge.scale.shards import Setup, Task
 from pneumo_edge.scale.workers import EndedError, Worker
+from pneumo_edge.spec import ModelSpec
 
 MANIFEST = "_manifest.json"
 _SCHEMA_VERSION = 1
@@ -65,13 +66,15 @@ class ScoreManifest:
         predictor: The model file and the engine.
         images: Images of the source.
         labels: Images of each label.
-        uncertain: Images with an uncertain answer.
-        out_of_distribution: Images unlike the training images.
+        uncertain: Images with an uncertain answer; None where the model file does not say.
+        out_of_distribution: Images unlike the training images; None as above.
         errors: Images that could not be classified, by the class of the error.
         worker_seconds: Wall time of all workers together.
         rows_sha256: Hash of the hashes of all shards; two runs of the same work agree on it.
         shards: The files.
         threshold: Of the probability of the positive class; None without one, and in manifests from before the field.
+        repeated: Images whose name another image has, too; None in manifests from before the field.
+        left_out: Files of the source that were left out, by the reason.
     """
 
     schema_version: int
@@ -79,13 +82,15 @@ class ScoreManifest:
     predictor: PredictorIdentity
     images: Count
     labels: dict[str, int]
-    uncertain: Count
-    out_of_distribution: Count
+    uncertain: Count | None
+    out_of_distribution: Count | None
     errors: dict[str, int]
     worker_seconds: float
     rows_sha256: str
     shards: tuple[ShardFile, ...]
     threshold: float | None = None
+    repeated: Count | None = None
+    left_out: dict[str, Count] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,11 +123,21 @@ class Job:
         """The name of a shard's file."""
         return f"{number:07d}-{hashlib.sha256(f'{shard.inputs_sha256} {self.key}'.encode()).hexdigest()[:16]}.parquet"
 
-    def tasks(self, done: set[str]) -> Iterator[tuple[Task, PlannedShard]]:
-        """The shards whose files are not among those that are done."""
-        for number, part, shard in self.plan.shards():
-            if (file := self.file(number, shard)) not in done:
-                yield Task(number, part.file, number - part.first, file), shard
+    def tasks(self, done: set[str], retried: Collection[str] = ()) -> Iterator[tuple[Task, PlannedShard]]:
+        """The shards whose files are not among those that are done, in any order, those of a part one after the other.
+
+        Several runs may be at work: in one order, one that comes to the shards of another would go along with it.
+
+        Args:
+            done: Files that are there.
+            retried: Files that are there, of which only the images without an answer are scored.
+        """
+        for part in random.sample(self.plan.parts, len(self.plan.parts)):
+            shards = list(enumerate(part.shards, part.first))
+            for number, shard in random.sample(shards, len(shards)):
+                if (file := self.file(number, shard)) not in done:
+                    answered = file if file in retried else ""
+                    yield Task(number, part.file, number - part.first, file, answered=answered), shard
 
     def setup(self, model: str, content: bytes | None = None) -> Setup:
         """What workers get."""
@@ -194,8 +209,8 @@ def _read_counts(job: Job, file: str, *, recount: bool = False) -> ShardCounts:
         return rows.read_counts(stream, recount=recount)
 
 
-def with_errors(job: Job, done: set[str]) -> set[str]:
-    """The names of the files, of those that are there, with images that could not be classified.
+def with_errors(job: Job, done: set[str]) -> dict[str, int]:
+    """The names of the files, of those that are there, with images that could not be classified, and how many.
 
     Raises:
         ResultsError: A file is damaged.
@@ -203,7 +218,8 @@ def with_errors(job: Job, done: set[str]) -> set[str]:
         OSError: A file cannot be read.
     """
     files = [file for number, _, shard in job.plan.shards() if (file := job.file(number, shard)) in done]
-    return {file for file, counts in zip(files, _read_all(job, files), strict=True) if counts.errors}
+    found = zip(files, _read_all(job, files), strict=True)
+    return {file: sum(counts.errors.values()) for file, counts in found if counts.errors}
 
 
 def score(
@@ -212,11 +228,12 @@ def score(
     workers: Sequence[ShardWorker],
     scored: Callable[[ShardCounts], None],
     damaged: Collection[str] = (),
+    retried: Collection[str] = (),
     unmoved: Callable[[Mapping[int, float]], None] = lambda shards: None,
 ) -> dict[int, ShardCounts]:
     """Score the shards that are not done.
 
-    Several runs may score one data set at the same time. Each begins somewhere else, and leaves out what another has
+    Several runs may score one data set at the same time. Each has an order of its own, and leaves out what another has
     written meanwhile.
 
     Args:
@@ -225,6 +242,7 @@ def score(
         workers: The workers, at least one; they are stopped and closed.
         scored: Called after each shard.
         damaged: Files that are there and must be written again.
+        retried: Files that are there, of which the images without an answer are scored again.
         unmoved: Called where no shard was finished for a minute, with the shards at work and the seconds since each
             was begun; then after two minutes more, four, and so on.
 
@@ -242,7 +260,7 @@ def score(
     pool: Workers[tuple[Task, PlannedShard], ShardCounts | None] = Workers(
         [partial(_unless_there, job, damaged, begun, partial(_persist, worker, stopped)) for worker in workers]
     )
-    tasks = _from_somewhere(job, done)
+    tasks = job.tasks(done, retried)
     counts: dict[int, ShardCounts] = {}
     failures: list[StoreError] = []
     in_a_row = 0
@@ -287,12 +305,6 @@ def score(
     return counts
 
 
-def _from_somewhere(job: Job, done: set[str]) -> Iterator[tuple[Task, PlannedShard]]:
-    """The shards that are not done, from any of them on: another run may be at work on the first."""
-    start = random.randrange(max(1, sum(1 for _ in job.tasks(done))))
-    return chain(islice(job.tasks(done), start, None), islice(job.tasks(done), start))
-
-
 def _unless_there(
     job: Job,
     damaged: Collection[str],
@@ -301,7 +313,8 @@ def _unless_there(
     work: tuple[Task, PlannedShard],
 ) -> ShardCounts | None:
     """Score a shard whose file another run has not written meanwhile."""
-    if work[0].file not in damaged and stores.of(job.folder).exists(stores.join(job.folder, work[0].file)):
+    is_rewritten = work[0].answered or work[0].file in damaged
+    if not is_rewritten and stores.of(job.folder).exists(stores.join(job.folder, work[0].file)):
         return None
     begun[work[0].shard] = time.monotonic()
     try:
@@ -358,14 +371,14 @@ def _ends(worker: ShardWorker, stopped: threading.Event, task: Task) -> str:
     return ""
 
 
-def close(job: Job, done: set[str], counts: dict[int, ShardCounts], threshold: float | None = None) -> ScoreManifest:
+def close(job: Job, done: set[str], counts: dict[int, ShardCounts], spec: ModelSpec) -> ScoreManifest:
     """Write the manifest of a data set of which every shard is scored.
 
     Args:
         job: The work.
         done: Files that were there before.
         counts: Of the shards that were scored since; those of the others are read.
-        threshold: As in :class:`ScoreManifest`.
+        spec: That of the model file.
 
     Raises:
         ResultsError: A file is damaged, or is no shard of the plan.
@@ -377,7 +390,7 @@ def close(job: Job, done: set[str], counts: dict[int, ShardCounts], threshold: f
     before = [(number, file) for number, file in planned if number not in counts]
     found = _read_all(job, [file for _, file in before])
     counts = {**counts, **{number: each for (number, _), each in zip(before, found, strict=True)}}
-    manifest = replace(_manifest(job, [(file, counts[number]) for number, file in planned]), threshold=threshold)
+    manifest = _manifest(job, [(file, counts[number]) for number, file in planned], spec)
     stores.of(job.folder).write(stores.join(job.folder, MANIFEST), records.document(manifest).encode())
     return manifest
 
@@ -413,7 +426,7 @@ def read_manifest(job: Job) -> ScoreManifest:
         raise ResultsError(f"{path} is not valid: {error}", "a manifest of `pneumo-edge score`", "Delete it") from error
 
 
-def _manifest(job: Job, found: Iterable[tuple[str, ShardCounts]]) -> ScoreManifest:
+def _manifest(job: Job, found: Iterable[tuple[str, ShardCounts]], spec: ModelSpec) -> ScoreManifest:
     labels: Counter[str] = Counter()
     errors: Counter[str] = Counter()
     uncertain = out_of_distribution = images = 0
@@ -434,10 +447,13 @@ def _manifest(job: Job, found: Iterable[tuple[str, ShardCounts]]) -> ScoreManife
         predictor=job.predictor,
         images=images,
         labels=dict(sorted(labels.items())),
-        uncertain=uncertain,
-        out_of_distribution=out_of_distribution,
+        uncertain=uncertain if spec.conformal else None,
+        out_of_distribution=out_of_distribution if spec.input_check else None,
         errors=dict(sorted(errors.items())),
         worker_seconds=seconds,
         rows_sha256=digest.hexdigest(),
         shards=tuple(shards),
+        threshold=spec.decision.threshold,
+        repeated=job.plan.repeated.images if job.plan.repeated else None,
+        left_out=job.plan.left_out.counts,
     )

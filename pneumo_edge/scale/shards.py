@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pneumo_edge._util import scratch
+from pneumo_edge._util.records import RecordError
 from pneumo_edge.errors import CrashError, ImageError, ModelFileError, StoreError
 from pneumo_edge.runtime.classifier import Classifier
 from pneumo_edge.runtime.identity import PredictorIdentity
@@ -52,6 +53,7 @@ class Task:
         file: The name of the file that is written; "" to write none, which shows whether the images can be classified.
         images: The first image and the one after the last; None for all.
         crashing: Images that are not read, by their number in the shard, with the way in which they end a process.
+        answered: The file of an earlier run whose answers are kept, so only the other images are read; "" for none.
     """
 
     shard: int
@@ -60,6 +62,7 @@ class Task:
     file: str
     images: tuple[int, int] | None = None
     crashing: Mapping[int, str] | None = None
+    answered: str = ""
 
 
 class Scorer:
@@ -92,22 +95,43 @@ class Scorer:
             OSError: A file cannot be read or written; the disk is full, for one.
         """
         began = time.perf_counter()
-        found = self._score(task)
-        counts = rows.count(task.shard, found, time.perf_counter() - began)
+        before, answers = self._answers(task)
+        found = self._score(task, answers)
+        counts = rows.count(task.shard, found, before + time.perf_counter() - began)
         if task.file:
             content = rows.to_parquet(found, counts, self._setup.predictor)
             self._store.write(stores.join(self._setup.folder, task.file), content)
         return counts
 
-    def _score(self, task: Task) -> list[rows.Row]:
+    def _answers(self, task: Task) -> tuple[float, Mapping[int, rows.Row]]:
+        """The answers of an earlier run, by their number in the shard, and the seconds that they took."""
+        if not task.answered:
+            return 0.0, {}
+        # Nothing is kept of a file that has been damaged since it was checked.
+        with (
+            contextlib.suppress(RecordError),
+            self._store.open(stores.join(self._setup.folder, task.answered)) as stream,
+        ):
+            counts, found = rows.read(stream)
+            return counts.seconds, {number: row for number, row in enumerate(found) if row["error"] is None}
+        return 0.0, {}
+
+    def _score(self, task: Task, answers: Mapping[int, rows.Row]) -> list[rows.Row]:
         listed = self._plan.read(task.part, task.group)
         start, stop = task.images or (0, len(listed))
         crashing = task.crashing or {}
-        wanted = [entry for number, entry in enumerate(listed) if start <= number < stop and number not in crashing]
+        wanted = [
+            entry
+            for number, entry in enumerate(listed)
+            if start <= number < stop and number not in crashing and number not in answers
+        ]
         root = self._setup.root
         reads = entries.read_each(root, self._setup.column, wanted)
         found, outages = [], _Outages(root)
         for number, entry in enumerate(listed[start:stop], start):
+            if number in answers:
+                found.append(answers[number])
+                continue
             if number in crashing:
                 found.append(self._classify(task.shard, entry, _crash(crashing[number]), 0.0))
                 continue
@@ -181,8 +205,8 @@ def _load(setup: Setup) -> tuple[Classifier, PredictorIdentity]:
     if setup.content is None:
         classifier = Classifier(setup.model, engine=setup.predictor.engine)
         return classifier, PredictorIdentity.of(classifier)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, Path(setup.model).name)
+    with scratch.folder() as folder:
+        path = folder / Path(setup.model).name
         path.write_bytes(setup.content)
         classifier = Classifier(path, engine=setup.predictor.engine)
         # After that the file is not needed: the engine has mapped it.

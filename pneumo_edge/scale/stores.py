@@ -6,12 +6,13 @@ A local folder needs no other library. Everything else is opened by fsspec, by t
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -28,6 +29,8 @@ _WAITS = (0.2, 1.0, 5.0)
 _WHOLE_SECONDS, _QUIET_SECONDS = 120, 20
 #: Answers of a web server that may be others later, or for all files alike: they do not concern one image.
 _PASSING = (401, 407, 408, 425, 429)
+#: Answers of a web server that has no such file.
+_GONE = (404, 410)
 
 
 class Store(Protocol):
@@ -199,8 +202,8 @@ class _Remote:
     def write(self, path: str, content: bytes) -> None:
         try:
             _persist(path, lambda: self.system.pipe_file(path, content))
-        except FileNotFoundError as error:  # of the bucket
-            raise listing_errors(path, error) from error
+        except FileNotFoundError as error:
+            raise _no_bucket(path) from error
 
     def create(self, path: str, content: bytes) -> bool:
         if self.exists(path):
@@ -209,8 +212,8 @@ class _Remote:
             _persist(path, lambda: self._create(path, content))
         except FileExistsError:
             return False
-        except FileNotFoundError as error:  # of the bucket
-            raise listing_errors(path, error) from error
+        except FileNotFoundError as error:
+            raise _no_bucket(path) from error
         return True
 
     def _create(self, path: str, content: bytes) -> None:
@@ -237,8 +240,61 @@ class _Remote:
         return {name.rstrip("/").rpartition("/")[2] for name in found}
 
     def open(self, path: str) -> contextlib.AbstractContextManager[Any]:
-        opened: contextlib.AbstractContextManager[Any] = _persist(path, lambda: self.system.open(path, "rb"))
-        return opened
+        try:
+            return io.BufferedReader(_Stream(path, _persist(path, lambda: self.system.open(path, "rb"))))
+        except _RefusedError as error:
+            raise listing_errors(path, error) from error
+
+
+class _Stream(io.RawIOBase):
+    """A file of a store; each read is tried again where the store fails."""
+
+    def __init__(self, path: str, opened: Any) -> None:
+        super().__init__()
+        self._path, self._opened = path, opened
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return bool(self._opened.seekable())
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return int(self._opened.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._opened.tell())
+
+    def readinto(self, buffer: Any) -> int:
+        begin = self.tell()
+
+        def read() -> bytes:
+            if self.seekable():
+                self.seek(begin)
+            return bytes(self._opened.read(len(buffer)))
+
+        try:
+            data = _persist(self._path, read)
+        except (_RefusedError, FileNotFoundError) as error:
+            raise listing_errors(self._path, error) from error
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._opened.close()
+        super().close()
+
+
+@cache
+def check_library(protocol: str) -> None:
+    """Check that the library of a protocol is installed; an unknown one is left to the files that have it.
+
+    Raises:
+        MissingExtraError: fsspec is not installed.
+        StoreError: The library that it takes for the protocol is not installed.
+    """
+    with contextlib.suppress(_NoProtocolError):
+        file_system(protocol)
 
 
 def file_system(protocol: str) -> Any:
@@ -275,14 +331,30 @@ def _options(protocol: str) -> dict[str, Any]:
 
 def listing_errors(path: str, error: Exception) -> StoreError:
     """What to tell of a store that cannot be listed or opened at all."""
+    error = _meant(path, error)
     if isinstance(error, FileNotFoundError):
-        return StoreError(f"{path} does not exist", "a bucket or prefix that exists", "Check the address")
+        what = "a file" if is_web(path) else "a bucket or prefix"
+        return StoreError(f"{path} does not exist", f"{what} that exists", "Check the address")
+    if (refused := _refused(error)) or isinstance(error, _RefusedError):
+        return StoreError(
+            f"{path} is not given by its server ({refused or error})", "an address that can be read",
+            "Check the address",
+        )  # fmt: skip
     if isinstance(error, PermissionError):
         return StoreError(
             f"{path} is not open to this user ({_first_line(error)})", "permission to list and read it",
             "Check the credentials",
         )  # fmt: skip
     return StoreError(f"{path} cannot be read ({_first_line(error)})", "a store that answers", "Run it again later")
+
+
+def _no_bucket(path: str) -> StoreError:
+    """What to tell of a file that cannot be written because what shall hold it does not exist."""
+    protocol, _, inside = path.partition("://")
+    bucket = f"{protocol}://{inside.partition('/')[0]}"
+    return StoreError(
+        f"{path} cannot be written: {bucket} does not exist", "a bucket that exists", "Make it, or check the address"
+    )
 
 
 class _NoProtocolError(StoreError):
@@ -297,7 +369,12 @@ def _persist(path: str, operation: Callable[[], Answer]) -> Answer:
     """Carry out an operation, several times where the store fails."""
     for wait in (*_WAITS, None):
         try:
-            return operation()
+            try:
+                return operation()
+            except FileNotFoundError as error:
+                if (meant := _meant(path, error)) is error:
+                    raise
+                raise meant from error
         except _RefusedError:
             raise
         except (FileNotFoundError, FileExistsError, StoreError):
@@ -306,9 +383,8 @@ def _persist(path: str, operation: Callable[[], Answer]) -> Answer:
             # Also of an image: with credentials that have run out, all that follow would fail alike.
             raise listing_errors(path, error) from error
         except Exception as error:  # of the libraries of any store
-            status = getattr(error, "status", None)
-            if isinstance(status, int) and 400 <= status < 500 and status not in _PASSING:
-                raise _RefusedError(f"HTTP {status} {getattr(error, 'message', '')}".strip()) from error
+            if refused := _refused(error):
+                raise _RefusedError(refused) from error
             if wait is None:
                 raise StoreError(
                     f"{path} cannot be reached ({_first_line(error)})",
@@ -319,7 +395,35 @@ def _persist(path: str, operation: Callable[[], Answer]) -> Answer:
     raise AssertionError
 
 
+def is_web(path: str) -> bool:
+    """Whether a path is an address of a web server, which lists no files."""
+    return path.startswith(("http://", "https://"))
+
+
+def _meant(path: str, error: Exception) -> Exception:
+    """The error itself: of a web server, fsspec calls each one a file that is not there."""
+    cause = error.__cause__
+    if (
+        isinstance(error, FileNotFoundError)
+        and is_web(path)
+        and isinstance(cause, Exception)
+        and getattr(cause, "status", None) not in _GONE
+    ):
+        return cause
+    return error
+
+
+def _refused(error: Exception) -> str:
+    """How a web server refuses a file for good; "" where it does not."""
+    status = getattr(error, "status", None)
+    if isinstance(status, int) and 400 <= status < 500 and status not in _PASSING:
+        return f"HTTP {status} {getattr(error, 'message', '')}".strip()
+    return "it redirects again and again" if type(error).__name__ == "TooManyRedirects" else ""
+
+
 def _first_line(error: Exception) -> str:
+    if status := getattr(error, "status", None):  # of a web server
+        return f"HTTP {status} {getattr(error, 'message', '')}".strip()
     lines = str(error).splitlines() or [""]
     return lines[0].strip() or type(error).__name__
 

@@ -84,7 +84,7 @@ def score_here(
     planned = plan.make(str(place), listing.open_source(str(source), column, day), SHARD_SIZE, lambda images: None)
     job = Job(str(place), planned, PredictorIdentity.of(classifier))
     counts = run.score(job, set(), [Here(Scorer(job.setup(str(classifier.path))))], lambda counts: None)
-    manifest = run.close(job, set(), counts)
+    manifest = run.close(job, set(), counts, classifier.spec)
     return read_rows(job.folder, manifest), manifest
 
 

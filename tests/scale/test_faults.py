@@ -68,7 +68,7 @@ def undisturbed(classifier: Classifier, archive: Path, tmp_path_factory: pytest.
     planned = plan.make(str(place), listing.open_source(str(archive)), _SIZE, lambda images: None)
     job = Job(str(place), planned, PredictorIdentity.of(classifier))
     counts = run.score(job, set(), [archives.Here(Scorer(job.setup(str(classifier.path))))], lambda counts: None)
-    return run.close(job, set(), counts)
+    return run.close(job, set(), counts, classifier.spec)
 
 
 def _rows(scored: Scored) -> list[dict[str, Any]]:
@@ -176,7 +176,7 @@ def test_full_disk_is_told_and_the_finished_shards_stay(
     done = run.finished(job)
     assert len(done) < 3 and not any(name.startswith(".partial") for name in done)
     counts = run.score(job, done, [archives.Here(scorer)], lambda counts: None)
-    assert run.close(job, done, counts).rows_sha256 == undisturbed.rows_sha256
+    assert run.close(job, done, counts, classifier.spec).rows_sha256 == undisturbed.rows_sha256
 
 
 @pytest.fixture
@@ -214,8 +214,8 @@ def test_shards_of_which_a_store_fails_are_scored_by_the_next_run(
     failing: Callable[[Callable[[str], bool]], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # The run begins at the first shard.
-    monkeypatch.setattr(random, "randrange", lambda stop: 0)
+    # The run takes the shards in their order.
+    monkeypatch.setattr(random, "sample", lambda found, size: found)
     job, scorer = _from_store(classifier)
     asked: set[str] = set()
 
@@ -232,7 +232,7 @@ def test_shards_of_which_a_store_fails_are_scored_by_the_next_run(
     failing(lambda name: False)
     counts = run.score(job, done, [archives.Here(scorer)], lambda counts: None)
     assert sorted(counts) == [1, 2]
-    assert run.close(job, done, counts).rows_sha256 == undisturbed.rows_sha256
+    assert run.close(job, done, counts, classifier.spec).rows_sha256 == undisturbed.rows_sha256
 
 
 def test_image_that_its_store_never_gives_costs_its_row(
@@ -241,7 +241,7 @@ def test_image_that_its_store_never_gives_costs_its_row(
     failing(lambda name: name in ("0/00.png", "1/09.png"))
     job, scorer = _from_store(classifier)
     counts = run.score(job, set(), [archives.Here(scorer)], lambda counts: None)
-    manifest = run.close(job, set(), counts)
+    manifest = run.close(job, set(), counts, classifier.spec)
     assert manifest.errors == {"ImageError": 2} and manifest.images == len(_NAMES)
     assert manifest.shards[2].rows_sha256 == undisturbed.shards[2].rows_sha256
 
@@ -286,7 +286,7 @@ def test_two_runs_at_the_same_time_share_the_work(
     counts = run.score(job, set(), [archives.Here(after_another)], lambda counts: None)
     # Both scored the shard that one was at, and nothing else is done twice.
     assert (len(counts), sorted(others[0])) == (1, [0, 1, 2])
-    assert run.close(job, set(), counts).rows_sha256 == undisturbed.rows_sha256
+    assert run.close(job, set(), counts, classifier.spec).rows_sha256 == undisturbed.rows_sha256
 
 
 class _Doubled:

@@ -114,7 +114,7 @@ def test_of_two_plans_in_a_store_the_first_is_kept(store: Any) -> None:
     [
         ("s3://no-such-bucket/x", "out", "s3://no-such-bucket/x does not exist"),
         (f"s3://{_BUCKET}/nothing", "out", f"s3://{_BUCKET}/nothing does not exist"),
-        (f"s3://{_BUCKET}/archive", "s3://no-such-bucket/out", "s3://no-such-bucket/out"),
+        (f"s3://{_BUCKET}/archive", "s3://no-such-bucket/out", "written: s3://no-such-bucket does not exist"),
         ("nosuch://x/y", "out", "nosuch:// is no protocol"),
     ],
 )

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import contextlib
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,6 +57,15 @@ def test_rows_are_those_of_predict(classifier: Classifier, archive: Path, scored
     assert [row["shard"] for row in found] == [0, 0, 0, 1, 1, 1, 2]
 
 
+def test_manifest_has_no_number_of_what_was_not_measured(classifier: Classifier, scored: _Scored) -> None:
+    shard = ShardCounts(0, 3, {"NORMAL": 3}, 0, 0, {}, "", 1.0)
+    spec = replace(classifier.spec, conformal=None, input_check=None)
+    job = run.Job("", plan.Plan(2, listing.Source("", "", "tree"), 3), PredictorIdentity.of(classifier))
+    manifest = run._manifest(job, [("file", shard)], spec)
+    assert manifest.uncertain is manifest.out_of_distribution is None
+    assert scored[1].uncertain is not None and scored[1].threshold == classifier.spec.decision.threshold
+
+
 def test_manifest_counts_the_rows(scored: _Scored) -> None:
     found, manifest = scored
     labels = [row["label"] for row in found if row["label"]]
@@ -97,29 +111,57 @@ def test_images_without_an_answer_are_named_and_scored_again_when_their_cause_is
     assert CliRunner().invoke(app, command).exit_code == 4
     again = CliRunner().invoke(app, [*command, "--retry-errors"])
     assert again.exit_code == 0, again.stderr
-    assert "note: 3 of 5 images are scored already" in again.stderr and "not classified" not in again.stderr
+    assert "note: 4 of 5 images are scored already" in again.stderr and "not classified" not in again.stderr
+    assert "1 image in" in again.output
     # Nothing is left to retry.
     assert "scored already" not in CliRunner().invoke(app, [*command, "--retry-errors"]).stderr
 
 
-def test_two_runs_at_once_begin_at_different_shards(classifier: Classifier, tmp_path: Path) -> None:
-    archive = archives.draw(tmp_path / "in", [f"{number:02}.png" for number in range(60)])
-    planned = plan.make(str(tmp_path / "out"), listing.open_source(str(archive)), 2, lambda images: None)
+@pytest.mark.usefixtures("in_this_process")
+def test_answers_are_kept_where_images_without_one_are_scored_again(tmp_path: Path) -> None:
+    archive = archives.draw(tmp_path / "in", ["0.png", "1.png", "2.png", "3.png"])
+    paths = tmp_path / "list.txt"
+    paths.write_text("".join(f"in/{name}\n" for name in ("0.png", "1.png", "later.png", "2.png", "3.png")))
+    out = tmp_path / "out"
+    first = score(paths, out, shard_size=4)
+    # All images are out of reach for a while, as on a disk that is not mounted; then one is there that was not.
+    archive.rename(tmp_path / "away")
+    assert score(paths, out, shard_size=4, retry_errors=True).manifest.rows_sha256 == first.manifest.rows_sha256
+    (tmp_path / "away").rename(archive)
+    (archive / "later.png").write_bytes(archives.content(9))
+    again = score(paths, out, shard_size=4, retry_errors=True)
+    assert (again.images, again.manifest.errors) == (1, {})
+    assert again.manifest.worker_seconds > first.manifest.worker_seconds
+    anew = score(paths, tmp_path / "anew", shard_size=4)
+    assert again.manifest.rows_sha256 == anew.manifest.rows_sha256
+
+
+def test_two_runs_at_once_score_few_shards_twice(classifier: Classifier, tmp_path: Path) -> None:
+    archive = archives.draw(tmp_path / "in", [f"{number:02}.png" for number in range(30)])
+    planned = plan.make(str(tmp_path / "out"), listing.open_source(str(archive)), 1, lambda images: None)
     job = run.Job(str(tmp_path / "out"), planned, PredictorIdentity.of(classifier))
-    begun: set[int] = set()
+    scored = [0]
 
-    class _FirstError(Exception):
-        """The run ends with its first shard."""
+    def together(task: shards.Task) -> ShardCounts:
+        # Both are equally fast.
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(60)
+        scored[0] += 1
+        (Path(job.folder) / task.file).touch()
+        return rows.count(task.shard, [], 0.0)
 
-    def first(task: shards.Task) -> ShardCounts:
-        begun.add(task.shard)
-        raise _FirstError
+    def score_all(_: int) -> None:
+        run.score(job, set(), [archives.Here(together)], lambda counts: None)
+        both.abort()
 
-    for _ in range(12):
-        with pytest.raises(_FirstError):
-            run.score(job, set(), [archives.Here(first)], lambda counts: None)
-    # That 12 of 30 places are the same has a chance of 30 ** -11.
-    assert len(begun) > 1
+    for _ in range(8):
+        shutil.rmtree(job.folder, ignore_errors=True)
+        Path(job.folder).mkdir()
+        both = threading.Barrier(2)
+        with ThreadPoolExecutor(2) as runs:
+            list(runs.map(score_all, range(2)))
+    # Were both to go along with each other from where they meet, it would be 360 on average.
+    assert 240 <= scored[0] < 300
 
 
 def test_none_stands_for_the_default_and_other_kinds_are_refused(archive: Path, tmp_path: Path) -> None:
@@ -129,6 +171,8 @@ def test_none_stands_for_the_default_and_other_kinds_are_refused(archive: Path, 
     assert call().images == 0
     with pytest.raises(ArgumentError, match="day is 5; expected the name of a column"):
         call(day=5)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="address of a web server, into which no data set can be written"):
+        score(archive, "https://127.0.0.1/out")
 
 
 def test_another_model_writes_beside(archive: Path, tmp_path: Path) -> None:
@@ -196,6 +240,13 @@ def test_bad_input_is_told_in_one_line_before_work_begins(archive: Path, tmp_pat
     assert "has no images" in _refused(empty, "--out", place)
     assert not place.exists()
     assert "does not exist" in _refused(tmp_path / "nothing", "--out", place)
+    (tmp_path / "names.csv").write_text(f"{archive}/a/0.png\n")
+    assert "names.csv is no image, and no list by its name" in _refused(tmp_path / "names.csv", "--out", place)
+    (tmp_path / "prose.txt").write_text("This is\nno list.\n")
+    assert "none of its lines is the path of a file (the first is 'This is')" in _refused(
+        tmp_path / "prose.txt", "--out", place
+    )
+    assert not place.exists()
     assert f"lies within the source {archive}" in _refused(archive, "--out", archive / "scores")
     full = tmp_path / "full"
     full.mkdir()
