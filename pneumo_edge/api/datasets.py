@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from pneumo_edge.api import arguments
 from pneumo_edge.api.arguments import DataArgument, Tell
+from pneumo_edge.data.classes import renaming
 from pneumo_edge.data.datasource import DataSource
 from pneumo_edge.data.layout import describe_passed_over
 from pneumo_edge.data.sources import Source, doubt_labels, doubt_pattern, doubt_splits, open_source
@@ -37,8 +38,8 @@ def open_data(
         pattern: The user's pattern for patients; "" for none, None for that of the data source, or in the models.
         models: Model files, and folders with model files. The data set is read like their training data, if it can be.
         needs_splits: Whether data without splits is refused; else all of its images are in the test split.
-        tell: Called with a line for each kind of file that is not used, and a line if the pattern or
-            the splits are doubtful.
+        tell: Called with a line for each kind of file that is not used, for a table that can be read in
+            several ways, and if the pattern or the splits are doubtful.
 
     Raises:
         DataError: As :func:`pneumo_edge.data.sources.open_source`.
@@ -49,7 +50,7 @@ def open_data(
         given = replace(given, patient_pattern=pattern)
     files = _files(models)
     source = _open(given, list(_ways(given, [file.spec for file in files])), needs_splits, files)
-    for line in describe_passed_over(source.passed_over):
+    for line in (*source.remarks, *describe_passed_over(source.passed_over)):
         tell(f"note: {printable(line)}")
     for doubt in filter(None, (doubt_labels(source), doubt_pattern(source), doubt_splits(source))):
         tell(f"warning: {printable(doubt)}.")
@@ -97,10 +98,13 @@ def _other_classes(error: ClassesError, files: Sequence[ModelFile]) -> ClassesEr
             "models of the same classes and positive class",
             f"Omit those of other classes. {error.remedy}",
         )
+    (task,) = by_task
+    typed = renaming(error.found, None, task)
     return ClassesError(
         error.given,
         f"the classes of the models ({told})",
-        "Give data of these classes, or rename its classes with --classes, as in A=B,C=D",
+        f"Give data of these classes{f', or say which is which: {typed}' if typed else ''}",
+        error.found,
     )
 
 

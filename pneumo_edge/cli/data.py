@@ -108,7 +108,7 @@ def audit(
     """
     from pneumo_edge.data.audit import audit as run_audit
     from pneumo_edge.data.figures import FORMATS, draw_audit, draw_marks, draw_places
-    from pneumo_edge.data.sources import doubt_pattern, open_source
+    from pneumo_edge.data.sources import doubt_labels, doubt_pattern, open_source
 
     drawn = ((figure, "--figure"), (contact_sheet, "--contact-sheet"), (place_map, "--place-map"))
     for path, option in drawn:
@@ -122,7 +122,9 @@ def audit(
     source = open_source(datasets.source(data, reading))
     findings = run_audit(source)
     _print_audit(findings)
-    if doubt := doubt_pattern(source):
+    for remark in source.remarks:
+        typer.echo(f"note: {printable(remark)}", err=True)
+    for doubt in filter(None, (doubt_labels(source), doubt_pattern(source))):
         typer.echo(f"warning: {printable(doubt)}.", err=True)
     if json:
         files.write_text(json, records.document(findings))

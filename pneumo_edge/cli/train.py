@@ -37,9 +37,11 @@ def _seeds(text: str) -> tuple[int, ...]:
     for part in text.split(","):
         match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part.strip())
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if first > last or last - first >= _MOST_SEEDS:
+        if first > last:
             raise typer.BadParameter(f"{text!r} is not a list of seeds such as 0-4 or 0,2,5")
-        found |= dict.fromkeys(range(first, last + 1))
+        found |= dict.fromkeys(range(first, min(last, first + _MOST_SEEDS) + 1))
+        if len(found) > _MOST_SEEDS:
+            raise typer.BadParameter(f"{text!r} has more than {_MOST_SEEDS:,} seeds; give fewer")
     return tuple(found)
 
 
@@ -101,7 +103,7 @@ def train(
             metavar="N-M|N,M",
             show_default=False,
             help="Train once with each of these seeds, such as 0-4, one after the other; a hyphen and the seed are "
-            "added to the name of each run's folder.",
+            f"added to the name of each run's folder. At most {_MOST_SEEDS:,} seeds, each of at most 9 digits.",
         ),
     ] = None,
     study: Annotated[

@@ -41,8 +41,8 @@ def advise(audit: Audit) -> Iterator[str]:
     if told := outer_places(audit.places or ()):
         best = max(told, key=lambda place: place.auc.low)
         yield (
-            f"Edges of the images ({len(told):,} places): a model can answer from there without the lungs, best from "
-            f"the {_where(best)}, with an AUC of {best.auc}. Crop the images of all classes to the lungs, or train "
+            f"Edges of the images ({len(told):,} places): a model can answer from there alone, best from the "
+            f"{_where(best)}, with an AUC of {best.auc}. Crop the images of all classes to what tells them, or train "
             "with --recipe robust, which exchanges borders between images of all classes. Check the heatmaps (predict "
             "--explain)."
         )
@@ -90,8 +90,8 @@ def _on_measures(shortcuts: Sequence[Shortcut]) -> Iterator[str]:
     for remedy, measures in told.items():
         them = "it" if len(measures) == 1 else "them"
         yield (
-            f"{_listed(measures).capitalize()} alone: a model can use {them} in place of the lungs. {remedy}, and "
-            "report the model's AUC beside that of the measure."
+            f"{_listed(measures).capitalize()} alone: a model can use {them} in place of what the images show. "
+            f"{remedy}, and report the model's AUC beside that of the measure."
         )
 
 
@@ -99,8 +99,8 @@ def _on_clusters(clusters: Sequence[Cluster]) -> str:
     images = sum(sum(sum(of_split.values()) for of_split in cluster.counts.values()) for cluster in clusters)
     return (
         f"Images of one look ({len(clusters):,} groups, {images:,} images): a model can learn the look of a class in "
-        "place of the disease. Add images of the other classes with that look, or train with --recipe robust. Compare "
-        "the errors on these images, which --json FILE names, with those on the others."
+        "place of what is looked for. Add images of the other classes with that look, or train with --recipe robust. "
+        "Compare the errors on these images, which --json FILE names, with those on the others."
     )
 
 

@@ -194,12 +194,40 @@ def _check_present(
                 f"{title} has no images of the class {old!r}",
                 f"classes that it has: {_listed(names)}",
                 f"Name them with {option(names[:_SHOWN])}",
+                names,
             )
 
 
-def option(names: Sequence[str]) -> str:
-    """``--classes`` with these names, as it is typed in a shell."""
-    return f"--classes {_typed(','.join(map(escape, names)))}"
+def option(names: Sequence[str], others: Sequence[str] = ()) -> str:
+    """``--classes`` with these names, or with these in place of others, as it is typed in a shell."""
+    old = [f"{escape(other)}=" if other != name else "" for name, other in zip(names, others, strict=False)]
+    return f"--classes {_typed(','.join(map(str.__add__, old or [''] * len(names), map(escape, names))))}"
+
+
+def renaming(found: Sequence[str], positive: str | None, wanted: Task) -> str:
+    """The options with which a data set of other classes is read as one of a task.
+
+    Args:
+        found: The classes of the data set.
+        positive: The one of them that is looked for, where that is known.
+        wanted: The task.
+
+    Returns:
+        What to type, or examples of it where it is not known which class is which; "" where classes are too few.
+    """
+    names = wanted.class_names
+    if len(found) < len(names):
+        return ""
+    alike = {same(name): name for name in found}
+    if all(same(name) in alike for name in names):
+        which = [alike[same(name)] for name in names]
+        return option(names, which) if which != list(names) else option(names)
+    if len(names) == len(found) == 2:
+        orders = [list(found), [found[1], found[0]]]
+        if positive in found:
+            orders = [order for order in orders if order[wanted.positive_index or 0] == positive]
+        return " or ".join(option(names, order) for order in orders)
+    return f"as in {option(names, found)}"
 
 
 def _against_others(
@@ -248,11 +276,12 @@ def _match(wanted: str, names: Sequence[str], title: str) -> str:
     return found[0]
 
 
-def _no_such_class(wanted: str, names: Sequence[str], title: str) -> DataError:
-    return DataError(
+def _no_such_class(wanted: str, names: Sequence[str], title: str) -> ClassesError:
+    return ClassesError(
         f"the positive class is {wanted!r}, and {title} has {_listed(names)}",
         "one of its classes",
         f"Give --positive {_typed(names[-1])}" if names else "Check the data set",
+        names,
     )
 
 
@@ -262,6 +291,7 @@ def _undecided(names: Sequence[str], title: str) -> ClassesError:
         f"{title} has the classes {_listed(names)}",
         "to be told which of them is the positive one",
         f"Give --positive {_typed(second)} or --positive {_typed(first)}",
+        names,
     )
 
 

@@ -47,7 +47,7 @@ class DrawnSource:
         self.has_patients, self.has_files = source.has_patients, source.has_files
         self.patient_pattern, self.passed_over = source.patient_pattern, source.passed_over
         self.options: dict[str, str] = {**source.options, "split": split}
-        self.paths = source.paths
+        self.paths, self.remarks = source.paths, source.remarks
         self.rule = _describe(source, self._shares)
 
     @cached_property

@@ -75,11 +75,13 @@ class Listing:
     """The files of a data folder; ``passed_over`` has the reason by name, with "/" at the end of folders.
 
     ``merge_kinds`` is whether the classes are NORMAL and PNEUMONIA, with kinds of pneumonia in folders of their own.
+    ``remarks`` are lines on how a table was read, where it could be read in another way.
     """
 
     files: tuple[Located, ...]
     passed_over: dict[str, str]
     merge_kinds: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,7 @@ class MedMnistSource:
     rule = AS_GIVEN
     has_files = False
     patient_pattern = ""
+    remarks: tuple[str, ...] = ()
 
     def __init__(self, path: Path, data: DataSource | None = None, task: Task | None = None) -> None:
         data = data or DataSource(str(path))
@@ -91,7 +92,10 @@ class MedMnistSource:
         self.title = f"{name} ({path.name})"
         self.real = not (path.parent / PHANTOM_MARKER).exists()
         self.licence = "none needed"
-        if self.real:
+        if self.real and not class_names:
+            # An .npz of the user's own with the keys of MedMNIST.
+            self.licence = "as its owner says"
+        elif self.real:
             after = ", after Kermany et al. 2018" if name == "PneumoniaMNIST" else ""
             self.licence = f"CC BY 4.0 (MedMNIST v2{after})"
             if name == "DermaMNIST":

@@ -79,6 +79,7 @@ class Source(Protocol):
         options: The user's other options for reading it, by name.
         paths: The paths of its table (``labels``) and of separate test images (``test``), if there are such.
         passed_over: Reason by name, for files that are not used.
+        remarks: Lines on how it was read, where it could be read in another way.
     """
 
     title: str
@@ -93,6 +94,7 @@ class Source(Protocol):
     options: dict[str, str]
     paths: dict[str, str]
     passed_over: dict[str, str]
+    remarks: tuple[str, ...]
 
     @property
     def samples(self) -> tuple[Sample, ...]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from pneumo_edge.data import classes, layout, table
+from pneumo_edge.data import carried, classes, layout, table
 from pneumo_edge.data.datasource import DataSource, option, parse_shares
 from pneumo_edge.data.drawn import DrawnSource
 from pneumo_edge.data.layout import PHANTOM_MARKER, SPLITS, Listing, Located, SplitName
@@ -22,13 +22,14 @@ from pneumo_edge.task import PNEUMONIA, Task
 
 __all__ = [
     "PHANTOM_MARKER", "SPLITS", "DataSource", "FolderSource", "Labelled", "MedMnistSource", "Sample",
-    "Source", "SplitName", "describe_counts", "doubt_pattern", "open_source", "parse_patient",
+    "Source", "SplitName", "describe_counts", "doubt_pattern", "open_source", "parse_patient", "recorded_path",
 ]  # fmt: skip
 
 _LAYOUT = (
     "folders train/CLASS and test/CLASS, such as train/NORMAL and train/PNEUMONIA; folders CLASS with --split; a table "
     "with --labels; or a MedMNIST .npz"
 )
+_OTHER_TEST = f"Give another --test, or omit it and draw the test images with {option('split')} 80/10/10"
 #: What is drawn of data that has a test split, or that is given one, and no other.
 _TRAIN_AND_VAL = "90/10"
 
@@ -64,12 +65,13 @@ class FolderSource:
         self.title = f"folder {root.name}" if self.real else "phantom images (procedural, not real X-rays)"
         if data.labels is not None:
             self.title += LABELS_OF + Path(data.labels).name
-        self.licence = "as its owner says; the Kermany et al. 2018 images are CC BY 4.0" if self.real else "none needed"
+        self.licence = "as its owner says" if self.real else "none needed"
         # All folders are classes where the user, or the models, name others than those of pneumonia.
         all_classes = data.classes is not None or data.positive is not None or task not in (None, PNEUMONIA)
         listing = _list(root, data, around, all_classes)
         if data.test is not None:
             listing = _with_test(listing, Path(data.test), data, all_classes)
+        self.remarks = listing.remarks
         self._settle(listing, data, task)
         # A validation split in a table is used as it is.
         self.own_validation = data.labels is not None and any(file.split == "val" for file in self._files)
@@ -97,6 +99,8 @@ class FolderSource:
                 raise type(error)(f"{told}; {error.given}", error.expected, remedy) from error
             raise
         self.task = settled.task
+        if self.real and self.task.is_of_x_rays:
+            self.licence += "; the Kermany et al. 2018 images are CC BY 4.0"
         labels = {name: settled.label_of[found] for name, found in findings.items()}
         left_out = {f"class {name}": reason for name, reason in settled.left_out.items()}
         self.passed_over = listing.passed_over | left_out
@@ -175,9 +179,26 @@ def open_source(
     if not path.is_dir():
         state = "is no folder and no MedMNIST .npz" if path.exists() else "does not exist"
         raise DataError(f"{path} {state}", _LAYOUT, "Give another path, or run: pneumo-edge data fetch")
+    if (path / carried.NAME).is_file():
+        return carried.CarriedSource(path)
     root = None if data.labels is not None else layout.find_root(path)
     source = FolderSource(root or path, data, around=None if root in (None, path) else path, task=task)
     return _in_splits(source, data)
+
+
+def recorded_path(path: str, maker: Path) -> str:
+    """The path of the data that a run or a study was made from.
+
+    Raises:
+        DataError: It is not there any more.
+    """
+    if not Path(path).exists():
+        raise DataError(
+            f"the data that {maker} was trained on is not at {path} any more",
+            "a folder or file there, or its new path",
+            f"Give the new path with --data, and {option('labels')} or {option('test')} if it was read with them",
+        )
+    return path
 
 
 def _list(root: Path, data: DataSource, around: Path | None, all_classes: bool) -> Listing:
@@ -208,10 +229,15 @@ def _with_test(listing: Listing, path: Path, data: DataSource, all_classes: bool
             "a folder with class folders",
             "Give another --test",
         )
-    if data.labels is None and path.resolve().is_relative_to(Path(data.path).resolve()):
+    inner, outer = path.resolve(), Path(data.path).resolve()
+    if inner == outer:
+        raise DataError(f"the test folder {path} is the data folder itself", "a folder of other images", _OTHER_TEST)
+    if data.labels is None and inner.is_relative_to(outer):
         raise DataError(
             f"the test folder {path} lies in the data folder {data.path}", "one beside it", "Move it, or name it test"
         )
+    if outer.is_relative_to(inner):
+        raise DataError(f"the data folder {data.path} lies in the test folder {path}", "one beside it", _OTHER_TEST)
     root = None if data.labels is not None else layout.find_root(path)
     other = _list(root or path, data, None, all_classes)
     tested = [file for file in other.files if file.split in ("test", None)] or list(other.files)
@@ -223,6 +249,7 @@ def _with_test(listing: Listing, path: Path, data: DataSource, all_classes: bool
         (*own_files, *(replace(file, split="test", name=_free(f"test/{file.name}", taken)) for file in tested)),
         listing.passed_over | {f"test/{name}": why for name, why in other.passed_over.items()},
         listing.merge_kinds and other.merge_kinds,
+        listing.remarks,
     )
 
 

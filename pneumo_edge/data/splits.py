@@ -14,7 +14,7 @@ from pneumo_edge.data.datasource import parse_shares
 from pneumo_edge.data.layout import SplitName
 from pneumo_edge.data.likeness import Bits, find_alike
 from pneumo_edge.data.samples import Sample, Source, describe_counts
-from pneumo_edge.errors import DataError
+from pneumo_edge.errors import DataError, printable
 from pneumo_edge.task import PNEUMONIA, Task
 
 VALIDATION_SHARE = 0.1
@@ -33,6 +33,8 @@ PARTLY_BY_PATIENT = (
     f"train and val pooled; {VALIDATION_SHARE:.0%} of each class to val in the order of a hash; images of one patient "
     "together, where it is known; for {unknown:,} of {total:,} images it is not"
 )
+
+_SAME_BYTES = "has the same bytes as"
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def make_manifest(
         digest = digests[sample.name]
         twin = held_out.get(digest)
         if twin is not None and twin.split != sample.split:
-            left_out[sample.name] = f"has the same bytes as {twin.name}, a {twin.split} image"
+            left_out[sample.name] = f"{_SAME_BYTES} {twin.name}, a {twin.split} image"
             continue
         entries.append(Entry(sample.name, sample.split, sample.label, sample.patient, sample.kind, digest))
     rule = source.rule
@@ -157,17 +159,31 @@ def make_manifest(
         left_out,
         task=source.task,
     )
-    drawn_by = source.options.get("split")
     for split in ("train", "val"):
         if 0 in manifest.counts.get(split, {"none": 0}).values():
-            raise DataError(
-                f"{source.title} leaves {manifest.counts.get(split, 'nothing')} for {split}",
-                "images of each class",
-                "Give other shares, such as --split-shares 80/10/10"
-                if drawn_by and 0 in parse_shares(drawn_by)[:2]
-                else "Use a larger data set, or repair the images that were left out",
-            )
+            raise _too_few(manifest, split, source.options.get("split"))
     return manifest
+
+
+def count_copies(left_out: Mapping[str, str]) -> int:
+    """How many images are left out because their bytes are in a split that is held out."""
+    return sum(reason.startswith(_SAME_BYTES) for reason in left_out.values())
+
+
+def _too_few(manifest: Manifest, split: str, shares: str | None) -> DataError:
+    remedy = "Use a larger data set, or repair the images that were left out"
+    copies = count_copies(manifest.left_out)
+    if copies:
+        remedy = "Remove the copies, or give other test images"
+    elif shares and 0 in parse_shares(shares)[:2]:
+        remedy = "Give other shares, such as --split-shares 80/10/10"
+    found = ", ".join(f"{count} of {name}" for name, count in manifest.counts.get(split, {}).items())
+    return DataError(
+        f"{manifest.source} leaves {printable(found) or 'nothing'} for {split}"
+        + (f", as {copies:,} images have the same bytes as images of test or validation" if copies else ""),
+        "images of each class",
+        remedy,
+    )
 
 
 def adopt(manifest: Manifest, found: Manifest) -> Manifest | None:

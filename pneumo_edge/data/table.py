@@ -8,6 +8,7 @@ import io
 import itertools
 import posixpath
 import re
+import shlex
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,8 +18,8 @@ from typing import Any
 
 from pneumo_edge._util import extras
 from pneumo_edge.data import layout
-from pneumo_edge.data.classes import opposite, same
-from pneumo_edge.data.datasource import UNCERTAIN, DataSource
+from pneumo_edge.data.classes import opposite, option, same
+from pneumo_edge.data.datasource import UNCERTAIN, DataSource, split_classes
 from pneumo_edge.data.layout import (
     LABELS_DIFFER,
     NO_IMAGE_OF_ROW,
@@ -85,7 +86,8 @@ def read_listing(root: Path, data: DataSource) -> Listing:
     table = Path(data.labels)
     images, others = layout.read_images(root)
     finder = _Finder(images, root)
-    rows, without = _assign(_rows(table, data), finder)
+    found, remarks = _rows(table, data)
+    rows, without = _assign(found, finder)
     if not rows:
         raise _no_image(table, root, next(iter(without), ""), finder)
     passed_over = {f"{table.name}: {name}": why for name, why in without.items()}
@@ -134,7 +136,7 @@ def read_listing(root: Path, data: DataSource) -> Listing:
     if any(file.split for file in files):
         passed_over |= {file.name: NO_SPLIT for file in files if file.split is None}
         files = [file for file in files if file.split]
-    return Listing(tuple(files), passed_over | others)
+    return Listing(tuple(files), passed_over | others, remarks=remarks)
 
 
 def describe_unmatched(passed_over: Mapping[str, str]) -> str:
@@ -286,7 +288,8 @@ def _assign(rows: Iterable[_Row], finder: _Finder) -> tuple[dict[Path, list[_Row
     return of_file, without
 
 
-def _rows(table: Path, data: DataSource) -> Iterator[_Row]:
+def _rows(table: Path, data: DataSource) -> tuple[list[_Row], tuple[str, ...]]:
+    """The rows of a table, and what a user may not expect of how they are read."""
     columns = _read(table)
     wanted = {what: getattr(data, f"{what}_column") for what in _COLUMNS}
     found = {what: _column(columns, what, name) for what, name in wanted.items()}
@@ -303,12 +306,33 @@ def _rows(table: Path, data: DataSource) -> Iterator[_Row]:
     if found["patient"] == image:
         # RSNA's patientId is one for each image.
         found["patient"] = None
-    labels = _findings(columns, table, data, found["label"])
+    found["label"], labels, meaning = _findings(columns, table, data, found["label"])
     texts = {what: columns[name] if name is not None else None for what, name in found.items()}
+    rows = []
     for number, (name, of_row) in enumerate(zip(columns[image], labels, strict=True)):
         cells = {what: cells[number] if cells is not None else "" for what, cells in texts.items()}
         if name:
-            yield _Row(name, of_row, cells["patient"], cells["split"], cells["kind"])
+            rows.append(_Row(name, of_row, cells["patient"], cells["split"], cells["kind"]))
+    return rows, (*_describe_choice(columns, found, [what for what, name in wanted.items() if name is None]), *meaning)
+
+
+def _describe_choice(
+    columns: Mapping[str, list[str]], found: Mapping[str, str | None], unasked: Iterable[str]
+) -> Iterator[str]:
+    """Name the columns that might have been meant in place of those that were taken without being asked for."""
+    for what in unasked:
+        name = found[what]
+        others = [
+            each
+            for each in columns
+            if _key(each) in _COLUMNS[what] and each not in found.values() and name and columns[each] != columns[name]
+        ]
+        # Of columns for the image, one that is wrong has no files.
+        if others and what != "image":
+            yield (
+                f"the {what} of an image is read from the column {name}, not from {' or '.join(others)}; "
+                f"--{what}-column names another"
+            )
 
 
 def _column(columns: Mapping[str, list[str]], what: str, wanted: str | None) -> str | None:
@@ -321,9 +345,11 @@ def _column(columns: Mapping[str, list[str]], what: str, wanted: str | None) -> 
 
 def _findings(
     columns: Mapping[str, list[str]], table: Path, data: DataSource, usual: str | None
-) -> Iterable[tuple[str, ...]]:
-    """What each row finds in its image."""
+) -> tuple[str | None, list[tuple[str, ...]], tuple[str, ...]]:
+    """The column of labels, if it is one, what each row finds in its image, and what a user may not expect of it."""
     name = usual
+    if usual is None and (one_hot := _one_hot(columns, data)):
+        return None, one_hot, ()
     if data.label_column is None and data.positive is not None:
         # CheXpert has a column for each finding.
         own = next((column for column in columns if same(column) == same(str(data.positive))), None)
@@ -339,16 +365,37 @@ def _findings(
     if name is None:
         flags = _flags(columns)
         if flags and data.positive is None:
+            counts = [sum(columns[flag][row] == "1" for flag in flags) for row in range(len(columns[flags[0]]))]
+            odd_rows = sum(count != 1 for count in counts)
             raise DataError(
-                f"{table} has no column of labels, and a column for each of {_listed(flags)}",
-                "the finding to look for",
-                f"Give --positive '{printable(flags[0])}', or another of them",
+                f"{table} has no column of labels, and a column for each of {_listed(flags)}"
+                + (f", with none or several of them 1 in {_rows_of(odd_rows)}" if odd_rows else ""),
+                "the finding to look for, or classes of which each row has one 1",
+                f"Give --positive {shlex.quote(printable(flags[0]))}, or another of them"
+                + (f", or {option(flags)}" if len(flags) > 1 and not odd_rows else ""),
             )
         raise _no_column(table, columns, "label")
     cells = columns[name]
     if not set(cells) <= _FLAGS or "1" not in cells:
-        return [tuple(part.strip() for part in cell.split("|") if part.strip()) for cell in cells]
-    return _of_flags(cells, name, table, data)
+        return name, [tuple(part.strip() for part in cell.split("|") if part.strip()) for cell in cells], ()
+    return name, *_of_flags(cells, name, table, data)
+
+
+def _one_hot(columns: Mapping[str, list[str]], data: DataSource) -> list[tuple[str, ...]]:
+    """The class of each row, where the classes that the user names are columns, and each row has one 1 in them.
+
+    If each row has one 1 in all columns of 1 and 0, classes may be left out.
+    """
+    named = {same(old) for old, _ in split_classes(data.classes)} if data.classes is not None else set()
+    flags = _flags(columns)
+    wanted = [column for column in flags if same(column) in named]
+    if len(wanted) < 2 or len(wanted) < len(named):
+        return []
+    for chosen in (wanted, flags):
+        found = [tuple(name for name in chosen if columns[name][row] == "1") for row in range(len(columns[chosen[0]]))]
+        if all(len(of_row) == 1 for of_row in found):
+            return found
+    return []
 
 
 def _rows_of(count: int) -> str:
@@ -360,14 +407,22 @@ def _flags(columns: Mapping[str, list[str]]) -> list[str]:
     return [column for column, cells in columns.items() if set(cells) <= _FLAGS and set(cells) & {"1"}]
 
 
-def _of_flags(cells: Sequence[str], name: str, table: Path, data: DataSource) -> list[tuple[str, ...]]:
-    """Findings of a column of 1, 0 and, for what is uncertain, -1."""
+def _of_flags(
+    cells: Sequence[str], name: str, table: Path, data: DataSource
+) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+    """Findings of a column of 1, 0 and, for what is uncertain, -1, and what a user may not expect of them."""
     is_named = _key(name) not in _UNNAMED
     positive = name if is_named else data.positive
-    if positive in (None, "0", "1"):
+    numbers = {old for old, _ in split_classes(data.classes or "0")} & {"0", "1"}
+    remarks: tuple[str, ...] = ()
+    if positive is None or positive in ("0", "1") or (data.classes is not None and numbers and not is_named):
         yes, no = "1", "0"
     else:
-        yes, no = str(positive), opposite(str(positive))
+        yes, no = positive, opposite(positive)
+        if not is_named:
+            remarks = (
+                f"1 in the column {name} is taken for {yes}, and 0 for {no}; --classes 0=NAME,1=NAME names them",
+            )
     meaning: dict[str, tuple[str, ...]] = {"1": (yes,), "0": (no,), "": (no,) if is_named else ()}
     if "-1" in cells:
         if data.uncertain_labels is None:
@@ -378,7 +433,7 @@ def _of_flags(cells: Sequence[str], name: str, table: Path, data: DataSource) ->
                 "Give --uncertain-labels ignore to leave these images out, or ones or zeros",
             )
         meaning["-1"] = {"ones": (yes,), "zeros": (no,), "ignore": ()}[data.uncertain_labels]
-    return [meaning[cell] for cell in cells]
+    return [meaning[cell] for cell in cells], remarks
 
 
 def _read(table: Path) -> dict[str, list[str]]:
@@ -449,6 +504,8 @@ def _read_parquet(table: Path) -> dict[str, list[str]]:
 
 
 def _text(cell: Any) -> str:
+    if isinstance(cell, list):
+        return "|".join(map(_text, cell))
     return cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell)
 
 

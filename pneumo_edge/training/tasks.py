@@ -78,15 +78,13 @@ def here(tasks: Sequence[Task[Argument, Answer]]) -> Generator[Outcome[Argument,
 def on_ray(tasks: Sequence[Task[Argument, Answer]]) -> Generator[Outcome[Argument, Answer], None, None]:
     """Carry out tasks on the Ray cluster that this process is connected to.
 
-    All nodes have pneumo-edge and the paths of the tasks. A task whose node is lost is started again on another one.
-    The processes end with this one, and with the iterator.
+    All nodes have pneumo-edge and the paths of the tasks, and :func:`check_nodes` has passed. A task whose node is lost
+    is started again on another one. The processes end with this one, and with the iterator.
 
     Raises:
         MissingExtraError: Ray is not installed.
-        TrainingError: No node has the cores and the memory of a task.
     """
     ray = extras.need("ray", "scale")
-    _check_nodes(ray, tasks)
     carried_out = ray.remote(_carry_out)
     pending: dict[Any, Task[Argument, Answer]] = {}
     try:
@@ -114,8 +112,14 @@ def _carry_out(task: Task[Argument, Answer]) -> Answer | PneumoEdgeError:
     return outcome(start(task))
 
 
-def _check_nodes(ray: Any, tasks: Sequence[Task[Argument, Answer]]) -> None:
-    """Refuse a task that no node can ever take: Ray would wait for one."""
+def check_nodes(tasks: Sequence[Task[Argument, Answer]]) -> None:
+    """Refuse tasks of which no node of the cluster can ever take one: Ray would wait for such a node.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        TrainingError: No node has the cores and the memory of a task.
+    """
+    ray = extras.need("ray", "scale")
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     for task in tasks:
         if not any(node.get("CPU", 0) >= task.cores and node.get("memory", 0) >= task.memory_bytes for node in nodes):

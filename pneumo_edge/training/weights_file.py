@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tempfile
 import warnings
 import zipfile
 from collections import Counter
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge._util import extras
+from pneumo_edge._util import extras, scratch
 from pneumo_edge.training import efficientnet_lite, torch_weights
 
 #: The weights inside a ``.keras`` file.
@@ -70,8 +69,8 @@ def load(network: Any, path: Path) -> None:
     if not all(np.isfinite(array).all() for array in arrays):
         raise DoesNotFitError("it has values that are not finite")
     # Keras chooses the reader by the file's name.
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, "weights.h5" if is_legacy else "copy.weights.h5")
+    with scratch.folder() as folder:
+        copy = folder / ("weights.h5" if is_legacy else "copy.weights.h5")
         copy.write_bytes(content)
         try:
             # Keras only warns about groups without weights.

@@ -14,6 +14,8 @@ from pneumo_edge.api.datasets import open_data
 from pneumo_edge.converters.metadata import write_spec
 from pneumo_edge.data.datasource import DataSource
 from pneumo_edge.errors import DataError
+from pneumo_edge.scoring.models import Skipped, read_models
+from pneumo_edge.task import Task
 from tests import specs
 
 MakeModel = Callable[..., Path]
@@ -76,6 +78,9 @@ def test_data_of_other_classes_is_read_as_it_is(make_model: MakeModel, tmp_path:
     with pytest.raises(DataError, match=said) as refused:
         open_data(other, models=[model])
     assert "--positive" not in str(refused.value)
+    assert "which is which: --classes X=well,Y=ill or --classes Y=well,X=ill." in str(refused.value)
+    with pytest.raises(DataError, match="which is which: --classes X=well,Y=ill or "):
+        open_data(other, models=[make_model(("well", "ill"), "ill", positive="ill")])
     renamed = DataSource(str(other), classes="X=well,Y=ill")
     assert open_data(renamed, models=[model]).task.positive_class == "ill"
     # The classes fit, and only the splits are missing.
@@ -90,3 +95,23 @@ def test_models_of_several_tasks_decide_nothing(make_model: MakeModel, tmp_path:
     said = r"COVID-0\.tflite: .*COVID\); HEALTHY-0\.tflite: .*HEALTHY\)\); .* Omit .* Give --positive HEALTHY"
     with pytest.raises(DataError, match=said):
         open_data(data, models=models)
+
+
+@pytest.mark.parametrize(
+    ("classes", "positive", "said"),
+    [
+        ("A,B", "B", "Say which classes of the data are those: --classes A=well,B=ill."),
+        ("A,B", "A", "Say which classes of the data are those: --classes B=well,A=ill."),
+        ("A,B,C", None, "Say which classes of the data are those: as in --classes A=well,B=ill."),
+        ("well,ill", "well", "Give --positive ill."),
+        ("odd,ill,well", None, "Say which classes of the data are those: --classes well,ill."),
+    ],
+)
+def test_a_model_of_other_classes_than_the_data_is_named_with_what_to_type(
+    make_model: MakeModel, classes: str, positive: str | None, said: str
+) -> None:
+    skipped: list[Skipped] = []
+    assert (
+        read_models([make_model(("well", "ill"), "ill")], skipped.append, Task.of(classes.split(","), positive)) == []
+    )
+    assert skipped[0].reason.endswith(said)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,9 @@ from pneumo_edge import DataSource
 from pneumo_edge.api import datasets
 from pneumo_edge.data import advice
 from pneumo_edge.data.audit import audit
+from pneumo_edge.data.sources import FolderSource
+from pneumo_edge.data.splits import make_manifest
+from pneumo_edge.errors import DataError
 
 
 def _table(folder: Path, patients: str) -> Path:
@@ -56,3 +61,38 @@ def test_a_table_that_contradicts_the_folders_is_said(tmp_path: Path, swapped: i
     found = [line for line in told if "folder of another class" in line]
     assert len(found) == bool(said)
     assert not found or (said in found[0] and "The table is used" in found[0])
+
+
+@pytest.mark.parametrize(
+    ("test", "said"),
+    [
+        ("images", "is the data folder itself; expected a folder of other images"),
+        ("images/ill", "lies in the data folder"),
+        ("", "the data folder .* lies in the test folder"),
+    ],
+)
+def test_test_images_that_are_those_for_training_are_refused(tmp_path: Path, test: str, said: str) -> None:
+    for name in ("well", "ill"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / f"{name}.png").touch()
+    data = DataSource(str(tmp_path / "images"), positive="ill", test=str(tmp_path / test))
+    with pytest.raises(DataError, match=said):
+        datasets.open_data(data)
+    if test == "images":
+        table = tmp_path / "labels.csv"
+        table.write_text("image,label\nwell.png,well\nill.png,ill\n")
+        with pytest.raises(DataError, match=said):
+            datasets.open_data(replace(data, labels=str(table)))
+
+
+def test_copies_of_the_test_images_are_named_where_nothing_else_is_left(tmp_path: Path) -> None:
+    for folder in ("images", "again"):
+        for name in ("well", "ill"):
+            (tmp_path / folder / name).mkdir(parents=True)
+            (tmp_path / folder / name / "1.png").write_bytes(name.encode())
+    data = DataSource(str(tmp_path / "images"), positive="ill", test=str(tmp_path / "again"), split="50/50")
+    source = FolderSource(tmp_path / "images", data)
+    digests = {sample.name: hashlib.sha256(source.read(sample)).hexdigest() for sample in source.samples}
+    said = r"leaves nothing for train, as 2 images have the same bytes as images of test .* give other test images"
+    with pytest.raises(DataError, match=said):
+        make_manifest(source, digests, {})

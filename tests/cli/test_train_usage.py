@@ -32,7 +32,7 @@ from pneumo_edge.cli import app
         (("--backbone", "efficientnetb0", "--alpha", "0.5"), "the alpha of EfficientNetB0 is 0.5; expected 1"),
         (("--backbone", "mobilenetv2", "--seeds", "4-0"), "'4-0' is not a list of seeds such as 0-4 or 0,2,5"),
         (("--backbone", "mobilenetv2", "--seeds", "0,,1"), "'0,,1' is not a list of seeds such as 0-4 or 0,2,5"),
-        (("--backbone", "mobilenetv2", "--seeds", "0-4000000"), "is not a list of seeds"),
+        (("--backbone", "mobilenetv2", "--seeds", "0-4000000"), "has more than 1,000 seeds"),
         (("--backbone", "mobilenetv2", "--seeds", "0-4", "--seed", "1"), "--seed and --seeds were both given"),
         (("--backbone", "mobilenetv2", "--backbone", "vgg"), "'vgg' is not one of mobilenetv2"),
         (

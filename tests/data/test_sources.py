@@ -187,6 +187,7 @@ def test_a_medmnist_set_of_unknown_name_has_numbers_for_classes(tmp_path: Path) 
         open_source(tmp_path / "mine.npz")
     source = open_source(DataSource(str(tmp_path / "mine.npz"), classes="0=well,1=ill", positive="ill"))
     assert source.task.class_names == ("well", "ill")
+    assert source.licence == "as its owner says"
 
 
 def test_medmnist_bytes_hold_the_bare_pixels(tmp_path: Path) -> None:

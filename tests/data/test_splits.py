@@ -37,6 +37,7 @@ class ListSource:
     rule: str = AS_GIVEN
     options: dict[str, str] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def read(self, sample: Sample) -> bytes:
         raise AssertionError("a split is drawn without reading an image")

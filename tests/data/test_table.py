@@ -216,3 +216,61 @@ def test_words_that_are_no_splits_are_all_named(tmp_path: Path) -> None:
     rows = ["image,label,split", "0.png,well,A", "1.png,sick,train", "2.png,well,B"]
     with pytest.raises(DataError, match=r"has the splits 'A', 'B'; expected train, val or test"):
         _open(tmp_path / "images", _FILES, rows, split=None)
+
+
+def _remarks(folder: Path, header: str, rows: Iterable[str], **reading: str | None) -> tuple[Source, tuple[str, ...]]:
+    source = _open(folder, _FILES, [header, *rows], **reading)
+    return source, source.remarks
+
+
+def test_of_two_columns_that_could_be_the_label_the_one_that_is_read_is_said(tmp_path: Path) -> None:
+    rows = [f"{name},{('well', 'sick')[index % 2]},x{index},P{index}" for index, name in enumerate(_FILES)]
+    header = "image,label,diagnosis,subject"
+    _, said = _remarks(tmp_path / "images", header, rows)
+    assert said == (
+        "the label of an image is read from the column label, not from diagnosis; --label-column names another",
+    )
+    assert _remarks(tmp_path / "images", header, rows, label_column="label")[1] == ()
+    assert _remarks(tmp_path / "images", "image,label,age,subject", rows)[1] == ()
+    (of_patient,) = _remarks(tmp_path / "images", "image,label,person,patient", rows)[1]
+    assert of_patient.startswith("the patient of an image is read from the column patient, not from person; ")
+
+
+def test_what_a_name_stands_for_in_a_column_of_numbers_is_said(tmp_path: Path) -> None:
+    rows = [f"{name},{index % 2}" for index, name in enumerate(_FILES)]
+    source, (said,) = _remarks(tmp_path / "images", "image,label", rows, positive="ill")
+    assert said.startswith("1 in the column label is taken for ill, and 0 for not ill; ")
+    assert source.task.class_names == ("not ill", "ill")
+    # As the line says.
+    named, nothing = _remarks(tmp_path / "images", "image,label", rows, classes="0=well,1=ill", positive="ill")
+    assert (named.task.class_names, nothing) == (("well", "ill"), ())
+    assert _labels(named)["1.png"] == "ill"
+    assert _remarks(tmp_path / "images", "image,label", rows, positive="1")[1] == ()
+
+
+def test_columns_of_one_1_in_each_row_are_classes_where_they_are_named(tmp_path: Path) -> None:
+    header, rows = "image,cat,dog,fox", [f"{i}.png,{i % 3 == 0:d},{i % 3 == 1:d},{i % 3 == 2:d}" for i in range(6)]
+    for classes, positive, names in (
+        ("fox,cat,dog", None, ("fox", "cat", "dog")),
+        ("cat,dog=canid,fox=canid", "canid", ("cat", "canid")),
+        ("cat,fox", "fox", ("cat", "fox")),
+    ):
+        source, said = _remarks(tmp_path / "images", header, rows, classes=classes, positive=positive)
+        assert (source.task.class_names, said) == (names, ())
+        assert (_labels(source)["0.png"], _labels(source)["2.png"]) == ("cat", names[-1] if positive else "fox")
+    with pytest.raises(DataError, match=r"Give --positive cat, or another of them, or --classes cat,dog,fox\."):
+        _remarks(tmp_path / "images", header, rows, positive=None)
+    # Two findings in one row are no class.
+    with pytest.raises(DataError, match="of cat, dog, fox, with none or several of them 1 in 1 row; "):
+        _remarks(tmp_path / "images", header, [*rows[:5], "5.png,1,1,0"], classes="cat,dog,fox", positive=None)
+
+
+def test_labels_that_parquet_holds_as_lists_are_findings(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = tmp_path / "lists.parquet"
+    labels = [["well"], ["sick", "old"], []]
+    parquet.write_table(arrow.table({"image": _FILES[:3], "label": labels}), table)
+    source = _open(tmp_path / "images", _FILES[:3], [], labels=str(table))
+    assert _labels(source) == {"0.png": "not sick", "1.png": "sick"}
+    assert source.passed_over == {"2.png": "no label in the table"}

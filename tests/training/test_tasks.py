@@ -153,7 +153,7 @@ def test_on_a_cluster_the_tasks_of_a_lost_node_are_started_again(
         words = ("a", "b refuse", "c crash", "d wait", "e wait")
         given = [Task(each.split()[0], work, Work(each, str(tmp_path)), 1, 10**8, tmp_path / "log") for each in words]
         with pytest.raises(TrainingError, match=r"no node of the cluster has 8 cores .* Give --cores and --memory"):
-            next(tasks.on_ray([replace(given[0], cores=8)]))
+            tasks.check_nodes([replace(given[0], cores=8)])
         found: dict[str, Work | PneumoEdgeError] = {}
         for task, outcome in tasks.on_ray(given):
             found[task.name] = outcome
