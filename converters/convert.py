@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from pneumo_edge._util import extras
 from pneumo_edge._util.progress import bar
 from pneumo_edge.converters import interface
 from pneumo_edge.converters.isolated import Child
 from pneumo_edge.converters.prepare import Prepared
 from pneumo_edge.formats import Format
 
-_LIBRARIES = ("ai-edge-quantizer", "keras", "onnx", "tensorflow", "tf2onnx")
+#: Libraries whose version a proof has, and the module that each is imported as.
+_LIBRARIES = {name: name.replace("-", "_") for name in ("ai-edge-quantizer", "keras", "onnx", "tensorflow", "tf2onnx")}
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,16 @@ class Conversions:
     row: Format
     file: Conversion
     other: Conversion | None
+
+
+def check_libraries() -> None:
+    """Check that everything for a conversion is installed, before any work.
+
+    Raises:
+        MissingExtraError: A library is missing.
+    """
+    for module in _LIBRARIES.values():
+        extras.check(module, "convert")
 
 
 def versions() -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumo_edge import keras_file
-from pneumo_edge._util import extras
+from pneumo_edge._util import extras, scratch
 from pneumo_edge.converters import features
 from pneumo_edge.converters.interface import Network
 from pneumo_edge.spec import COMPONENTS, HEATMAP, PROBABILITY
@@ -118,20 +119,22 @@ OUTPUTS = (PROBABILITY, *OTHER_OUTPUTS)
 
 
 @functools.lru_cache(maxsize=1)
-def saved_model(network: Network) -> tempfile.TemporaryDirectory[str]:
+def saved_model(network: Network) -> Path:
     """Export a trained model as a SavedModel with a batch of 1, for TensorFlow's own converters.
 
     Returns:
-        The folder of the last one that was asked for; it is removed when the process ends.
+        Its folder, which is removed when the process ends.
     """
     keras = extras.need("keras", "convert")
     loaded = load(network)
-    folder = tempfile.TemporaryDirectory()
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    folder = stack.enter_context(scratch.folder())
     # A batch fixed to 1 keeps EfficientNetB0's squeeze-and-excite shapes static, so that one delegate
     # partition takes the whole graph. A SavedModel, because converting the concrete function of a Keras 3
     # model leaves its variables unfrozen, and the file then gives NaN.
     signature = keras.InputSpec(shape=(1, *loaded.input_shape[1:]), dtype="float32", name="image")
-    loaded.export(folder.name, format="tf_saved_model", input_signature=[signature], verbose=False)
+    loaded.export(str(folder), format="tf_saved_model", input_signature=[signature], verbose=False)
     return folder
 
 

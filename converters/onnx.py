@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pneumo_edge._util import extras
+from pneumo_edge._util import extras, scratch
 from pneumo_edge.converters import keras_model, ranges
 from pneumo_edge.converters.interface import Calibration, Converted, Network, representative
 from pneumo_edge.converters.keras_model import OUTPUTS
@@ -146,8 +145,8 @@ def _prepared(network: Network) -> Iterator[Path]:
     """The float file prepared for quantization, in a temporary folder."""
     onnx = extras.need("onnx", "convert")
     shapes = extras.need("onnxruntime.quantization.shape_inference", "convert")
-    with tempfile.TemporaryDirectory() as folder:
-        plain, prepared = Path(folder) / "plain.onnx", Path(folder) / "prepared.onnx"
+    with scratch.folder() as folder:
+        plain, prepared = folder / "plain.onnx", folder / "prepared.onnx"
         onnx.save(_float32(network), str(plain))
         # It folds batch norm and infers every shape; its symbolic part would need another library.
         shapes.quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)

@@ -10,8 +10,8 @@ import contextlib
 import functools
 import math
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -51,6 +51,8 @@ _IMAGES = 400
 _BATCH = 64
 #: Another scaling refutes the one given where so much more is right with it, and that is not chance.
 _LEAST_GAIN, _MOST_P = 0.02, 0.01
+#: Orders of so many classes are corrected for in full; 400 images refute none of more.
+_MOST_ORDERED = 50
 _DIGITS = 16
 
 
@@ -237,44 +239,35 @@ def check_scaling(
             advance(1, name)
     if own is None and not any(np.isfinite(each).all() for each in answers.values()):
         check_finite(model.file, next(iter(answers.values())))
-    first = None if own is None else _is_right(own, labels)
     right = {name: _is_right(each, labels) for name, each in answers.items()}
     best = max(right, key=lambda name: float(right[name].mean()))
     count = f"{len(labels)} images"
     classes = dataset.manifest.task.class_names
-    if first is None or own is None:
-        shares = ", ".join(f"{name} {each.mean():.0%}" for name, each in right.items())
+    scalings = [_Trial(name, None, each) for name, each in right.items()]
+    if given is None or own is None or model.input_range is None:
+        shares = ", ".join(f"{trial.input_range} {trial.share:.0%}" for trial in scalings)
+        orders = [order for name, each in answers.items() if (order := _other_order(name, each, labels))]
+        most = max(scalings, key=lambda trial: trial.share)
+        advised = _choose_trial([orders], most.right) or _name_alike(most, scalings)
         raise GateError(
             f"{model.file} needs --input-range: what pixels were scaled to before they went into it. On {count} it is "
             f"right on {shares}",
             f"one of {', '.join(SCALINGS)}, LOW..HIGH, or mean=M;std=S",
-            f"Look it up where the model was trained, and give it; {_advise(answers, right, best, labels, classes)}",
+            f"Look it up where the model was trained, and give it; {advised.advice(classes)}",
         )
+    first = _is_right(own, labels)
     share = float(first.mean())
     gain = float(right[best].mean()) - share
-    said, expected, remedy = "", "", ""
-    order = _other_order(own, labels, first)
-    if order is not None and order.share > share + gain:
-        names = order.names(classes)
-        said = (
-            f"{model.file} is right {share:.0%} of the time, and with its classes in the order {', '.join(names)} "
-            f"{order.share:.0%}, on {count}"
+    own_order = _other_order(model.input_range, own, labels)
+    both = [order for name, each in answers.items() if (order := _other_order(name, each, labels))]
+    found = _choose_trial([[*scalings, *([own_order] if own_order else [])], both], first)
+    said, expected, remedy = _refusal(model, found, share, count, classes) if found else ("", "", "")
+    if found and not found.places and len(classes) == 2 and _orders_as_well(own, answers[found.input_range], labels):
+        said += f"; but with {model.input_range} its answers order the images as well"
+        remedy = (
+            f"Look it up where the model was trained. If it was {model.input_range}, give --accept-input-range: "
+            f"only its threshold is not 0.5, and another is chosen. If not, give --input-range {found.input_range}"
         )
-        expected = f"outputs in the order {', '.join(classes)}; a sigmoid gives the probability of the second class"
-        remedy = f"Give {option(names)}, or --accept-input-range to keep the order"
-    elif _is_better(right[best], first):
-        said = (
-            f"with --input-range {best} {model.file} would be right {right[best].mean():.0%} of the time, with "
-            f"{model.input_range}, as given, {share:.0%}, on {count}"
-        )
-        expected = "the scaling that it was trained with"
-        remedy = f"Give --input-range {best}, or --accept-input-range to keep {model.input_range}"
-        if len(classes) == 2 and _orders_as_well(own, answers[best], labels):
-            said += f"; but with {model.input_range} its answers order the images as well"
-            remedy = (
-                f"Look it up where the model was trained. If it was {model.input_range}, give --accept-input-range: "
-                f"only its threshold is not 0.5, and another is chosen. If not, give --input-range {best}"
-            )
     if said and not model.accept:
         raise GateError(said, expected, remedy)
     if said:
@@ -302,50 +295,111 @@ def _orders_as_well(
 
 
 @dataclass(frozen=True)
-class _Order:
-    """Another order of a model's outputs: the place of each output's class, and the share of images right with it."""
+class _Trial:
+    """A scaling and an order of a model's outputs that were tried.
 
-    places: tuple[int, ...]
-    share: float
+    Attributes:
+        input_range: The scaling, by its name.
+        places: The place of each output's class; None for the order that was given.
+        right: Whether each image is right with them, shape (images,).
+        alike: Other scalings that are not separable from it.
+    """
+
+    input_range: str
+    places: tuple[int, ...] | None
+    right: npt.NDArray[np.bool_]
+    alike: tuple[str, ...] = ()
+
+    @property
+    def share(self) -> float:
+        return float(self.right.mean())
+
+    @property
+    def tried(self) -> int:
+        """How many orders it is the best of."""
+        return 1 if self.places is None else max(1, math.factorial(min(len(self.places), _MOST_ORDERED)) - 1)
 
     def names(self, classes: Sequence[str]) -> list[str]:
-        return [classes[place] for place in self.places]
+        return [classes[place] for place in self.places or ()]
+
+    @property
+    def remark(self) -> str:
+        """What else may be right, in brackets."""
+        return f" (about as many with {', '.join(self.alike)}: look it up)" if self.alike else ""
+
+    def advice(self, classes: Sequence[str]) -> str:
+        """What to give where no scaling was given."""
+        order = f" and {option(self.names(classes))}" if self.places else ""
+        return f"most images ({self.share:.0%}) are right with {self.input_range}{self.remark}{order}"
+
+
+def _choose_trial(levels: Sequence[Sequence[_Trial]], first: npt.NDArray[np.bool_]) -> _Trial | None:
+    """Go to the best of each level in turn, if more images are right than with the one before, and not by chance.
+
+    So what changes more has to be better than what changes less. None if ``first`` stands.
+    """
+    chosen = None
+    for trials in levels:
+        better = [trial for trial in trials if _is_better(trial.right, first, trial.tried)]
+        if better:
+            chosen = _name_alike(max(better, key=lambda trial: trial.share), better)
+            first = chosen.right
+    return chosen
+
+
+def _name_alike(best: _Trial, trials: Sequence[_Trial]) -> _Trial:
+    """Name the other scalings that the best one is not better than: images do not tell which of them is right."""
+    alike = [
+        trial.input_range
+        for trial in trials
+        if trial is not best and trial.places == best.places and not _is_better(best.right, trial.right)
+    ]
+    return replace(best, alike=tuple(alike))
+
+
+def _refusal(
+    model: OwnModel | Measured, found: _Trial, share: float, count: str, classes: Sequence[str]
+) -> tuple[str, str, str]:
+    """What was given, expected and what to do, where something else is right more often than what was given."""
+    order = ", ".join(found.names(classes))
+    scaled, given = f"--input-range {found.input_range}", str(model.input_range)
+    if found.input_range == given:
+        return (
+            f"{model.file} is right {share:.0%} of the time, and with its classes in the order {order} "
+            f"{found.share:.0%}, on {count}",
+            f"outputs in the order {', '.join(classes)}"
+            f"{'; a sigmoid gives the probability of the second class' if len(classes) == 2 else ''}",
+            f"Give {option(found.names(classes))}, or --accept-input-range to keep the order",
+        )
+    if found.places is None:
+        return (
+            f"with {scaled} {model.file} would be right {found.share:.0%} of the time, with {given}, as given, "
+            f"{share:.0%}, on {count}",
+            "the scaling that it was trained with",
+            f"Give {scaled}{found.remark}, or --accept-input-range to keep {given}",
+        )
+    return (
+        f"with {scaled} and its classes in the order {order} {model.file} would be right {found.share:.0%} of the "
+        f"time, with {given} and the order {', '.join(classes)} {share:.0%}, on {count}",
+        "the scaling that it was trained with, and the classes in the order of its outputs",
+        f"Give {scaled}{found.remark} and {option(found.names(classes))}, or --accept-input-range to keep {given} and "
+        "the order",
+    )
 
 
 def _other_order(
-    probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], right: npt.NDArray[np.bool_]
-) -> _Order | None:
-    """The order in which each output stands for the class that most of its images have, if more are right then.
-
-    It has to be better than the given one by more than chance, corrected for the number of orders.
-    """
+    input_range: str, probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
+) -> _Trial | None:
+    """The order in which each output stands for the class that most of its images have, if it is not the one given."""
     count = probabilities.shape[1]
     answers = probabilities.argmax(axis=1)
     table = np.zeros((count, count), dtype=np.int64)
     np.add.at(table, (answers, labels), 1)
     places = table.argmax(axis=1)
-    if len(np.unique(places)) < count:
+    if len(np.unique(places)) < count or (places == np.arange(count)).all():
         return None
-    found = np.asarray(places[answers] == labels)
-    if not _is_better(found, right, max(1, math.factorial(count) - 1)):
-        return None
-    return _Order(tuple(places.tolist()), float(found.mean()))
-
-
-def _advise(
-    answers: Mapping[str, npt.NDArray[np.float32]],
-    right: Mapping[str, npt.NDArray[np.bool_]],
-    best: str,
-    labels: npt.NDArray[np.int64],
-    classes: Sequence[str],
-) -> str:
-    """What to give where no scaling was given."""
-    orders = {name: _other_order(each, labels, right[best]) for name, each in answers.items()}
-    found = {name: order for name, order in orders.items() if order is not None}
-    if not found:
-        return f"most images are right with {best}"
-    name, order = max(found.items(), key=lambda item: item[1].share)
-    return f"most images ({order.share:.0%}) are right with {name} and {option(order.names(classes))}"
+    is_finite = np.isfinite(probabilities).all(axis=1)
+    return _Trial(input_range, tuple(places.tolist()), np.asarray((places[answers] == labels) & is_finite))
 
 
 def _choose(dataset: Dataset) -> npt.NDArray[np.intp]:

@@ -17,7 +17,7 @@ from pneumo_edge.converters.interface import Network
 from pneumo_edge.converters.isolated import Child
 from pneumo_edge.converters.provenance import Validation
 from pneumo_edge.converters.reference import Reference
-from pneumo_edge.data.sources import DataSource, open_source
+from pneumo_edge.data.sources import DataSource, open_source, recorded_path
 from pneumo_edge.data.splits import Manifest
 from pneumo_edge.data.tensors import Dataset
 from pneumo_edge.data.tensors import prepare as prepare_data
@@ -97,7 +97,7 @@ def open_run(folder: Path, run: Run, cache: Path, data: Path | DataSource | None
             "Put back what training wrote, or train again",
         )
     read = run.data.options | run.data_paths | {"patient_pattern": run.data.patient_pattern}
-    source = open_source(DataSource.of(data or run.data_path).with_defaults(read), task=run.task)
+    source = open_source(DataSource.of(data or recorded_path(run.data_path, folder)).with_defaults(read), task=run.task)
     dataset = prepare_data(source, cache, run.height, run.width, split)
     found = dataset.manifest.fingerprint
     if found != run.data.fingerprint:

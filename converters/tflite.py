@@ -153,7 +153,7 @@ def _full_integer(network: Network, calibration: Calibration, quantize: Callable
 
 def _converter(network: Network) -> Any:
     tensorflow = extras.need("tensorflow", "convert")
-    return tensorflow.lite.TFLiteConverter.from_saved_model(keras_model.saved_model(network).name)
+    return tensorflow.lite.TFLiteConverter.from_saved_model(str(keras_model.saved_model(network)))
 
 
 # The base of several formats.

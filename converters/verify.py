@@ -23,7 +23,7 @@ from pneumo_edge.converters.acceptance import Answers, Candidate, Comparison, Lo
 from pneumo_edge.converters.reference import Reference
 from pneumo_edge.data.sources import DataSource, open_source
 from pneumo_edge.data.tensors import prepare
-from pneumo_edge.errors import ConversionError, GateError
+from pneumo_edge.errors import ConversionError, DataError, GateError
 from pneumo_edge.evaluation.operating_point import choose_threshold
 from pneumo_edge.formats import FORMATS, Format, FormatRecord
 from pneumo_edge.runtime import engines, pixels
@@ -231,8 +231,16 @@ def verify_again(model: Path, data: DataSource | None, cache: Path, names: Seque
     dataset = None
     if data:
         read = spec.data.options | {"patient_pattern": spec.data.patient_pattern}
-        source = open_source(data.with_defaults(read), task=spec.task)
-        dataset = prepare(source, cache, spec.input.height, spec.input.width)
+        try:
+            source = open_source(data.with_defaults(read), task=spec.task)
+            dataset = prepare(source, cache, spec.input.height, spec.input.width)
+        except DataError as error:
+            made = "measured" if spec.is_trained_elsewhere else "trained"
+            raise DataError(
+                error.given,
+                f"the data that {model.name} was {made} on ({spec.data.name})",
+                "Give that data, or omit --data to verify on the reference set beside the file",
+            ) from error
     held_against = reference.load(model.with_name(reference.file_name(record.origin.backbone)), dataset)
     count = len(held_against.labels)
     described = f"the validation split, {count} images" if data else f"{count} images of the validation split"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import io
 import json
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pneumo_edge import saved_model
-from pneumo_edge._util import extras, files
+from pneumo_edge._util import extras, files, scratch
 from pneumo_edge.errors import ConversionError
 from pneumo_edge.saved_model import is_saved_model
 from pneumo_edge.scaling import Scaling
@@ -178,9 +177,9 @@ def load(path: Path) -> Any:
         ) from error
     _refuse_code(path, config)
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch.folder() as folder:
             # The same bytes, under a name by which Keras chooses the right reader.
-            copy = Path(folder, "model.keras" if is_archive else "model.h5")
+            copy = folder / ("model.keras" if is_archive else "model.h5")
             copy.write_bytes(content)
             if not is_archive:
                 _adapt_hdf5(copy, config)

@@ -15,13 +15,17 @@ from pneumo_edge.api.arguments import DataArgument, PathArgument, Tell
 from pneumo_edge.backbones import LEAST_SIDE, MOST_SIDE
 from pneumo_edge.converters import export as pipeline
 from pneumo_edge.converters import own_model, proof
+from pneumo_edge.converters.convert import check_libraries
 from pneumo_edge.converters.export import Exported
 from pneumo_edge.converters.own_model import OwnModel
 from pneumo_edge.converters.proof import Proof
 from pneumo_edge.data.datasource import DataSource
-from pneumo_edge.errors import ArgumentError, GateError, PneumoEdgeError
+from pneumo_edge.errors import ArgumentError, GateError, PneumoEdgeError, printable
 from pneumo_edge.formats import USUAL, select
 from pneumo_edge.spec import ModelSpec
+
+#: Fewer validation images of a class than this are said.
+_FEW = 10
 
 
 @dataclass(frozen=True)
@@ -154,18 +158,36 @@ def convert(
     source = None if data is None else DataSource.of(data)
     paths = studies.expand(arguments.paths(runs))
     check_own(paths, source, own)
+    check_libraries()
     for path, folder in _folders(paths, out, tell).items():
         run = path
         if source is not None and keras_file.is_own_model(path):
             output = next((each for each in keras_file.OUTPUTS if each == own.output), None)
             model = OwnModel(path, own.input_range, output, own.image_size, own.accept_input_range)
             run = own_model.make_run(model, datasets.open_data(source, tell=tell), source, folder, cache_folder(), tell)
-        yield from pipeline.export(run, rows, folder, cache_folder(), source)
+        warned = False
+        for outcome in pipeline.export(run, rows, folder, cache_folder(), source):
+            if outcome.spec is not None and not warned and (doubt := _doubt_validation(path, outcome.spec)):
+                tell(f"warning: {doubt}.")
+                warned = True
+            yield outcome
         if others := pipeline.of_other_weights(run, folder):
             tell(
                 f"note: {folder} also has {', '.join(others)}, of an earlier export with other weights. They are not "
                 "part of this export, and verify refuses them. Export these formats again, or remove the files"
             )
+
+
+def _doubt_validation(path: Path, spec: ModelSpec) -> str:
+    """Return a warning if a class has very few validation images, one line without its full stop; else ""."""
+    counts = spec.data.counts.get("val", {})
+    fewest = min(counts, key=lambda name: counts[name], default="")
+    if counts.get(fewest, _FEW) >= _FEW:
+        return ""
+    return printable(
+        f"the threshold of {path} and its acceptance checks rest on {sum(counts.values())} validation images, "
+        f"{counts[fewest]} of {fewest}; with others they may differ"
+    )
 
 
 def _folders(paths: Sequence[Path], out: Path, tell: Tell) -> dict[Path, Path]:

@@ -143,7 +143,7 @@ def test_predict_says_in_words_that_an_image_is_foreign(
     assert table.exit_code == 0
     assert [line.split()[4] == "out-of-distribution" for line in table.stdout.splitlines()] == [False, False, True]
     warning = table.stderr.splitlines()[-1]
-    assert warning.startswith("warning: 1 of 2 images are out-of-distribution: unlike the X-rays this model")
+    assert warning.startswith("warning: 1 of 2 images are out-of-distribution: unlike the images this model")
     as_json = CliRunner().invoke(app, [*words, "--json"])
     assert [image["foreign"] for image in json.loads(as_json.stdout)["images"]] == [False, True]
     assert as_json.stderr.splitlines()[-1] == warning
@@ -167,7 +167,7 @@ def test_a_file_without_the_check_is_not_strict(tiny_models: Path, tmp_path: Pat
     assert strict.exit_code == 3
     assert "has no input check" in strict.stderr
     info = CliRunner().invoke(app, ["info", str(model)])
-    assert "not checked: any image is classified as if it were an X-ray" in info.stdout
+    assert "not checked: every image gets an answer, with or without a chest; export" in info.stdout
 
 
 def test_a_check_for_other_components_than_the_file_has_is_refused(checked: dict[str, Path], tmp_path: Path) -> None:

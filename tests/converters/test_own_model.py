@@ -82,7 +82,11 @@ def test_a_wrong_scaling_is_refused_with_what_another_one_would_give(dataset: Da
     said = r"with --input-range -1\.\.1 own\.keras would be right 100% of the time, with 0\.\.255, as given, 50%, on 80"
     with pytest.raises(GateError, match=said) as caught:
         _check("0..255", ask, dataset)
-    assert caught.value.remedy == "Give --input-range -1..1, or --accept-input-range to keep 0..255"
+    # The network looks at the sign alone, so two other scalings around 0 do as well.
+    assert caught.value.remedy == (
+        "Give --input-range -1..1 (about as many with imagenet, caffe: look it up), or --accept-input-range to keep "
+        "0..255"
+    )
     warnings = _check("0..255", ask, dataset, accept=True)
     assert warnings[0].startswith("warning: with --input-range -1..1") and "kept" in warnings[0]
     assert "no more often than an answer that is always" in warnings[1]
@@ -90,7 +94,7 @@ def test_a_wrong_scaling_is_refused_with_what_another_one_would_give(dataset: Da
 
 def test_without_a_scaling_all_are_measured(dataset: Dataset) -> None:
     with pytest.raises(
-        GateError, match=r"needs --input-range.* right on 0\.\.255 50%, .*most images are right with 0\.\.1"
+        GateError, match=r"needs --input-range.* right on 0\.\.255 50%, .*most images \(100%\) are right with 0\.\.1"
     ):
         _check(None, _network(SCALINGS["0..1"]), dataset)
 
@@ -113,7 +117,7 @@ def test_a_scaling_that_gives_nan_is_not_right(dataset: Dataset) -> None:
         right = _network(SCALINGS["0..1"])(trial, pixels)
         return right if trial == SCALINGS["0..1"] else right * np.float32(np.nan)
 
-    with pytest.raises(GateError, match=r"right on 0\.\.255 0%, .*most images are right with 0\.\.1"):
+    with pytest.raises(GateError, match=r"right on 0\.\.255 0%, .*most images \(100%\) are right with 0\.\.1"):
         _check(None, ask, dataset)
 
 
@@ -167,6 +171,19 @@ def test_classes_in_another_order_are_noticed(dataset: Dataset) -> None:
         _check("0..255", _network(SCALINGS["0..255"], flipped=True), dataset)
 
 
+def test_a_wrong_scaling_and_order_are_noticed_together(dataset: Dataset) -> None:
+    # With -1..1 every image gets one answer, so no other order and no other scaling alone is right more often.
+    ask = _network(SCALINGS["0..255"], flipped=True)
+    said = (
+        r"with --input-range 0\.\.255 and its classes in the order PNEUMONIA, NORMAL own\.keras would be right 100% .*"
+        r"Give --input-range 0\.\.255 and --classes PNEUMONIA,NORMAL, or "
+    )
+    with pytest.raises(GateError, match=said):
+        _check("-1..1", ask, dataset)
+    warnings = _check("-1..1", ask, dataset, accept=True)
+    assert warnings[0].endswith("kept, as --accept-input-range says")
+
+
 def test_the_order_is_found_where_no_scaling_is_given(dataset: Dataset) -> None:
     with pytest.raises(GateError, match=r"\(100%\) are right with 0\.\.255 and --classes PNEUMONIA,NORMAL"):
         _check(None, _network(SCALINGS["0..255"], flipped=True), dataset)
@@ -178,7 +195,7 @@ def test_the_order_of_more_classes_is_found(places: tuple[int, ...]) -> None:
     random = np.random.default_rng(0)
     # The output that stands for a class is where that class is in `places`.
     answers = np.eye(3, dtype=np.float32)[np.argsort(places)[labels]] + random.uniform(0, 0.4, (90, 3))
-    found = own_model._other_order(answers.astype(np.float32), labels, answers.argmax(axis=1) == labels)
+    found = own_model._other_order("0..1", answers.astype(np.float32), labels)
     assert found is not None
     assert found.places == places and found.share == 1.0
     assert found.names("abc") == ["abc"[place] for place in places]
@@ -189,7 +206,9 @@ def test_an_order_is_found_by_chance_in_at_most_one_of_a_hundred() -> None:
     for seed in range(400):
         random = np.random.default_rng(seed)
         labels, answers = random.integers(0, 3, 60), random.uniform(0, 1, (60, 3)).astype(np.float32)
-        found += own_model._other_order(answers, labels, answers.argmax(axis=1) == labels) is not None
+        order = own_model._other_order("0..1", answers, labels)
+        first = answers.argmax(axis=1) == labels
+        found += order is not None and own_model._choose_trial([[order]], first) is not None
     assert found <= 4
 
 

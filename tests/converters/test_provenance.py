@@ -16,7 +16,7 @@ from pneumo_edge import runs
 from pneumo_edge.cli import app
 from pneumo_edge.converters import isolated
 from pneumo_edge.converters.export import export
-from pneumo_edge.errors import ConversionError
+from pneumo_edge.errors import ConversionError, DataError
 from pneumo_edge.formats import FORMATS
 
 pytestmark = pytest.mark.slow
@@ -108,6 +108,8 @@ def test_moved_data_and_fields_of_another_version_are_no_change(run: Path) -> No
     before = runs.load(run)
     _edit(run, lambda record: record.update(data_path="/elsewhere"), hashed=True)
     assert runs.load(run) == replace(before, data_path="/elsewhere")
+    with pytest.raises(DataError, match=r"is not at /elsewhere any more; .* Give the new path with --data"):
+        list(export(run, [_ROW], run / "models", run / "cache", None))
     record = json.loads((run / runs.RECORD_NAME).read_bytes())
     del record["record_sha256"]
     record["of_a_later_version"] = [1.5]
