@@ -19,6 +19,8 @@ from pneumo_edge._util import processes
 #: How a temporary name begins, before the process that has it; and what is in its place where the system tells none.
 _TEMPORARY, _UNKNOWN = ".partial-", "0-0-0"
 _LEFT = re.compile(rf"{re.escape(_TEMPORARY)}([0-9a-f]+-\d+-\d+)-[0-9a-f]{{8}}-.+", re.DOTALL)
+#: The most bytes of a name.
+_LONGEST = 255
 #: The age at which that of a process elsewhere is taken for one that was left.
 _OLD_SECONDS = 24 * 3600
 
@@ -49,7 +51,9 @@ def atomic(path: Path) -> Iterator[Path]:
 
 def _temporary(path: Path) -> Path:
     owner = processes.name(os.getpid()) or _UNKNOWN
-    return path.with_name(f"{_TEMPORARY}{owner}-{secrets.token_hex(4)}-{path.name}")
+    begin = f"{_TEMPORARY}{owner}-{secrets.token_hex(4)}-"
+    # The end of a name that is as long as names can be.
+    return path.with_name(begin + os.fsdecode(os.fsencode(path.name)[len(begin) - _LONGEST :]))
 
 
 @functools.cache
@@ -88,20 +92,33 @@ def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
 def whole_folder(target: Path) -> Iterator[Path]:
     """Give a new folder beside ``target`` that takes its place when the block ends without an error.
 
+    A link to a folder stays, and the folder is replaced.
+
     Raises:
-        OSError: The folder cannot be written; ``target`` is then as it was.
+        OSError: The folder cannot be written, or cannot be replaced: the current folder, one above it, or one where a
+            file system is mounted. ``target`` is then as it was.
     """
-    temporary = _temporary(target)
+    with naming(target):
+        place = target.resolve()
+        if place in (Path.cwd(), *Path.cwd().parents):
+            raise OSError(errno.EBUSY, "the current folder cannot be replaced")
+        temporary, old = _temporary(place), _temporary(place)
     with naming(target, temporary):
         temporary.mkdir(parents=True)
-        _sweep(target.parent)
+        _sweep(place.parent)
         try:
             yield temporary
-            if target.exists():
-                shutil.rmtree(target)
-            temporary.rename(target)
+            if place.exists():
+                place.rename(old)
+            try:
+                temporary.rename(place)
+            except OSError:
+                if old.exists():
+                    old.rename(place)
+                raise
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            for left in (temporary, old):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -99,7 +99,11 @@ def _acquire(path: Path, target: Path, owner: _Owner, option: str) -> int:
             if locks.is_at(descriptor, path):
                 os.ftruncate(descriptor, 0)
                 os.lseek(descriptor, 0, os.SEEK_SET)
-                os.write(descriptor, json.dumps(asdict(owner)).encode() + b"\n")
+                try:
+                    os.write(descriptor, json.dumps(asdict(owner)).encode() + b"\n")
+                except OSError:  # such as a full disk
+                    path.unlink(missing_ok=True)
+                    raise
                 return descriptor
         except BaseException:
             os.close(descriptor)

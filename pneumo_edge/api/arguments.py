@@ -71,15 +71,15 @@ def whole(parameter: str, number: object, least: int, most: int | None = None) -
     return found
 
 
-def check_seconds(parameter: str, number: object, most: float) -> None:
-    """Check that a value is a time in seconds from 0 to ``most``.
+def check_number(parameter: str, number: object, least: float, most: float) -> None:
+    """Check that a value is a number from ``least`` to ``most``.
 
     Raises:
         ArgumentError: The value is not a number, or is out of bounds.
     """
     # Written so that NaN fails it.
-    if not isinstance(number, int | float) or not 0 <= number <= most:
-        raise ArgumentError(f"{parameter} is {number!r}", f"a number from 0 to {most:g}", "Give such a number")
+    if not isinstance(number, int | float) or not least <= number <= most:
+        raise ArgumentError(f"{parameter} is {number!r}", f"a number from {least:g} to {most:g}", "Give such a number")
 
 
 def _several(given: PathArgument | Sequence[PathArgument]) -> list[PathArgument]:

@@ -12,7 +12,7 @@ from pneumo_edge._util import cores, extras, jobs, outputs
 from pneumo_edge.api import arguments, datasets
 from pneumo_edge.api.arguments import DataArgument, Models, PathArgument, Tell
 from pneumo_edge.data.datasource import DataSource
-from pneumo_edge.data.sources import SplitName
+from pneumo_edge.data.sources import SplitName, recorded_path
 from pneumo_edge.errors import ArgumentError
 from pneumo_edge.runtime.engines import ENGINES
 from pneumo_edge.scoring import Paths, run
@@ -94,10 +94,8 @@ def evaluate(
         arguments.check_name("engine", engine, ENGINES)
     threads = arguments.whole("threads", threads, 1, cores.MOST)
     study = study_of(arguments.paths(models))
-    if data is None:
-        if study is None or external:
-            raise ArgumentError("no data set was given", "the images to score", "Give data (--data)")
-        data = data_of(study)
+    if data is None and (study is None or external):
+        raise ArgumentError("no data set was given", "the images to score", "Give data (--data)")
     folder = Path(out) if out is not None else default_folder(study, "external" if external else split)
     skipped: list[Skipped] = []
 
@@ -107,6 +105,9 @@ def evaluate(
 
     with _alone_in(folder):
         files = arguments.model_paths(models) if study is None else [_exported(study, tell)]
+        if data is None:
+            assert study is not None  # checked above
+            data = data_of(study)
         scores = run.score(
             files,
             datasets.open_data(data, patient_pattern, files, needs_splits=not external, tell=tell),
@@ -130,10 +131,12 @@ def data_of(study: Path) -> DataSource:
     """Where the data of a study lies; how it is read is in its model files.
 
     Raises:
+        DataError: It is not there any more.
         ResultsError: The table of the study is damaged.
     """
     found = studies.load(study)
-    return DataSource(found.data_path, labels=found.data_paths.get("labels"), test=found.data_paths.get("test"))
+    path = recorded_path(found.data_path, study)
+    return DataSource(path, labels=found.data_paths.get("labels"), test=found.data_paths.get("test"))
 
 
 def default_folder(study: Path | None, what: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -290,15 +290,14 @@ def carry_out(plan: StudyPlan, tell: Tell) -> Iterator[tuple[StudyRun, TrainedRu
         missing = {name: run for name, run in rows.items() if not studies.is_finished(plan.folder, run)}
         # A call that is refused leaves the table as it was.
         weights = _find_weights(plan, {run.backbone for run in missing.values()})
-        study.save(plan.folder)
-        for name, run in rows.items():
-            if name not in missing:
-                yield run, _checked(plan, run)
         given = [_task(plan, run, weights[run.backbone]) for run in missing.values()]
-        with (
-            bar("Training the study", len(rows), len(rows) - len(missing)) as advance,
-            contextlib.closing(_outcomes(plan, given)) as outcomes,
-        ):
+        with contextlib.ExitStack() as open_until_done:
+            outcomes = open_until_done.enter_context(_carried_out(plan, given))
+            study.save(plan.folder)
+            for name, run in rows.items():
+                if name not in missing:
+                    yield run, _checked(plan, run)
+            advance = open_until_done.enter_context(bar("Training the study", len(rows), len(rows) - len(missing)))
             for task, outcome in outcomes:
                 run, failed = rows[task.name], isinstance(outcome, PneumoEdgeError)
                 run = replace(run, error=str(outcome) if failed else "")
@@ -308,15 +307,18 @@ def carry_out(plan: StudyPlan, tell: Tell) -> Iterator[tuple[StudyRun, TrainedRu
                 yield run, outcome if isinstance(outcome, PneumoEdgeError) else _trained(plan, run)
 
 
-def _outcomes(
+@contextlib.contextmanager
+def _carried_out(
     plan: StudyPlan, given: Sequence[_Run]
-) -> Generator[tuple[_Run, _Training | PneumoEdgeError], None, None]:
-    """Carry out tasks here, or on the cluster of the plan."""
-    if plan.address is None or not given:
-        yield from tasks.here(given)
-        return
-    with cluster.connected(plan.address):
-        yield from tasks.on_ray(given)
+) -> Iterator[Iterator[tuple[_Run, _Training | PneumoEdgeError]]]:
+    """Be ready to carry out tasks here, or on the cluster of the plan; they start with the first that is asked for."""
+    with contextlib.ExitStack() as stack:
+        runner = tasks.here
+        if plan.address is not None and given:
+            stack.enter_context(cluster.connected(plan.address))
+            tasks.check_nodes(given)
+            runner = tasks.on_ray
+        yield stack.enter_context(contextlib.closing(runner(given)))
 
 
 def _read(plan: StudyPlan, tell: Tell) -> Dataset:

@@ -14,6 +14,7 @@ from pneumo_edge.api import arguments, datasets
 from pneumo_edge.api.arguments import DataArgument, PathArgument, Tell
 from pneumo_edge.backbones import BACKBONES, SIDE, Backbone
 from pneumo_edge.data.sources import Source
+from pneumo_edge.data.splits import count_copies
 from pneumo_edge.data.tensors import Dataset, prepare
 from pneumo_edge.errors import ArgumentError
 from pneumo_edge.runs import Run
@@ -236,8 +237,10 @@ def describe(dataset: Dataset, record: Path) -> Iterator[str]:
         dataset: The data set for training.
         record: The file that will name each image that is left out.
     """
-    if dataset.manifest.left_out:
-        yield f"{len(dataset.manifest.left_out)} images are left out; each is named in {record}"
+    if left_out := dataset.manifest.left_out:
+        copies = count_copies(left_out)
+        of_them = f", {copies:,} of them because they are copies of test or validation images" if copies else ""
+        yield f"{len(left_out):,} images are left out{of_them}; each is named in {record}"
     yield f"Validation: {dataset.manifest.rule}"
 
 

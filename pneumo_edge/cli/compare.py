@@ -60,7 +60,7 @@ def compare(
     screen.show(*_result(compared), bold=True)
     for name, summary in (("A", first), ("B", second)):
         machine = summary.results.machine
-        typer.echo(f"{name}: {machine.cpu}, {machine.system}, {summary.results.started}")
+        typer.echo(f"{name}: {machine.title}, {machine.system}, {summary.results.started}")
     screen.show_table(side_by_side.comparison_table(compared.units), side_by_side.LEAST)
     for remark in side_by_side.remarks(compared, "A", "B"):
         typer.echo(remark)
@@ -78,8 +78,11 @@ def _result(compared: RunComparison) -> tuple[str, Tone]:
     untold = sum(bool(each.untold) for each in compared.units)
     if worse:
         return f"B is worse than A in {worse} of {count(units, 'unit')}", "bad"
+    if untold == units:
+        measures = ", ".join(dict.fromkeys(name for each in compared.units for name in each.untold))
+        return f"Cannot tell whether B is worse than A: {measures}, in {count(units, 'unit')}", "open"
     if untold:
-        return f"B is not worse than A; not known in full for {untold} of {count(units, 'unit')}", "open"
+        return f"B is not worse than A in {units - untold} of {count(units, 'unit')}; cannot tell for {untold}", "open"
     return f"No regression in {count(units, 'unit')}", "good"
 
 

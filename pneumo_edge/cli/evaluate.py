@@ -119,6 +119,8 @@ def _print(computed: Metrics) -> None:
         screen.show(options.PHANTOM_METRICS, "bad", bold=True)
     if few := summary.shortage(computed.data):
         typer.echo(f"warning: {few}", err=True)
+    if wrong := summary.worse_than_chance(computed):
+        typer.echo(f"warning: {wrong}", err=True)
     titles = summary.titles(computed.models[0].metrics)
     shown = _SHOWN if titles is summary.METRIC_TITLES else _SHOWN_OF_CLASSES
     rows = []

@@ -89,7 +89,7 @@ def _spec_rows(path: Path, spec: ModelSpec, inspection: Inspection) -> dict[str,
         "versions": ", ".join(f"{name} {version}" for name, version in spec.versions.items()),
     }
     if not spec.data.real:
-        rows["NOTE"] = f"{spec.data_use} PHANTOM images, not X-rays; do not use it on patients"
+        rows["NOTE"] = spec.data_remark
     return rows | {"notice": spec.notice}
 
 
@@ -293,7 +293,12 @@ def _input_check_text(spec: ModelSpec) -> str:
     if check is None and spec.is_adopted:
         return "not checked: any image is classified; an adopted file has no input check"
     if check is None:
-        return "not checked: any image is classified as if it were an X-ray; export the model again to add the check"
+        why = (
+            "no layer of the network gives the features that the check takes"
+            if spec.is_trained_elsewhere
+            else "export the model again to add the check"
+        )
+        return f"not checked: every image gets an answer, with or without a chest; {why}"
     return (
         f"an image at a distance of more than {check.limit:.3f} from the training images, by {len(check.mean)} "
         f"features; {check.share:.0%} of images like those are nearer ({check.chosen_on})"

@@ -66,6 +66,11 @@ def choice(names: Collection[str], help_text: str, metavar: str | None = None) -
     return typer.Option(metavar=metavar or "|".join(names), callback=callback, help=help_text)
 
 
+def max_pixels(most: int) -> Any:
+    """Make the option for the most pixels of an image, of a type int; ``most`` is that of all verbs."""
+    return typer.Option(min=1, max=most, help="Most pixels of an image; checked before decoding.")
+
+
 def input_shape(text: str) -> tuple[str, tuple[int, ...]]:
     """Read ``NAME=1x3x224x224``, or ``1x3x224x224`` for the only input, whose name is then ``""``."""
     name, _, sizes = text.rpartition("=")
@@ -127,6 +132,7 @@ Weights = Annotated[
         "weights; if that fails, the weights of the bundled model are used.",
     ),
 ]
+Model = Annotated[str, typer.Option(help=MODEL_HELP)]
 Engine = Annotated[
     str | None,
     typer.Option(
@@ -144,7 +150,9 @@ Workers = Annotated[
         help="Images classified at a time; by default one for each core.",
     ),
 ]
-
+#: In bytes; the default is text, which the parser reads.
+MaxBody = Annotated[float, typer.Option(parser=quantity(SIZES), metavar="SIZE", help="Largest file, such as 20MB.")]
+MAX_BODY: Any = "50MB"
 
 #: Options whose empty value has a meaning.
 _MAY_BE_EMPTY = "--patient-pattern"

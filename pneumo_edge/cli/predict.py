@@ -41,7 +41,7 @@ def predict(
             metavar="IMAGE|DIR", readable=False, help="Images (DICOM: with the extra 'dicom'), or folders of images."
         ),
     ],
-    model: Annotated[str, typer.Option(help=options.MODEL_HELP)] = bundled.DEFAULT,
+    model: options.Model = bundled.DEFAULT,
     engine: options.Engine = None,
     threads: options.Threads = 1,
     workers: options.Workers = None,
@@ -79,7 +79,7 @@ def predict(
     its content. Other files are counted at the end and do not change the
     exit code. Links to folders are followed, each folder once. A remark
     says where the model is uncertain, and where an image is
-    out-of-distribution: unlike the X-rays the model was trained on.
+    out-of-distribution: unlike the images the model was trained on.
     """
     from pneumo_edge._util import cores
     from pneumo_edge.runtime.identity import PredictorIdentity
@@ -307,8 +307,8 @@ def _refuse_out_of_distribution(prediction: Prediction) -> Prediction | ImageErr
     if not prediction.out_of_distribution:
         return prediction
     return ImageError(
-        "the image is out-of-distribution (unlike the X-rays the model was trained on)",
-        "a frontal chest X-ray like those",
+        "the image is out-of-distribution (unlike the images the model was trained on)",
+        "an image like those",
         "Omit --strict to classify it with a remark",
     )
 
@@ -320,7 +320,7 @@ def _tell_out_of_distribution(flagged: int, images: int, classifier: Classifier)
     usual = f" (of images like those, 1 in {round(1 / (1 - check.share)):,} is flagged)" if check else ""
     with native_output.stderr_is_heard():
         typer.echo(
-            f"warning: {which} out-of-distribution: unlike the X-rays this model was trained on, "
+            f"warning: {which} out-of-distribution: unlike the images this model was trained on, "
             f"{classifier.spec.data.name}{usual}. Ignore the label and the probability.",
             err=True,
         )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def serve(
-    model: Annotated[str, typer.Option(help=options.MODEL_HELP)] = bundled.DEFAULT,
+    model: options.Model = bundled.DEFAULT,
     engine: options.Engine = None,
     threads: options.Threads = 1,
     workers: options.Workers = None,
@@ -52,12 +52,8 @@ def serve(
     no_token: Annotated[
         bool, typer.Option("--no-token", help="Serve everyone who can reach the address, without a token.")
     ] = False,
-    max_body: Annotated[
-        float, typer.Option(parser=options.quantity(options.SIZES), metavar="SIZE", help="Largest file, such as 20MB.")
-    ] = "50MB",  # type: ignore[assignment]
-    max_pixels: Annotated[
-        int, typer.Option(min=1, max=images.MAX_PIXELS, help="Most pixels of an image; checked before decoding.")
-    ] = images.MAX_PIXELS,
+    max_body: options.MaxBody = options.MAX_BODY,
+    max_pixels: Annotated[int, options.max_pixels(images.MAX_PIXELS)] = images.MAX_PIXELS,
     queue: Annotated[int, typer.Option(min=0, help="Images that may wait while others are classified.")] = 8,
     timeout: Annotated[
         float,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TypeVar
 
 from pneumo_edge._util import files
 from pneumo_edge._util.records import AtLeastOne, Count, Share
+from pneumo_edge.data.classes import renaming
 from pneumo_edge.errors import MissingExtraError, ModelFileError, PneumoEdgeError, printable
 from pneumo_edge.runtime import verified
 from pneumo_edge.runtime.classifier import read_spec
@@ -136,16 +138,22 @@ def read_models(paths: list[Path], skip: Callable[[Skipped], None], task: Task |
 def _check_task(path: Path, spec: ModelSpec, task: Task | None) -> None:
     if task is None or (task.positive_class is None and spec.task == task):
         return
+    if task.positive_class == spec.decision.positive_class is not None:
+        return
+    if task.positive_class in spec.class_names and spec.decision.positive_class in task.class_names:
+        typed = f"Give --positive {shlex.quote(printable(spec.decision.positive_class))}"
+    else:
+        typed = renaming(task.class_names, task.positive_class, spec.task)
+        typed = f"Say which classes of the data are those: {typed}" if typed else "Measure it on data of its classes"
     if task.positive_class is None or spec.decision.positive_class is None:
         raise ModelFileError(
-            f"{path} has the classes {', '.join(spec.class_names)}",
-            f"those of the data, in their order: {', '.join(task.class_names)}",
-            "Measure it on data of its classes",
+            f"{path} has the classes {', '.join(map(printable, spec.class_names))}",
+            f"those of the data, in their order: {', '.join(map(printable, task.class_names))}",
+            typed,
         )
-    if spec.decision.positive_class != task.positive_class:
-        raise ModelFileError(
-            f"{path} looks for {spec.decision.positive_class}", task.positive_class, "Measure it on its own data"
-        )
+    raise ModelFileError(
+        f"{path} looks for {printable(spec.decision.positive_class)}", printable(task.positive_class), typed
+    )
 
 
 def read_any(paths: list[Path], skip: Callable[[Skipped], None], task: Task | None) -> list[ModelFile | BareFile]:

@@ -26,6 +26,7 @@ from pneumo_edge.scoring.summary import (
     as_accurate,
     shortage,
     where,
+    worse_than_chance,
 )
 from pneumo_edge.spec import RANDOM_WEIGHTS
 
@@ -171,6 +172,8 @@ def _warnings(computed: Metrics) -> tuple[tuple[str, str], ...]:
                 f"{untrained} of {len(computed.models)} files were trained without pretrained weights.",
             )
         )
+    if wrong := worse_than_chance(computed):
+        warnings.append(("Worse than chance.", f"{wrong}."))
     if few := shortage(computed.data):
         warnings.append(("Too few images to compare accuracies.", f"{few[0].upper()}{few[1:]}."))
     return tuple(warnings)
@@ -189,7 +192,7 @@ def _decisions(computed: Metrics) -> Section:
     if computed.baselines:
         beaten = (
             "Compare each model with the rows without a format. They are baselines: a single number of the image that "
-            "is unrelated to the lungs, in the direction determined on training images, and a constant answer."
+            "is unrelated to what it shows, in the direction determined on training images, and a constant answer."
         )
     else:
         beaten = "Compare each model with the row without a format. It is the baseline: a constant answer."

@@ -36,7 +36,7 @@ from pneumo_edge.scoring.classification import classify
 from pneumo_edge.scoring.decoding import DecodedImages, InputSize
 from pneumo_edge.scoring.models import ModelFile, Skipped, find_models, read_models
 from pneumo_edge.scoring.scores import EvaluationScores, FileScores, ImageSet, ScoredImage, ScoredModel, ShortcutValues
-from pneumo_edge.scoring.seen import check_unseen
+from pneumo_edge.scoring.seen import check_unseen, other_options
 from pneumo_edge.spec import ModelSpec
 
 
@@ -213,9 +213,10 @@ def _choose(
         earlier = make_manifest(source, digests, unreadable)
         manifest = earlier if earlier.fingerprint in trained_on else manifest
     if trained_on != {manifest.fingerprint}:
+        others = dict.fromkeys(" ".join(other_options(spec.data, source)) for spec in specs)
         warn(
             "not every model here was trained with this data and this split, so some of these validation images may be "
-            "among its training images"
+            "among its training images" + "".join(f"; it was read with {each}" for each in others if each)
         )
     names = {entry.name for entry in manifest.entries if entry.split == split}
     return [sample for sample in source.samples if sample.name in names]

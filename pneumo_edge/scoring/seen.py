@@ -95,18 +95,24 @@ def _fingerprint(source: Source, digests: Mapping[str, str]) -> str | None:
         return None
 
 
-def _remedy(data: DataSpec, source: Source, *, external: bool) -> str:
-    """What to do, with the options that differ from those of the training."""
+def other_options(data: DataSpec, source: Source) -> list[str]:
+    """The options of a training that a data set was not read with, as they are typed."""
     options = [
         f"{option(name)} {printable(value)}"
         for name, value in data.options.items()
-        if source.options.get(name) != value
+        if source.options.get(name) != value and not (name == "positive" and value == source.task.positive_class)
     ]
     labels = data.name.partition(LABELS_OF)[2]
     if labels and LABELS_OF not in source.title:
         options.insert(0, f"--labels {printable(labels)}")
     if data.patient_pattern != source.patient_pattern:
         options.append(f"--patient-pattern {printable(repr(data.patient_pattern))}")
+    return options
+
+
+def _remedy(data: DataSpec, source: Source, *, external: bool) -> str:
+    """What to do, with the options that differ from those of the training."""
+    options = other_options(data, source)
     if external:
         return "Give images of another population, or omit --external and give " + " ".join(["--split test", *options])
     if options:

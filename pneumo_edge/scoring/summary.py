@@ -392,6 +392,22 @@ def where(data: Data) -> str:
     return f"another population, {data.title}" if data.external else f"the {data.split} split of {data.title}"
 
 
+def worse_than_chance(computed: Metrics) -> str:
+    """The files that order the images, or those of one class, the wrong way round, beyond chance; "" without any."""
+
+    def aucs(each: ModelMetrics) -> Iterable[Interval | None]:
+        return (metrics["auc"] for metrics in (each.metrics, *(each.by_class or {}).values()))
+
+    names = [each.model.file for each in computed.models if any(auc and auc.high < 0.5 for auc in aucs(each))]
+    if not names:
+        return ""
+    of_class = "" if len(computed.data.classes) == 2 else " of a class"
+    return (
+        f"{', '.join(dict.fromkeys(names))}: AUC{of_class} below 0.5, worse than chance. Check whether the labels of "
+        f"these images, or the classes of the model ({', '.join(computed.data.classes)}), are exchanged"
+    )
+
+
 def shortage(data: Data) -> str:
     """Why the images are too few for a claim on accuracy; "" where they are enough.
 

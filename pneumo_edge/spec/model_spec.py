@@ -458,6 +458,13 @@ class ModelSpec:
         return data_use(self.format, self.training.recipe, self.decision.threshold)
 
     @property
+    def data_remark(self) -> str:
+        """What the data of the model are, and what they were used for, for people who see its answers."""
+        return (
+            f"{self.data_use} {'X-rays' if self.data.real else 'PHANTOM images, not X-rays; do not use it on patients'}"
+        )
+
+    @property
     def score_count(self) -> int:
         """How many values the first output holds."""
         return len(self.class_names) if self.scores in ("probabilities", "logits") else 1

@@ -45,6 +45,8 @@ def test_the_docstring_describes_every_parameter_and_shows_a_call(function: Call
 
 
 _PLURALS = {"engine": "engines", "input_shape": "input_shapes", "input_value": "input_values"}
+#: An option says its unit with its value; one of them stands for a temperature or a time.
+_UNITS, _COOL = {"sustained": "sustained_s"}, {"cool_c", "rest_s"}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ _PLURALS = {"engine": "engines", "input_shape": "input_shapes", "input_value": "
         ("export", set()),
         ("adopt", set()),
         ("evaluate", {"scores"}),
-        ("benchmark", set()),
+        ("benchmark", {"cool", "device", "devices", "device_folder", "reconnect_for", "clean"}),
     ],
 )
 def test_a_verb_has_the_parameters_and_the_defaults_of_its_function(name: str, of_the_command_alone: set[str]) -> None:
@@ -62,11 +64,11 @@ def test_a_verb_has_the_parameters_and_the_defaults_of_its_function(name: str, o
     ours = inspect.signature(getattr(pneumo_edge, name)).parameters
     theirs = {
         # An option that may be given again has the name of one value.
-        _PLURALS.get(key, key) if name == "benchmark" else key: parameter
+        (_PLURALS | _UNITS).get(key, key) if name == "benchmark" else key: parameter
         for key, parameter in inspect.signature(verb).parameters.items()
         if not key.startswith("read_")
     }
-    assert set(theirs) - of_the_command_alone == set(ours) - {"tell", "patient_pattern"}
+    assert set(theirs) - of_the_command_alone == set(ours) - {"tell", "patient_pattern"} - _COOL
     reading = {key.removeprefix("read_") for key in inspect.signature(verb).parameters if key.startswith("read_")}
     assert reading == {field.name for field in fields(DataSource)} - {"path"}
     for key in set(ours) & set(theirs):

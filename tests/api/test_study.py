@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +31,7 @@ from pneumo_edge.errors import ArgumentError, PneumoEdgeError, ResultsError, Tra
 from pneumo_edge.evaluation import networks
 from pneumo_edge.evaluation.comparison import auc_shares
 from pneumo_edge.runs import Run
+from pneumo_edge.scale import cluster
 from pneumo_edge.spec import DecisionSpec, TrainingSpec
 from pneumo_edge.studies import Study, StudyRun
 from pneumo_edge.task import PNEUMONIA
@@ -216,6 +219,16 @@ def test_a_study_without_a_finished_run_is_not_exported(tmp_path: Path) -> None:
     assert api.show(tmp_path / "study").compared is None
 
 
+def test_export_without_its_extra_stops_before_any_work(
+    make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ai_edge_quantizer", None)
+    done = CliRunner().invoke(app, ["export", str(make_study()), "--out", str(tmp_path / "models")])
+    assert done.exit_code == 3
+    (line,) = done.stderr.splitlines()
+    assert line.endswith('Run: pip install "pneumo-edge[convert]".') and not (tmp_path / "models").exists()
+
+
 def test_evaluating_a_study_takes_its_exported_files(make_study: MakeStudy) -> None:
     folder = make_study()
     with pytest.raises(ArgumentError, match=f"no model files were exported .* Run: pneumo-edge export {folder}"):
@@ -335,6 +348,18 @@ def test_a_run_that_fails_is_named_and_tried_again(
     table = studies.load(tmp_path / "study")
     assert {studies.state(tmp_path / "study", run) for run in table.runs} == {"finished"} and len(table.runs) == 6
     assert {run.cores for run in table.runs if run.seed < 2} == {2}, "a run keeps the cores that it was started with"
+
+    def refuse(given: Sequence[Task[Any, Any]]) -> None:
+        raise TrainingError("no node has 8 cores", "fewer", "Give --cores")
+
+    before = (tmp_path / "study" / studies.RECORD_NAME).read_bytes()
+    with monkeypatch.context() as a_cluster:
+        a_cluster.setattr(cluster, "check", lambda address: None)
+        a_cluster.setattr(cluster, "connected", lambda address: contextlib.nullcontext(2))
+        a_cluster.setattr(tasks, "check_nodes", refuse)
+        done = CliRunner().invoke(app, [*words, "--seeds", "0-3", "--cores", "8", "--address", "auto"])
+    assert (done.exit_code, done.stdout.count("finished")) == (3, 0) and "no node has 8 cores" in done.stderr
+    assert (tmp_path / "study" / studies.RECORD_NAME).read_bytes() == before, "what is refused adds no runs"
 
     network = tmp_path / "study" / "resnet50-quick-0" / runs.MODEL_NAME
     network.write_bytes(network.read_bytes()[:5])

@@ -244,6 +244,15 @@ def test_a_page_on_validation_images_says_that_they_were_chosen_on() -> None:
     assert "## Comparison of backbones" not in text
 
 
+def test_answers_the_wrong_way_round_are_warned_of() -> None:
+    file = make_file("mobilenetv2", 0)
+    exchanged = make_scores(replace(file, probabilities=tuple(1 - each for each in file.probabilities)))
+    said = "mobilenetv2-int8.tflite: AUC below 0.5, worse than chance. Check whether the labels of these images, or "
+    assert summary.worse_than_chance(summary.compute(exchanged)).startswith(said)
+    assert f"**Worse than chance.** {said}" in page.render(exchanged, summary.compute(exchanged))
+    assert summary.worse_than_chance(summary.compute(make_scores(file))) == ""
+
+
 def test_phantoms_and_random_weights_are_warned_of() -> None:
     file = make_file("mobilenetv2", 0)
     untrained = replace(file, model=replace(file.model, initial_weights="random", trained_on_real=False))

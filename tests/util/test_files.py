@@ -58,6 +58,12 @@ def test_the_temporary_name_keeps_the_ending(tmp_path: Path) -> None:
         temporary.write_text("")
 
 
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path: Path) -> None:
+    path = tmp_path / f"{'ä' * 124}.jsonl"
+    files.write_text(path, "text")
+    assert path.read_text() == "text"
+
+
 def test_two_writers_do_not_meet(tmp_path: Path) -> None:
     path = tmp_path / "text.json"
     with files.atomic(path) as first, files.atomic(path) as second:
@@ -169,3 +175,23 @@ def test_a_library_that_locks_what_it_writes_may(tmp_path: Path) -> None:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         stream.write(b"as HDF5 does")
     assert (tmp_path / "weights.h5").read_bytes() == b"as HDF5 does"
+
+
+def test_a_folder_is_replaced_as_a_whole_behind_its_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, link = tmp_path / "site-1", tmp_path / "site"
+    place.mkdir()
+    (place / "old").touch()
+    link.symlink_to(place.name)
+    with pytest.raises(ValueError), files.whole_folder(link) as folder:
+        (folder / "half").touch()
+        raise ValueError
+    assert [path.name for path in link.iterdir()] == ["old"]
+    with files.whole_folder(link) as folder:
+        (folder / "new").touch()
+    assert link.is_symlink()
+    assert [path.name for path in place.iterdir()] == ["new"]
+    assert {path.name for path in tmp_path.iterdir()} == {"site", "site-1"}
+    monkeypatch.chdir(place)
+    with pytest.raises(OSError, match=r"the current folder cannot be replaced: '\.'"), files.whole_folder(Path()):
+        pytest.fail("the block must not run")
+    assert [path.name for path in place.iterdir()] == ["new"]

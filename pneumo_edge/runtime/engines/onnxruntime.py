@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from pneumo_edge._util import native_output, processor, protobuf
+from pneumo_edge._util import native_output, processor, protobuf, scratch
 from pneumo_edge.runtime import forks
 from pneumo_edge.runtime.engines import Delegation, Outputs, Probabilities, Tensor, graph, tensors
 from pneumo_edge.runtime.engines.tensors import Given, Shape, TensorInfo
@@ -92,8 +91,8 @@ class OnnxRuntimeModel:
         """Return onnxruntime's record of each node that it ran: ``op_name`` and the shapes of inputs and outputs."""
         drawn = tensors.draw(self.inputs, self.shapes, self._given, 0)
         feeds = dict(zip((each.name for each in self.inputs), drawn, strict=True))
-        with tempfile.TemporaryDirectory() as folder:
-            session = open_session(self._path, self.threads, optimize=False, profile=Path(folder) / "profile")
+        with scratch.folder() as folder:
+            session = open_session(self._path, self.threads, optimize=False, profile=folder / "profile")
             session.run(None, feeds)
             events = json.loads(Path(session.end_profiling()).read_bytes())
         return [event["args"] for event in events if event["cat"] == "Node" and "op_name" in event["args"]]

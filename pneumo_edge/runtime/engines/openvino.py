@@ -6,7 +6,6 @@ import contextlib
 import functools
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pneumo_edge._util import native_output
+from pneumo_edge._util import native_output, scratch
 from pneumo_edge.errors import ModelFileError
 from pneumo_edge.runtime.engines import Delegation, Outputs, Probabilities, Tensor, graph, tensors
 from pneumo_edge.runtime.engines.tensors import Given, OpenShape, Shape, TensorInfo
@@ -167,8 +166,8 @@ def _named(path: Path) -> Iterator[str]:
     if name and path.suffix == suffix_of(path):
         yield name
         return
-    with tempfile.TemporaryDirectory() as folder:
-        link = Path(folder, f"model{suffix_of(path)}")
+    with scratch.folder() as folder:
+        link = folder / f"model{suffix_of(path)}"
         link.symlink_to(path.absolute())
         yield str(link)
 
