@@ -16,7 +16,7 @@ from pneumo_edge.benchmarks import machine, testset
 from pneumo_edge.benchmarks.measures.accuracy import ANY_CALLS
 from pneumo_edge.benchmarks.measures.conditions import together
 from pneumo_edge.benchmarks.measures.latency import STEPS, expected_seconds
-from pneumo_edge.benchmarks.protocol import BenchmarkSettings, Job, Measure, Plan, TimedImage, Unit
+from pneumo_edge.benchmarks.protocol import REST_SECONDS, BenchmarkSettings, Job, Measure, Plan, TimedImage, Unit
 from pneumo_edge.benchmarks.results import (
     AAUnit,
     AccuracySamples,
@@ -110,14 +110,21 @@ def run(
         note: Called with what else a user should know meanwhile.
 
     Raises:
-        ResultsError: Nothing can be measured, a process crashed while timing, or the kept measurements belong to
-            another benchmark.
+        ResultsError: Nothing can be measured, a temperature is to be waited for where none is told, a process crashed
+            while timing, or the kept measurements belong to another benchmark.
         DataError: The data set has too few test images, or a model was trained on some of them.
         MissingExtraError: psutil or py-cpuinfo is not installed.
     """
     here = machine.describe()
     sensors = Sensors() if settings.sustained else None
     start_c = sensors.temperature() if sensors else None
+    if settings.sustained and settings.sustained.cool_c is not None and start_c is None:
+        raise ResultsError(
+            f"a processor that cools to {settings.sustained.cool_c:g} °C is asked for, and this machine tells no "
+            "temperature",
+            f"seconds of rest; without any, units rest for {REST_SECONDS:g} s",
+            f"Give --cool {REST_SECONDS:g} (rest_s in Python), or omit it",
+        )
     skipped: list[Skipped] = []
 
     def skip(one: Skipped) -> None:

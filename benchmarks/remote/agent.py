@@ -52,7 +52,12 @@ def _answer(kind: str, value: Any) -> None:
 
 
 def _folder(given: str) -> Path:
-    return Path(os.path.expanduser(given)).absolute()  # noqa: PTH111 (Path raises where there is no home)
+    expanded = os.path.expanduser(given)  # noqa: PTH111 (Path raises where there is no home)
+    if expanded.startswith("~"):
+        raise _RefusedError(
+            f"{given} is the home of a user that is not there", "the home of a user, or a path", "Correct the folder"
+        )
+    return Path(expanded).absolute()
 
 
 def _existing(folder: Path) -> Path:

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -25,8 +26,6 @@ from pneumo_edge.errors import DeviceError, printable
 
 Answer = TypeVar("Answer")
 Payload = Callable[[IO[bytes]], None]
-#: Begins every line of an answer.
-_MARK = "pneumo-edge-device "
 #: Exit codes: of ``ssh`` where the connection fails, and of a shell where a program is not found.
 _LOST, _NOT_FOUND = 255, 127
 #: Exit code of :data:`_FIND` where there is no Python.
@@ -114,7 +113,9 @@ class Connection:
             LinkLostError: The connection was lost, after there had been one.
             DeviceError: There is no connection, or the device refuses or fails.
         """
-        stated = {"mark": _MARK, "do": do, "with": {"folder": self._device.folder, **argument}}
+        # A new one for each request, which nothing else that the device prints can have: of a banner, or of its shell.
+        mark = f"pneumo-edge-device {uuid.uuid4().hex} "
+        stated = {"mark": mark, "do": do, "with": {"folder": self._device.folder, **argument}}
         # It is not imported: it has libraries that Windows lacks.
         program = Path(__file__).with_name("agent.py").read_bytes()
         with tempfile.TemporaryFile() as errors:
@@ -131,10 +132,12 @@ class Connection:
                 with contextlib.suppress(BrokenPipeError):
                     process.stdin.close()
                 while line := process.stdout.readline():
-                    if not line.startswith(_MARK.encode()) or not line.endswith(b"\n"):
+                    # What was printed before may not have ended its line.
+                    _, found, stated_there = line.partition(mark.encode())
+                    if not found or not line.endswith(b"\n"):
                         continue
                     self._heard()
-                    kind, value = json.loads(line[len(_MARK) :])
+                    kind, value = json.loads(stated_there)
                     if kind == "event":
                         seen(value)
                     else:

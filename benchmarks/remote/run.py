@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 import threading
 import uuid
@@ -242,8 +243,12 @@ class RemoteBenchmark:
                 continue
             if code in (0, 4):
                 return
-            remedy = "Correct that, and run the same command again"
-            raise ResultsError(f"{self._device.name}: {last or f'exit code {code}'}", "a benchmark that ends", remedy)
+            given, expected, remedy = _parts(last) or (
+                last.removeprefix("error: ").rstrip(".") or f"exit code {code}",
+                "a benchmark that ends",
+                "Correct that, and run the same command again",
+            )
+            raise ResultsError(f"{self._device.name}: {given}", expected, remedy)
         raise DeviceError(
             f"the benchmark was killed {_RESTARTS} times on {self._device.name}",
             "a device that lets it run",
@@ -265,7 +270,7 @@ class RemoteBenchmark:
             return self._connection.request("follow", seen=seen, run=self._run, driver=self._driver, offset=offset)
 
         code = self._connection.keep_trying(follow)["code"]
-        return code, last.removeprefix("error: ").rstrip(".")
+        return code, last
 
     def _received(self, content: bytes, folder: Path) -> Results:
         path = folder / f"received-{self._run}.json"
@@ -292,6 +297,12 @@ def clean(device: Device, patience_s: float, tell: Tell, stop: threading.Event |
         tell(f"removed {path}" + (f" ({size / 1e6:,.1f} MB)" if size else ""))
     if not found["removed"]:
         tell(f"nothing to remove in {device.folder}")
+
+
+def _parts(line: str) -> tuple[str, str, str] | None:
+    """The three parts of an error that the command printed there; None where the line is none."""
+    found = re.fullmatch(r"error: (.+); expected (.+?)\. (.+)\.", line)
+    return (found[1], found[2], found[3]) if found else None
 
 
 def _write_tar(contents: Sequence[Content], stream: IO[bytes]) -> None:

@@ -18,11 +18,12 @@ from typer.testing import CliRunner
 from pneumo_edge._util import markdown, records
 from pneumo_edge.benchmarks import results as raw
 from pneumo_edge.benchmarks import resume, verdict_file
-from pneumo_edge.benchmarks.protocol import Job, Plan, SustainedSettings, Unit
+from pneumo_edge.benchmarks.protocol import BenchmarkSettings, Job, Plan, SustainedSettings, Unit
 from pneumo_edge.benchmarks.report.compose import compose
 from pneumo_edge.benchmarks.report.runs import gather
 from pneumo_edge.benchmarks.results import Results
 from pneumo_edge.benchmarks.resume import Identity, Measurements
+from pneumo_edge.benchmarks.run import run
 from pneumo_edge.benchmarks.summary import summarise
 from pneumo_edge.benchmarks.sustained import changes
 from pneumo_edge.benchmarks.sustained.cooling import Cooling
@@ -282,10 +283,19 @@ def test_it_waits_for_a_temperature_or_a_time_that_is_given() -> None:
 
 def test_without_a_sensor_it_rests() -> None:
     room = Room(None)
-    shown, told = room.wait(SustainedSettings(60, cool_c=45), None)
+    shown, told = room.wait(SustainedSettings(60), None)
     assert room.seconds == 60
     assert shown[0] == "resting for 60 s"
     assert told == ["Before each unit, the machine rests for 60 s, because the system tells no temperature."]
+
+
+def test_a_temperature_is_refused_where_none_is_told_before_anything_is_measured(
+    fake_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Sensors, "temperature", lambda self: None)
+    settings = BenchmarkSettings(sustained=SustainedSettings(60, cool_c=0))
+    with pytest.raises(ResultsError, match=r"cools to 0 °C .* no temperature; expected seconds .* Give --cool 60"):
+        run([fake_model], None, settings, Measurements(fake_model.parent / "results.json", False))
 
 
 def test_a_machine_that_does_not_cool_is_measured_as_it_is_and_that_is_told() -> None:
