@@ -63,6 +63,11 @@ class Task:
         """Whether its classes are those of the chest X-rays that this project began with."""
         return {name.upper() for name in self.class_names} <= _OF_X_RAYS
 
+    @property
+    def image(self) -> str:
+        """What pages for its users call an image of it; both take "an"."""
+        return "X-ray" if self.is_of_x_rays else "image"
+
     def targets(self, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """What metrics take for labels: 1 for the positive class and 0 for others, or the labels as they are.
 

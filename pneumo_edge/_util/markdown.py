@@ -82,6 +82,16 @@ def escape(text: str) -> str:
     return "".join(part if _CODE.fullmatch(part) else _escape(part, not before) for before, part in enumerate(parts))
 
 
+def code(text: str, in_table: bool = False) -> str:
+    """Write a name as code, on one line, whatever is in it; a bar in a table is escaped."""
+    shown = _one_line(text)
+    fence = "`" * (max((len(run) for run in re.findall("`+", shown)), default=0) + 1)
+    # Markdown takes a space off each end, where a sign of the fence may not stand.
+    space = " " if "`" in shown else ""
+    found = f"{fence}{space}{shown}{space}{fence}" if shown else ""
+    return found.replace("|", "\\|") if in_table else found
+
+
 def _escape(text: str, is_first: bool) -> str:
     # Only at its beginning is a text taken for a heading, a list or a quotation.
     escaped = _SPECIAL.sub(lambda found: f"\\{found[0]}" if found[0] or is_first else "", text)

@@ -315,7 +315,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         raise ImageError(
             f"the image is {width}x{height} pixels",
             f"at least {MIN_SIDE} pixels a side",
-            "Use the X-ray at its original resolution",
+            "Use the image at its original resolution",
         )
 
 

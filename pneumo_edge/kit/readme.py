@@ -7,6 +7,7 @@ from importlib import resources
 from string import Template
 
 from pneumo_edge import __version__
+from pneumo_edge._util import markdown
 from pneumo_edge.errors import printable
 from pneumo_edge.imaging import images
 from pneumo_edge.kit.documents import KitVectors
@@ -20,13 +21,13 @@ def render(classifier: Classifier, vectors: KitVectors) -> str:
     spec, most = classifier.spec, vectors.tolerances
     template = resources.files("pneumo_edge").joinpath("kit", "readme.md").read_text(encoding="utf-8")
     return Template(template).substitute(
-        name=spec.name,
-        notice=spec.notice,
+        name=markdown.escape(printable(spec.name)),
+        notice=markdown.escape(printable(spec.notice)),
         version=__version__,
-        model=vectors.model,
+        model=_code(vectors.model, in_table=True),
         sha256=vectors.model_sha256,
         engine=vectors.engine,
-        classes=", ".join(f"`{printable(name)}`" for name in spec.class_names),
+        classes=", ".join(_code(name, in_table=True) for name in spec.class_names),
         formats=", ".join(images.FORMATS),
         min_side=images.MIN_SIDE,
         max_pixels=f"{images.MAX_PIXELS:,}",
@@ -57,6 +58,10 @@ def render(classifier: Classifier, vectors: KitVectors) -> str:
         ),
         cases=len(vectors.decisions),
     )
+
+
+def _code(name: str, *, in_table: bool = False) -> str:
+    return markdown.code(printable(name), in_table)
 
 
 def _scaled_down(spec: ModelSpec) -> str:
@@ -101,9 +106,11 @@ def _outputs(spec: ModelSpec, vectors: KitVectors) -> str:
     about = {first: f"what the step decision begins with ({spec.scores})"}
     for output in spec.outputs:
         shapes[output.name] = f"1 x {output.size}, which stands for {' x '.join(map(str, output.shape))}"
-        about[output.name] = output.description + ("" if output.faithful else " Not precise enough to be used.")
+        about[output.name] = markdown.escape(printable(output.description)) + (
+            "" if output.faithful else " Not precise enough to be used."
+        )
     return "\n".join(
-        f"{number}. `{name}`, {shapes[name]}: {about[name]}" for number, name in enumerate(vectors.outputs)
+        f"{number}. {_code(name)}, {shapes[name]}: {about[name]}" for number, name in enumerate(vectors.outputs)
     )
 
 
@@ -125,9 +132,9 @@ def _decision(spec: ModelSpec) -> str:
     if decision.positive_class is None:
         return "The label is the most probable class; of equal ones, the first."
     return (
-        f"The label is `{decision.positive_class}` if its probability is at least {decision.threshold!r}, and else the "
-        "most probable of the other classes. The threshold is not 0.5: it was chosen for this file "
-        f"({decision.rule}; {decision.chosen_on})."
+        f"The label is {_code(decision.positive_class)} if its probability is at least {decision.threshold!r}, and "
+        "else the most probable of the other classes. The threshold is not 0.5: it was chosen for this file "
+        f"({markdown.escape(printable(f'{decision.rule}; {decision.chosen_on}'))})."
     )
 
 
@@ -136,10 +143,10 @@ def _sets(spec: ModelSpec) -> str:
     if bounds is None:
         return "This model has no prediction sets: `prediction_set` and `uncertain` are null."
     if bounds.least is not None:
-        rules = [f"`{name}` where its probability is at least {bounds.least[name]!r}" for name in spec.class_names]
+        rules = [f"{_code(name)} where its probability is at least {bounds.least[name]!r}" for name in spec.class_names]
     else:
         rules = [
-            f"`{name}` where the probability of `{positive}` is "
+            f"{_code(name)} where the probability of {_code(str(positive))} is "
             + (f"at least {bounds.least_positive!r}" if name == positive else f"at most {bounds.most_negative!r}")
             for name in spec.class_names
         ]

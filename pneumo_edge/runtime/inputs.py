@@ -68,7 +68,7 @@ def _picture(array: Any) -> Image.Image:
     if isinstance(array, np.ma.MaskedArray):
         raise _unfit("a masked array")
     if not array.size:
-        raise ImageError(f"the array is empty, of shape ({shape})", "an image", "Give the pixels of the X-ray")
+        raise ImageError(f"the array is empty, of shape ({shape})", "an image", "Give the pixels of the image")
     return Image.fromarray(np.ascontiguousarray(array))
 
 

@@ -43,7 +43,7 @@ def describe(limits: Limits, needs_token: bool = False) -> dict[str, Any]:
         "info": {
             "title": "pneumo-edge",
             "version": __version__,
-            "description": "Classifies chest X-rays on a device. Research software; not a medical device.",
+            "description": "Classifies images on a device. Research software; not a medical device.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": {
@@ -75,7 +75,7 @@ def _body_refusals(limits: Limits) -> dict[HTTPStatus, str]:
 def _predict(refusals: Mapping[HTTPStatus, str]) -> dict[str, Any]:
     return {
         "operationId": "predict",
-        "summary": "Classify one chest X-ray.",
+        "summary": "Classify one image.",
         "description": "The answer is the JSON document that `pneumo-edge predict --jsonl` prints.",
         "parameters": [
             {

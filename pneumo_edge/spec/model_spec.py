@@ -460,9 +460,8 @@ class ModelSpec:
     @property
     def data_remark(self) -> str:
         """What the data of the model are, and what they were used for, for people who see its answers."""
-        return (
-            f"{self.data_use} {'X-rays' if self.data.real else 'PHANTOM images, not X-rays; do not use it on patients'}"
-        )
+        images = f"{self.task.image}s" if self.data.real else "PHANTOM images, not X-rays; do not use it on patients"
+        return f"{self.data_use} {images}"
 
     @property
     def score_count(self) -> int:

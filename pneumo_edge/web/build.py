@@ -98,7 +98,9 @@ def build(
         for classifier in classifiers:
             shutil.copyfile(classifier.path, folder / _MODELS / classifier.path.name)
         runtimes.copy(modules, {classifier.path.suffix for classifier in classifiers}, folder / "runtime")
-        _write_page(folder, entries)
+        # Where one of the models is of other images, the page that they share is for images.
+        words = {classifier.spec.task.image for classifier in classifiers}
+        _write_page(folder, entries, words.pop() if len(words) == 1 else "image")
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Site(out, tuple(entry["name"] for entry in entries), size)
 
@@ -174,7 +176,7 @@ def _cases(classifier: Classifier) -> list[dict[str, Any]]:
     ]
 
 
-def _write_page(folder: Path, entries: list[dict[str, Any]]) -> None:
+def _write_page(folder: Path, entries: list[dict[str, Any]], image: str) -> None:
     for path in (*_PAGE.iterdir(), *ASSETS.iterdir()):
         if path.suffix in (".js", ".css", ".svg"):
             shutil.copyfile(path, folder / path.name)
@@ -187,6 +189,7 @@ def _write_page(folder: Path, entries: list[dict[str, Any]]) -> None:
         head=Template(head).substitute(policy=policy),
         script="app.js",
         where="in this browser",
+        image=image,
         without_script="",
         before=before,
         drop="inert",
@@ -194,7 +197,7 @@ def _write_page(folder: Path, entries: list[dict[str, Any]]) -> None:
         kinds="JPEG, PNG or uncompressed DICOM. The image stays in this page: it is not sent or stored.",
         # The script replaces it, which browsers do not run from a file.
         status="Loading ... This page works from a web server, not as a file that is opened.",
-        picture='<canvas id="picture" role="img" aria-label="The classified X-ray"></canvas>',
+        picture=f'<canvas id="picture" role="img" aria-label="The classified {image}"></canvas>',
         after=after,
     )
     (folder / "index.html").write_text(text, encoding="utf-8")

@@ -11,20 +11,25 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import given
+from markdown_it import MarkdownIt
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 import pneumo_edge
 from pneumo_edge import Classifier, bundled
+from pneumo_edge._util import records
 from pneumo_edge.cli import app
 from pneumo_edge.errors import ExitCode
-from pneumo_edge.kit import vectors, write
+from pneumo_edge.kit import readme, vectors, write
+from pneumo_edge.kit.documents import KitVectors
 from tests.benchmarks.mutations import mutated, several
 from tests.kit import networks
 
@@ -614,3 +619,26 @@ def test_pixels_survive_their_file(tmp_path: Path) -> None:
         pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         (tmp_path / "pixels").write_bytes(vectors.netpbm(pixels))
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "pixels")), pixels)
+
+
+def test_names_of_classes_are_no_markdown_of_the_readme(make_kit: Callable[[str], Path]) -> None:
+    odd = "a`|*<b>\n# c"
+    classifier = Classifier(bundled.DEFAULT)
+    spec = replace(
+        classifier.spec,
+        name=odd,
+        class_names=("NORMAL", odd),
+        decision=replace(classifier.spec.decision, positive_class=odd),
+        data=replace(classifier.spec.data, name=odd),
+        conformal=None,
+        validation_distribution=None,
+    )
+    made = records.loads(KitVectors, (make_kit("bundled") / "vectors" / "vectors.json").read_bytes())
+    text = readme.render(SimpleNamespace(spec=spec), made)  # type: ignore[arg-type]
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    inside = [token for token in parser.parse(text) if token.type == "inline"]
+    shown = [child for token in inside for child in token.children or ()]
+    assert [token.content for token in shown if token.type == "code_inline"].count("a`|*<b>\\n# c") == 2
+    assert not [token for token in shown if token.type == "html_inline"]
+    (title,) = [token for token in parser.parse(text)[:3] if token.type == "inline"]
+    assert "".join(child.content for child in title.children or ()) == "Kit of a`|*<b>\\n# c"

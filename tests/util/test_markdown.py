@@ -74,3 +74,19 @@ def test_a_name_changes_nothing_of_a_reports_structure(name: str) -> None:
 )
 def test_what_the_report_itself_says_stays_as_it_is(text: str) -> None:
     assert markdown.escape(text) == text
+
+
+@given(_NAMES)
+def test_a_name_as_code_is_code_alone(name: str) -> None:
+    (paragraph,) = [token for token in _PARSER.parse(f"a {markdown.code(name)} b") if token.type == "inline"]
+    before, shown, after = paragraph.children or []
+    assert (before.content, shown.type, after.content) == ("a ", "code_inline", " b")
+    assert shown.content.split() == name.split()
+
+
+@given(_NAMES)
+def test_a_name_as_code_in_a_cell_makes_no_other_cell(name: str) -> None:
+    tokens = _PARSER.parse(f"| a | b |\n| --- | --- |\n| {markdown.code(name, in_table=True)} | c |\n")
+    cells = [token.children or [] for token in tokens if token.type == "inline"]
+    assert [len(cell) for cell in cells] == [1, 1, 1, 1]
+    assert cells[2][0].content.split() == name.split()

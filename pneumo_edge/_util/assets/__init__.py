@@ -16,9 +16,10 @@ def page(**parts: str) -> str:
     """The HTML of a page: ``page.html``, filled.
 
     Args:
-        **parts: ``title``, ``script``, ``where`` (it classifies), ``without_script``, ``accept``, ``kinds`` and
-            ``status`` are text. ``head``, ``before`` and ``after`` what is above, ``picture`` and ``drop`` (attributes)
-            are HTML.
+        **parts: ``title``, ``script``, ``where`` (it classifies), ``image`` (what it classifies, see
+            :attr:`pneumo_edge.task.Task.image`), ``without_script``, ``accept``, ``kinds`` and ``status`` are text.
+            ``head``, ``before`` and ``after`` what is above, ``picture`` and ``drop`` (attributes) are HTML.
     """
+    parts["what"] = "a chest X-ray" if parts["image"] == "X-ray" else f"an {parts['image']}"
     escaped = {name: text if name in _PARTS else html.escape(text) for name, text in parts.items()}
     return Template((ASSETS / "page.html").read_text(encoding="utf-8")).substitute(escaped)

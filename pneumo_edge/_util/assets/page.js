@@ -3,13 +3,15 @@
 
 export const at = (id) => document.getElementById(id);
 
-const PICTURE = "The classified X-ray";
+// What the models classify: an "X-ray", or any "image".
+const IMAGE = document.body.dataset.image;
+const PICTURE = `The classified ${IMAGE}`;
 // What warns about a label: the word for it, and the sentence.
 const REMARKS = {
-  uncertain: ["uncertain", "The model is uncertain about this X-ray. Treat the label as a guess."],
+  uncertain: ["uncertain", `The model is uncertain about this ${IMAGE}. Treat the label as a guess.`],
   foreign: [
     "out-of-distribution",
-    "This image is out-of-distribution: unlike the X-rays the model was trained on. Ignore the label and the probability.",
+    `This image is out-of-distribution: unlike the ${IMAGE}s the model was trained on. Ignore the label and the probability.`,
   ],
 };
 let latest = 0, page, shown;
@@ -76,7 +78,7 @@ function take(files) {
     classify(files[0]);
   } else {
     begin("");
-    fail(`${files.length} files were given. Give one X-ray at a time.`);
+    fail(`${files.length} files were given. Give one ${IMAGE} at a time.`);
   }
 }
 

@@ -7,6 +7,7 @@ al. (2018) gets the text about their patients, hospital and licences; another mo
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,7 +222,8 @@ def _environment() -> Environment:
     environment.filters |= {
         "as_accurate": as_accurate,
         "backbone": lambda name: printable(backbone_title(name)),
-        "plain": printable,
+        "code": lambda name: markdown.code(printable(name)),
+        "typed": lambda name: shlex.quote(printable(name)),
         "listed": _listed,
         "number": tables.number,
         "text": lambda name: markdown.escape(printable(name)),

@@ -53,13 +53,14 @@ def render(classifier: Classifier, limits: Limits, needs_token: bool = False) ->
         head="",
         script="script.js",
         where="on this device",
+        image=spec.task.image,
         without_script="The service itself does not; see openapi.json.",
         before=before,
         drop="",
         accept=",".join([*openapi.MEDIA_TYPES[:-1], ".dcm", ".dicom"]),
         kinds="JPEG, PNG or DICOM. It is only held in memory, and never stored.",
         status="",
-        picture='<img id="picture" alt="The classified X-ray">',
+        picture=f'<img id="picture" alt="The classified {spec.task.image}">',
         after=after,
     )
     files = {path: File(source.read_bytes(), media_type) for path, (source, media_type) in _FILES.items()}

@@ -46,7 +46,7 @@ function checkSize(width, height, limits) {
   }
   if (Math.min(width, height) < limits.side) {
     throw new ImageError(
-      `The image is ${width}x${height} pixels; at least ${limits.side} a side are needed. Use the X-ray at its original resolution.`,
+      `The image is ${width}x${height} pixels; at least ${limits.side} a side are needed. Use the image at its original resolution.`,
     );
   }
 }
