@@ -109,11 +109,13 @@ def _reasons(row: Row, summary: Summary, limits: Limits) -> Iterator[str]:
         if row.shortfalls:
             yield f"its time was not measured well enough ({', '.join(row.shortfalls)})"
     for what, value, most in (
-        ("its size is", row.model.size_bytes, limits.size_bytes),
-        ("its peak memory is", row.peak_bytes, limits.memory_bytes),
+        ("size", row.model.size_bytes, limits.size_bytes),
+        ("peak memory", row.peak_bytes, limits.memory_bytes),
     ):
-        if most is not None and value > most:
-            yield f"{what} {value / 1e6:.2f} MB, over {most / 1e6:.2f} MB"
+        if most is not None and value is None:
+            yield f"its {what} was not measured, and at most {most / 1e6:.2f} MB are required"
+        elif most is not None and value is not None and value > most:
+            yield f"its {what} is {value / 1e6:.2f} MB, over {most / 1e6:.2f} MB"
     # Of more than two classes it is the mean over them.
     mean = "mean " if row.model.threshold is None else ""
     confusion = row.accuracy.confusion if row.accuracy else None

@@ -201,9 +201,12 @@ class _Comparer:
             calls["end to end"] = after.file_to_verdict, before.file_to_verdict
         for name, (later, earlier) in calls.items():
             if self.same_images or name not in _OF_IMAGES:
-                yield name, self._time(later, earlier, noise, by_cpu=deciding_clock(unit.threads) == "cpu")
+                has_cpu = bool(later.cpu_medians_ms and earlier.cpu_medians_ms)
+                clock = deciding_clock(unit.threads, has_cpu=has_cpu)
+                yield name, self._time(later, earlier, noise, by_cpu=clock == "cpu")
         if self.same_images:
-            yield "memory", self._cost(after.memory_bytes, before.memory_bytes, noise)
+            if after.memory_bytes and before.memory_bytes:
+                yield "memory", self._cost(after.memory_bytes, before.memory_bytes, noise)
             if after.accuracy and before.accuracy:
                 yield from self._qualities(before, after)
         else:

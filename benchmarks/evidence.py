@@ -79,7 +79,7 @@ class TimeEvidence:
     """How many times as fast the subject is.
 
     Attributes:
-        by_clock: The ratio for each clock, ``cpu`` and ``wall``.
+        by_clock: The ratio for each clock, ``cpu`` and ``wall``; without ``cpu`` where CPU time was not measured.
         deciding: The clock that decides the claim.
         processes: Number of processes that timed both files.
         aa_unit: Whether an A/A unit was measured beside them.

@@ -167,7 +167,7 @@ def front(verdict: NetworkVerdict) -> tuple[Standing, ...]:
     several = [network for network in verdict.networks if network.is_several]
     units = [(network, min(network.rows, key=lambda row: row.inference.median_ms)) for network in several]
     costs = [
-        (-network.auc.value, row.inference.median_ms, row.model.size_bytes, row.peak_bytes) for network, row in units
+        (-network.auc.value, row.inference.median_ms, row.model.size_bytes, row.memory_cost) for network, row in units
     ]
     best = set(non_dominated(costs))
     found = [
@@ -186,7 +186,7 @@ def _beats(one: Network, own: Row, other: Network, row: Row) -> bool:
         statistics.unpaired_ratio(row.inference.wall_medians_ms, own.inference.wall_medians_ms),
         Interval(size, size, size),
     ]
-    if min(*own.memory_bytes, *row.memory_bytes) > 0:
+    if _have_memory(own, row):
         ratios.append(statistics.unpaired_ratio(row.memory_bytes, own.memory_bytes))
     band = 1 + statistics.LEAST_DIFFERENCE
     return all(ratio.low > 1 / band for ratio in ratios) and any(ratio.low > band for ratio in ratios)
@@ -330,11 +330,16 @@ def _costs(summary: Summary, subject: Network, other: Network) -> Iterator[Netwo
         if not (row.shortfalls or beside.shortfalls):
             faster = partial(_paired, theirs, mine)
             yield _of_ratio("faster", subject, other, place, faster, bands.get(place))
-        if min(*row.memory_bytes, *beside.memory_bytes) > 0:
+        if _have_memory(row, beside):
             lighter = partial(_unpaired, beside.memory_bytes, row.memory_bytes)
             claim = _of_ratio("lighter in memory", subject, other, place, lighter, statistics.LEAST_DIFFERENCE)
             times = claim.estimate
             yield replace(claim, estimate=Interval(1 / times.value, 1 / times.high, 1 / times.low))
+
+
+def _have_memory(*rows: Row) -> bool:
+    """Whether the memory of each was measured, and is above that of the imports."""
+    return all(row.memory_bytes and min(row.memory_bytes) > 0 for row in rows)
 
 
 def _paired(one: Sequence[float], other: Sequence[float], confidence: float) -> Interval:

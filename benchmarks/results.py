@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Annotated
 
 import numpy as np
@@ -23,7 +24,9 @@ from pneumo_edge.scoring.classes import check_classes, check_probabilities, task
 from pneumo_edge.scoring.models import Model, Skipped
 from pneumo_edge.task import Task
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+#: Schema 3 is schema 2 with measures that may be missing.
+_OLDEST_SCHEMA = 2
 
 #: Durations of calls, of loading and of the first inference.
 _Nanoseconds = Annotated[int, Within(0, 1e9 * MOST_SECONDS)]
@@ -125,10 +128,18 @@ class AccuracySamples:
 
 @dataclass(frozen=True)
 class MemorySample:
-    """Peak resident memory of a fresh process: after its imports, and after loading a model and classifying images."""
+    """Peak resident memory of a fresh process: after its imports, and after loading a model and classifying images.
 
-    baseline_bytes: Count
+    ``baseline_bytes`` is None where only the memory above it is known; ``peak_bytes`` is then that memory.
+    """
+
+    baseline_bytes: Count | None
     peak_bytes: Count
+
+    @property
+    def above_bytes(self) -> int:
+        """The peak above the imports."""
+        return self.peak_bytes - (self.baseline_bytes or 0)
 
 
 @dataclass(frozen=True)
@@ -136,17 +147,17 @@ class Calls:
     """The timed calls of one kind, of one unit, in one process; all columns have the same length.
 
     ``rounds`` has the round of each call, so that calls of different units can be paired. CPU time is that of the
-    calling thread with one thread, and of the process with several. ``stages_ms`` has the wall time of each stage of a
-    prediction, in milliseconds.
+    calling thread with one thread, and of the process with several; None where it was not measured. ``stages_ms`` has
+    the wall time of each stage of a prediction, in milliseconds.
     """
 
     rounds: tuple[Count, ...]
     wall_ns: tuple[_WallNanoseconds, ...]
-    cpu_ns: tuple[_Nanoseconds, ...]
+    cpu_ns: tuple[_Nanoseconds, ...] | None
     stages_ms: dict[str, tuple[_Milliseconds, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        columns = (self.wall_ns, self.cpu_ns, *self.stages_ms.values())
+        columns = (self.wall_ns, *([] if self.cpu_ns is None else [self.cpu_ns]), *self.stages_ms.values())
         if not self.rounds or any(len(column) != len(self.rounds) for column in columns):
             raise ValueError("the columns of a unit's calls are empty or differ in length")
 
@@ -155,8 +166,8 @@ class Calls:
 class LatencySamples:
     """The timed calls of one unit in one process, and the durations of loading and of the first inference.
 
-    While loading, the file was in the page cache and the engine's library was imported. ``file_to_verdict`` is None for
-    a file without a ModelSpec: how an image becomes its input is not known.
+    While loading, the file was in the page cache and the engine's library was imported. ``file_to_verdict`` is None
+    where it was not measured, as of a file without a ModelSpec: how an image becomes its input is not known.
     """
 
     load_ns: _Nanoseconds
@@ -207,7 +218,7 @@ class UnitResult:
 
     ``probabilities`` maps sample names to the probability of the positive class. They are measured once for a file on
     an engine, with any number of threads; there are none for a file without a ModelSpec, or without a test set.
-    ``memory`` has one item for each process that measured it. ``operators`` is
+    ``memory`` has one item for each process that measured it, and none where it was not measured. ``operators`` is
     the number of operators in the file, and ``delegated`` the number that went to the delegate; None where they were
     not recorded. Without a positive class, ``probabilities`` is empty, and
     ``class_probabilities`` has every class in its order.
@@ -223,6 +234,12 @@ class UnitResult:
     operators: Count | None = None
     delegated: Count | None = None
     class_probabilities: dict[str, tuple[Share, ...]] | None = None
+
+    @property
+    def imports_bytes(self) -> float | None:
+        """Median of the memory of the imports; None where it was not measured."""
+        found = [sample.baseline_bytes for sample in self.memory if sample.baseline_bytes is not None]
+        return median(found) if found else None
 
     def scores(self, names: Iterable[str]) -> Scores:
         """What metrics take of images (:meth:`pneumo_edge.task.Task.scores`): (images,) or (images, classes)."""
@@ -307,8 +324,6 @@ class Results:
                     test_set.task,
                     len(test_set.labels),
                 )
-            if not result.memory:
-                raise ValueError(f"the unit {name} has no memory samples")
         for each in self.retrained:
             labels = self.test_set.labels if self.test_set else {}
             answers = each.probabilities if each.class_probabilities is None else each.class_probabilities
@@ -334,8 +349,10 @@ class Results:
         of_models = [(each.unit, each.latency) for each in self.units]
         of_models += [(each.unit, each.latency) for each in self.twins]
         for unit, samples in of_models:
-            if any((each.file_to_verdict is None) == (unit.model in with_spec) for each in samples):
-                raise ValueError(f"the end-to-end calls of the unit {unit.name} do not go with its ModelSpec")
+            if unit.model not in with_spec and any(each.file_to_verdict for each in samples):
+                raise ValueError(f"the unit {unit.name} has end-to-end calls, and its file has no ModelSpec")
+            if len({(each.file_to_verdict is None, each.inference.cpu_ns is None) for each in samples}) > 1:
+                raise ValueError(f"the processes of the unit {unit.name} measured different things")
         for name, latency in timed:
             if len(latency) != self.settings.processes:
                 raise ValueError(f"the {name} was timed in {len(latency)} processes, not {self.settings.processes}")
@@ -431,7 +448,7 @@ def read(path: Path) -> Results:
             incomplete.
     """
     try:
-        found = read_record(Results, path, SCHEMA_VERSION, "results", "benchmark", oldest=SCHEMA_VERSION)
+        found = read_record(Results, path, SCHEMA_VERSION, "results", "benchmark", oldest=_OLDEST_SCHEMA)
     except ResultsError as error:
         if _is_verdict(path):
             raise ResultsError(

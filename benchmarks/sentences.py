@@ -136,9 +136,10 @@ def _parts(found: Evidence) -> Iterator[str]:
 
 def _time(found: TimeEvidence) -> str:
     decides, (beside,) = found.deciding, [clock for clock in CLOCK_TITLES if clock != found.deciding]
-    own, other = found.by_clock[decides], found.by_clock[beside]
+    other = found.by_clock.get(beside)
     told = (
-        f"{_ratio(own, 'times as fast ')} in {CLOCK_TITLES[decides]} ({_ratio(other)} in {CLOCK_TITLES[beside]}), "
+        f"{_ratio(found.by_clock[decides], 'times as fast ')} in {CLOCK_TITLES[decides]} "
+        f"({f'{_ratio(other)} in {CLOCK_TITLES[beside]}' if other else f'{CLOCK_TITLES[beside]} not measured'}), "
         f"{found.processes} processes; {_band(found)}"
     )
     if not found.cannot_win:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pneumo_edge.benchmarks.summary import CLOCK_TITLES, Ratio, Row, Summary, compare_units, deciding_clock
+from pneumo_edge.benchmarks.summary import CLOCK_TITLES, Ratio, Row, Summary, compare_units
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def rank(summary: Summary) -> Iterator[Ranking]:
 def sentence(ratio: Ratio) -> str:
     """A ratio in words, with its interval, its clock, and whether it can be told from none."""
     slower, fastest, found = ratio.numerator, ratio.denominator, ratio.decided
-    remarks = ["inference", CLOCK_TITLES[deciding_clock(slower.result.unit.threads)]]
+    remarks = ["inference", CLOCK_TITLES[ratio.decides]]
     if short := [*slower.shortfalls, *fastest.shortfalls]:
         remarks.append(f"not timed enough: {short[0]}")
     elif ratio.relation != "more":

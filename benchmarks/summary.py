@@ -31,13 +31,14 @@ Clock = Literal["cpu", "wall"]
 CLOCK_TITLES: dict[Clock, str] = {"cpu": "CPU time", "wall": "wall time"}
 
 
-def deciding_clock(threads: int) -> Clock:
+def deciding_clock(threads: int, *, has_cpu: bool = True) -> Clock:
     """The clock that decides claims about time.
 
     With one thread it is CPU time, which other jobs disturb less. With several it is wall time, because the CPU time of
-    the whole process then includes threads that spin while they wait.
+    the whole process then includes threads that spin while they wait. It is wall time, too, where CPU time was not
+    measured of both files (``has_cpu``).
     """
-    return "cpu" if threads == 1 else "wall"
+    return "cpu" if threads == 1 and has_cpu else "wall"
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ class Row:
     """The numbers of one unit.
 
     ``load_ms`` and ``first_inference_ms`` are medians over processes. ``memory_bytes`` is the peak memory above the
-    imports, for each process that measured it. ``shortfalls`` says what the timing lacks; a unit with shortfalls cannot
-    be called faster. ``file`` is the name of its file where another one of the same backbone and format was measured in
-    the same way, else "".
+    imports, for each process that measured it; empty where it was not measured. ``shortfalls`` says what the timing
+    lacks; a unit with shortfalls cannot be called faster. ``file`` is the name of its file where another one of the
+    same backbone and format was measured in the same way, else "".
     """
 
     result: UnitResult
@@ -63,9 +64,14 @@ class Row:
     file: str = ""
 
     @property
-    def peak_bytes(self) -> float:
-        """Median of the peak memory over its processes."""
-        return median(self.memory_bytes)
+    def peak_bytes(self) -> float | None:
+        """Median of the peak memory over its processes; None where it was not measured."""
+        return median(self.memory_bytes) if self.memory_bytes else None
+
+    @property
+    def memory_cost(self) -> float:
+        """:attr:`peak_bytes` for a ranking: infinite where it was not measured."""
+        return math.inf if self.peak_bytes is None else self.peak_bytes
 
 
 @dataclass(frozen=True)
@@ -73,17 +79,21 @@ class Ratios:
     """How many times as long one unit takes as another, for both kinds of call and on both clocks.
 
     CPU time is that of the calling thread with one thread, and of the whole process with several. The second includes
-    threads that spin while they wait.
+    threads that spin while they wait. A ratio is None where one of the units lacks the measure.
     """
 
-    inference: Interval
+    inference: Interval | None
     file_to_verdict: Interval | None
     wall_inference: Interval
     wall_file_to_verdict: Interval | None
 
+    def clock(self, threads: int) -> Clock:
+        """The clock that decides claims with this number of threads."""
+        return deciding_clock(threads, has_cpu=self.inference is not None)
+
     def deciding(self, threads: int) -> Interval:
         """The ratio of inference on the clock that decides claims with this number of threads."""
-        return self.inference if deciding_clock(threads) == "cpu" else self.wall_inference
+        return self.inference if self.inference and self.clock(threads) == "cpu" else self.wall_inference
 
 
 @dataclass(frozen=True)
@@ -131,6 +141,11 @@ class Ratio(Ratios):
     def band(self) -> float:
         """Differences up to this share count as none; infinite where the noise is not known."""
         return self.null_test.band if self.null_test else math.inf
+
+    @property
+    def decides(self) -> Clock:
+        """The clock that decides claims."""
+        return self.clock(self.numerator.result.unit.threads)
 
     @property
     def decided(self) -> Interval:
@@ -282,7 +297,7 @@ def _summarise_unit(results: Results, unit: UnitResult) -> Row:
         stages_ms=latency.stage_medians(file_to_verdict) if file_to_verdict else {},
         load_ms=median(process.load_ns for process in unit.latency) / 1e6,
         first_inference_ms=median(process.first_inference_ns for process in unit.latency) / 1e6,
-        memory_bytes=tuple(sample.peak_bytes - sample.baseline_bytes for sample in unit.memory),
+        memory_bytes=tuple(sample.above_bytes for sample in unit.memory),
         shortfalls=validity.shortfalls(results.settings, unit.latency),
         file=model.file if sum(_title(results, each) == _title(results, unit) for each in results.units) > 1 else "",
     )
@@ -342,7 +357,7 @@ def _null_tests(results: Results) -> dict[tuple[str, int], NullTest]:
 
 def _ratios(
     numerator: Sequence[LatencySamples], denominator: Sequence[LatencySamples]
-) -> tuple[Interval, Interval | None, Interval, Interval | None]:
+) -> tuple[Interval | None, Interval | None, Interval, Interval | None]:
     """The fields of :class:`Ratios`, from the medians of both kinds of call, paired by process."""
 
     def medians(processes: Sequence[LatencySamples], kind: CallKind, clock: Clock) -> list[float]:
@@ -352,10 +367,12 @@ def _ratios(
     def ratio(kind: CallKind, clock: Clock) -> Interval:
         return statistics.paired_ratio(medians(numerator, kind, clock), medians(denominator, kind, clock))
 
-    whole = all(process.file_to_verdict for process in (*numerator, *denominator))
+    both = (*numerator, *denominator)
+    whole = all(process.file_to_verdict for process in both)
+    has_cpu = all(process.inference.cpu_ns is not None for process in both)
     return (
-        ratio("inference", "cpu"),
-        ratio("file_to_verdict", "cpu") if whole else None,
+        ratio("inference", "cpu") if has_cpu else None,
+        ratio("file_to_verdict", "cpu") if whole and has_cpu else None,
         ratio("inference", "wall"),
         ratio("file_to_verdict", "wall") if whole else None,
     )

@@ -26,7 +26,7 @@ from pneumo_edge.benchmarks.evidence import (
     WhyOpen,
 )
 from pneumo_edge.benchmarks.float_baseline import float_baseline
-from pneumo_edge.benchmarks.summary import Clock, Ratio, Row, Summary, deciding_clock
+from pneumo_edge.benchmarks.summary import Clock, Ratio, Row, Summary
 from pneumo_edge.evaluation.bootstrap import Predictions, bootstrap_difference
 from pneumo_edge.evaluation.comparison import compare_auc, mcnemar
 from pneumo_edge.evaluation.metrics import Interval
@@ -94,7 +94,8 @@ class Claim:
         if self.property != "faster" or self.evidence.time is None:
             return {}
         clocks: tuple[Clock, ...] = ("cpu", "wall")
-        return {clock: self.evidence.time.by_clock[clock].value for clock in clocks}
+        found = self.evidence.time.by_clock
+        return {clock: found[clock].value for clock in clocks if clock in found}
 
 
 @dataclass(frozen=True)
@@ -158,14 +159,14 @@ def decide(summary: Summary, asked: Sequence[AskedClaim] | None = None) -> Bench
 def pareto(rows: Sequence[Row]) -> tuple[Row, ...]:
     """The rows that no other row dominates in AUC, inference time, size and memory, by point estimates.
 
-    A row whose accuracy is not known is dominated only by another such row.
+    A row whose accuracy is not known is dominated only by another such row; unknown memory counts as the most.
     """
     costs = [
         (
             -row.accuracy.auc.value if row.accuracy else -np.inf,
             row.inference.median_ms,
             row.model.size_bytes,
-            row.peak_bytes,
+            row.memory_cost,
         )
         for row in rows
     ]
@@ -273,11 +274,11 @@ class _Decider:
         return missed_gate(row, self._summary) if self._summary.accuracy_counts else None
 
     def _faster(self, subject: Row, other: Row, ratio: Ratio, margin: float, *, inverted: bool) -> _Finding:
-        threads = subject.result.unit.threads
-        by_clock: dict[Clock, Interval] = {"cpu": ratio.inference, "wall": ratio.wall_inference}
+        of_clocks: dict[Clock, Interval | None] = {"cpu": ratio.inference, "wall": ratio.wall_inference}
+        by_clock = {clock: found for clock, found in of_clocks.items() if found}
         if inverted:
             by_clock = {clock: _inverted(found) for clock, found in by_clock.items()}
-        decides = deciding_clock(threads)
+        decides = ratio.decides
         found, band = by_clock[decides], max(margin, ratio.band)
         outcome = settle(found, 1 + band, 1 / (1 + band))
         winner = {"supported": subject, "refuted": other}.get(outcome)
@@ -301,10 +302,13 @@ class _Decider:
         evidence, times = Evidence(size=SizeEvidence(one, two, one / two)), Estimate(one / two, one / two, one / two)
         return _Finding("supported" if one * (1 + margin) < two else "refuted", None, evidence, times)
 
-    def _lighter(self, subject: Row, other: Row, margin: float) -> _Finding:
+    def _lighter(self, subject: Row, other: Row, margin: float) -> _Finding | None:
+        one, two = subject.peak_bytes, other.peak_bytes
+        if one is None or two is None:
+            return None
+
         def evidence(times: Estimate | None) -> Evidence:
-            peaks = float(subject.peak_bytes), float(other.peak_bytes)
-            return Evidence(memory=MemoryEvidence(*peaks, times, len(subject.memory_bytes)))
+            return Evidence(memory=MemoryEvidence(float(one), float(two), times, len(subject.memory_bytes)))
 
         if min(*subject.memory_bytes, *other.memory_bytes) <= 0:
             return _Finding("not separable", "memory not measurable", evidence(None), None)

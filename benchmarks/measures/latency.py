@@ -41,7 +41,8 @@ class Latency:
     ``p90_bound_ms`` is MLPerf's early-stopping bound on the 90th percentile, with a confidence of 99 %; None for too
     few calls. ``outliers`` is the number of calls more than 10 median absolute deviations above the median; they are
     kept in all statistics. ``cpu_medians_ms`` has the median CPU time of each process and ``wall_medians_ms`` the
-    median wall time. ``wall_over_cpu`` is the median over calls of their quotient.
+    median wall time. ``wall_over_cpu`` is the median over calls of their quotient. Where CPU time was not measured,
+    the one is empty and the other None.
     """
 
     calls: int
@@ -52,7 +53,7 @@ class Latency:
     outliers: int
     cpu_medians_ms: tuple[float, ...]
     wall_medians_ms: tuple[float, ...]
-    wall_over_cpu: float
+    wall_over_cpu: float | None
 
 
 @dataclass(frozen=True)
@@ -254,7 +255,7 @@ def summarise(processes: Iterable[Calls]) -> Latency:
     """Summarise the calls of one kind of one unit over all processes. No sample is dropped."""
     processes = list(processes)
     wall = np.concatenate([calls.wall_ns for calls in processes]) / 1e6
-    cpu = np.concatenate([calls.cpu_ns for calls in processes]) / 1e6
+    cpus = [calls.cpu_ns for calls in processes if calls.cpu_ns is not None]
     median = np.median(wall)
     return Latency(
         calls=len(wall),
@@ -263,9 +264,11 @@ def summarise(processes: Iterable[Calls]) -> Latency:
         p99_ms=float(np.percentile(wall, 99)),
         p90_bound_ms=statistics.early_stopping_bound(wall),
         outliers=int(np.sum(wall - median > _OUTLIER * np.median(np.abs(wall - median)))),
-        cpu_medians_ms=tuple(float(np.median(calls.cpu_ns)) / 1e6 for calls in processes),
+        cpu_medians_ms=tuple(float(np.median(cpu)) / 1e6 for cpu in cpus),
         wall_medians_ms=tuple(float(np.median(calls.wall_ns)) / 1e6 for calls in processes),
-        wall_over_cpu=float(np.median(wall / np.maximum(cpu, 1e-6))),
+        wall_over_cpu=float(np.median(wall / np.maximum(np.concatenate(cpus) / 1e6, 1e-6)))
+        if len(cpus) == len(processes)
+        else None,
     )
 
 

@@ -67,7 +67,7 @@ def table(runs: Runs) -> Table:
                     specificity_cell,
                     cells.median_p90(row.inference),
                     cells.median_p90(row.file_to_verdict),
-                    cells.number(row.peak_bytes / cells.MEBI, 1),
+                    cells.memory(row.peak_bytes),
                     passes(row, run),
                     Cell("yes" if id(row) in fronts[run.letter] else ""),
                 )

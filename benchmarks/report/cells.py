@@ -56,6 +56,11 @@ def number(value: float, decimals: int = 2) -> Cell:
     return Cell(f"{value:,.{decimals}f}", value=value)
 
 
+def memory(size_bytes: float | None) -> Cell:
+    """Memory in MiB; empty where it was not measured."""
+    return Cell("") if size_bytes is None else number(size_bytes / MEBI, 1)
+
+
 def interval(found: Interval | None) -> Cell:
     """A share from 0 to 1 with its interval; empty where it was not measured."""
     if found is None:
@@ -89,7 +94,7 @@ def median_p90(latency: Latency | None) -> Cell:
 
 def cpu(latency: Latency | None) -> Cell:
     """CPU time: the median over processes, with minimum and maximum, in milliseconds; empty where not measured."""
-    if latency is None:
+    if latency is None or not latency.cpu_medians_ms:
         return Cell("")
     medians = latency.cpu_medians_ms
     value = median(medians)

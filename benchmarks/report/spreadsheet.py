@@ -40,8 +40,8 @@ def _line(run: Run, row: Row) -> dict[str, object]:
         "engine_version": row.result.engine_version,
         "threads": row.result.unit.threads,
         "size_bytes": row.model.size_bytes,
-        "peak_memory_bytes": row.peak_bytes,
-        "imports_memory_bytes": median(each.baseline_bytes for each in row.result.memory),
+        "peak_memory_bytes": "" if row.peak_bytes is None else row.peak_bytes,
+        "imports_memory_bytes": "" if row.result.imports_bytes is None else row.result.imports_bytes,
         **_interval("auc", accuracy.auc if accuracy else None),
         **_interval("accuracy", accuracy.confusion.accuracy if accuracy else None),
         **_interval("sensitivity", accuracy.confusion.sensitivity if accuracy else None),
@@ -79,6 +79,7 @@ def _interval(name: str, interval: Interval | None) -> dict[str, object]:
 
 
 def _latency(name: str, latency: Latency) -> dict[str, object]:
+    cpu = latency.cpu_medians_ms
     return {
         f"{name}_calls": latency.calls,
         f"{name}_median_ms": latency.median_ms,
@@ -86,7 +87,7 @@ def _latency(name: str, latency: Latency) -> dict[str, object]:
         f"{name}_p90_bound_ms": "" if latency.p90_bound_ms is None else latency.p90_bound_ms,
         f"{name}_p99_ms": latency.p99_ms,
         f"{name}_outliers": latency.outliers,
-        f"{name}_cpu_ms": median(latency.cpu_medians_ms),
-        f"{name}_cpu_least_ms": min(latency.cpu_medians_ms),
-        f"{name}_cpu_most_ms": max(latency.cpu_medians_ms),
+        f"{name}_cpu_ms": median(cpu) if cpu else "",
+        f"{name}_cpu_least_ms": min(cpu, default=""),
+        f"{name}_cpu_most_ms": max(cpu, default=""),
     }

@@ -76,12 +76,15 @@ def choose(
         screen.show(options.PHANTOM_METRICS, "bad", error=True)
     if summary.shortage:
         typer.echo(f"warning: {summary.shortage}", err=True)
+    if max_latency is not None and chosen.best and not chosen.best.file_to_verdict:
+        why = "end to end was not measured, so --max-latency is compared with inference alone"
+        typer.echo(f"warning: {chosen.best.model.file}: {why}", err=True)
     beside = float_baseline.compare_with_float(summary)
     if chosen.best:
         row = chosen.best
         screen.show(
             f"{row.result.unit.name}: {_accuracy(row)}, {_time(row)}, "
-            f"file {row.model.size_bytes / 1e6:.2f} MB, memory {row.peak_bytes / 1e6:.1f} MB{_warning(row, beside)}",
+            f"file {row.model.size_bytes / 1e6:.2f} MB, {_memory(row)}{_warning(row, beside)}",
             "good",
         )
     if chosen.others:
@@ -108,7 +111,7 @@ def _of_device(found: Sequence[tuple[Path, Results]], device: str | None) -> Res
 
 def _fitting(chosen: Choice, beside: dict[int, FloatComparison]) -> Table:
     """The other files that fit, a row each."""
-    from pneumo_edge._util.document import Table
+    from pneumo_edge._util.document import Cell, Table
     from pneumo_edge.benchmarks.report import cells
 
     auc, _, sensitivity, specificity = cells.qualities(chosen.others)
@@ -121,7 +124,7 @@ def _fitting(chosen: Choice, beside: dict[int, FloatComparison]) -> Table:
                 *_qualities(row),
                 cells.median_p90(row.file_to_verdict or row.inference),
                 cells.number(row.model.size_bytes / 1e6),
-                cells.number(row.peak_bytes / 1e6, 1),
+                Cell("") if row.peak_bytes is None else cells.number(row.peak_bytes / 1e6, 1),
                 _remark(row, chosen, beside),
             )
             for row in chosen.others
@@ -172,6 +175,10 @@ def _remark(row: Row, chosen: Choice, beside: dict[int, FloatComparison]) -> Cel
 def _warning(row: Row, beside: dict[int, FloatComparison]) -> str:
     """What a slow file's delegate did not take, behind everything else."""
     return f"; {beside[id(row)].warning}" if id(row) in beside and beside[id(row)].slow else ""
+
+
+def _memory(row: Row) -> str:
+    return "memory not measured" if row.peak_bytes is None else f"memory {row.peak_bytes / 1e6:.1f} MB"
 
 
 def _accuracy(row: Row) -> str:

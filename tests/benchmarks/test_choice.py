@@ -193,7 +193,7 @@ def test_what_fits_keeps_every_limit_and_what_does_not_breaks_one(
         kept = (
             (latency is None or present(row.file_to_verdict).p90_ms <= latency)
             and (size is None or row.model.size_bytes <= size)
-            and (memory is None or row.peak_bytes <= memory)
+            and (memory is None or present(row.peak_bytes) <= memory)
             and (sensitivity is None or present(row.accuracy).confusion.sensitivity.value >= sensitivity)
         )
         assert (row in fits) == kept

@@ -78,7 +78,7 @@ def test_a_machine_too_noisy_for_its_own_unit_raises_no_alarm(make_results: Make
     before, after = (summarise(make_results(speeds={"mobilenetv2": ms})) for ms in (4, 5))
     assert comparison.compare(before, after, 0.05).worse
     (test,) = after.null_tests
-    noisy = replace(after, null_tests=(replace(test, inference=replace(test.inference, high=1.4)),))
+    noisy = replace(after, null_tests=(replace(test, inference=replace(present(test.inference), high=1.4)),))
     assert not comparison.compare(before, noisy, 0.05).worse
 
 
@@ -232,7 +232,7 @@ def test_noise_hides_no_slower_run(make_results: MakeResults) -> None:
     """An A/A unit that shows more than the share allowed leaves it open whether a unit became slower."""
     before, after = (summarise(make_results(speeds={"mobilenetv2": ms})) for ms in (4, 5))
     (test,) = after.null_tests
-    noisy = replace(after, null_tests=(replace(test, inference=replace(test.inference, high=1.4)),))
+    noisy = replace(after, null_tests=(replace(test, inference=replace(present(test.inference), high=1.4)),))
     found = comparison.compare(before, noisy, 0.05)
     assert not found.worse and not found.passes
     assert all("possibly by noise: an A/A unit showed" in each.untold["inference"] for each in found.units)
@@ -298,7 +298,7 @@ def test_several_threads_are_compared_by_wall_time(make_results: MakeResults) ->
                     replace(
                         each,
                         inference=replace(
-                            each.inference, cpu_ns=tuple(int(times * ns) for ns in each.inference.cpu_ns)
+                            each.inference, cpu_ns=tuple(int(times * ns) for ns in present(each.inference.cpu_ns))
                         ),
                     )
                     for each in unit.latency

@@ -107,7 +107,7 @@ def _shorten(found: raw.Results) -> raw.Results:
 
 def _first(calls: raw.Calls, number: int = 5) -> raw.Calls:
     stages = {name: column[:number] for name, column in calls.stages_ms.items()}
-    return raw.Calls(calls.rounds[:number], calls.wall_ns[:number], calls.cpu_ns[:number], stages)
+    return raw.Calls(calls.rounds[:number], calls.wall_ns[:number], present(calls.cpu_ns)[:number], stages)
 
 
 @pytest.fixture(scope="module")

@@ -76,8 +76,8 @@ def test_both_reports_hold_every_number_of_every_unit(tmp_path: Path, make_resul
             assert cell.text in page
             assert cell.detail in page
     for ratio in summary.ratios:
-        assert f"{ratio.inference.value:.2f}" in page
-        assert f"{ratio.inference.value:.2f}" in markdown
+        assert f"{present(ratio.inference).value:.2f}" in page
+        assert f"{present(ratio.inference).value:.2f}" in markdown
 
 
 def test_both_reports_say_what_was_measured_on_what_and_how_to_repeat_it(

@@ -94,7 +94,7 @@ def test_an_invalid_run_cannot_win_but_can_lose(make_results: MakeResults, slow:
                             each.inference,
                             rounds=each.inference.rounds[:5],
                             wall_ns=each.inference.wall_ns[:5],
-                            cpu_ns=each.inference.cpu_ns[:5],
+                            cpu_ns=present(each.inference.cpu_ns)[:5],
                         ),
                     )
                     for each in unit.latency
@@ -124,7 +124,10 @@ def test_a_difference_below_the_noise_of_the_machine_is_none(make_results: MakeR
     results = make_results(speeds={"efficientnetb0": 5.5, "mobilenetv2": 5})
     assert outcomes(results)["faster", "fp32"] == "supported"
     slower = tuple(
-        replace(each, inference=replace(each.inference, cpu_ns=tuple(int(1.2 * ns) for ns in each.inference.cpu_ns)))
+        replace(
+            each,
+            inference=replace(each.inference, cpu_ns=tuple(int(1.2 * ns) for ns in present(each.inference.cpu_ns))),
+        )
         for each in results.twins[0].latency
     )
     noisy = replace(results, twins=(replace(results.twins[0], latency=slower),))
@@ -220,7 +223,9 @@ def with_threads(results: Results, cpu: dict[str, float], threads: int = 2) -> R
         return tuple(
             replace(
                 each,
-                inference=replace(each.inference, cpu_ns=tuple(int(times * ns) for ns in each.inference.cpu_ns)),
+                inference=replace(
+                    each.inference, cpu_ns=tuple(int(times * ns) for ns in present(each.inference.cpu_ns))
+                ),
             )
             for each in latency
         )

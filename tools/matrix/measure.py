@@ -217,6 +217,7 @@ def _time(
         for process in range(settings.processes):
             samples = worker.work(Plan("latency", jobs, (), settings, process), lambda steps: None).latency
             for each, sample_ in zip(ids, samples, strict=True):
+                assert sample_.inference.cpu_ns
                 medians.setdefault((each, name), []).append(float(np.median(sample_.inference.cpu_ns)) / 1e6)
 
     def timed(row: Format, cell: Cell) -> Cell:

@@ -9,7 +9,7 @@ from pneumo_edge._util.document import Layout
 from pneumo_edge.backbones import backbone_title
 from pneumo_edge.benchmarks.report.figures import canvas
 from pneumo_edge.benchmarks.report.runs import Panel, Runs
-from pneumo_edge.benchmarks.summary import CLOCK_TITLES, Ratio, deciding_clock
+from pneumo_edge.benchmarks.summary import CLOCK_TITLES, Ratio
 from pneumo_edge.evaluation.metrics import Interval
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ def _ratios(panel: Panel) -> list[Ratio]:
 
 
 def _draw(axes: Axes, runs: Runs, ratio: Ratio, place: float) -> None:
-    band, clock = 1 + ratio.band, deciding_clock(ratio.numerator.result.unit.threads)
+    band = 1 + ratio.band
     if isfinite(band):
         axes.fill_betweenx((place - 0.5, place + 0.5), 1 / band, band, color=canvas.MUTED, alpha=0.25, linewidth=0)
-    file_to_verdict = ratio.file_to_verdict if clock == "cpu" else ratio.wall_file_to_verdict
+    file_to_verdict = ratio.file_to_verdict if ratio.decides == "cpu" else ratio.wall_file_to_verdict
     _draw_interval(axes, runs, ratio, ratio.decided, place + 0.13, filled=True)
     if file_to_verdict:
         _draw_interval(axes, runs, ratio, file_to_verdict, place - 0.13, filled=False)
@@ -80,5 +80,5 @@ def _name(runs: Runs, ratio: Ratio) -> str:
 
 def _axis(runs: Runs, panel: Panel) -> str:
     pairs = _pairs(runs)
-    clock = CLOCK_TITLES[deciding_clock(panel.threads)]
-    return f"{clock}, {pairs.pop() if len(pairs) == 1 else 'first over second'}"
+    clocks = " or ".join(dict.fromkeys(CLOCK_TITLES[ratio.decides] for ratio in _ratios(panel)))
+    return f"{clocks or 'time'}, {pairs.pop() if len(pairs) == 1 else 'first over second'}"

@@ -24,7 +24,8 @@ def draw_weight(runs: Runs, layout: Layout) -> str:
                 height = 0.8 / len(same)
                 for number, row in enumerate(same):
                     y, colour = place + 0.4 - height * (number + 0.5), colours[row.model.backbone]
-                    axes.barh(y, row.peak_bytes / 2**20, 0.85 * height, color=colour, alpha=0.35)
+                    if row.peak_bytes is not None:
+                        axes.barh(y, row.peak_bytes / 2**20, 0.85 * height, color=colour, alpha=0.35)
                     axes.barh(y, row.model.size_bytes / 2**20, 0.4 * height, color=colour)
             canvas.name_places(axes, list(rows))
             axes.set_xlabel("MiB")

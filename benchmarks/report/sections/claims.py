@@ -23,7 +23,7 @@ from pneumo_edge.benchmarks.claims import AskedClaim, Property, backbones
 from pneumo_edge.benchmarks.report import cells
 from pneumo_edge.benchmarks.report.runs import Run, Runs, engine_title
 from pneumo_edge.benchmarks.statistics import LEAST_DIFFERENCE
-from pneumo_edge.benchmarks.summary import CLOCK_TITLES, deciding_clock
+from pneumo_edge.benchmarks.summary import CLOCK_TITLES
 from pneumo_edge.benchmarks.verdict import Claim
 from pneumo_edge.evaluation.outcomes import LEAST_IMAGES, LEAST_PATIENTS, Outcome
 
@@ -262,8 +262,8 @@ def _number(claim: Claim) -> str:
 def _effect(claim: Claim) -> str:
     if claim.effect is None:
         return ""
-    if claim.threads > 1 and claim.by_clock:
-        clocks = sorted(claim.by_clock, key=lambda clock: clock != deciding_clock(claim.threads))
+    if claim.threads > 1 and claim.by_clock and (time := claim.evidence.time):
+        clocks = sorted(claim.by_clock, key=lambda clock: clock != time.deciding)
         return ", ".join(f"{claim.by_clock[clock]:.2f} in {CLOCK_TITLES[clock]}" for clock in clocks)
     return f"{_number(claim)} {_NOUNS[claim.property]}"
 

@@ -137,12 +137,16 @@ def _auc(row: Row) -> str:
     return f"AUC {row.accuracy.auc.value:.3f}, " if row.accuracy else ""
 
 
+def _memory(row: Row) -> str:
+    return "" if row.peak_bytes is None else f" and {row.peak_bytes / cells.MEBI:.1f} MiB of memory"
+
+
 def _front(runs: Runs) -> Points | Folded:
     """The Pareto front in words."""
     front = tuple(
         f"{f'Run {run.letter}. ' if run.letter else ''}On the Pareto front: {cells.unit_title(row)}, with "
         f"{_auc(row)}{row.inference.median_ms:.2f} ms, a file of "
-        f"{row.model.size_bytes / cells.MEBI:.2f} MiB and {row.peak_bytes / cells.MEBI:.1f} MiB of memory."
+        f"{row.model.size_bytes / cells.MEBI:.2f} MiB{_memory(row)}."
         for run in runs
         for row in run.verdict.pareto
     )
@@ -200,7 +204,7 @@ def main_table(runs: Runs, shown: Sequence[tuple[Run, Row]] | None = None) -> Ta
                 cells.number(row.model.size_bytes / cells.MEBI),
                 *qualities,
                 _beside(beside[run.letter].get(id(row))),
-                cells.number(row.peak_bytes / cells.MEBI, 1),
+                cells.memory(row.peak_bytes),
                 Cell("yes", tone="good") if id(row) in ranked[run.letter] else Cell(""),
             )
             for run, row in shown

@@ -8,6 +8,24 @@ from statistics import median
 from pneumo_edge._util.document import Cell, Figure, Paragraph, Section, Table
 from pneumo_edge.benchmarks.report import cells, figures
 from pneumo_edge.benchmarks.report.runs import Runs, units
+from pneumo_edge.benchmarks.summary import Row
+
+
+def _memory(row: Row) -> tuple[Cell, Cell, Cell, Cell]:
+    """Peak memory above the imports, the imports, the process, and the peak by size; empty where not measured."""
+    if row.peak_bytes is None:
+        return Cell(""), Cell(""), Cell(""), Cell("")
+    imports = row.result.imports_bytes
+    return (
+        Cell(
+            f"{row.peak_bytes / cells.MEBI:.1f}",
+            f"({min(row.memory_bytes) / cells.MEBI:.1f} to {max(row.memory_bytes) / cells.MEBI:.1f})",
+            row.peak_bytes,
+        ),
+        cells.memory(imports),
+        cells.memory(None if imports is None else median(each.peak_bytes for each in row.result.memory)),
+        cells.number(row.peak_bytes / row.model.size_bytes),
+    )
 
 
 def section(runs: Runs) -> Section:
@@ -27,14 +45,7 @@ def section(runs: Runs) -> Section:
                     (
                         *cells.unit(row, run),
                         cells.number(row.model.size_bytes / cells.MEBI),
-                        Cell(
-                            f"{row.peak_bytes / cells.MEBI:.1f}",
-                            f"({min(row.memory_bytes) / cells.MEBI:.1f} to {max(row.memory_bytes) / cells.MEBI:.1f})",
-                            row.peak_bytes,
-                        ),
-                        cells.number(median(each.baseline_bytes for each in row.result.memory) / cells.MEBI, 1),
-                        cells.number(median(each.peak_bytes for each in row.result.memory) / cells.MEBI, 1),
-                        cells.number(row.peak_bytes / row.model.size_bytes),
+                        *_memory(row),
                     )
                     for run, row in units(runs)
                 ),
