@@ -25,6 +25,11 @@ def section(runs: Runs) -> Section | None:
                 "for each process. The table has the geometric mean over processes with Student's 95 % interval; each "
                 "process counts as one observation."
             ),
+            *(
+                [Paragraph("CPU time was not measured of some units. Wall time decides their claims.")]
+                if any(ratio.inference is None for run in runs for ratio in run.summary.ratios)
+                else []
+            ),
             Figure(
                 partial(figures.draw_ratios, runs),
                 "The ratio of CPU time with one thread, of wall time with several (logarithmic). Full dots are "
