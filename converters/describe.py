@@ -91,11 +91,26 @@ def _input_check(prepared: Prepared, verified: Verified) -> InputCheckSpec | Non
     answers = verified.file_answers
     if COMPONENTS not in answers.outputs or COMPONENTS in verified.failed_outputs:
         return None
-    components = answers.outputs[COMPONENTS].astype(np.float64)
-    # Treatment moves an image's components as far as it moves those of the Keras model.
-    treated = components + features.changes(prepared.opened.model)
-    parts, patients = features.parts(prepared.opened.model), answers.patients.tolist()
-    return input_check.learn(np.concatenate([components, treated]), parts, patients * 2, prepared.described)
+    calibrating, patients = _like_training(prepared, verified)
+    chosen_on = f"{prepared.described} and {len(features.choose(prepared.opened.dataset))} training images"
+    return input_check.learn(calibrating, features.parts(prepared.opened.model), patients, chosen_on)
+
+
+def _like_training(prepared: Prepared, verified: Verified) -> tuple[input_check.Features, list[int]]:
+    """The components of images that shall pass, and whose they are.
+
+    First the validation images, then training images, which are far more patients, then both as at full resolution.
+    Training images, and what full resolution changes, are of the Keras model, carried over to the file.
+    """
+    answers, dataset = verified.file_answers, prepared.opened.dataset
+    network, known = prepared.reference.outputs[COMPONENTS], features.known(prepared.opened.model)
+    validation = answers.outputs[COMPONENTS].astype(np.float64)
+    training = input_check.carry_over(validation, network, known.training)
+    entries = dataset.entries(features.choose(dataset).tolist())
+    # No patient is in both splits.
+    others = np.unique([entry.patient for entry in entries], return_inverse=True)[1] + answers.patients.max() + 1
+    images = [validation, training, validation + known.validation_moved, training + known.training_moved]
+    return np.concatenate(images), np.concatenate([answers.patients, others] * 2).tolist()
 
 
 def _distribution(prepared: Prepared, verified: Verified, check: InputCheckSpec | None) -> ValidationDistributionSpec:
@@ -103,8 +118,7 @@ def _distribution(prepared: Prepared, verified: Verified, check: InputCheckSpec 
     answers, task = verified.file_answers, prepared.opened.run.task
     patients, distances = answers.patients.tolist(), None
     if check:
-        components = answers.outputs[COMPONENTS].astype(np.float64)
-        distances = input_check.held_out_distances(check, components, patients)
+        distances = input_check.held_out_distances(check, *_like_training(prepared, verified))[: len(patients)]
     return drift.describe(drift.by_class(task, answers.scores), distances, patients, prepared.described)
 
 

@@ -7,9 +7,11 @@ each quarter of the image are turned into principal components of the training i
 so that large and small directions count alike. So is the brightness of the image itself on a coarse grid, which
 quantization harms least.
 
-How an image was compressed, scaled or windowed on its way says nothing of what it shows. So the training images come
-along a second time, each treated at random as such a way might; directions in which that moves an image have a large
-variance, and count for less. For the same reason the input check is calibrated on treated validation images, too.
+How an image was compressed and scaled on its way says nothing of what it shows, and an X-ray at full resolution that is
+reduced on the device is not what a data set of small JPEG files holds: it has no compression noise, and has its grain.
+So training images count a second time, as they would be at full resolution (:func:`_at_full_resolution`). Directions in
+which that moves an image have a large variance, and count for less. The input check is calibrated on training and
+validation images in both forms.
 
 TensorFlow is imported where it is used: in the child process.
 """
@@ -18,12 +20,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from pneumo_edge import keras_file
 from pneumo_edge._util import extras, files
@@ -34,11 +37,11 @@ from pneumo_edge.spec import COMPONENTS as COMPONENTS_OUTPUT
 #: Training images that the components are fitted to, at most.
 IMAGES = 800
 #: Components of a feature map, and of the image, at most.
-_OF_MAP, _OF_IMAGE = 48, 16
+_OF_MAP, _OF_IMAGE = 64, 16
 #: Cells along each side of the grid over the image; of each, a patch of half its side is looked at.
 _CELLS = 8
 #: Raise it when the same network and images would give other components.
-_VERSION = 4
+_VERSION = 5
 #: Side of the image over that of a feature map; and how far the side may be from that, because convolutions without
 #: padding leave less, and others round up.
 _STRIDES = (8, 16)
@@ -46,23 +49,13 @@ _LEAST_SIDE, _MOST_SIDE = 0.7, 1.1
 _BATCH = 64
 _SEED = 1
 _LEAST_DEVIATION = 1e-6
-#: Of a JPEG: the side of a block, its discrete cosine transform, and the steps of the coefficients at quality 75.
+#: Side of a block of a JPEG.
 _BLOCK = 8
-_DCT = np.cos(np.pi / 8 * np.outer(np.arange(8), np.arange(8) + 0.5))
-_DCT *= np.sqrt(np.where(np.arange(8), 2, 1) / 8)[:, np.newaxis]
-_ROUNDING = np.array(
-    [
-        [8, 6, 5, 8, 12, 20, 26, 31],
-        [6, 6, 7, 10, 13, 29, 30, 28],
-        [7, 7, 8, 12, 20, 29, 35, 28],
-        [7, 9, 11, 15, 26, 44, 40, 31],
-        [9, 11, 19, 28, 34, 55, 52, 39],
-        [12, 18, 28, 32, 41, 52, 57, 46],
-        [25, 32, 39, 44, 52, 61, 60, 51],
-        [36, 46, 48, 49, 56, 50, 52, 50],
-    ],
-    np.float64,
-)
+#: How noise is smoothed: pixels to each side; the scale of their weights in pixels; in shades, at least and at most.
+_REACH, _NEAR, _ALIKE = 2, 1.5, (4, 12)
+#: Standard deviation of the grain in shades, qualities of a further JPEG, and how many times its effect is taken back;
+#: each at least and at most.
+_GRAIN, _QUALITY, _TAKEN_BACK = (0.5, 1.5), (40, 65), (0.5, 1.5)
 
 
 def choose(dataset: Dataset) -> npt.NDArray[np.intp]:
@@ -161,16 +154,30 @@ def build(image: Any, maps: list[Any], model: Path) -> Any:
 
 
 def parts(model: Path) -> tuple[int, ...]:
-    """How many components there are beside a ``.keras`` file: of all its feature maps together, and of the image."""
+    """How many components there are beside a ``.keras`` file: of each of its feature maps, and of the image."""
     with np.load(file_name(model), allow_pickle=False) as stored:
-        *maps, image = (len(stored[name]) for name in sorted(stored) if name.startswith("bias"))
-    return sum(maps), image
+        return tuple(len(stored[f"bias{index}"]) for index in range(sum(name.startswith("bias") for name in stored)))
 
 
-def changes(model: Path) -> npt.NDArray[np.float32]:
-    """How far treatment moves the components of each validation image, shape (images, components)."""
+@dataclass(frozen=True)
+class Known:
+    """What the network makes of the images that the input check is calibrated on; float32 (images, components).
+
+    Attributes:
+        training: Components of the training images of :func:`choose`.
+        training_moved: How far they move where the images are as at full resolution.
+        validation_moved: The same of the validation images.
+    """
+
+    training: npt.NDArray[np.float32]
+    training_moved: npt.NDArray[np.float32]
+    validation_moved: npt.NDArray[np.float32]
+
+
+def known(model: Path) -> Known:
+    """What lies beside a ``.keras`` file for the calibration of the input check."""
     with np.load(file_name(model), allow_pickle=False) as stored:
-        return np.asarray(stored["changes"])
+        return Known(**{field.name: stored[field.name] for field in fields(Known)})
 
 
 def _values(image: Any, maps: list[Any]) -> list[Any]:
@@ -202,47 +209,39 @@ def _brightness(image: Any) -> Any:
     return layers.Flatten()(means)
 
 
-def treat(image: npt.NDArray[np.uint8], random: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Treat a greyscale image, uint8 of shape (height, width), as it might have been on its way to the device."""
-    picture = Image.fromarray(image)
-    if random.random() < 0.5:
-        factor = random.uniform(1.5, 4)
-        larger = picture.resize([round(factor * side) for side in picture.size], Image.Resampling.BICUBIC)
-        picture = larger.resize(picture.size, Image.Resampling.BILINEAR)
-    if random.random() < 0.7:
-        picture = picture.filter(ImageFilter.GaussianBlur(random.uniform(0.2, 0.7)))
-    if random.random() < 0.3:
-        picture = picture.filter(ImageFilter.UnsharpMask(1, int(random.uniform(0, 80)), 0))
-    grey = 128 + (np.arange(256.0) - 128) * random.uniform(0.85, 1.2) + random.uniform(-18, 18)
-    picture = picture.point(np.clip(np.rint(grey), 0, 255).astype(int).tolist())
-    chance = random.random()
-    if chance < 0.4:
-        stream = io.BytesIO()
-        picture.save(stream, "JPEG", quality=int(random.integers(40, 96)))
-        picture = Image.open(stream)
-    treated = np.asarray(picture, dtype=np.uint8)
-    return add_detail(treated, random) if chance >= 0.6 else treated
+def restore(image: npt.NDArray[np.uint8], random: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Smooth the noise that compression leaves in a greyscale image, and add the white grain of a detector.
 
-
-def add_detail(image: npt.NDArray[np.uint8], random: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Add at random what the rounding of a JPEG of quality 75 takes away: fine detail, more where there is some.
-
-    An image that was reduced on the device still has that detail, and a data set of small JPEG files has not.
+    Noise is smoothed by a bilateral filter (Tomasi and Manduchi, ICCV 1998), which leaves edges as they are.
 
     Args:
         image: uint8 of shape (height, width).
         random: Random generator.
     """
-    height, width = (side - side % _BLOCK for side in image.shape)
-    blocks = image[:height, :width].reshape(height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK).swapaxes(1, 2)
-    coefficients = _DCT @ blocks.astype(np.float64) @ _DCT.T
-    activity = np.abs(coefficients[..., 1:4, 1:4]).mean(axis=(-2, -1), keepdims=True)
-    strength = random.uniform(0.1, 0.35) * np.minimum(1.5, (activity + 2) / 12)
-    added = random.uniform(-0.5, 0.5, coefficients.shape) * _ROUNDING * strength
-    added[..., 0, 0] = 0
-    changed = image.astype(np.float64)
-    changed[:height, :width] += (_DCT.T @ added @ _DCT).swapaxes(1, 2).reshape(height, width)
-    return np.clip(np.rint(changed), 0, 255).astype(np.uint8)
+    alike, (height, width) = random.uniform(*_ALIKE), image.shape
+    grey = image.astype(np.float32)
+    padded = np.pad(grey, _REACH, mode="reflect")
+    total, weights = np.zeros_like(grey), np.zeros_like(grey)
+    for row in range(2 * _REACH + 1):
+        for column in range(2 * _REACH + 1):
+            away = (row - _REACH) ** 2 + (column - _REACH) ** 2
+            if away <= _REACH**2:
+                neighbour = padded[row : row + height, column : column + width]
+                weight = np.exp(-((neighbour - grey) ** 2) / (2 * alike**2) - away / (2 * _NEAR**2))
+                total += weight * neighbour
+                weights += weight
+    grained = total / weights + random.normal(0, random.uniform(*_GRAIN), image.shape)
+    return np.clip(np.rint(grained), 0, 255).astype(np.uint8)
+
+
+def recompress(image: npt.NDArray[np.uint8], random: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Compress a greyscale image, uint8 of shape (height, width), as a JPEG with other blocks than one of that size."""
+    top, left = (int(shift) for shift in random.integers(1, _BLOCK, 2))
+    padded = np.pad(image, ((top, _BLOCK - top), (left, _BLOCK - left)), mode="edge")
+    stream = io.BytesIO()
+    Image.fromarray(padded).save(stream, "JPEG", quality=int(random.integers(*_QUALITY)))
+    height, width = image.shape
+    return np.asarray(Image.open(stream), dtype=np.uint8)[top : top + height, left : left + width]
 
 
 def fit(model: Path, grey: npt.NDArray[np.uint8], familiar: npt.NDArray[np.uint8], wanted: str) -> None:
@@ -251,7 +250,7 @@ def fit(model: Path, grey: npt.NDArray[np.uint8], familiar: npt.NDArray[np.uint8
     Args:
         model: A ``.keras`` file.
         grey: Training images, uint8 of shape (images, height, width).
-        familiar: Validation images, likewise, whose :func:`changes` are kept.
+        familiar: Validation images, likewise.
         wanted: The :func:`key` of the components.
     """
     keras = extras.need("keras", "convert")
@@ -260,21 +259,35 @@ def fit(model: Path, grey: npt.NDArray[np.uint8], familiar: npt.NDArray[np.uint8
     if maps:
         network = keras.Model(trained.inputs, _values(trained.inputs[0], maps))
         random = np.random.default_rng(_SEED)
-        both = zip(*(_predict(network, images) for images in (grey, _treated(grey, random))), strict=True)
+        training, validation = (_at_full_resolution(network, images, random) for images in (grey, familiar))
         most = [*[_OF_MAP] * len(maps), _OF_IMAGE]
-        moved = zip(*(_predict(network, images) for images in (familiar, _treated(familiar, random))), strict=True)
-        changes = []
-        for index, (values, count, (plain, treated)) in enumerate(zip(both, most, moved, strict=True)):
-            weights, bias = components(np.concatenate(values), count)
+        of_parts: dict[str, list[npt.NDArray[np.float64]]] = {field.name: [] for field in fields(Known)}
+        for index, (count, (plain, moved), (_, other_moved)) in enumerate(zip(most, training, validation, strict=True)):
+            weights, bias = components(np.concatenate([plain, plain + moved]), count)
             found |= {f"weights{index}": weights.astype(np.float32), f"bias{index}": bias.astype(np.float32)}
-            changes.append((treated - plain) @ weights)
-        found["changes"] = np.concatenate(changes, axis=1).astype(np.float32)
+            of_parts["training"].append(plain @ weights + bias)
+            of_parts["training_moved"].append(moved @ weights)
+            of_parts["validation_moved"].append(other_moved @ weights)
+        found |= {name: np.concatenate(parts, axis=1).astype(np.float32) for name, parts in of_parts.items()}
     with files.atomic(file_name(model)) as temporary, temporary.open("wb") as stream:
         np.savez(stream, key=np.array(wanted), **found)
 
 
-def _treated(grey: npt.NDArray[np.uint8], random: np.random.Generator) -> npt.NDArray[np.uint8]:
-    return np.stack([treat(image, random) for image in grey])
+def _at_full_resolution(
+    network: Any, grey: npt.NDArray[np.uint8], random: np.random.Generator
+) -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+    """The values of images, and how far these would move if the images had been reduced on the device.
+
+    Noise that is smoothed and grain that is added are a part of it. The other is what compression did to shapes, which
+    no filter undoes. A further compression moves the values on in the same direction, so that is taken back.
+
+    Returns:
+        For each part of the values both, of shape (images, values).
+    """
+    taken_back = random.uniform(*_TAKEN_BACK, (len(grey), 1))
+    restored, recompressed = (np.stack([change(image, random) for image in grey]) for change in (restore, recompress))
+    said = zip(*(_predict(network, images) for images in (grey, restored, recompressed)), strict=True)
+    return [(plain, better - plain - taken_back * (worse - plain)) for plain, better, worse in said]
 
 
 def _predict(network: Any, grey: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float64]]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial import distance  # noqa: TID253
 
-from pneumo_edge.evaluation.input_check import Features, learn
+from pneumo_edge.evaluation.input_check import Features, carry_over, learn
 from pneumo_edge.spec import InputCheckSpec
 
 
@@ -82,6 +82,19 @@ def test_with_few_patients_all_that_was_seen_passes() -> None:
     values = np.random.default_rng(0).normal(0, 1, (30, 4))
     check = _learn(values, list(range(30)))
     assert check.limit == check.distances(values).max()
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.2]))
+def test_what_a_file_makes_of_other_images_follows_from_those_that_it_saw(seed: int, rounding: float) -> None:
+    random = np.random.default_rng(seed)
+    slope, offset = random.uniform(0.5, 1.5, 5), random.normal(0, 3, 5)
+    network, others = random.normal(0, 1, (400, 5)), random.normal(1, 2, (700, 5))
+    # One feature never varies.
+    network[:, 0] = others[:, 0] = 2
+    known = network * slope + offset + random.normal(0, rounding, network.shape)
+    carried, exact = carry_over(known, network, others), others * slope + offset
+    assert (carried - exact).std(axis=0) == pytest.approx(rounding, abs=0.1 * rounding + 1e-9)
+    assert carried.mean(axis=0) == pytest.approx(exact.mean(axis=0), abs=0.3 * rounding + 1e-9)
 
 
 @pytest.mark.parametrize("parts", [(), (3,), (2, 0), (3, -1)])
