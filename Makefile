@@ -109,8 +109,8 @@ repeat: $(READY) ## Make one short benchmark eleven times, and keep its raw resu
 benchmark-pages: $(READY) ## Write docs/benchmark-report.md and docs/backbones.md, the README's answer and a table in docs/benchmark-method.md from results/benchmark
 	$(BIN)/python -m tools.benchmark_pages
 
-uncertain: $(READY) ## Measure prediction sets and input check of the bundled models for docs/uncertain-answers.md (DATA=, ORIGINALS=)
-	$(BIN)/python -m tools.abstention $(if $(DATA),--data "$(DATA)") $(if $(ORIGINALS),--originals "$(ORIGINALS)")
+uncertain: $(READY) ## Measure prediction sets and input check of the bundled models, or of UNCERTAIN_MODELS=, for docs/uncertain-answers.md (DATA=, ORIGINALS=)
+	$(BIN)/python -m tools.abstention $(UNCERTAIN_MODELS) $(if $(DATA),--data "$(DATA)") $(if $(ORIGINALS),--originals "$(ORIGINALS)")
 
 uncertain-rule: $(READY) ## Put the cross-validation of the rule for uncertain answers into docs/uncertain-answers.md
 	$(BIN)/python -m tools.abstention.rule

@@ -1,4 +1,4 @@
-"""Which X-rays at full resolution the rule of the input check may be chosen on, and which are scored once, at the end."""
+"""Which X-rays at full resolution the rule of the input check was chosen on, and which were scored once, at the end."""
 
 from __future__ import annotations
 
