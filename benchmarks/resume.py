@@ -18,6 +18,9 @@ from pneumo_edge.benchmarks.worker import Message, work
 from pneumo_edge.runtime.engines.tensors import Given
 from pneumo_edge.scoring.models import Model
 
+#: Carries out a plan, as :func:`pneumo_edge.benchmarks.worker.work`.
+Work = Callable[[Plan, Callable[[int], None], threading.Event | None], Message]
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -53,11 +56,12 @@ class Measurements:
     Args:
         target: The file for the results.
         resume: Keep what an interrupted benchmark had measured for this file.
+        work: Runs a plan; by default in a process on this machine.
     """
 
-    def __init__(self, target: Path, resume: bool) -> None:
+    def __init__(self, target: Path, resume: bool, work: Work = work) -> None:
         self._journal = Journal(target, "measurements", "benchmark (files, images, settings, libraries, machine)")
-        self._resume, self._lock = resume, threading.Lock()
+        self._resume, self._work, self._lock = resume, work, threading.Lock()
         self._kept: dict[str, _Piece] = {}
         self._began, self._before_s = time.monotonic(), 0.0
         #: When measuring began, ISO 8601 with its offset; for a resumed benchmark, when it first began.
@@ -104,7 +108,7 @@ class Measurements:
             steps += more
             done(more)
 
-        message = work(plan, count, stop)
+        message = self._work(plan, count, stop)
         with self._lock:
             self._journal.append(asdict(_Piece(name, steps, message, self.started, self.elapsed_s)))
         return message

@@ -162,12 +162,48 @@ def run(
         test_set=benchmark.prepared.test_set,
         models=_measured_models(measured, classified),
         units=tuple(_unit_results(timed, benchmark.prepared.test_set)),
-        twins=tuple(AAUnit(group.units[-1].job.unit, group.latency[-1]) for group in timed),
+        twins=_twins(timed),
         conditions=conditions,
         skipped=tuple(skipped),
         retrained=retrained,
         sustained=sustained,
     )
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """What was measured of units that saw no image."""
+
+    units: tuple[UnitResult, ...]
+    twins: tuple[AAUnit, ...]
+    conditions: tuple[Conditions, ...]
+
+
+def measure_unseen(
+    jobs: Sequence[Job], settings: BenchmarkSettings, measurements: Measurements, skip: Callable[[Skipped], None]
+) -> Unseen:
+    """Measure jobs without images, one after the other: memory, then time, with the A/A units.
+
+    Args:
+        jobs: The jobs, all of them without pixels.
+        settings: The number of processes, calls and seconds.
+        measurements: Runs the plans; it has begun.
+        skip: Called for every file that cannot be measured.
+
+    Raises:
+        ResultsError: Nothing can be measured, or a plan fails while timing.
+    """
+    benchmark = _Benchmark(settings, PreparedTestSet(None, {}, (), "", 0), measurements)
+    classified = _classify(jobs, benchmark, 1, skip)
+    if not classified:
+        measurements.forget_if_empty()
+        raise _nothing_measured()
+    timed, conditions = _time(_group(classified), benchmark)
+    return Unseen(tuple(_unit_results(timed, None)), _twins(timed), conditions)
+
+
+def _twins(timed: Iterable[_Timed]) -> tuple[AAUnit, ...]:
+    return tuple(AAUnit(group.units[-1].job.unit, group.latency[-1]) for group in timed)
 
 
 def _nothing_measured() -> ResultsError:

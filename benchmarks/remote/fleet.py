@@ -19,19 +19,24 @@ WHEELS, INDEX = "wheels", "pip"
 _HOST = re.compile(
     r"(?P<destination>([^\s@:/-][^\s@:/]*@)?(\[[0-9A-Fa-f:.%\w]+\]|[^\s@:/\[\]-][^\s@:/\[\]]*))(:(?P<port>\d{1,5}))?"
 )
-_EXPECTED = "USER@HOST, USER@HOST:PORT, or the name of a host in the configuration of OpenSSH"
+#: Begins the host of a phone; its serial number follows, or nothing where it is the only one.
+_PHONE = "adb:"
+_SERIAL, _PHONE_FOLDER = re.compile(r"[\w.:-]*"), re.compile(r"/[\w./-]+")
+_EXPECTED = "USER@HOST, USER@HOST:PORT, the name of a host in the configuration of OpenSSH, or adb:SERIAL"
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device that OpenSSH reaches.
+    """A device that OpenSSH reaches, or a phone that adb reaches.
 
     Attributes:
         name: Its name in results and messages.
-        host: As the user gave it: ``USER@HOST:PORT``, without user and port where OpenSSH's configuration has them.
+        host: As the user gave it: ``USER@HOST:PORT``, without user and port where OpenSSH's configuration has them; or
+            ``adb:SERIAL`` of a phone.
         folder: The folder on it for everything that is put there; ``~`` is the user's home on the device.
         python: Its Python, 3.11 or newer; "" to look for one.
         environment: :data:`WHEELS`, :data:`INDEX`, or the folder of a virtual environment on it with pneumo-edge.
+        benchmark_model: The path here of ``benchmark_model`` for a phone; "" for the one on the command line.
 
     Raises:
         ArgumentError: The host is none, or a text is empty or has several lines.
@@ -42,9 +47,19 @@ class Device:
     folder: str = FOLDER
     python: str = ""
     environment: str = WHEELS
+    benchmark_model: str = ""
 
     def __post_init__(self) -> None:
-        if not _HOST.fullmatch(self.host) or int(self._match["port"] or 1) not in range(1, 2**16):
+        if self.is_phone:
+            if not _SERIAL.fullmatch(self.serial) or not (
+                self.folder == FOLDER or _PHONE_FOLDER.fullmatch(self.folder)
+            ):
+                raise ArgumentError(
+                    f"the phone {self.name!r} has the host {self.host!r} and the folder {self.folder!r}",
+                    "adb:SERIAL, and a folder from / on without spaces",
+                    "Correct it",
+                )
+        elif not _HOST.fullmatch(self.host) or int(self._match["port"] or 1) not in range(1, 2**16):
             raise ArgumentError(f"the host of a device is {self.host!r}", _EXPECTED, "Correct it")
         for name in ("name", "folder", "environment"):
             if not (value := getattr(self, name)) or printable(value) != value:
@@ -57,14 +72,24 @@ class Device:
             )
 
     @property
+    def is_phone(self) -> bool:
+        """Whether adb reaches it."""
+        return self.host.startswith(_PHONE)
+
+    @property
+    def serial(self) -> str:
+        """The serial number of a phone; "" for the only one."""
+        return self.host.removeprefix(_PHONE)
+
+    @property
     def destination(self) -> str:
-        """What OpenSSH takes for the host."""
-        return self._match["destination"].replace("[", "").replace("]", "")
+        """What OpenSSH takes for the host; of a phone, its host."""
+        return self.host if self.is_phone else self._match["destination"].replace("[", "").replace("]", "")
 
     @property
     def port(self) -> int | None:
         """The port, where one was given."""
-        return int(self._match["port"]) if self._match["port"] else None
+        return int(self._match["port"]) if not self.is_phone and self._match["port"] else None
 
     @property
     def file_name(self) -> str:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -29,6 +30,26 @@ _BRIEF = 2.0
 _NOTEBOOK_WIDTH, _NOTEBOOK_SECONDS = 100, 0.5
 #: With "lines" in this variable, a job also prints a line for each tenth of it: for who reads a log.
 _VARIABLE = "PNEUMO_EDGE_PROGRESS"
+#: Where :func:`in_lines` sends what is shown.
+_TELL: ContextVar[Callable[[str], None] | None] = ContextVar("_TELL", default=None)
+
+
+@contextlib.contextmanager
+def in_lines(tell: Callable[[str], None]) -> Iterator[None]:
+    """Within it, this thread tells lines instead of showing bars: of several jobs at the same time, each its own."""
+    token = _TELL.set(tell)
+    try:
+        yield
+    finally:
+        _TELL.reset(token)
+
+
+def _print(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _tell(line: str) -> None:
+    (_TELL.get() or _print)(line)
 
 
 @contextlib.contextmanager
@@ -46,8 +67,11 @@ def bar(description: str, total: int, done: int = 0, *, expected_s: float | None
     console = Console(stderr=True)
     started = time.monotonic()
     if expected_s is not None and expected_s >= _LONG:
-        print(f"{description}: about {expected_s / 60:.0f} min in all", file=sys.stderr, flush=True)
-    if console.is_jupyter:
+        _tell(f"{description}: about {expected_s / 60:.0f} min in all")
+    if _TELL.get():
+        yield _in_lines(description, total, done)
+        _tell_done(description, started)
+    elif console.is_jupyter:
         with _in_notebook(description, total, done) as advance:
             yield advance
     elif console.is_terminal:
@@ -65,6 +89,8 @@ def bar(description: str, total: int, done: int = 0, *, expected_s: float | None
 
 def _in_lines(description: str, total: int, done: int) -> Advance:
     lock, told, last = threading.Lock(), 10 * done // max(1, total), time.monotonic()
+    # Other threads may do the work.
+    tell = _TELL.get() or _print
 
     def advance(steps: int, note: str) -> None:
         nonlocal done, told, last
@@ -74,14 +100,14 @@ def _in_lines(description: str, total: int, done: int) -> Advance:
             if told < tenths < 10 and time.monotonic() - last >= _BRIEF:
                 told, last = tenths, time.monotonic()
                 remark = f" ({note})" if note else ""
-                print(f"{description}: {10 * told} %{remark}", file=sys.stderr, flush=True)
+                tell(f"{description}: {10 * told} %{remark}")
 
     return advance
 
 
 def _tell_done(description: str, started: float) -> None:
     if (seconds := time.monotonic() - started) >= _BRIEF:
-        print(f"{description}: done in {seconds:.0f} s", file=sys.stderr, flush=True)
+        _tell(f"{description}: done in {seconds:.0f} s")
 
 
 def _progress(console: Console, description: str, total: int, done: int) -> tuple[Progress, TaskID]:

@@ -145,10 +145,22 @@ def benchmark(
     device: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="USER@HOST[:PORT]|NAME",
+            metavar="USER@HOST[:PORT]|adb:SERIAL|NAME",
             rich_help_panel=_PANEL,
             show_default=False,
-            help="Measure on this machine instead, through ssh: a host, or a name in --devices; repeatable.",
+            help="Measure on this machine instead, through ssh: a host, or a name in --devices; repeatable. "
+            "Experimental: adb:SERIAL is a phone; it times .tflite files with --benchmark-model.",
+        ),
+    ] = None,
+    benchmark_model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            rich_help_panel=_PANEL,
+            show_default=False,
+            exists=True,
+            dir_okay=False,
+            help="Experimental: LiteRT's benchmark_model for the phones of --device adb:SERIAL.",
         ),
     ] = None,
     devices: Annotated[
@@ -207,12 +219,19 @@ def benchmark(
         raise typer.BadParameter("it needs --sustained, the time for which each unit runs alone", param_hint="--cool")
     options.check_folder(out)
     cool_c, rest_s = cool or (None, None)
-    chosen = _find_devices(device, devices, device_folder)
+    chosen = _find_devices(device, devices, device_folder, benchmark_model)
     if clean and not chosen:
         raise typer.BadParameter("needs --device", param_hint="--clean")
     if not models and not clean:
         raise typer.BadParameter("give a model file or a folder with some", param_hint="MODEL|DIR...")
-    if chosen and resume:
+    phones = [each.name for each in chosen if each.is_phone]
+    if phones and (input_shape or input_value):
+        raise typer.BadParameter("not with a phone", param_hint="--input-shape, --input-value")
+    if phones and len(phones) == len(chosen) and engine:
+        raise typer.BadParameter("a phone is measured with benchmark_model alone", param_hint="--engine")
+    if phones and data and models:
+        options.tell(f"accuracy is not measured on a phone; {', '.join(phones)}: time, memory and size alone")
+    if chosen and resume and not phones:
         raise typer.BadParameter("with --device, the same command resumes without it", param_hint="--resume")
     if not models:
         _clean(chosen, reconnect_for)
@@ -232,6 +251,8 @@ def benchmark(
             words=words,
             out=out,
             patience_s=reconnect_for,
+            threads=threads or (1,),
+            resume=resume,
         )
         if clean:
             _clean([each for each in chosen if each.name in measured_there], reconnect_for)
@@ -271,7 +292,7 @@ def _given(name: str, value: str) -> str:
     return f"{name}={value}" if name else value
 
 
-def _find_devices(names: list[str] | None, table: Path | None, folder: str | None) -> list[Device]:
+def _find_devices(names: list[str] | None, table: Path | None, folder: str | None, binary: Path | None) -> list[Device]:
     """The devices to measure on; none to measure here."""
     if not names and table is None:
         if folder is not None:
@@ -284,7 +305,10 @@ def _find_devices(names: list[str] | None, table: Path | None, folder: str | Non
         found = fleet.choose(names or (), known)
         if not found:
             raise typer.BadParameter(f"{table} has no device", param_hint="--devices")
-        return [replace(each, folder=folder) for each in found] if folder is not None else found
+        given: dict[str, str] = {} if folder is None else {"folder": folder}
+        if binary is not None:
+            given["benchmark_model"] = str(binary)
+        return [replace(each, **given) for each in found]
 
 
 def _measure_there(
@@ -297,6 +321,8 @@ def _measure_there(
     words: Sequence[str],
     out: Path,
     patience_s: float,
+    threads: Sequence[int],
+    resume: bool,
 ) -> dict[str, Benchmark]:
     """Measure on devices; print what was measured, and why nothing was."""
     from pneumo_edge.api import devices as api
@@ -310,6 +336,8 @@ def _measure_there(
         options=words,
         out=out,
         patience_s=patience_s,
+        threads=threads,
+        resume=resume,
         tell=options.tell,
     )
     measured = {name: each for name, each in found.items() if not isinstance(each, PneumoEdgeError)}
