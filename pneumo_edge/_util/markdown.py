@@ -83,7 +83,7 @@ def escape(text: str) -> str:
 
 
 def code(text: str, in_table: bool = False) -> str:
-    """Write a name as code, on one line, whatever is in it; a bar in a table is escaped."""
+    """Write a name as code, on one line, with its signs as they are; a bar in a table is escaped."""
     shown = _one_line(text)
     fence = "`" * (max((len(run) for run in re.findall("`+", shown)), default=0) + 1)
     # Markdown takes a space off each end, where a sign of the fence may not stand.
