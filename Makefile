@@ -44,7 +44,7 @@ BROWSER_MODELS ?= mobilenetv2 efficientnetb0
 MODELS ?= models
 
 .PHONY: help demo test lint docs release bench bench-training large-data models cards sample-pack bundled-references planted-shortcuts score-faults drift-trials scale-benchmark network-simulation recipe-selection counterfactual-files train-seeds several-devices watch-trial sustained-trial training-table formats-table matrix browser own-networks mixed-precision sensitivity report-reproduction \
-	device-speed serve-load report-picture repeat benchmark-pages uncertain uncertain-rule kill-training kill-study mutate-documents fuzz processors arm64 clean
+	device-speed serve-load report-picture repeat training-latency benchmark-pages uncertain uncertain-rule kill-training kill-study mutate-documents fuzz processors arm64 clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets
@@ -106,6 +106,9 @@ repeat: $(READY) ## Make one short benchmark eleven times, and keep its raw resu
 		gzip -9nc out/repeat/$$run/results.json > results/benchmark/repeated/$$run.json.gz || exit; \
 	done
 
+training-latency: $(READY) ## Time two trainings of a network side by side; keep results/benchmark/trainings.json.gz and the table in docs/benchmark-method.md (MODELS_IN="DIR DIR")
+	$(BIN)/python -m tools.training_latency $(MODELS_IN)
+
 benchmark-pages: $(READY) ## Write docs/benchmark-report.md and docs/backbones.md, the README's answer and a table in docs/benchmark-method.md from results/benchmark
 	$(BIN)/python -m tools.benchmark_pages
 
@@ -158,7 +161,7 @@ drift-trials: $(READY) ## Compare phantom images, as they are and changed, with 
 	CUDA_VISIBLE_DEVICES=-1 $(BIN)/python -m tools.drift_trials out/drift --per-class 60
 
 network-simulation: $(READY) ## Count how often intervals and claims about networks hold the truth; keep results/networks, and the table in docs/evaluation.md
-	$(BIN)/python -m tools.network_simulation
+	$(BIN)/python -m tools.network_simulation $(OPTIONS)
 
 several-devices: $(READY) ## Train a small network with ten seeds on one device and on two; keep results/devices and the table in docs/training.md
 	$(BIN)/python -m tools.several_devices

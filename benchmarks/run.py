@@ -88,6 +88,7 @@ def run(
     given: Given | None = None,
     engines: Iterable[str] = USUAL,
     threads: Sequence[int] = (1,),
+    time_all: bool = False,
     tell: Callable[[Skipped], None] = lambda skipped: None,
     warn: Callable[[str], None] = lambda text: None,
     note: Callable[[str], None] = lambda text: None,
@@ -105,6 +106,7 @@ def run(
         given: Shapes and values that inputs of files without a ModelSpec need. Such files are only timed.
         engines: Names of the engines to measure on, where they are installed.
         threads: Numbers of threads for one inference; each file is measured with every number.
+        time_all: Measure every training of a network, as ``make training-latency`` does to compare their times.
         tell: Called for everything that is skipped, as soon as it is known.
         warn: Called with warnings about the test split, and about a machine that does not cool down.
         note: Called with what else a user should know meanwhile.
@@ -132,7 +134,7 @@ def run(
         tell(one)
 
     models = read_any(find_models(paths), skip, source.task if source else None)
-    measured, further = _one_training_each(models)
+    measured, further = (models, []) if time_all else _one_training_each(models)
     units = _make_units(measured, set(engines), sorted(set(threads)), skip)
     if not units:
         raise _nothing_measured()
