@@ -215,7 +215,9 @@ def _probabilities(deviates: Scores) -> Scores:
     return np.asarray(1 / (1 + np.exp(-deviates)))
 
 
-def simulate(scenario: Scenario, images: TestImages, trials: int, bootstrap_trials: int = 0) -> Counted:
+def simulate(
+    scenario: Scenario, images: TestImages, trials: int, bootstrap_trials: int = 0, seed: Sequence[int] = ()
+) -> Counted:
     """Count the trials of a scenario in which intervals and claims are right.
 
     Args:
@@ -223,13 +225,15 @@ def simulate(scenario: Scenario, images: TestImages, trials: int, bootstrap_tria
         images: The images it is drawn for.
         trials: How often.
         bootstrap_trials: In how many of them the bootstrap is asked, where the scenario has it.
+        seed: What a trial's seed begins with, to draw others than those of the record.
     """
     drawn = _Networks(scenario, images)
     truth_auc, truth_accuracy = drawn.auc, drawn.accuracy
     pairs = list(combinations(range(len(scenario.trainings)), 2))
     found = Counted(scenario, trials, trials * len(pairs), 0, 0, 0.0, 0, 0)
     for trial in range(trials):
-        of_networks = drawn.draw(np.random.default_rng([trial, len(scenario.trainings), *scenario.trainings]))
+        recorded = [trial, len(scenario.trainings), *scenario.trainings]
+        of_networks = drawn.draw(np.random.default_rng([*seed, trial] if seed else recorded))
         aucs, accuracies = _shares(drawn, of_networks)
         p_values = []
         for one, two in pairs:
@@ -331,7 +335,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--bootstrap-trials", type=int, default=400)
+    parser.add_argument("--again", type=int, nargs="+", help="draw scenarios of these numbers again, and only print")
+    parser.add_argument("--seed", type=int, default=20261201, help="that of --again")
     chosen = parser.parse_args(arguments)
+    if chosen.again:
+        for place in chosen.again:
+            found = simulate(SCENARIOS[place], test_images(), chosen.trials, seed=(chosen.seed, place))
+            print(*_cells(found), sep=" | ", flush=True)
+        return 0
     known = records.loads(Simulation, RESULTS.read_bytes()).counted if RESULTS.exists() else ()
     done = {each.scenario: each for each in known if each.trials >= chosen.trials and each.scenario in SCENARIOS}
     images = test_images()
