@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, Literal, ParamSpec, TypeVar
 
-from pneumo_edge._util import children, scratch
+from pneumo_edge._util import children, memory, scratch
 from pneumo_edge.errors import ConversionError, PneumoEdgeError
 
 Parameters = ParamSpec("Parameters")
@@ -174,6 +174,7 @@ def main(place: str) -> None:
         place: Folder for temporary files: what a child leaves that was ended in its work goes with it.
     """
     tempfile.tempdir = place
+    memory.keep_freed()
     with children.answering() as stream:
         sys.path[:] = pickle.load(sys.stdin.buffer)
         with contextlib.suppress(EOFError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pneumo_edge import backbones, runs, scaling
-from pneumo_edge._util import cores, extras, jobs, native_output, outputs
+from pneumo_edge._util import cores, extras, jobs, memory, native_output, outputs
 from pneumo_edge._util.cache import cache_folder, keep_within_limit
 from pneumo_edge.api import arguments, datasets
 from pneumo_edge.api.arguments import DataArgument, PathArgument, Tell
@@ -220,11 +220,14 @@ def open_data(data: DataArgument, patient_pattern: str | None, folder: Path, tel
 def import_keras() -> None:
     """Import Keras with TensorFlow, quietly and with as many threads as there are cores.
 
+    This process then keeps the memory that it frees.
+
     Raises:
         MissingExtraError: The extra ``train`` is not installed.
     """
     extras.check("keras", "train")
     cores.bound_libraries()
+    memory.keep_freed()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with native_output.quiet_stderr():
         extras.need("keras", "train")

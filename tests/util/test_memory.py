@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -25,3 +29,27 @@ def test_it_is_not_known_on_every_system(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(memory, "_SYSTEM", tmp_path / "meminfo")
     monkeypatch.setattr(memory, "_GROUP", tmp_path)
     assert memory.available() is None
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc of glibc")
+def test_memory_that_was_freed_is_kept_for_the_next_block() -> None:
+    program = textwrap.dedent(
+        """
+        import resource, sys
+        from pneumo_edge._util import memory
+
+        if sys.argv[1] == "keep":
+            memory.keep_freed()
+        for _ in range(2):  # the second time, the memory is there
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            block = bytearray(256 << 20)
+            block[::4096] = bytes(len(block) // 4096)
+            del block
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        """
+    )
+    kept, returned = (
+        int(subprocess.run([sys.executable, "-c", program, how], check=True, capture_output=True).stdout)
+        for how in ("keep", "return")
+    )
+    assert kept < returned / 10
