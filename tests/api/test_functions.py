@@ -56,7 +56,7 @@ _UNITS, _COOL = {"sustained": "sustained_s"}, {"cool_c", "rest_s"}
         ("export", set()),
         ("adopt", set()),
         ("evaluate", {"scores"}),
-        ("benchmark", {"cool", "device", "devices", "device_folder", "reconnect_for", "clean"}),
+        ("benchmark", {"cool", "device", "devices", "device_folder", "reconnect_for", "clean", "benchmark_model"}),
     ],
 )
 def test_a_verb_has_the_parameters_and_the_defaults_of_its_function(name: str, of_the_command_alone: set[str]) -> None:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from pneumo_edge._util import markdown, records
 from pneumo_edge.benchmarks import results as raw
-from pneumo_edge.benchmarks import resume, verdict_file
+from pneumo_edge.benchmarks import verdict_file
 from pneumo_edge.benchmarks.protocol import BenchmarkSettings, Job, Plan, SustainedSettings, Unit
 from pneumo_edge.benchmarks.report.compose import compose
 from pneumo_edge.benchmarks.report.runs import gather
@@ -398,12 +398,11 @@ def test_a_unit_that_is_done_is_not_waited_for_and_not_measured_again(
         done(10)
         return Message(sustained=samples)
 
-    monkeypatch.setattr(resume, "work", work)
     results = make_results()
     identity = Identity(settings, Given(), results.machine, {}, results.models, (), "")
     plans = [Plan("sustained", (Job(each.unit, "", ""),), (), settings) for each in results.units]
     for resumes in (False, True):
-        measurements = Measurements(tmp_path / "results.json", resumes)
+        measurements = Measurements(tmp_path / "results.json", resumes, work)
         measurements.begin(identity)
         assert [bool(measurements.kept(plan)) for plan in plans] == [resumes] * 2 + [False] * 2
         with pytest.raises(KeyboardInterrupt):

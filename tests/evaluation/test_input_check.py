@@ -93,7 +93,7 @@ def test_what_a_file_makes_of_other_images_follows_from_those_that_it_saw(seed: 
     network[:, 0] = others[:, 0] = 2
     known = network * slope + offset + random.normal(0, rounding, network.shape)
     carried, exact = carry_over(known, network, others), others * slope + offset
-    assert (carried - exact).std(axis=0) == pytest.approx(rounding, abs=0.1 * rounding + 1e-9)
+    assert (carried - exact).std(axis=0) == pytest.approx(rounding, abs=0.25 * rounding + 1e-9)
     assert carried.mean(axis=0) == pytest.approx(exact.mean(axis=0), abs=0.3 * rounding + 1e-9)
 
 

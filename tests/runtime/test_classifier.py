@@ -162,7 +162,8 @@ def test_an_inference_has_the_threads_that_were_asked_for(
     before = count()
     helped = _classifier(tiny_models, file, engine, threads=4)
     helped.predict(_grey(0))
-    assert count() - before == 3
+    # tflite-runtime's own operators, which run where XNNPACK has none for this processor, have threads beside its.
+    assert 3 <= count() - before <= (6 if engine == "tflite-runtime" else 3)
 
 
 @_on_every_engine

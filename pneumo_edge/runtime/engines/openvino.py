@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pneumo_edge._util import native_output, scratch
+from pneumo_edge._util import native_output, processor, scratch
 from pneumo_edge.errors import ModelFileError
 from pneumo_edge.runtime.engines import Delegation, Outputs, Probabilities, Tensor, graph, tensors
 from pneumo_edge.runtime.engines.tensors import Given, OpenShape, Shape, TensorInfo
@@ -144,6 +144,8 @@ def _settings(threads: int) -> dict[str, Any]:
         "INFERENCE_PRECISION_HINT": "f32",
         # Several engines share the machine, and would be pinned to the same cores.
         "ENABLE_CPU_PINNING": False,
+        # Products of 8 bits would saturate. Without this transformation, quantized files are computed in float32.
+        **({"LP_TRANSFORMS_MODE": False} if processor.adds_in_16_bits() else {}),
     }
 
 
