@@ -1,16 +1,17 @@
 """Finds when a unit got slower or faster: change points in its time per inference, second by second.
 
-The statistic is the largest standardized difference of means over all splits of the series in two (of logarithms, with
-stalls of single seconds cut off). Neighbouring seconds are alike even where nothing happens. So a split counts only if
-its statistic is larger than in all but one of a hundred undisturbed series with the same autocorrelation, which are
-drawn. Noise and autocorrelation are estimated from differences of neighbours, because a step, however large, is in one
-of them alone. Then the two parts are searched in the same way.
+The statistic of an interval is the largest difference of means over all splits of it in two (of logarithms, with
+stalls of single seconds cut off), in standard errors. Neighbouring seconds are alike even where nothing happens, so
+the standard error is that of autoregressive noise, estimated from what is left on both sides of the split. Intervals
+of many lengths are searched, because in a short one a second change does not pass for noise. A split counts if its
+statistic is larger than in all but one of twenty undisturbed series with an autocorrelation of 0.8, which are drawn.
+The shortest interval that has such a split gives the change; then both sides are searched in the same way (narrowest
+over threshold: Baranowski, Chen and Fryzlewicz, JRSS B 81, 2019; intervals: Kovacs et al., Biometrika 110, 2023).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,14 +25,18 @@ Series = npt.NDArray[np.float64]
 
 #: A change by a smaller share is not reported.
 LEAST_CHANGE = 0.05
-#: Probability that an undisturbed series shows a change of any size.
-FALSE_ALARMS = 0.01
+#: Probability that an undisturbed series of autocorrelation :data:`_AUTOCORRELATION` shows a change of any size.
+FALSE_ALARMS = 0.05
 #: Seconds on each side of a change, at least.
 MIN_SEGMENT = 5
 #: Undisturbed series that are drawn, and resamples of an interval.
-_DRAWN, _RESAMPLES = 999, 500
+_DRAWN, _RESAMPLES = 500, 500
+#: Autocorrelation of those series. With less, there are fewer false alarms.
+_AUTOCORRELATION = 0.8
+#: Lengths of the intervals that are searched, in seconds, each about 1.4 times the one before.
+_LENGTHS = tuple(round(14 * 2 ** (step / 2)) for step in range(13))
 #: Longer series are searched in as many means of neighbours.
-_MOST_VALUES = 1800
+_MOST_VALUES = 896
 #: The estimate of autocorrelation is raised by so many standard errors, and is at most this.
 _CAUTION, _MOST_AUTOCORRELATION = 2.0, 0.95
 #: Logarithms of the ends of an interval are within this.
@@ -62,18 +67,17 @@ def find(at_s: Series, times: Series) -> tuple[Change, ...]:
         times: The mean time per inference in each of them, positive, shape (seconds,).
 
     Returns:
-        The changes by at least :data:`LEAST_CHANGE`, in their order; none in fewer than twice :data:`MIN_SEGMENT`
-        seconds.
+        The changes by at least :data:`LEAST_CHANGE`, in their order; none in a series of fewer than 14 values.
     """
     step = math.ceil(len(times) / _MOST_VALUES) or 1
     starts = np.arange(0, len(times), step)
-    if len(starts) < 2 * MIN_SEGMENT:
+    if len(starts) < _LENGTHS[0]:
         return ()
     logs = np.log(np.add.reduceat(times, starts) / np.diff([*starts, len(times)]))
     at_s = at_s[starts]
     rho = cautious_autocorrelation(logs)
     random = np.random.default_rng(0)
-    places = sorted(_splits(logs, 0, len(logs), rho))
+    places = _splits(logs)
     while places:
         ends = [0, *places, len(logs)]
         found = [
@@ -97,9 +101,7 @@ def cautious_autocorrelation(logs: Series) -> float:
         return 0.0
     one, two = (_mean_square(logs[None, lag:] - logs[None, :-lag])[0] for lag in (1, 2))
     estimate = two / one - 1 if one > 0 else 0.0
-    # In steps, so that undisturbed series need not be drawn for every series anew.
-    rounded = math.ceil(50 * (estimate + _CAUTION / math.sqrt(len(logs)))) / 50
-    return float(np.clip(rounded, 0, _MOST_AUTOCORRELATION))
+    return float(np.clip(estimate + _CAUTION / math.sqrt(len(logs)), 0, _MOST_AUTOCORRELATION))
 
 
 def block_length(rho: float, count: int) -> int:
@@ -145,44 +147,76 @@ def _mean_square(differences: Series) -> Series:
     return np.asarray(np.mean(np.where(spread > 0, clipped, differences) ** 2, axis=1))
 
 
-def _splits(logs: Series, start: int, end: int, rho: float) -> Iterator[int]:
-    """Places of the changes within a part of the series: the largest one, then those on both sides of it."""
-    count = end - start
-    if count < 2 * MIN_SEGMENT:
-        return
-    place, statistic = _best(logs[None, start:end])
-    if statistic[0] <= _critical(count, rho):
-        return
-    split = start + int(place[0])
-    yield from _splits(logs, start, split, rho)
-    yield split
-    yield from _splits(logs, split, end, rho)
+def _splits(logs: Series) -> list[int]:
+    """Places of the changes: that of the shortest interval that has one, then those on both sides of it."""
+    count = len(logs)
+    if count < _LENGTHS[0]:
+        return []
+    limits = _limits(_LENGTHS[np.searchsorted(_LENGTHS, count)])
+    for length in (*(each for each in _LENGTHS if each < count), count):
+        starts = _starts(count, length)
+        places, statistics = _best(logs[starts[:, None] + np.arange(length)])
+        most = int(statistics.argmax())
+        if statistics[most] > np.interp(length, list(limits), list(limits.values())):
+            split = int(starts[most] + places[most])
+            return [*_splits(logs[:split]), split, *(split + each for each in _splits(logs[split:]))]
+    return []
+
+
+def _starts(count: int, length: int) -> npt.NDArray[np.int64]:
+    """Where intervals of a length begin, at most a quarter of it apart, from the first second to the last."""
+    return np.linspace(0, count - length, math.ceil(4 * (count - length) / length) + 1).round().astype(np.int64)
 
 
 def _best(rows: Series) -> tuple[npt.NDArray[np.int64], Series]:
-    """The split of each row with the largest standardized difference of means, and that difference."""
+    """The split of each row with the largest difference of means, and that difference in standard errors.
+
+    The standard error is that of autoregressive noise, estimated from what is left on both sides of the split.
+    """
     count = rows.shape[1]
-    # Half the mean square of differences is the variance, up to a factor that drawn series of this correlation share.
-    spread = np.sqrt(_mean_square(np.diff(rows, axis=1)) / 2)[:, None] + 1e-12
+    spread = 1.4826 * np.median(np.abs(np.diff(rows, axis=1)), axis=1, keepdims=True) / math.sqrt(2)
     half = _NEIGHBOURHOOD // 2
     padded = np.pad(rows, ((0, 0), (half, half)), mode="edge")
     middle = np.median(np.lib.stride_tricks.sliding_window_view(padded, _NEIGHBOURHOOD, axis=1), axis=2)
-    clipped = np.clip(rows, middle - _CLIP * spread, middle + _CLIP * spread)
+    clipped = np.where(spread > 0, np.clip(rows, middle - _CLIP * spread, middle + _CLIP * spread), rows)
     left = np.arange(MIN_SEGMENT, count - MIN_SEGMENT + 1)
+    weight = np.sqrt(left * (count - left) / count)
     sums = np.cumsum(clipped - clipped.mean(axis=1, keepdims=True), axis=1)[:, left - 1]
-    scores = np.abs(sums) / np.sqrt(left * (count - left) / count) / spread
-    best = scores.argmax(axis=1)
-    return left[best], scores[np.arange(len(rows)), best]
+    best = np.abs(sums / weight).argmax(axis=1)
+    split, row = left[best][:, None], np.arange(len(rows))
+    # A sum of deviations left of the split is the difference of both means times the square of the weight.
+    difference = np.abs(sums[row, best]) / weight[best] ** 2
+    before = np.arange(count) < split
+    level = np.where(before, 1 / split, -1 / (count - split)) * sums[row, best][:, None]
+    rest = clipped - clipped.mean(axis=1, keepdims=True) - level
+    square = np.sum(rest**2, axis=1) + 1e-18
+    rho = np.clip(np.sum(rest[:, 1:] * rest[:, :-1], axis=1) / square, 0, _MOST_AUTOCORRELATION)
+    error = np.sqrt(np.mean((rest[:, 1:] - rho[:, None] * rest[:, :-1]) ** 2, axis=1)) / (1 - rho) + 1e-12
+    return split[:, 0], difference * weight[best] / error
 
 
-@lru_cache(maxsize=256)
-def _critical(count: int, rho: float) -> float:
-    """What the statistic exceeds in :data:`FALSE_ALARMS` of undisturbed series."""
+@lru_cache
+def _limits(count: int) -> dict[int, float]:
+    """What the statistic of any interval exceeds in :data:`FALSE_ALARMS` of undisturbed series.
+
+    Args:
+        count: The length of the series, one of :data:`_LENGTHS`.
+
+    Returns:
+        The limit of each length of intervals. Each length has the same share of the false alarms.
+    """
     noise = np.random.default_rng(count).standard_normal((_DRAWN, count))
-    noise[:, 1:] *= math.sqrt(1 - rho**2)
-    for place in range(1, count if rho else 1):
-        noise[:, place] += rho * noise[:, place - 1]
-    return float(np.quantile(_best(noise)[1], 1 - FALSE_ALARMS))
+    noise[:, 1:] *= math.sqrt(1 - _AUTOCORRELATION**2)
+    for place in range(1, count):
+        noise[:, place] += _AUTOCORRELATION * noise[:, place - 1]
+    lengths = [each for each in _LENGTHS if each <= count]
+    most = np.stack(
+        [np.max([_best(noise[:, at : at + length])[1] for at in _starts(count, length)], axis=0) for length in lengths]
+    )
+    # In each length, the share of series that are at least as extreme; of each series, the least in any length.
+    share = 1 - most.argsort(axis=1).argsort(axis=1) / _DRAWN
+    allowed = np.quantile(share.min(axis=0), FALSE_ALARMS)
+    return dict(zip(lengths, map(float, np.quantile(most, 1 - allowed, axis=1)), strict=True))
 
 
 def _measure(at_s: Series, logs: Series, split: int, rho: float, random: np.random.Generator) -> Change:
