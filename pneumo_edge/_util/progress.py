@@ -68,23 +68,20 @@ def bar(description: str, total: int, done: int = 0, *, expected_s: float | None
     started = time.monotonic()
     if expected_s is not None and expected_s >= _LONG:
         _tell(f"{description}: about {expected_s / 60:.0f} min in all")
-    if _TELL.get():
+    shown = console.is_jupyter or console.is_terminal
+    if _TELL.get() or (os.environ.get(_VARIABLE) == "lines" and not shown):
         yield _in_lines(description, total, done)
-        _tell_done(description, started)
     elif console.is_jupyter:
         with _in_notebook(description, total, done) as advance:
             yield advance
+        return
     elif console.is_terminal:
         progress, task = _progress(console, description, total, done)
         with progress:
             yield lambda steps, note: progress.update(task, advance=steps, note=note)
-        _tell_done(description, started)
-    elif os.environ.get(_VARIABLE) == "lines":
-        yield _in_lines(description, total, done)
-        _tell_done(description, started)
     else:
         yield lambda steps, note: None
-        _tell_done(description, started)
+    _tell_done(description, started)
 
 
 def _in_lines(description: str, total: int, done: int) -> Advance:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -34,6 +35,7 @@ from pneumo_edge.data import carried
 from pneumo_edge.data.sources import open_source
 from pneumo_edge.errors import ArgumentError, DataError, DeviceError, ExitCode, PneumoEdgeError, ResultsError
 from tests.benchmarks.conftest import MakeResults
+from tests.benchmarks.link import bad_link
 from tests.present import present
 
 #: Of the arguments of ssh the last is the command. Where there is a file ``lose``, the connection lasts a second.
@@ -535,7 +537,7 @@ def _made(folder: Path) -> Path:
 
 @dataclass
 class Host:
-    """An sshd on loopback, whose connections see another home."""
+    """An sshd whose connections see another home."""
 
     port: int
     home: Path
@@ -554,13 +556,13 @@ def _children(process: int) -> list[int]:
     return list(map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split()))
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[Host]:
+@contextlib.contextmanager
+def _sshd(folder: Path, address: str, *prefix: str) -> Iterator[Host]:
+    """An sshd at an address, started by a prefix of its command; a test without one is skipped."""
     sshd = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin{os.pathsep}/sbin")
     ssh, keygen = shutil.which("ssh"), shutil.which("ssh-keygen")
     if not sshd or not ssh or not keygen:
         pytest.skip("a benchmark through ssh takes an sshd, and there is none: apt-get install openssh-server")
-    folder = tmp_path / "sshd"
     (folder / "home").mkdir(parents=True)
     for name in ("host", "user"):
         subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
@@ -568,19 +570,20 @@ def host(tmp_path: Path) -> Iterator[Host]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     (folder / "sshd.conf").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nStrictModes no\nUsePAM no\n"
+        f"Port {port}\nListenAddress {address}\nHostKey {folder}/host\nPidFile none\nStrictModes no\nUsePAM no\n"
         f"AuthorizedKeysFile {folder}/user.pub\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
         f"SetEnv HOME={folder}/home PATH={os.environ['PATH']}\n"
     )
-    (folder / "known").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
+    (folder / "known").write_text(f"[{address}]:{port} {(folder / 'host.pub').read_text()}")
     (folder / "ssh.conf").write_text(
-        f"Host board off\n  HostName 127.0.0.1\n  Port {port}\n"
+        f"Host board off\n  HostName {address}\n  Port {port}\n"
         f"Host *\n  IdentityFile {folder}/user\n  IdentitiesOnly yes\n  UserKnownHostsFile {folder}/known\n"
     )
     _script(folder / "bin" / "ssh", f'#!/bin/sh\nexec {ssh} -F {folder}/ssh.conf "$@"\n')
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
-    process = subprocess.Popen([sshd, "-D", "-e", "-f", str(folder / "sshd.conf")], stderr=subprocess.PIPE)
+    command = [*prefix, sshd, "-D", "-e", "-f", str(folder / "sshd.conf")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
     try:
         assert process.stderr
         # It says that it listens, for each address.
@@ -594,6 +597,12 @@ def host(tmp_path: Path) -> Iterator[Host]:
         process.wait()
         assert process.stderr
         process.stderr.close()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    with _sshd(tmp_path / "sshd", "127.0.0.1") as found:
+        yield found
 
 
 @pytest.mark.slow
@@ -636,4 +645,56 @@ def test_a_device_is_measured_through_ssh_across_a_cut_and_one_that_is_off_does_
     assert list(present(found.test_set).left_out) == ["test/NORMAL/broken.png"]
     report = (tmp_path / "out" / "board" / "report.md").read_text().splitlines()
     assert report[0].startswith("# Chest X-ray classifiers on board, ")
+    assert not list(host.home.iterdir())
+
+
+def _shape(document: Any) -> Any:
+    """The names in a JSON document, with those of all that its lists have."""
+    if isinstance(document, dict):
+        return {name: _shape(value) for name, value in document.items()}
+    if isinstance(document, list):
+        return sorted({json.dumps(_shape(value), sort_keys=True) for value in document})
+    return ""
+
+
+@pytest.mark.slow
+def test_results_across_a_bad_and_cut_link_are_like_those_of_this_machine(phantom_folder: Path, tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        try:
+            link = stack.enter_context(bad_link(delay_s=0.04, loss=0.02))
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"a network namespace with a TUN device cannot be made here: {error}")
+        host = stack.enter_context(_sshd(tmp_path / "sshd", link.address, "ip", "netns", "exec", link.namespace))
+        table = tmp_path / "devices.toml"
+        table.write_text(f'[board]\nhost = "board"\nenvironment = "{sys.prefix}"\n')
+        models = [str(bundled.path(name)) for name in ("mobilenetv2", "efficientnetb0")]
+        few = ("--engine", "litert", "--processes", "1", "--queries", "12", "--seconds", "0", "--seed", "3")
+        command = [sys.executable, "-m", "pneumo_edge", "benchmark", *models, "--data", str(phantom_folder), *few]
+        subprocess.run([*command, "--out", str(tmp_path / "here")], check=False, capture_output=True)
+        run = subprocess.Popen(
+            [*command, "--devices", str(table), "--out", str(tmp_path / "out"), "--clean"],
+            env=host.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        with run:
+            said = ""
+            assert run.stderr
+            for line in run.stderr:
+                said += line
+                if " started there" in line and "lost" not in line:
+                    link.cut(25)
+    assert run.returncode in (ExitCode.OK, ExitCode.SOME_UNJUDGED), said
+    assert "board: connected again after" in said
+    assert link.packets["lost"] > 0.01 * link.packets["passed"]
+    here, there = (
+        json.loads((tmp_path / place / "results.json").read_bytes()) for place in ("here", Path("out", "board"))
+    )
+    assert there["machine"]["device"] == "board"
+    for each in (here, there):
+        del each["machine"]
+    assert _shape(there) == _shape(here)
+    assert there["settings"] == here["settings"]
+    of_here, of_there = (
+        [(unit["unit"], sorted(unit["probabilities"].items())) for unit in each["units"]] for each in (here, there)
+    )
+    assert of_there == of_here
     assert not list(host.home.iterdir())
