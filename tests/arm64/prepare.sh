@@ -6,7 +6,8 @@
 set -euo pipefail
 folder=$(realpath -m "$1")
 python=$(realpath -s "$2")
-constraints=$(dirname "$0")/../../constraints.txt
+pinned=$(dirname "$0")/../../constraints.txt
+constraints=$folder/constraints.txt
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 mirror=http://deb.debian.org/debian
 
@@ -40,6 +41,8 @@ for package in "$folder"/apt/bookworm-arm64/cache/archives/*.deb; do
 	dpkg -x "$package" "$folder/root"
 done
 
+# Those of Python 3.11; pip would take those of the Python that it runs on.
+sed -e '/; python_version >= /d' -e 's/;.*//' "$pinned" > "$constraints"
 version() { sed -n "s/^$1==//Ip" "$constraints"; }
 platforms=()
 for libc in manylinux2014 manylinux_2_17 manylinux_2_27 manylinux_2_28 manylinux_2_34; do
