@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
-from pneumo_edge import bundled
+from pneumo_edge import Classifier, bundled
+from pneumo_edge.benchmarks import results
 from pneumo_edge.data.phantom import make_phantom
+from pneumo_edge.errors import ExitCode
 from pneumo_edge.formats import FORMATS
 from pneumo_edge.runtime.classifier import read_spec
+from tests.benchmarks.ssh import sshd
 
 pytestmark = pytest.mark.slow
 
@@ -74,3 +77,35 @@ def test_verdicts_are_this_machines_within_the_bound_of_the_format(
             print(f"{model.name} on {engine}: largest difference {largest:.2g}, mean {mean:.2g}")
             assert largest <= bounds.max_difference
             assert mean <= bounds.mean_difference
+
+
+def test_a_benchmark_through_ssh_answers_as_here(arm64: str, tmp_path: Path) -> None:
+    make_phantom(tmp_path / "data", seed=5, train_per_class=1, test_per_class=4)
+    few = ("--engine", "litert", "--processes", "1", "--queries", "12", "--seconds", "0")
+    command = [
+        sys.executable,
+        "-m",
+        "pneumo_edge",
+        "benchmark",
+        bundled.NAMES[0],
+        "--data",
+        str(tmp_path / "data"),
+        *few,
+    ]
+    table = tmp_path / "devices.toml"
+    table.write_text(f'[emulated]\nhost = "board"\npython = "{arm64}"\n')
+    with sshd(tmp_path / "sshd", "127.0.0.1") as host:
+        done = subprocess.run(
+            [*command, "--devices", str(table), "--out", str(tmp_path / "out"), "--clean"],
+            env=host.environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        # pip asks rustc for its version, and rustup then makes a folder.
+        assert {each.name for each in host.home.iterdir()} <= {".rustup"}
+    assert done.returncode in (ExitCode.OK, ExitCode.SOME_UNJUDGED), done.stderr
+    found = results.read(tmp_path / "out" / "emulated" / "results.json")
+    assert (found.machine.device, found.machine.architecture) == ("emulated", "aarch64")
+    (unit,) = found.units
+    classifier = Classifier(bundled.NAMES[0], engine="litert")
+    for name, probability in unit.probabilities.items():
+        here = classifier.predict(tmp_path / "data" / name).probabilities["PNEUMONIA"]
+        assert here == pytest.approx(probability, abs=0.01)

@@ -8,8 +8,6 @@ import json
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -36,6 +34,7 @@ from pneumo_edge.data.sources import open_source
 from pneumo_edge.errors import ArgumentError, DataError, DeviceError, ExitCode, PneumoEdgeError, ResultsError
 from tests.benchmarks.conftest import MakeResults
 from tests.benchmarks.link import bad_link
+from tests.benchmarks.ssh import Host, sshd, write_script
 from tests.present import present
 
 #: Of the arguments of ssh the last is the command. Where there is a file ``lose``, the connection lasts a second.
@@ -107,20 +106,14 @@ class Board:
         return RemoteBenchmark(self.device, order, patience_s, self.tell)
 
 
-def _script(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
-
-
 @pytest.fixture
 def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_results: MakeResults) -> Board:
     root = tmp_path / "board"
     (root / "home").mkdir(parents=True)
     results.write(root / "made.json", make_results())
-    _script(root / "bin" / "ssh", _SSH.format(home=root / "home", lose=root / "lose"))
+    write_script(root / "bin" / "ssh", _SSH.format(home=root / "home", lose=root / "lose"))
     names = {name: root / name for name in ("calls", "hold", "fail")}
-    _script(root / "environment" / "bin" / "python", _PYTHON.format(results=root / "made.json", **names))
+    write_script(root / "environment" / "bin" / "python", _PYTHON.format(results=root / "made.json", **names))
     monkeypatch.setenv("PATH", str(root / "bin"), prepend=os.pathsep)
     return Board(root, [])
 
@@ -308,7 +301,7 @@ def test_a_device_without_python_is_told_with_the_one_that_it_has(
     board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("python3", *(f"python3.{minor}" for minor in range(11, 15)), "python"):
-        _script(board.root / "bin" / name, '#!/bin/sh\n[ "$1" = -V ] && echo Python 3.9.2 && exit 0\nexit 1\n')
+        write_script(board.root / "bin" / name, '#!/bin/sh\n[ "$1" = -V ] && echo Python 3.9.2 && exit 0\nexit 1\n')
     with pytest.raises(DeviceError, match=r"^board has no usable Python \(Python 3\.9\.2\); expected Python 3\.11"):
         board.connection().probe()
 
@@ -342,7 +335,7 @@ def test_no_room_is_told_before_anything_is_sent(
 )
 def test_what_ssh_says_becomes_one_line(board: Board, said: str, words: str) -> None:
     lines = "".join(f"echo '{line}' >&2\n" for line in said.splitlines())
-    _script(board.root / "bin" / "ssh", f"#!/bin/sh\n{lines}exit 255\n")
+    write_script(board.root / "bin" / "ssh", f"#!/bin/sh\n{lines}exit 255\n")
     with pytest.raises(DeviceError) as raised:
         board.connection().probe()
     assert str(raised.value).startswith(f"board {words}")
@@ -535,73 +528,9 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-@dataclass
-class Host:
-    """An sshd whose connections see another home."""
-
-    port: int
-    home: Path
-    process: subprocess.Popen[bytes]
-    environment: dict[str, str]
-
-    def cut(self) -> None:
-        """End every connection that is open."""
-        for child in _children(self.process.pid):
-            for each in (*_children(child), child):
-                # What runs in a session of its own is no child of these.
-                os.kill(each, signal.SIGKILL)
-
-
-def _children(process: int) -> list[int]:
-    return list(map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split()))
-
-
-@contextlib.contextmanager
-def _sshd(folder: Path, address: str, *prefix: str) -> Iterator[Host]:
-    """An sshd at an address, started by a prefix of its command; a test without one is skipped."""
-    sshd = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin{os.pathsep}/sbin")
-    ssh, keygen = shutil.which("ssh"), shutil.which("ssh-keygen")
-    if not sshd or not ssh or not keygen:
-        pytest.skip("a benchmark through ssh takes an sshd, and there is none: apt-get install openssh-server")
-    (folder / "home").mkdir(parents=True)
-    for name in ("host", "user"):
-        subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (folder / "sshd.conf").write_text(
-        f"Port {port}\nListenAddress {address}\nHostKey {folder}/host\nPidFile none\nStrictModes no\nUsePAM no\n"
-        f"AuthorizedKeysFile {folder}/user.pub\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
-        f"SetEnv HOME={folder}/home PATH={os.environ['PATH']}\n"
-    )
-    (folder / "known").write_text(f"[{address}]:{port} {(folder / 'host.pub').read_text()}")
-    (folder / "ssh.conf").write_text(
-        f"Host board off\n  HostName {address}\n  Port {port}\n"
-        f"Host *\n  IdentityFile {folder}/user\n  IdentitiesOnly yes\n  UserKnownHostsFile {folder}/known\n"
-    )
-    _script(folder / "bin" / "ssh", f'#!/bin/sh\nexec {ssh} -F {folder}/ssh.conf "$@"\n')
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)
-    command = [*prefix, sshd, "-D", "-e", "-f", str(folder / "sshd.conf")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
-    try:
-        assert process.stderr
-        # It says that it listens, for each address.
-        while b"listening" not in (line := process.stderr.readline()):
-            if not line:
-                pytest.skip(f"sshd does not start here: exit code {process.wait()}")
-        environment = {**os.environ, "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-        yield Host(port, folder / "home", process, environment)
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stderr
-        process.stderr.close()
-
-
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    with _sshd(tmp_path / "sshd", "127.0.0.1") as found:
+    with sshd(tmp_path / "sshd", "127.0.0.1") as found:
         yield found
 
 
@@ -664,7 +593,7 @@ def test_results_across_a_bad_and_cut_link_are_like_those_of_this_machine(phanto
             link = stack.enter_context(bad_link(delay_s=0.04, loss=0.02))
         except (OSError, subprocess.CalledProcessError) as error:
             pytest.skip(f"a network namespace with a TUN device cannot be made here: {error}")
-        host = stack.enter_context(_sshd(tmp_path / "sshd", link.address, "ip", "netns", "exec", link.namespace))
+        host = stack.enter_context(sshd(tmp_path / "sshd", link.address, "ip", "netns", "exec", link.namespace))
         table = tmp_path / "devices.toml"
         table.write_text(f'[board]\nhost = "board"\nenvironment = "{sys.prefix}"\n')
         models = [str(bundled.path(name)) for name in ("mobilenetv2", "efficientnetb0")]
