@@ -14,6 +14,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -25,7 +26,8 @@ MOST_WAITING = 2_000
 #: Entries that are listed between two looks at the events.
 _AT_ONCE = 200
 #: Endings of the names under which other programs write files that are not whole.
-PARTIAL = frozenset((".part", ".partial", ".tmp", ".temp", ".crdownload", ".filepart", ".download", ".lock", ".swp"))
+PARTIAL = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".filepart", ".download", ".lock", ".swp")
+_AGE = attrgetter("age")
 
 
 @dataclass
@@ -34,7 +36,7 @@ class Waiting:
 
     Attributes:
         path: Its path.
-        modified_ns: The time of its last modification, in nanoseconds since 1970.
+        age: The time of its last modification, in nanoseconds since 1970; then its path, so that no two are alike.
         closed: Whether an event told that a program closed it, or moved it here.
         ready_at: When it is looked at, by the monotonic clock in seconds.
         tries: How often it was looked at in vain.
@@ -43,7 +45,7 @@ class Waiting:
     """
 
     path: Path
-    modified_ns: int
+    age: tuple[int, bytes]
     closed: bool = False
     ready_at: float = 0.0
     tries: int = 0
@@ -149,7 +151,7 @@ class Inbox:
                     continue
             ready = [each for each in self._waiting.values() if each.ready_at <= now]
             if ready:
-                chosen = min(ready, key=_age)
+                chosen = min(ready, key=_AGE)
                 return self._waiting.pop(chosen.path)
             if now >= until:
                 return None
@@ -181,8 +183,16 @@ class Inbox:
                 self._add(*self._events.get_nowait())
 
     def _add(self, path: Path, closed: bool) -> None:
-        if not self._is_wanted(path):
-            return
+        """Let a file wait of which an event told."""
+        inside = path.relative_to(self._root).parts
+        if (
+            _is_whole(path.name)
+            and not any(map(folders.is_hidden, inside))
+            and self._leave_out.isdisjoint((path, *path.parents))
+        ):
+            self._add_wanted(path, closed)
+
+    def _add_wanted(self, path: Path, closed: bool) -> None:
         known = self._waiting.get(path)
         if known:
             known.closed |= closed
@@ -196,21 +206,11 @@ class Inbox:
             # What came into it before it was watched had no events.
             self._listing = self._list()
         elif stat.S_ISREG(status.st_mode) and not self._is_known(path, status):
-            self._waiting[path] = Waiting(path, status.st_mtime_ns, closed)
+            self._waiting[path] = Waiting(path, (status.st_mtime_ns, os.fsencode(path)), closed)
             if len(self._waiting) >= 2 * MOST_WAITING:
-                oldest = heapq.nsmallest(MOST_WAITING, self._waiting.values(), key=_age)
+                oldest = heapq.nsmallest(MOST_WAITING, self._waiting.values(), key=_AGE)
                 self._waiting = {each.path: each for each in oldest}
                 self._missed = True
-
-    def _is_wanted(self, path: Path) -> bool:
-        inside = path.relative_to(self._root).parts
-        return not (
-            any(folders.is_hidden(part) for part in inside)
-            or path.name.endswith("~")
-            or path.suffix.lower() in PARTIAL
-            or path in self._leave_out
-            or not self._leave_out.isdisjoint(path.parents)
-        )
 
     def _list_on(self) -> None:
         assert self._listing is not None
@@ -219,7 +219,7 @@ class Inbox:
             if path is None:
                 self._listing, self._listed_at = None, time.monotonic()
                 return
-            self._add(path, False)
+            self._add_wanted(path, False)
 
     def _list(self) -> Iterator[Path]:
         pending = [self._root]
@@ -245,14 +245,20 @@ class Inbox:
                     if entry.is_dir(follow_symlinks=False):
                         if not folders.is_hidden(entry.name) and path not in self._leave_out:
                             pending.append(path)
-                    elif path not in self._waiting:
+                    elif (
+                        path not in self._waiting
+                        and path not in self._leave_out
+                        and _is_whole(entry.name)
+                        and not folders.is_hidden(entry.name)
+                    ):
                         yield path
+
+
+def _is_whole(name: str) -> bool:
+    """Whether a name is not one that programs give a file which they still write."""
+    return not name.lower().endswith(("~", *PARTIAL))
 
 
 def _identity(folder: Path) -> tuple[int, int]:
     status = folder.stat()
     return status.st_dev, status.st_ino
-
-
-def _age(waiting: Waiting) -> tuple[int, bytes]:
-    return waiting.modified_ns, os.fsencode(waiting.path)
