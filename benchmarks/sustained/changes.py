@@ -71,8 +71,6 @@ def find(at_s: Series, times: Series) -> tuple[Change, ...]:
     """
     step = math.ceil(len(times) / _MOST_VALUES) or 1
     starts = np.arange(0, len(times), step)
-    if len(starts) < _LENGTHS[0]:
-        return ()
     logs = np.log(np.add.reduceat(times, starts) / np.diff([*starts, len(times)]))
     at_s = at_s[starts]
     rho = cautious_autocorrelation(logs)
@@ -179,20 +177,19 @@ def _best(rows: Series) -> tuple[npt.NDArray[np.int64], Series]:
     padded = np.pad(rows, ((0, 0), (half, half)), mode="edge")
     middle = np.median(np.lib.stride_tricks.sliding_window_view(padded, _NEIGHBOURHOOD, axis=1), axis=2)
     clipped = np.where(spread > 0, np.clip(rows, middle - _CLIP * spread, middle + _CLIP * spread), rows)
+    centred = clipped - clipped.mean(axis=1, keepdims=True)
     left = np.arange(MIN_SEGMENT, count - MIN_SEGMENT + 1)
     weight = np.sqrt(left * (count - left) / count)
-    sums = np.cumsum(clipped - clipped.mean(axis=1, keepdims=True), axis=1)[:, left - 1]
+    # A sum left of the split, over the square of the weight, is the difference of both means.
+    sums = np.cumsum(centred, axis=1)[:, left - 1]
     best = np.abs(sums / weight).argmax(axis=1)
-    split, row = left[best][:, None], np.arange(len(rows))
-    # A sum of deviations left of the split is the difference of both means times the square of the weight.
-    difference = np.abs(sums[row, best]) / weight[best] ** 2
-    before = np.arange(count) < split
-    level = np.where(before, 1 / split, -1 / (count - split)) * sums[row, best][:, None]
-    rest = clipped - clipped.mean(axis=1, keepdims=True) - level
+    split, largest = left[best][:, None], sums[np.arange(len(rows)), best]
+    level = np.where(np.arange(count) < split, 1 / split, -1 / (count - split)) * largest[:, None]
+    rest = centred - level
     square = np.sum(rest**2, axis=1) + 1e-18
     rho = np.clip(np.sum(rest[:, 1:] * rest[:, :-1], axis=1) / square, 0, _MOST_AUTOCORRELATION)
     error = np.sqrt(np.mean((rest[:, 1:] - rho[:, None] * rest[:, :-1]) ** 2, axis=1)) / (1 - rho) + 1e-12
-    return split[:, 0], difference * weight[best] / error
+    return split[:, 0], np.abs(largest) / weight[best] / error
 
 
 @lru_cache

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -534,6 +534,23 @@ def host(tmp_path: Path) -> Iterator[Host]:
         yield found
 
 
+def _cut_while_it_runs(command: list[str], host: Host, cut: Callable[[], None]) -> tuple[int, str, str]:
+    """Run a command, and cut its connection when a benchmark has started there: its exit code, output and errors."""
+    with subprocess.Popen(
+        command, env=host.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        said = ""
+        assert run.stderr
+        assert run.stdout
+        for line in run.stderr:
+            said += line
+            if " started there" in line and "lost" not in line:
+                time.sleep(0.5)
+                cut()
+        shown = run.stdout.read()
+    return run.returncode, shown, said
+
+
 @pytest.mark.slow
 def test_a_device_is_measured_through_ssh_across_a_cut_and_one_that_is_off_does_not_stop_it(
     host: Host, phantom_folder: Path, tmp_path: Path
@@ -545,21 +562,10 @@ def test_a_device_is_measured_through_ssh_across_a_cut_and_one_that_is_off_does_
     models = [bundled.path(name) for name in ("mobilenetv2", "efficientnetb0")]
     few = ("--engine", "litert", "--processes", "1", "--queries", "12", "--seconds", "0")
     command = [sys.executable, "-m", "pneumo_edge", "benchmark", *map(str, models), "--data", str(phantom_folder), *few]
-    run = subprocess.Popen(
-        [*command, "--devices", str(table), "--out", str(tmp_path / "out"), "--clean"],
-        env=host.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with run:
-        said = ""
-        assert run.stderr
-        assert run.stdout
-        for line in run.stderr:
-            said += line
-            if " started there" in line and "lost" not in line:
-                time.sleep(0.5)
-                host.cut()
-        shown = run.stdout.read()
-    assert run.returncode == ExitCode.SOME_UNJUDGED, said
+    code, shown, said = _cut_while_it_runs(
+        [*command, "--devices", str(table), "--out", str(tmp_path / "out"), "--clean"], host, host.cut
+    )
+    assert code == ExitCode.SOME_UNJUDGED, said
     assert "board: connected again after" in said
     assert "\nerror: off refuses the connection (" in said
     assert shown.startswith("board, ")
@@ -600,18 +606,10 @@ def test_results_across_a_bad_and_cut_link_are_like_those_of_this_machine(phanto
         few = ("--engine", "litert", "--processes", "1", "--queries", "12", "--seconds", "0", "--seed", "3")
         command = [sys.executable, "-m", "pneumo_edge", "benchmark", *models, "--data", str(phantom_folder), *few]
         subprocess.run([*command, "--out", str(tmp_path / "here")], check=False, capture_output=True)
-        run = subprocess.Popen(
-            [*command, "--devices", str(table), "--out", str(tmp_path / "out"), "--clean"],
-            env=host.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        with run:
-            said = ""
-            assert run.stderr
-            for line in run.stderr:
-                said += line
-                if " started there" in line and "lost" not in line:
-                    link.cut(25)
-    assert run.returncode in (ExitCode.OK, ExitCode.SOME_UNJUDGED), said
+        code, _, said = _cut_while_it_runs(
+            [*command, "--devices", str(table), "--out", str(tmp_path / "out"), "--clean"], host, lambda: link.cut(25)
+        )
+    assert code in (ExitCode.OK, ExitCode.SOME_UNJUDGED), said
     assert "board: connected again after" in said
     assert link.packets["lost"] > 0.01 * link.packets["passed"]
     here, there = (
